@@ -1,0 +1,234 @@
+"""Interactions: one sparse matrix and the ids behind its rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+
+def as_ids(values: Iterable) -> np.ndarray:
+    """Ids as a one-dimensional array of integers or strings, never of Python objects.
+
+    >>> as_ids(["b", "a"]).dtype.kind, as_ids([3, 1]).dtype.kind
+    ('U', 'i')
+    """
+    array = np.asarray(values if isinstance(values, np.ndarray | pd.Series | pd.Index) else list(values))
+    if array.ndim != 1:
+        raise ValueError(f"ids must be one-dimensional, not of shape {array.shape}")
+    return array.astype(str) if array.dtype.hasobject else array
+
+
+def codes_of(ids: Iterable, known: np.ndarray) -> np.ndarray:
+    """Position of each id in the sorted array ``known``; -1 where it is not there.
+
+    >>> codes_of([20, 5, 10], np.array([10, 20, 30]))
+    array([ 1, -1,  0])
+    """
+    ids = as_ids(ids)
+    if len(known) == 0 or len(ids) == 0:
+        return np.full(len(ids), -1, dtype=np.int64)
+    if (ids.dtype.kind == "U") != (known.dtype.kind == "U"):  # "7" is not 7
+        return np.full(len(ids), -1, dtype=np.int64)
+    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int64)
+    return np.where(known[position] == ids, position, -1)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who interacted with what, how strongly, and when.
+
+    Attributes
+    ----------
+    matrix : csr_matrix, (n_users, n_items) float32
+        Ratings in the data's own units, or weights of implicit feedback. Column indices are sorted in each row.
+    user_ids : ndarray, (n_users,)
+        The id behind each row, ascending.
+    item_ids : ndarray, (n_items,)
+        The id behind each column, ascending.
+    timestamps : ndarray of int64, (matrix.nnz,), or None
+        UNIX seconds of each stored entry, parallel to ``matrix.data``; None where the data has no time.
+
+    Raises
+    ------
+    ValueError
+        If the matrix does not fit its ids (a transposed one, say), or ids are not ascending and unique.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [7, 7, 9], "item_id": [1, 3, 3], "rating": [5.0, 2.0, 4.0]})
+    >>> known = Interactions.from_frame(frame)
+    >>> known
+    Interactions(2 users x 2 items, 3 interactions, density 75.00%, no timestamps)
+    >>> known.matrix.toarray()
+    array([[5., 2.],
+           [0., 4.]], dtype=float32)
+    """
+
+    matrix: csr_matrix
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    timestamps: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        expected = (len(self.user_ids), len(self.item_ids))
+        if self.matrix.shape != expected:
+            turned = " (it looks transposed)" if self.matrix.shape == expected[::-1] else ""
+            raise ValueError(
+                f"the matrix is {self.matrix.shape} but there are {expected[0]} users and {expected[1]} items{turned}"
+            )
+        for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
+            if np.any(ids[1:] <= ids[:-1]):
+                raise ValueError(f"{name} must be ascending and unique")
+        if self.timestamps is not None and len(self.timestamps) != self.matrix.nnz:
+            raise ValueError(f"{len(self.timestamps)} timestamps for {self.matrix.nnz} interactions")
+        if not np.isfinite(self.matrix.data).all():
+            raise ValueError("the matrix holds NaN or infinite values")
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        user_ids: Iterable | None = None,
+        item_ids: Iterable | None = None,
+    ) -> Interactions:
+        """Build from a table with user_id, item_id and, where there are such, rating and timestamp.
+
+        Parameters
+        ----------
+        frame
+            One row an interaction; a pair (user, item) at most once. Without a rating column every rating is 1.
+        user_ids, item_ids
+            Ids that get a row or a column, ascending order not needed; by default those in the table. Rows of
+            the table with other ids are left out.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, or a pair stands in the table twice.
+        """
+        missing = {"user_id", "item_id"} - set(frame.columns)
+        if missing:
+            raise ValueError(f"interactions lack the column {sorted(missing)[0]!r}; they have {list(frame.columns)}")
+        users = np.unique(as_ids(frame["user_id"] if user_ids is None else user_ids))
+        items = np.unique(as_ids(frame["item_id"] if item_ids is None else item_ids))
+        rows, columns = codes_of(frame["user_id"], users), codes_of(frame["item_id"], items)
+        kept = np.flatnonzero((rows >= 0) & (columns >= 0))
+        order = kept[np.lexsort((columns[kept], rows[kept]))]
+        rows, columns = rows[order], columns[order]
+        twice = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
+        if len(twice):
+            user, item = users[rows[twice[0]]], items[columns[twice[0]]]
+            raise ValueError(
+                f"{len(twice)} pairs stand in the interactions twice, user {user!r} and item {item!r} first"
+            )
+        ratings = frame["rating"].to_numpy(np.float32)[order] if "rating" in frame else np.ones(len(order), np.float32)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(users)))]).astype(np.int32)
+        matrix = csr_matrix((ratings, columns.astype(np.int32), indptr), shape=(len(users), len(items)))
+        timestamps = frame["timestamp"].to_numpy(np.int64)[order] if "timestamp" in frame else None
+        return cls(matrix, users, items, timestamps)
+
+    @property
+    def n_users(self) -> int:
+        """Number of rows."""
+        return self.matrix.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Number of columns."""
+        return self.matrix.shape[1]
+
+    @property
+    def row_of_entry(self) -> np.ndarray:
+        """Row of each stored entry, (nnz,) int64, parallel to ``matrix.data``."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))
+
+    def user_codes(self, user_ids: Iterable) -> np.ndarray:
+        """Row of each user id, int64; -1 where unknown."""
+        return codes_of(user_ids, self.user_ids)
+
+    def item_codes(self, item_ids: Iterable) -> np.ndarray:
+        """Column of each item id, int64; -1 where unknown."""
+        return codes_of(item_ids, self.item_ids)
+
+    def rows(self, codes: np.ndarray) -> Histories:
+        """Histories of the users at these rows; -1 gives an empty one."""
+        codes = np.asarray(codes, dtype=np.int64)
+        lengths = np.where(codes >= 0, np.diff(self.matrix.indptr)[codes], 0)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        starts = np.where(codes >= 0, self.matrix.indptr[codes], 0)
+        entries = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+        matrix = csr_matrix(
+            (self.matrix.data[entries], self.matrix.indices[entries], indptr.astype(np.int32)),
+            shape=(len(codes), self.n_items),
+        )
+        return Histories(matrix, None if self.timestamps is None else self.timestamps[entries])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table again: user_id, item_id, rating and, where known, timestamp."""
+        frame = pd.DataFrame(
+            {
+                "user_id": self.user_ids[self.row_of_entry],
+                "item_id": self.item_ids[self.matrix.indices],
+                "rating": self.matrix.data,
+            }
+        )
+        return frame if self.timestamps is None else frame.assign(timestamp=self.timestamps)
+
+    def __repr__(self) -> str:
+        density = self.matrix.nnz / max(1, self.n_users * self.n_items)
+        when = "no timestamps" if self.timestamps is None else "with timestamps"
+        return (
+            f"Interactions({self.n_users:,} users x {self.n_items:,} items, {self.matrix.nnz:,} interactions, "
+            f"density {density:.2%}, {when})"
+        )
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Rows of history, without the ids of the people they belong to: all that a model may know of them.
+
+    Attributes
+    ----------
+    matrix : csr_matrix, (n, n_items) float32
+        Ratings or weights, columns as in the interactions that a model was fitted on.
+    timestamps : ndarray of int64, (matrix.nnz,), or None
+        UNIX seconds parallel to ``matrix.data``; None where the order is not known.
+    """
+
+    matrix: csr_matrix
+    timestamps: np.ndarray | None = None
+
+    @property
+    def row_of_entry(self) -> np.ndarray:
+        """Row of each stored entry, (nnz,) int64."""
+        return np.repeat(np.arange(self.matrix.shape[0]), np.diff(self.matrix.indptr))
+
+    def steps_back(self) -> np.ndarray:
+        """How many interactions of the same row are more recent, (nnz,) int64; 0 everywhere without timestamps.
+
+        Entries of the same second share the mean of their places (rounded down), so that no order is made up.
+
+        Examples
+        --------
+        >>> matrix = csr_matrix(np.array([[5, 4, 3, 2]], dtype=np.float32))
+        >>> Histories(matrix, np.array([10, 30, 20, 30])).steps_back()
+        array([3, 0, 2, 0])
+        """
+        if self.timestamps is None:
+            return np.zeros(self.matrix.nnz, dtype=np.int64)
+        rows = self.row_of_entry
+        order = np.lexsort((-self.timestamps, rows))
+        place = np.arange(len(order)) - self.matrix.indptr[rows[order]]
+        when = self.timestamps[order]
+        new_group = np.ones(len(order), dtype=bool)
+        new_group[1:] = (rows[order][1:] != rows[order][:-1]) | (when[1:] != when[:-1])
+        group = np.cumsum(new_group) - 1
+        mean_place = np.bincount(group, place) / np.maximum(np.bincount(group), 1)
+        steps = np.empty(len(order), dtype=np.int64)
+        steps[order] = np.floor(mean_place[group]).astype(np.int64)
+        return steps

@@ -1,0 +1,409 @@
+"""The interface of all models: a user is a row of history."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recsys_lib.files import read_json, read_npz, replacing_folder, write_json, write_npz
+from recsys_lib.interactions import Histories, Interactions, as_ids
+from recsys_lib.ranking import top_k
+
+FORMAT = 1  # of the folders that `save` writes
+BLOCK = 1024  # people scored at once, so that memory does not grow with their number
+
+
+class Recommender(ABC):
+    """What every model does. Sub-classes write ``_fit``, ``_score`` and, where they have state, ``_arrays``.
+
+    Hyper-parameters are keyword arguments of ``__init__``, kept under their own names. After ``fit`` a model
+    knows the interactions it was fitted on as ``train``, so that it can serve a known person by id.
+    """
+
+    train: Interactions
+    _registry: ClassVar[dict[str, type[Recommender]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Recommender._registry[cls.__name__] = cls
+
+    # ---- to be written by each model -------------------------------------------------------------------------
+
+    @abstractmethod
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        """Learn from ``train``; attributes learnt end in an underscore."""
+
+    @abstractmethod
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        """Scores of all items, (n, n_items); NaN where the model has nothing to say."""
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """What was learnt, as arrays: by default all attributes that end in an underscore."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_") and value is not None}
+
+    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take back what :meth:`_arrays` gave."""
+        for name, value in arrays.items():
+            setattr(self, name, value)
+
+    def _item_vectors(self) -> np.ndarray | csr_matrix:
+        """Vectors whose cosine says how alike two items are, (n_items, d): by default their columns of ratings."""
+        return self.train.matrix.T.tocsr()
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        """How much each stored entry of a one-row history adds to the score of column ``item``, (nnz,)."""
+        return np.zeros(history.matrix.nnz)
+
+    # ---- the interface ---------------------------------------------------------------------------------------
+
+    def params(self) -> dict[str, Any]:
+        """Hyper-parameters by name, as given to ``__init__``."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return {name: getattr(self, name) for name in names}
+
+    def fit(self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None) -> Self:
+        """Learn from interactions; ``items`` and ``users`` are the tables, for models that use content.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to learn from.
+        """
+        if train.matrix.nnz == 0:
+            raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
+        self.train = train
+        self._fit(train, items, users)
+        return self
+
+    def score(self, histories: csr_matrix | Histories, users: Iterable | None = None) -> np.ndarray:
+        """Score the whole catalogue for each history.
+
+        Parameters
+        ----------
+        histories : csr_matrix or Histories, (n, n_items)
+            What is known of each person. A bare matrix has no time: all its entries count as equally recent.
+        users : ids, (n,), optional
+            Who they are, for models that know more of a person than the history.
+
+        Returns
+        -------
+        ndarray, (n, n_items) float32
+            Higher is better; comparable within a row only. NaN: cannot be scored.
+        """
+        histories = histories if isinstance(histories, Histories) else Histories(csr_matrix(histories))
+        if histories.matrix.shape[1] != self.train.n_items:
+            raise ValueError(
+                f"histories have {histories.matrix.shape[1]} columns, "
+                f"but {type(self).__name__} was fitted on {self.train.n_items} items"
+            )
+        users = None if users is None else as_ids(users)
+        return np.asarray(self._score(histories, users), dtype=np.float32)
+
+    def recommend(
+        self,
+        users: Iterable,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Iterable | None = None,
+        unknown: str = "popular",
+    ) -> pd.DataFrame:
+        """List the k best items for each person.
+
+        Parameters
+        ----------
+        users
+            User ids.
+        k
+            Length of the lists; shorter where there is no more to list.
+        exclude_seen
+            Leave out what the person has a history with.
+        candidates
+            Item ids that may be listed; by default the whole catalogue.
+        unknown : {"popular", "raise"}
+            What a user id nobody knows gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
+
+        Returns
+        -------
+        DataFrame
+            user_id, item_id, score (float32), rank (from 1), fallback (bool).
+        """
+        users = as_ids(users)
+        codes = self.train.user_codes(users)
+        if unknown not in ("popular", "raise"):
+            raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
+        if unknown == "raise" and (codes < 0).any():
+            raise KeyError(f"user {users[codes < 0][0]} is not among the {self.train.n_users:,} users known")
+        allowed = self._allowed(candidates)
+        blocks = []
+        for start in range(0, len(users), BLOCK):
+            block, ids = codes[start : start + BLOCK], users[start : start + BLOCK]
+            histories = self.train.rows(block)
+            scores = np.array(self.score(histories, ids))
+            scores[block < 0] = self.train.matrix.getnnz(axis=0)
+            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback=block < 0))
+        return (
+            pd.concat(blocks, ignore_index=True)
+            if blocks
+            else self._lists(
+                users,
+                np.empty((0, self.train.n_items)),
+                self.train.rows(codes),
+                k,
+                exclude_seen,
+                allowed,
+                codes < 0,
+            )
+        )
+
+    def recommend_new(
+        self,
+        liked: Mapping | Iterable,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Iterable | None = None,
+    ) -> pd.DataFrame:
+        """List the k best items for a person the model has never met.
+
+        Parameters
+        ----------
+        liked
+            ``{item_id: rating}``, or item ids, oldest first, which count as the best rating in the data.
+            Ids outside the catalogue raise ``KeyError``. Nothing at all gives the popular items.
+
+        Returns
+        -------
+        DataFrame
+            item_id, score, rank, fallback (True when the history is empty, and popularity answers).
+        """
+        history = self.history_of(liked)
+        empty = history.matrix.nnz == 0
+        scores = self.train.matrix.getnnz(axis=0)[None, :] if empty else self.score(history)
+        lists = self._lists(
+            np.array([""]), scores, history, k, exclude_seen, self._allowed(candidates), np.array([empty])
+        )
+        return lists.drop(columns="user_id")
+
+    def history_of(self, liked: Mapping | Iterable) -> Histories:
+        """Turn ``{item_id: rating}`` or item ids, oldest first, into one row of history.
+
+        Raises
+        ------
+        KeyError
+            If an item is not in the catalogue.
+        """
+        best = float(self.train.matrix.data.max())
+        ratings = dict(liked) if isinstance(liked, Mapping) else dict.fromkeys(liked, best)
+        columns = self.train.item_codes(list(ratings))
+        if (columns < 0).any():
+            raise KeyError(f"item {list(ratings)[int(np.argmax(columns < 0))]} is not in the catalogue")
+        order = np.argsort(columns)
+        data = np.array(list(ratings.values()), dtype=np.float32)[order]
+        matrix = csr_matrix(
+            (data, columns[order].astype(np.int32), np.array([0, len(columns)])),
+            shape=(1, self.train.n_items),
+        )
+        # One second apart, right after the last thing the model saw: newcomers are here now.
+        now = None if self.train.timestamps is None else int(self.train.timestamps.max())
+        return Histories(matrix, None if now is None else (now + 1 + np.arange(len(columns)))[order])
+
+    def similar_items(self, items: Iterable, k: int = 10) -> pd.DataFrame:
+        """List the k items most alike to each, by the cosine of the model's item vectors.
+
+        Returns
+        -------
+        DataFrame
+            item_id, similar_item_id, score (cosine, float32), rank (from 1).
+
+        Raises
+        ------
+        KeyError
+            If an item is not in the catalogue.
+        """
+        items = as_ids(items)
+        codes = self.train.item_codes(items)
+        if (codes < 0).any():
+            raise KeyError(f"item {items[codes < 0][0]} is not in the catalogue")
+        scores = cosine(self._item_vectors(), codes)
+        scores[np.arange(len(codes)), codes] = np.nan
+        best, values = top_k(scores, k)
+        listed = best >= 0
+        rows, places = np.nonzero(listed)
+        return pd.DataFrame(
+            {
+                "item_id": items[rows],
+                "similar_item_id": self.train.item_ids[best[listed]],
+                "score": values[listed],
+                "rank": places + 1,
+            }
+        )
+
+    def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
+        """Say what speaks for an item, and by how much.
+
+        Parameters
+        ----------
+        user_or_history
+            A user id, or ``{item_id: rating}``, or a list of item ids.
+        item_id
+            The item to explain.
+        k
+            How many reasons to name; the rest is summed up.
+
+        Returns
+        -------
+        DataFrame
+            reason (text), item_id (missing where the reason is no item of the history), contribution. The
+            contributions add up to the score that ``score`` gives.
+        """
+        column = int(self.train.item_codes([item_id])[0])
+        if column < 0:
+            raise KeyError(f"item {item_id} is not in the catalogue")
+        if isinstance(user_or_history, Mapping | list | tuple | set | np.ndarray):
+            user, history = None, self.history_of(user_or_history)
+        else:
+            user, code = user_or_history, self.train.user_codes([user_or_history])
+            if code[0] < 0:
+                raise KeyError(f"user {user} is not among the {self.train.n_users:,} users known")
+            history = self.train.rows(code)
+        users = None if user is None else as_ids([user])
+        score = float(np.nan_to_num(self.score(history, users)[0, column]))
+        parts = np.asarray(self._contributions(history, column, user), dtype=np.float64)
+        named = np.lexsort((history.matrix.indices, -np.abs(parts)))[:k]
+        named = named[parts[named] != 0]
+        rest = parts.sum() - parts[named].sum()
+        rows = [("history", self.train.item_ids[history.matrix.indices[i]], parts[i]) for i in named]
+        rows.append(("other films of the history", None, rest))
+        rows.append(("the film itself", None, score - parts.sum()))
+        kept = [row for row in rows if row[0] == "history" or abs(row[2]) > 1e-6 * max(1.0, abs(score))]
+        return pd.DataFrame(kept, columns=["reason", "item_id", "contribution"])
+
+    # ---- on disk ---------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path | str, *, data: Mapping[str, Any] | None = None) -> Path:
+        """Write ``config.json`` and ``arrays.npz``; the folder appears whole or not at all.
+
+        Parameters
+        ----------
+        folder
+            Where to; replaced if it is there.
+        data
+            What the model was fitted on (name, sha256, ...), kept in ``config.json`` under "data".
+        """
+        history = {"matrix": self.train.matrix.data, "indices": self.train.matrix.indices}
+        history |= {"indptr": self.train.matrix.indptr, "timestamps": self.train.timestamps}
+        history |= {"user_ids": self.train.user_ids, "item_ids": self.train.item_ids}
+        arrays = {f"train.{name}": value for name, value in history.items() if value is not None}
+        config = {
+            "model": type(self).__name__,
+            "format": FORMAT,
+            "params": self.params(),
+            "data": dict(data or {}),
+        }
+        with replacing_folder(folder) as temporary:
+            write_npz(temporary / "arrays.npz", **arrays, **self._arrays())
+            self._save_more(temporary)
+            write_json(temporary / "config.json", config)
+        return Path(folder)
+
+    def _save_more(self, folder: Path) -> None:
+        """Write what does not fit into arrays (weights as safetensors, parts of a blend)."""
+
+    def _load_more(self, folder: Path) -> None:
+        """Read what :meth:`_save_more` wrote."""
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no saved model.
+        ValueError
+            If it holds a model of another class or format.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no saved model: config.json is missing")
+        config = read_json(folder / "config.json")
+        if config["format"] != FORMAT:
+            raise ValueError(f"{folder}/config.json has format {config['format']}; this version reads {FORMAT}")
+        found = Recommender._registry.get(config["model"])
+        if found is None or not issubclass(found, cls):
+            raise ValueError(f"{folder} holds a model of class {config['model']}, not {cls.__name__}")
+        model = found(**config["params"])
+        arrays = read_npz(folder / "arrays.npz")
+        stored = {name.removeprefix("train."): arrays.pop(name) for name in list(arrays) if name.startswith("train.")}
+        shape = (len(stored["user_ids"]), len(stored["item_ids"]))
+        matrix = csr_matrix((stored["matrix"], stored["indices"], stored["indptr"]), shape=shape)
+        model.train = Interactions(matrix, stored["user_ids"], stored["item_ids"], stored.get("timestamps"))
+        model._restore(arrays)
+        model._load_more(folder)
+        return model
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.params().items())
+        return f"{type(self).__name__}({given})"
+
+    # ---- shared pieces ---------------------------------------------------------------------------------------
+
+    def _allowed(self, candidates: Iterable | None) -> np.ndarray | None:
+        """Mask of the columns that may be listed, or None for all."""
+        if candidates is None:
+            return None
+        codes = self.train.item_codes(candidates)
+        allowed = np.zeros(self.train.n_items, dtype=bool)
+        allowed[codes[codes >= 0]] = True
+        return allowed
+
+    def _lists(
+        self,
+        users: np.ndarray,
+        scores: np.ndarray,
+        histories: Histories,
+        k: int,
+        exclude_seen: bool,
+        allowed: np.ndarray | None,
+        fallback: np.ndarray,
+    ) -> pd.DataFrame:
+        """Turn scores into the table of recommendations."""
+        if allowed is not None:
+            scores = np.where(allowed, scores, np.nan)
+        codes, best = top_k(scores, k, exclude=histories.matrix if exclude_seen else None)
+        listed = codes >= 0
+        rows, places = np.nonzero(listed)
+        return pd.DataFrame(
+            {
+                "user_id": users[rows],
+                "item_id": self.train.item_ids[codes[listed]],
+                "score": best[listed].astype(np.float32),
+                "rank": places + 1,
+                "fallback": fallback[rows],
+            }
+        )
+
+
+def load_model(folder: Path | str) -> Recommender:
+    """Read any saved model from its folder; the class is named in its ``config.json``."""
+    return Recommender.load(folder)
+
+
+def cosine(vectors: np.ndarray | csr_matrix, codes: np.ndarray) -> np.ndarray:
+    """Cosine between the rows ``codes`` and all rows, (len(codes), n) float32; 0 beside a row of zeros."""
+    if isinstance(vectors, csr_matrix):
+        norms = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
+        products = np.asarray((vectors[codes] @ vectors.T).todense())
+    else:
+        norms = np.linalg.norm(vectors, axis=1)
+        products = vectors[codes] @ vectors.T
+    scale = norms[codes][:, None] * norms[None, :]
+    return np.divide(products, scale, out=np.zeros(products.shape, np.float32), where=scale > 0, casting="unsafe")

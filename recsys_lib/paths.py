@@ -1,0 +1,93 @@
+"""Where things are, for one data set and one run.
+
+The home of a run holds ``data/``, ``outputs/`` and ``reports/``. It is the repository's root, or the folder
+that the environment variable ``RECSYS_HOME`` names (tests use this to keep away from real results).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Folder that holds ``data/``, ``outputs/`` and ``reports/``."""
+    return Path(os.environ.get("RECSYS_HOME") or REPOSITORY).resolve()
+
+
+def run_name(dataset: str) -> str:
+    """Name of the folders that belong to a data set: its own name, or the stem of its path.
+
+    >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/tmp/ml-latest-small.zip")
+    ('ml-100k', 'My-plays', 'ml-latest-small')
+    """
+    name = Path(str(dataset).rstrip("/")).name
+    stem = re.sub(r"\.(csv|tsv|txt|parquet|zip|gz|data)$", "", name)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "data"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Folders of one data set.
+
+    Parameters
+    ----------
+    dataset
+        A known data set's name, or the path of a table or an archive.
+
+    Examples
+    --------
+    >>> Paths("ml-100k").models.relative_to(home()).as_posix()
+    'outputs/ml-100k/models'
+    """
+
+    dataset: str
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folders."""
+        return run_name(self.dataset)
+
+    @property
+    def raw(self) -> Path:
+        """Files as they were downloaded; never changed."""
+        return home() / "data" / "raw" / self.name
+
+    @property
+    def processed(self) -> Path:
+        """Tables that 02_preprocessing writes."""
+        return home() / "data" / "processed" / self.name
+
+    @property
+    def outputs(self) -> Path:
+        """Everything else that a run makes."""
+        return home() / "outputs" / self.name
+
+    @property
+    def models(self) -> Path:
+        """One folder a model."""
+        return self.outputs / "models"
+
+    @property
+    def metrics(self) -> Path:
+        """The leaderboard and the per-user results."""
+        return self.outputs / "metrics"
+
+    @property
+    def logs(self) -> Path:
+        """One log a step."""
+        return self.outputs / "logs"
+
+    @property
+    def reports(self) -> Path:
+        """What a person reads."""
+        return home() / "reports" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """PNG figures of the report."""
+        return self.reports / "figures"
