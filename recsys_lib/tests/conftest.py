@@ -1,0 +1,26 @@
+"""Made data and a home of their own for all tests."""
+
+import pandas as pd
+import pytest
+
+from recsys_lib.interactions import Interactions
+from recsys_lib.tests.made import made_tables
+
+
+@pytest.fixture(scope="session")
+def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Interactions, items and users of a small made data set."""
+    return made_tables()
+
+
+@pytest.fixture(scope="session")
+def known(tables) -> Interactions:
+    """The made interactions as a matrix."""
+    return Interactions.from_frame(tables[0])
+
+
+@pytest.fixture
+def lab_home(tmp_path, monkeypatch):
+    """An empty home for data, outputs and reports."""
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    return tmp_path
