@@ -1,12 +1,26 @@
-"""How interactions are divided into train, validation and test."""
+"""How interactions are divided into train, validation and test.
+
+Every way of splitting is a function of the interactions table alone and gives the same parts on every machine. The rows
+of each part keep the order that they have in the table.
+
+Equal timestamps are common (three of four ratings of ml-100k share a person and a second), so each docstring states
+how they are ordered. Where a rule needs an order that time does not give, it is the order of a 64-bit hash of
+(user_id, item_id): independent of the order of the rows, and without relation to popularity (the low item ids of
+ml-100k are popular films).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
+CANONICAL_ROWS = 100_000  # of ml-100k's u.data
+ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 29
 
 
 @dataclass(frozen=True)
@@ -38,22 +52,143 @@ class Split:
         """The same people one step earlier: train as history, validation as test. The test part is not in it."""
         return Split(self.train, self.valid.iloc[:0], self.valid, name=self.name, params={**self.params, "on": "valid"})
 
+    def describe(self) -> pd.DataFrame:
+        """What each part holds, and how much of it is unknown to what a model was fitted on before.
+
+        Returns
+        -------
+        DataFrame
+            One row a part: part, rows, share (of all rows), people, films, first and last (UTC; absent without
+            timestamps), and, against everything before the part: new_people and new_films (how many of its people and
+            films are unknown), cold_user_rows and cold_item_rows (share of its rows whose person or film is
+            unknown), cold_rows (either). NaN for train, which has nothing before it.
+
+        Examples
+        --------
+        >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10), "timestamp": range(10)})
+        >>> temporal_user(frame).describe()[["part", "rows", "new_films", "cold_rows"]]
+            part  rows  new_films  cold_rows
+        0  train     7          0        NaN
+        1  valid     1          1        1.0
+        2   test     2          2        1.0
+        """
+        befores = {"train": None, "valid": self.train, "test": self.history}
+        total = max(1, len(self.train) + len(self.valid) + len(self.test))
+        rows = [_facts(name, getattr(self, name), before, total) for name, before in befores.items()]
+        return pd.DataFrame(rows)
+
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.params.items())
-        return f"Split({self.name}({given}): train {len(self.train):,}, valid {len(self.valid):,}, test {len(self.test):,})"
+        sizes = f"train {len(self.train):,}, valid {len(self.valid):,}, test {len(self.test):,}"
+        return f"Split({self.name}({given}): {sizes})"
 
 
-def _tie_breaker(frame: pd.DataFrame) -> np.ndarray:
+def _facts(name: str, part: pd.DataFrame, before: pd.DataFrame | None, total: int) -> dict[str, Any]:
+    """One row of :meth:`Split.describe`."""
+    facts: dict[str, Any] = {"part": name, "rows": len(part), "share": len(part) / total}
+    facts |= {"people": part["user_id"].nunique(), "films": part["item_id"].nunique()}
+    if "timestamp" in part:
+        first, last = (part["timestamp"].min(), part["timestamp"].max()) if len(part) else (None, None)
+        facts |= {"first": pd.to_datetime(first, unit="s"), "last": pd.to_datetime(last, unit="s")}
+    cold = {column: np.zeros(len(part), dtype=bool) for column in ("user_id", "item_id")}
+    if before is not None:
+        cold = {column: ~part[column].isin(before[column].unique()).to_numpy() for column in cold}
+    for column, count, share in (
+        ("user_id", "new_people", "cold_user_rows"),
+        ("item_id", "new_films", "cold_item_rows"),
+    ):
+        facts[count] = part.loc[cold[column], column].nunique()
+        facts[share] = cold[column].mean() if before is not None and len(part) else np.nan
+    both = cold["user_id"] | cold["item_id"]
+    return facts | {"cold_rows": both.mean() if before is not None and len(part) else np.nan}
+
+
+# ---- shared pieces -----------------------------------------------------------------------------------------------
+
+
+def _pair_hash(frame: pd.DataFrame) -> np.ndarray:
     """Return a number for each row that depends on its pair (user, item) alone, (n,) uint64."""
     return pd.util.hash_pandas_object(frame[["user_id", "item_id"]], index=False).to_numpy()
+
+
+def _seeded(hashes: np.ndarray, seed: int) -> np.ndarray:
+    """Shuffle hashes by a seed, (n,) uint64: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+
+    >>> _seeded(np.array([1, 2], dtype=np.uint64), 0).tolist() != _seeded(np.array([1, 2], dtype=np.uint64), 1).tolist()
+    True
+    """
+    mixed = hashes + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _order(frame: pd.DataFrame, groups: np.ndarray | None = None) -> np.ndarray:
+    """Row numbers by (group, timestamp, hash of the pair), (n,) int64; one group if none are given.
+
+    Group and time are packed into one integer, which sorts several times faster than three columns; only the
+    rows whose integer is not unique are hashed.
+    """
+    when = frame["timestamp"].to_numpy(np.int64)
+    groups = np.zeros(len(frame), dtype=np.int64) if groups is None else groups
+    if len(frame) == 0:
+        return np.empty(0, dtype=np.int64)
+    since = when - when.min()
+    span = int(since.max()) + 1
+    if (int(groups.max()) + 1) * span >= 2**63:
+        return np.lexsort((_pair_hash(frame), when, groups))
+    key = groups.astype(np.int64) * span + since
+    order = np.argsort(key)
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((_pair_hash(frame.iloc[rows]), ordered[tied]))]
+    return order
+
+
+def _places(groups: np.ndarray, order: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Place of each row within its group, from 0, when rows are put in ``order`` (sorted by group), (n,) int64."""
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - starts[groups[order]]
+    return place
+
+
+def _from_codes(interactions: pd.DataFrame, part: np.ndarray, name: str, params: dict[str, Any]) -> Split:
+    """Make the split from a code for each row; rows with any other code are left out."""
+    parts = [interactions[part == code].reset_index(drop=True) for code in (TRAIN, VALID, TEST)]
+    if len(parts[TRAIN]) == 0:
+        given = ", ".join(f"{key}={value}" for key, value in params.items())
+        raise ValueError(f"{name}({given}) leaves nothing to train on: there are {len(interactions):,} interactions")
+    return Split(*parts, name=name, params=params)
+
+
+def _check_shares(test: float, valid: float) -> None:
+    if not (0 < test < 1 and 0 <= valid < 1 and test + valid < 1):
+        raise ValueError(f"test={test} and valid={valid} must be shares that leave something to train on")
+
+
+def _check_time(interactions: pd.DataFrame, name: str) -> None:
+    if "timestamp" not in interactions:
+        raise ValueError(f"{name} needs timestamps, and the interactions have none; use random or leave_one_out")
+
+
+def _part_of(size: np.ndarray | int, share: float) -> np.ndarray | int:
+    """Whole rows of a share, rounded down: floor(share * size)."""
+    return np.floor(share * np.asarray(size) + ROUNDING).astype(np.int64)
+
+
+# ---- ways of splitting -------------------------------------------------------------------------------------------
 
 
 def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
     """Cut each person's own history in time: the last part is test, the part before it validation.
 
+    Its question: what will a person whom we know watch next?
+
     A person with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation.
-    Equal timestamps of a person are put in the order of a hash of (user_id, item_id): the same on every machine
-    and for every order of the rows, and without relation to popularity (ml-100k's low item ids are popular ones).
+    Equal timestamps of a person are put in the order of a hash of (user_id, item_id).
 
     Other people's future is in everybody's training part by construction, which flatters models that learn from
     co-occurrence; :func:`temporal_global` has none of it.
@@ -70,15 +205,270 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist()
     ([8, 9], [7])
     """
-    if "timestamp" not in interactions:
-        raise ValueError("temporal_user needs timestamps, and the interactions have none; use random or leave_one_out")
-    if not (0 < test < 1 and 0 <= valid < 1 and test + valid < 1):
-        raise ValueError(f"test={test} and valid={valid} must be shares that leave something to train on")
-    ordered = interactions.assign(_tie=_tie_breaker(interactions)).sort_values(["user_id", "timestamp", "_tie"])
-    place = ordered.groupby("user_id").cumcount().to_numpy()
-    size = ordered.groupby("user_id")["item_id"].transform("size").to_numpy()
-    n_test, n_valid = np.floor(test * size), np.floor(valid * size)
-    part = np.where(place >= size - n_test, 2, np.where(place >= size - n_test - n_valid, 1, 0))
-    ordered = ordered.drop(columns="_tie")
-    parts = [ordered[part == code].sort_index().reset_index(drop=True) for code in range(3)]
-    return Split(*parts, name="temporal_user", params={"test": test, "valid": valid})
+    _check_time(interactions, "temporal_user")
+    _check_shares(test, valid)
+    users, _ = pd.factorize(interactions["user_id"])
+    counts = np.bincount(users)
+    left = counts[users] - _places(users, _order(interactions, users), counts)  # 1 for the last of a person
+    n_test, n_valid = _part_of(counts, test)[users], _part_of(counts, valid)[users]
+    part = np.where(left <= n_test, TEST, np.where(left <= n_test + n_valid, VALID, TRAIN))
+    return _from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
+
+
+def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
+    """Cut all interactions at one moment: what comes after it is test, a slice before it validation.
+
+    Its question: the service is running; what is it worth from tomorrow on, newcomers included?
+
+    Rows of the same second are never divided: a cut stands just before the second in which the row at place
+    floor((1 - test) * n) falls, so the test holds at least its share, and time in train < valid < test strictly.
+
+    Raises
+    ------
+    ValueError
+        If the interactions have no timestamps, or the shares leave nothing to train on.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": range(10), "item_id": 1, "timestamp": [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]})
+    >>> split = temporal_global(frame)
+    >>> split.valid["user_id"].tolist(), split.test["user_id"].tolist()
+    ([], [7, 8, 9])
+    """
+    _check_time(interactions, "temporal_global")
+    _check_shares(test, valid)
+    when = interactions["timestamp"].to_numpy(np.int64)
+    places = [len(when) - _part_of(len(when), test), len(when) - _part_of(len(when), test + valid)]
+    places = np.minimum(places, len(when) - 1)
+    test_from, valid_from = np.partition(when, places)[places] if len(when) else (0, 0)
+    part = np.where(when >= test_from, TEST, np.where(when >= valid_from, VALID, TRAIN))
+    return _from_codes(interactions, part, "temporal_global", {"test": test, "valid": valid})
+
+
+def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1, seed: int = 0) -> Split:
+    """Deal the rows out by chance, whoever they belong to and whenever they were.
+
+    Its question: which of the ratings that exist were held back? The papers' usual split; it looks into the
+    future, and so flatters every model.
+
+    Exactly floor(test * n) rows are test and floor(valid * n) validation: those with the lowest values of a hash
+    of (user_id, item_id, seed), so that the order of the rows does not matter. Timestamps are not looked at.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10)})
+    >>> split = random(frame, seed=1)
+    >>> len(split.train), len(split.valid), len(split.test)
+    (7, 1, 2)
+    """
+    _check_shares(test, valid)
+    n = len(interactions)
+    n_test, n_valid = int(_part_of(n, test)), int(_part_of(n, valid))
+    order = np.argsort(_seeded(_pair_hash(interactions), seed), kind="stable")
+    part = np.zeros(n, dtype=np.int8)
+    part[order[:n_test]], part[order[n_test : n_test + n_valid]] = TEST, VALID
+    return _from_codes(interactions, part, "random", {"test": test, "valid": valid, "seed": seed})
+
+
+def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
+    """Hold back each person's last interaction as test and the one before it as validation.
+
+    Its question: what is the very next film? Common in papers on sequences; one film a person makes noisy means.
+
+    A person with two interactions gives none to the validation, one with a single interaction none to the test.
+    Equal timestamps are put in the order of a hash of (user_id, item_id). Without timestamps the two are those
+    with the highest values of a hash of (user_id, item_id, seed); with timestamps the seed changes nothing.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 5], "timestamp": [30, 10, 20, 10]})
+    >>> split = leave_one_out(frame)
+    >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist(), len(split.train)
+    ([5], [7], 2)
+    """
+    users, _ = pd.factorize(interactions["user_id"])
+    timed = "timestamp" in interactions
+    order = _order(interactions, users) if timed else np.lexsort((_seeded(_pair_hash(interactions), seed), users))
+    counts = np.bincount(users)
+    left, size = counts[users] - _places(users, order, counts), counts[users]
+    part = np.where((left == 1) & (size >= 2), TEST, np.where((left == 2) & (size >= 3), VALID, TRAIN))
+    return _from_codes(interactions, part, "leave_one_out", {} if timed else {"seed": seed})
+
+
+def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1, seed: int = 0) -> Split:
+    """The published fold u1..u5 of ml-100k: rows 20000(k-1)..20000k of u.data, in file order, are the test.
+
+    Its question: how does a model compare with the literature on rating prediction?
+
+    GroupLens publishes no validation part: floor(valid * 100000) of the other rows, those with the lowest values
+    of a hash of (user_id, item_id, seed), are validation; ``history`` is the published u<k>.base.
+
+    Parameters
+    ----------
+    interactions
+        ml-100k in the order of u.data. Another order cannot be told from it, only another number of rows.
+    k
+        1 to 5.
+
+    Raises
+    ------
+    ValueError
+        If the table has not 100,000 rows, or k is out of range.
+    """
+    if k not in (1, 2, 3, 4, 5):
+        raise ValueError(f"k is {k!r}; the published folds are u1 to u5, so k must be 1, 2, 3, 4 or 5")
+    if len(interactions) != CANONICAL_ROWS:
+        raise ValueError(
+            f"canonical_fold is ml-100k's own: it needs the 100,000 rows of u.data in file order, "
+            f"and these interactions have {len(interactions):,}"
+        )
+    size = CANONICAL_ROWS // 5
+    if not 0 <= valid < 1 - 1 / 5:
+        raise ValueError(f"valid={valid} must be a share below 0.8, because the test part takes 0.2")
+    part = np.zeros(CANONICAL_ROWS, dtype=np.int8)
+    part[size * (k - 1) : size * k] = TEST
+    rest = np.flatnonzero(part == TRAIN)
+    chosen = np.argsort(_seeded(_pair_hash(interactions.iloc[rest]), seed), kind="stable")
+    part[rest[chosen[: int(_part_of(CANONICAL_ROWS, valid))]]] = VALID
+    return _from_codes(interactions, part, "canonical_fold", {"k": k, "valid": valid, "seed": seed})
+
+
+def rolling(
+    interactions: pd.DataFrame,
+    *,
+    cuts: tuple[float, ...] = (0.70, 0.75, 0.80, 0.85, 0.90, 0.95),
+    span: float = 0.05,
+    min_history: int = 1,
+) -> Iterator[Split]:
+    """Cut all interactions at several moments; after each, the next slice of time is test.
+
+    Its question: as :func:`temporal_global`, asked often enough for a picture: each cut scores few people.
+
+    Every split's train part ends ``span`` before its cut, its validation part is the slice before the cut, its test
+    part the slice after. Rows of the same second are never divided (as in :func:`temporal_global`).
+
+    Parameters
+    ----------
+    cuts
+        Shares of the interactions, in the order of time, that lie before each cut.
+    span
+        Share of the interactions in each slice.
+    min_history
+        Test rows of people with fewer interactions before the cut are left out; 0 keeps everybody. Validation
+        keeps everybody, so that ``history`` is all that is known at the cut.
+
+    Yields
+    ------
+    Split
+        One a cut, with ``cut`` in its params.
+
+    Raises
+    ------
+    ValueError
+        If the interactions have no timestamps, or a cut leaves nothing to train on.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 2] * 10, "item_id": range(20), "timestamp": range(20)})
+    >>> [(split.params["cut"], split.test["item_id"].tolist()) for split in rolling(frame, cuts=(0.5, 0.9), span=0.1)]
+    [(0.5, [10, 11]), (0.9, [18, 19])]
+    """
+    _check_time(interactions, "rolling")
+    if not 0 < span < 1 or not all(span < cut <= 1 - span + ROUNDING for cut in cuts):
+        raise ValueError(f"cuts={cuts} must lie between span={span} and 1 - span, so that each has a slice either side")
+    when = interactions["timestamp"].to_numpy(np.int64)
+    users, _ = pd.factorize(interactions["user_id"])
+    ordered = np.sort(when)
+    for cut in cuts:
+        places = _part_of(len(when), np.array([cut - span, cut, cut + span]))
+        starts = [ordered[place] if place < len(when) else ordered[-1] + 1 for place in places]
+        part = np.searchsorted(np.array(starts), when, side="right").astype(np.int8)  # 0 train, 1, 2, 3 after
+        before = np.bincount(users[part < TEST], minlength=users.max(initial=-1) + 1)
+        part[(part == TEST) & (before[users] < min_history)] = UNUSED
+        params = {"cut": cut, "span": span, "min_history": min_history}
+        yield _from_codes(interactions, part, "rolling", params)
+
+
+# ---- filter ------------------------------------------------------------------------------------------------------
+
+
+def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep people with at least ``min_user`` and films with at least ``min_item`` interactions, all at once.
+
+    Dropping films can leave a person with too few, and the reverse: both are repeated until nothing changes,
+    which gives the largest such part of the table whatever the order (Seidman, "Network structure and minimum degree",
+    1983). It looks at all rows, test included, so it changes what is asked; it never looks at a rating.
+
+    Returns
+    -------
+    kept : DataFrame
+        The rows that stay, in their order.
+    steps : DataFrame
+        round (0 is the table as given), rows, people, films, and those dropped in the round.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [5, 6, 5, 6, 7]})
+    >>> kept, steps = k_core(frame, min_user=2, min_item=2)
+    >>> kept["user_id"].tolist(), steps["rows"].tolist()
+    ([1, 1, 2, 2], [5, 4])
+    """
+    if min_user < 1 or min_item < 1:
+        raise ValueError(f"min_user={min_user} and min_item={min_item} must be at least 1, which keeps everything")
+    codes = [pd.factorize(interactions[column])[0] for column in ("user_id", "item_id")]
+    rows = np.arange(len(interactions))
+    steps = [_sizes(codes, rows)]
+    while True:
+        user, item = (np.bincount(code[rows], minlength=1)[code[rows]] for code in codes)
+        stays = (user >= min_user) & (item >= min_item)
+        if stays.all():
+            break
+        rows = rows[stays]
+        steps.append(_sizes(codes, rows))
+    table = pd.DataFrame(steps, columns=["rows", "people", "films"])
+    table.insert(0, "round", range(len(table)))
+    for column in ("rows", "people", "films"):
+        table[f"dropped_{column}"] = (-table[column].diff()).fillna(0).astype(np.int64)
+    return interactions.iloc[rows].reset_index(drop=True), table
+
+
+def _sizes(codes: list[np.ndarray], rows: np.ndarray) -> tuple[int, int, int]:
+    """Rows, people and films that are left."""
+    return len(rows), *(len(np.unique(code[rows])) for code in codes)
+
+
+WAYS = {
+    "temporal_user": temporal_user,
+    "temporal_global": temporal_global,
+    "random": random,
+    "leave_one_out": leave_one_out,
+    "canonical_fold": canonical_fold,
+}
+
+
+def by_name(
+    interactions: pd.DataFrame, name: str, *, test: float = 0.2, valid: float = 0.1, seed: int = 0, k: int = 1
+) -> Split:
+    """Split by the name of a way, with those of the arguments that the way has.
+
+    Examples
+    --------
+    >>> by_name(pd.DataFrame({"user_id": 1, "item_id": range(10)}), "random", seed=3).name
+    'random'
+
+    Raises
+    ------
+    ValueError
+        If there is no such way; the message names those that there are.
+    """
+    if name not in WAYS:
+        raise ValueError(f"there is no split {name!r}; the splits are {', '.join(WAYS)}")
+    given = {"test": test, "valid": valid, "seed": seed, "k": k}
+    takes = {
+        "temporal_user": ("test", "valid"),
+        "temporal_global": ("test", "valid"),
+        "random": ("test", "valid", "seed"),
+        "leave_one_out": ("seed",),
+        "canonical_fold": ("k", "valid", "seed"),
+    }[name]
+    return WAYS[name](interactions, **{argument: given[argument] for argument in takes})
