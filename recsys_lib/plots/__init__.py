@@ -1,0 +1,1 @@
+"""Figures: matplotlib and seaborn for those that are kept, plotly for those to look at."""
