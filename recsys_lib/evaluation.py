@@ -1,0 +1,483 @@
+"""From a model and a split to results a person can believe: protocol, values a person, means, intervals, tests.
+
+The protocol: the whole catalogue is ranked, what a person has a history with is left out, ties go to the lower item
+code, relevant is what was rated from a threshold on, and people with nothing relevant in the test part are left out
+and counted. Relevant items that the model cannot list (nobody in the history met them) stay relevant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recsys_lib import inference
+from recsys_lib.interactions import Interactions, as_ids, codes_of
+from recsys_lib.metrics import ranking, rating
+from recsys_lib.models.base import Recommender
+from recsys_lib.ranking import top_k
+from recsys_lib.splits import Split
+
+KS = (5, 10, 20)
+BLOCK = 1024  # people scored at once, so that memory does not grow with their number
+MAIN = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A split turned into questions: who is asked, what they had seen, what was relevant.
+
+    Making one takes a moment on large data, so those who evaluate many models on one split make it once.
+
+    Attributes
+    ----------
+    known : Interactions
+        The history that every model must have been fitted on.
+    test : DataFrame
+        The test part; of implicit feedback without a rating column.
+    users : ndarray, (n_users,)
+        People with something relevant in the test part, ascending.
+    items : ndarray, (n_items,)
+        Item ids behind the columns of ``relevant``: the catalogue, then relevant items outside it.
+    relevant : csr_matrix, (n_users, n_items) float64
+        Stored entries are relevant; the value is the worth for graded NDCG, 1 at the threshold.
+    relevant_from : float or None
+        The threshold; None for implicit feedback, where everything is relevant.
+    protocol : dict
+        What has to stand beside every result.
+    """
+
+    known: Interactions
+    test: pd.DataFrame
+    users: np.ndarray
+    items: np.ndarray
+    relevant: csr_matrix
+    relevant_from: float | None
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_split(cls, split: Split, relevant_from: float | None = 4.0) -> Task:
+        """Make the task of a split.
+
+        Raises
+        ------
+        ValueError
+            If the test part is empty, or nobody has anything relevant in it.
+        """
+        history, test = split.history, split.test
+        if len(test) == 0:
+            raise ValueError("the test part of the split is empty: read it with read_prepared(paths, test=True)")
+        implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
+        known = Interactions.from_frame(history)
+        chosen = test if implicit or relevant_from is None else test[test["rating"] >= relevant_from]
+        if len(chosen) == 0:
+            raise ValueError(f"nothing in the test part is rated {relevant_from} or higher; lower relevant_from")
+        worth = np.ones(len(chosen)) if implicit or not relevant_from else chosen["rating"] - relevant_from + 1.0
+        outside = np.setdiff1d(as_ids(chosen["item_id"]), known.item_ids)
+        items = np.concatenate([known.item_ids, outside])
+        users, relevant = _relevant(chosen, np.asarray(worth, np.float64), known.item_ids, outside)
+        threshold = None if implicit else relevant_from
+        protocol = _protocol(split, known, users, relevant, threshold)
+        return cls(
+            known,
+            test.drop(columns="rating", errors="ignore") if implicit else test,
+            users,
+            items,
+            relevant,
+            threshold,
+            protocol,
+        )
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """Relevant items of each person, (n_users,) int64."""
+        return np.diff(self.relevant.indptr).astype(np.int64)
+
+
+def _relevant(
+    chosen: pd.DataFrame, worth: np.ndarray, catalogue: np.ndarray, outside: np.ndarray
+) -> tuple[np.ndarray, csr_matrix]:
+    """People and their relevant items as a matrix; columns are the catalogue's, then those outside it."""
+    users, rows = np.unique(as_ids(chosen["user_id"]), return_inverse=True)
+    columns = codes_of(chosen["item_id"], catalogue)
+    columns = np.where(columns >= 0, columns, len(catalogue) + codes_of(chosen["item_id"], outside))
+    shape = (len(users), len(catalogue) + len(outside))
+    relevant = csr_matrix((worth, (rows, columns)), shape=shape)
+    relevant.sort_indices()
+    return users, relevant
+
+
+def _protocol(
+    split: Split, known: Interactions, users: np.ndarray, relevant: csr_matrix, threshold: float | None
+) -> dict[str, Any]:
+    """What has to stand beside every result."""
+    n_relevant = np.diff(relevant.indptr)
+    asked = split.test["user_id"].nunique()
+    unseen = relevant.indices >= known.n_items
+    stamp = hashlib.sha256()
+    for part in (known.matrix.indptr, known.matrix.indices, relevant.indptr, relevant.indices, relevant.data):
+        stamp.update(np.ascontiguousarray(part).tobytes())
+    stamp.update("\n".join(map(str, users)).encode())
+    return {
+        "split": {"name": split.name, "params": split.params},
+        "relevant_from": threshold,
+        "catalogue": known.n_items,
+        "people_in_test": int(asked),
+        "people_kept": len(users),
+        "people_dropped": int(asked - len(users)),
+        "people_without_history": int((known.user_codes(users) < 0).sum()),
+        "relevant": int(relevant.nnz),
+        "relevant_per_person": {"mean": float(n_relevant.mean()), "median": float(np.median(n_relevant))},
+        "relevant_outside_catalogue": float(unseen.mean()),
+        "seen_excluded": True,
+        "sampled": False,
+        "ties": "lower item code first",
+        "precision_divisor": "k",
+        "ndcg_ideal": "min(k, relevant)",
+        "map_divisor": "min(k, relevant)",
+        "fingerprint": stamp.hexdigest()[:16],
+    }
+
+
+def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
+    """The best mean precision@k and recall@k that any list could reach.
+
+    >>> ceilings(np.array([1, 10]), [5])
+    {'precision@5': 0.6, 'recall@5': 0.75}
+    """
+    best = {f"precision@{k}": float(np.mean(np.minimum(n_relevant, k) / k)) for k in ks}
+    return best | {f"recall@{k}": float(np.mean(np.minimum(n_relevant, k) / n_relevant)) for k in ks}
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What one model did on one task.
+
+    Attributes
+    ----------
+    per_user : DataFrame
+        user_id first, then one column a metric ("ndcg@10", ...); NaN where a person has no value.
+    means : dict
+        Mean of each metric over the people who have a value.
+    intervals : DataFrame
+        Index: metric; mean, low, high, n_users. Percentile bootstrap over people.
+    lists : DataFrame
+        user_id, item_id, score, rank, fallback.
+    rating : dict or None
+        "rmse" and "mae", each with mean, low, high, n_users, over all rows of the test part whose rating the model
+        predicts; None where it predicts none.
+    protocol : dict
+        Split, threshold, people kept and dropped, share of relevant rows outside the catalogue, ceilings, ...
+    """
+
+    per_user: pd.DataFrame
+    means: dict[str, float]
+    intervals: pd.DataFrame
+    lists: pd.DataFrame
+    rating: dict[str, dict[str, float]] | None
+    protocol: dict[str, Any]
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Mean, low, high and n_users of every metric, the rating errors among them."""
+        table = {str(name): row.to_dict() for name, row in self.intervals.iterrows()}
+        table = {name: {**row, "n_users": int(row["n_users"])} for name, row in table.items()}
+        return table | (self.rating or {})
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in self.means.items() if name.endswith("@10"))
+        return f"Evaluation({self.protocol['people_kept']:,} people: {shown})"
+
+
+def _task(split: Split | Task, relevant_from: float | None) -> Task:
+    return split if isinstance(split, Task) else Task.from_split(split, relevant_from)
+
+
+def check_fitted_on(model: Recommender, task: Task) -> None:
+    """Make sure that a model knows the history, all of it, and nothing else.
+
+    Raises
+    ------
+    ValueError
+        If it was fitted on rows of the test part, or on more or less than the history.
+    """
+    train, known = model.train, task.known
+    if train is known:
+        return
+    name = type(model).__name__
+    test = _pairs(task.test["user_id"], task.test["item_id"], train)
+    own = train.row_of_entry * train.n_items + train.matrix.indices
+    leaked = int(np.isin(test, own).sum())
+    if leaked:
+        raise ValueError(
+            f"{name} was fitted on {leaked:,} of the {len(test):,} rows it is to be tested on; "
+            "fit it on Interactions.from_frame(split.history)"
+        )
+    history = _pairs(known.user_ids[known.row_of_entry], known.item_ids[known.matrix.indices], train)
+    missing = len(history) - int(np.isin(history, own).sum())
+    if missing or len(own) != len(history):
+        raise ValueError(
+            f"{name} was fitted on {len(own):,} interactions, but the history of this split has {len(history):,}, "
+            f"and {missing:,} of those are unknown to it; fit it on Interactions.from_frame(split.history)"
+        )
+    if not np.array_equal(train.item_ids, known.item_ids):
+        raise ValueError(
+            f"{name} has {train.n_items:,} items in its catalogue, the history has {known.n_items:,}; "
+            "a catalogue that differs from the other models' cannot be compared"
+        )
+
+
+def _pairs(user_ids: Iterable, item_ids: Iterable, train: Interactions) -> np.ndarray:
+    """One number for each pair (user, item), -1 where the model knows one of the two not, int64."""
+    rows, columns = train.user_codes(user_ids), train.item_codes(item_ids)
+    return np.where((rows < 0) | (columns < 0), -1, rows * train.n_items + columns)
+
+
+def _blocks(model: Recommender, task: Task, block: int) -> Iterator[tuple[slice, np.ndarray, csr_matrix]]:
+    """Scores of the people of a task, (n, n_items), and what they had seen, a block at a time."""
+    codes = model.train.user_codes(task.users)
+    popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
+    for start in range(0, len(codes), block):
+        part = slice(start, min(start + block, len(codes)))
+        histories = model.train.rows(codes[part])
+        scores = np.array(model.score(histories, task.users[part]), np.float32)
+        scores[codes[part] < 0] = popularity  # as `recommend` serves people it has never met
+        yield part, scores, histories.matrix
+
+
+def rank_lists(model: Recommender, task: Task, depth: int, *, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+    """Lists for everybody in the task, as codes and scores, (n_users, depth) each; -1 and NaN where a list ends."""
+    depth = min(depth, model.train.n_items)
+    codes = np.full((len(task.users), depth), -1, np.int64)
+    scores = np.full((len(task.users), depth), np.nan, np.float32)
+    for part, block_scores, seen in _blocks(model, task, block):
+        codes[part], scores[part] = top_k(block_scores, depth, exclude=seen)
+    return codes, scores
+
+
+def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = 4.0) -> float:
+    """Mean NDCG@k alone, without intervals: what a search over parameters maximises.
+
+    Parameters
+    ----------
+    split
+        ``split.for_validation()`` while tuning; a :class:`Task` made once is faster when many models are tried.
+    """
+    task = _task(split, relevant_from)
+    check_fitted_on(model, task)
+    codes, _ = rank_lists(model, task, k)
+    return float(np.mean(ranking.ndcg(ranking.judge(codes, task.relevant), k)))
+
+
+def evaluate(
+    model: Recommender,
+    split: Split | Task,
+    ks: Iterable[int] = KS,
+    relevant_from: float | None = 4.0,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    block: int = BLOCK,
+) -> Evaluation:
+    """Evaluate a model on the test part of a split.
+
+    Parameters
+    ----------
+    model
+        Fitted on ``split.history``, and on nothing else.
+    split
+        A split with a test part, ``split.for_validation()``, or a :class:`Task`.
+    ks
+        Cut-offs; lists are as long as the largest.
+    relevant_from
+        Ratings from here on are relevant. Of implicit feedback everything is relevant.
+    resamples, seed
+        Of the bootstrap over people.
+    block
+        People scored at once.
+
+    Raises
+    ------
+    ValueError
+        If the model was fitted on anything but the history, or there is nothing to test on.
+    """
+    task, ks = _task(split, relevant_from), tuple(sorted(set(ks)))
+    check_fitted_on(model, task)
+    codes, scores = rank_lists(model, task, max(ks), block=block)
+    per_user = ranking_table(codes, task, ks)
+    errors = rating_errors(model, task)
+    if errors is not None:
+        per_user = per_user.merge(rating.per_person(errors), on="user_id", how="left")
+    table = inference.intervals(per_user.drop(columns="user_id"), resamples=resamples, seed=seed)
+    predicted = None if errors is None else rating_summary(errors, resamples=resamples, seed=seed)
+    return Evaluation(
+        per_user,
+        {str(name): float(value) for name, value in table["mean"].items()},
+        table,
+        _as_frame(codes, scores, task),
+        predicted,
+        task.protocol | {"ks": list(ks), "ceilings": ceilings(task.n_relevant, ks)},
+    )
+
+
+def ranking_table(codes: np.ndarray, task: Task, ks: Iterable[int]) -> pd.DataFrame:
+    """Ranking metrics of lists of codes: user_id, then a column a metric."""
+    judged = ranking.judge(codes, task.relevant, graded=True)
+    columns = ranking.at_cutoffs(judged, ks)
+    columns |= {f"ndcg_graded@{k}": ranking.graded_ndcg(judged, k) for k in ks}
+    return pd.DataFrame({"user_id": task.users, **columns})
+
+
+def rating_errors(model: Recommender, task: Task) -> pd.DataFrame | None:
+    """Predicted ratings of the whole test part: user_id, item_id, rating, predicted, error; None without such."""
+    predict = getattr(model, "predict", None)
+    if predict is None or "rating" not in task.test:
+        return None
+    frame = task.test[["user_id", "item_id", "rating"]].reset_index(drop=True)
+    predicted = np.asarray(predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy()), np.float64)
+    frame = frame.assign(predicted=predicted, error=predicted - frame["rating"].astype(np.float64))
+    return frame[np.isfinite(frame["error"])].reset_index(drop=True)
+
+
+def rating_summary(
+    frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """RMSE and MAE over all rows, with intervals from resampling people (their rows together).
+
+    Parameters
+    ----------
+    frame
+        user_id, error; not empty.
+
+    Returns
+    -------
+    dict
+        ``{"rmse": {"mean", "low", "high", "n_users", "n_rows"}, "mae": {...}}``
+    """
+    added = rating.sums(frame)
+    means = inference.resampled_means(added.to_numpy(), resamples=resamples, seed=seed)
+    drawn = {"rmse": np.sqrt(means[:, 1] / means[:, 0]), "mae": means[:, 2] / means[:, 0]}
+    whole = {"rmse": rating.rmse(frame["error"].to_numpy()), "mae": rating.mae(frame["error"].to_numpy())}
+    result = {}
+    for name, values in drawn.items():
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        counts = {"n_users": len(added), "n_rows": len(frame)}
+        result[name] = {"mean": whole[name], "low": float(low), "high": float(high), **counts}
+    return result
+
+
+def _as_frame(codes: np.ndarray, scores: np.ndarray, task: Task) -> pd.DataFrame:
+    """Lists with the ids of people and items."""
+    rows, places = np.nonzero(codes >= 0)
+    unknown = task.known.user_codes(task.users) < 0
+    return pd.DataFrame(
+        {
+            "user_id": task.users[rows],
+            "item_id": task.items[codes[rows, places]],
+            "score": scores[rows, places],
+            "rank": places + 1,
+            "fallback": unknown[rows],
+        }
+    )
+
+
+def compare(
+    results: Mapping[str, Evaluation],
+    *,
+    by: str = MAIN,
+    level: float = 0.95,
+    resamples: int = 1000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Leaderboard: one row a model, best first, with intervals and paired tests against the best.
+
+    Parameters
+    ----------
+    results
+        Evaluations by name, all of one task.
+    by
+        The metric that ranks.
+
+    Returns
+    -------
+    DataFrame
+        rank, model, ``by`` with ``_low`` and ``_high``, n_users; difference to the best with its interval, p_t and
+        p_permutation as they are, p_holm (the permutation's, Holm-corrected), effect_size (mean difference over
+        its standard deviation) with its interval, smallest_difference (what 80 % power could find), distinct
+        (p_holm under the level and 100 people or more); then the other metrics with their intervals.
+        ``.attrs["by"]`` names the metric.
+
+    Raises
+    ------
+    ValueError
+        If the results do not belong together, or lack the metric.
+    """
+    _check_comparable(results, by)
+    names = sorted(results, key=lambda name: (-results[name].means[by], name))
+    values = np.stack([results[name].per_user[by].to_numpy(np.float64) for name in names], axis=1)
+    values = values[~np.isnan(values).any(axis=1)]
+    board = pd.DataFrame({"rank": np.arange(1, len(names) + 1), "model": names})
+    board = board.join(_metric_columns(results, names, [by]))
+    board["n_users"] = len(values)
+    board = board.join(_paired(values, level=level, resamples=resamples, permutations=permutations, seed=seed))
+    others = [m for m in dict.fromkeys(m for name in names for m in results[name].metrics()) if m != by]
+    board = board.join(_metric_columns(results, names, others))
+    board.attrs["by"] = by
+    return board
+
+
+def _check_comparable(results: Mapping[str, Evaluation], by: str) -> None:
+    if not results:
+        raise ValueError("there is no result to compare")
+    prints = {name: result.protocol["fingerprint"] for name, result in results.items()}
+    if len(set(prints.values())) > 1:
+        raise ValueError(f"the results belong to different tasks (data, split or threshold): {prints}")
+    for name, result in results.items():
+        if by not in result.means:
+            raise ValueError(f"the result {name!r} has no metric {by!r}; it has {', '.join(result.means)}")
+
+
+def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics: list[str]) -> pd.DataFrame:
+    """Mean, low and high of metrics, a row a model; NaN where a model lacks the metric."""
+    columns: dict[str, list[float]] = {}
+    tables = [results[name].metrics() for name in names]
+    for metric in metrics:
+        for suffix, part in (("", "mean"), ("_low", "low"), ("_high", "high")):
+            columns[metric + suffix] = [table.get(metric, {}).get(part, np.nan) for table in tables]
+    return pd.DataFrame(columns, index=range(len(names)))
+
+
+def _paired(values: np.ndarray, *, level: float, resamples: int, permutations: int, seed: int) -> pd.DataFrame:
+    """Differences to the first column, with interval, tests, effect size and power."""
+    behind = values[:, 1:] - values[:, :1]
+    blank = pd.DataFrame({"difference": 0.0}, index=range(values.shape[1]))
+    if behind.shape[1] == 0:
+        return blank
+    table = inference.paired_table(behind, level=level, resamples=resamples, permutations=permutations, seed=seed)
+    enough = len(values) >= inference.LEAST_PEOPLE
+    table["distinct"] = (table["p_holm"] < 1 - level) & enough
+    table.index = range(1, values.shape[1])
+    joined = table.reindex(range(values.shape[1]))
+    joined.loc[0, "difference"] = 0.0
+    joined["distinct"] = joined["distinct"].fillna(False).astype(bool)
+    return joined
+
+
+def conclusion(board: pd.DataFrame) -> str:
+    """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 people."""
+    by, first, n = board.attrs["by"], board.iloc[0], int(board["n_users"].iloc[0])
+    led = f"{first['model']} has the highest {by} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
+    led += f"{first[by + '_high']:.3f}, {n:,} people)"
+    if n < inference.LEAST_PEOPLE:
+        return f"{led}, but with fewer than {inference.LEAST_PEOPLE} people no winner is named."
+    if len(board) == 1:
+        return f"{led}; there is nothing to compare it with."
+    close = board["model"][1:][~board["distinct"][1:]].tolist()
+    if close:
+        return f"{led}, but it cannot be told apart from {', '.join(close)}: no winner is named."
+    return f"{led}, and leads every other model (largest Holm-corrected p {board['p_holm'].max():.4f})."

@@ -1,0 +1,220 @@
+"""What a difference between means is worth: intervals, paired tests, power. Resampling is over people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+BLOCK = 4_000_000  # random numbers held at once
+LEAST_PEOPLE = 100  # under this many, no winner is named
+
+
+def _weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each person is drawn, (block, n) float64, in blocks of resamples."""
+    rng = np.random.default_rng(seed)
+    step = max(1, BLOCK // max(n, 1))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+
+
+def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Means of bootstrap samples of people, (resamples, n_columns) float64.
+
+    Parameters
+    ----------
+    values : ndarray, (n_people, n_columns) float
+        NaN: this person has no value in this column, and is left out of its means. All columns are drawn together, so
+        that means of differences stay paired.
+
+    Raises
+    ------
+    ValueError
+        If there is nobody to resample.
+    """
+    values = np.asarray(values, np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if len(values) == 0:
+        raise ValueError("there is nobody to resample: no person has a value")
+    there = ~np.isnan(values)
+    filled, whole = np.where(there, values, 0.0), bool(there.all())
+    blocks = []
+    for weights in _weights(len(values), resamples, seed):
+        counts = float(len(values)) if whole else weights @ there
+        with np.errstate(invalid="ignore"):
+            blocks.append((weights @ filled) / counts)
+    return np.concatenate(blocks)
+
+
+def intervals(frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean of each column with its percentile bootstrap interval over people.
+
+    Parameters
+    ----------
+    frame
+        One row a person, one column a metric; NaN where a person has no value.
+
+    Returns
+    -------
+    DataFrame
+        Index: the columns; mean, low, high, n_users.
+
+    References
+    ----------
+    Efron, Tibshirani: An Introduction to the Bootstrap, chapter 13, 1993.
+
+    Examples
+    --------
+    >>> intervals(pd.DataFrame({"ndcg@10": [0.5] * 20})).loc["ndcg@10"].tolist()
+    [0.5, 0.5, 0.5, 20.0]
+    """
+    values = frame.to_numpy(np.float64)
+    tail = (1 - level) / 2
+    means = resampled_means(values, resamples=resamples, seed=seed)
+    low, high = np.nanquantile(means, [tail, 1 - tail], axis=0)
+    counted = (~np.isnan(values)).sum(axis=0)
+    table = {"mean": np.nanmean(values, axis=0), "low": low, "high": high, "n_users": counted}
+    return pd.DataFrame(table, index=frame.columns)
+
+
+def permutation_p(differences: np.ndarray, *, permutations: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Two-sided p of "the mean difference is zero", by flipping the signs of people's differences at random.
+
+    ``(1 + number of flips at least as far from zero as what was seen) / (permutations + 1)``
+
+    Parameters
+    ----------
+    differences : ndarray, (n_people,) or (n_people, n_columns) float
+        Paired differences without NaN.
+
+    Returns
+    -------
+    ndarray of float64, (n_columns,)
+
+    References
+    ----------
+    Smucker, Allan, Carterette: A comparison of statistical significance tests for IR evaluation, CIKM 2007.
+
+    Examples
+    --------
+    >>> permutation_p(np.array([1.0, -1.0, 0.0])).tolist()
+    [1.0]
+    """
+    differences = np.asarray(differences, np.float64)
+    differences = differences[:, None] if differences.ndim == 1 else differences
+    n = len(differences)
+    seen = np.abs(differences.sum(axis=0))
+    slack = 1e-9 * np.abs(differences).sum(axis=0)
+    rng = np.random.default_rng(seed)
+    step = max(1, BLOCK // max(n, 1))
+    beyond = np.zeros(differences.shape[1])
+    for start in range(0, permutations, step):
+        signs = rng.integers(0, 2, size=(min(step, permutations - start), n), dtype=np.int8) * 2.0 - 1.0
+        beyond += (np.abs(signs @ differences) >= seen - slack).sum(axis=0)
+    return (1 + beyond) / (permutations + 1)
+
+
+def t_test_p(differences: np.ndarray) -> np.ndarray:
+    """Two-sided p of the paired t test, (n_columns,) float64; 1 where all differences are zero.
+
+    Student: The probable error of a mean, Biometrika 6(1), 1908.
+    """
+    differences = np.asarray(differences, np.float64)
+    differences = differences[:, None] if differences.ndim == 1 else differences
+    if len(differences) < 2:
+        return np.full(differences.shape[1], np.nan)
+    spread = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
+    mean = differences.mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where((spread == 0) & (mean == 0), 0.0, mean / spread)
+    return 2 * stats.t.sf(np.abs(t), len(differences) - 1)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjusted p values that keep the chance of any false finding under the level; NaN stays and is not counted.
+
+    Holm: A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2), 1979.
+
+    Examples
+    --------
+    >>> [round(float(p), 3) for p in holm(np.array([0.01, 0.04, 0.03]))]
+    [0.03, 0.06, 0.06]
+    """
+    p_values = np.asarray(p_values, np.float64)
+    adjusted = np.full(p_values.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known], kind="stable")]
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return adjusted
+
+
+def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
+    """Difference of means that this sample would find with the given power, (n_columns,) float64.
+
+    ``(z(1 - level / 2) + z(power)) * sd(differences) / sqrt(n)``; Cohen: Statistical Power Analysis for the
+    Behavioral Sciences, 1988.
+    """
+    differences = np.asarray(differences, np.float64)
+    differences = differences[:, None] if differences.ndim == 1 else differences
+    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    if len(differences) < 2:
+        return np.full(differences.shape[1], np.nan)
+    return z * differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
+
+
+def people_needed(differences: np.ndarray, gain: float, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
+    """People it takes to find a mean difference of ``gain`` with the given power, (n_columns,) float64."""
+    differences = np.asarray(differences, np.float64)
+    differences = differences[:, None] if differences.ndim == 1 else differences
+    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    return np.ceil((z * differences.std(axis=0, ddof=1) / gain) ** 2)
+
+
+def paired_table(
+    differences: np.ndarray, *, level: float = 0.95, resamples: int = 1000, permutations: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
+    """Everything there is to say about paired differences, a row a column.
+
+    Parameters
+    ----------
+    differences : ndarray, (n_people, n_columns) float
+        Differences of each person, without NaN.
+
+    Returns
+    -------
+    DataFrame
+        difference, difference_low, difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high,
+        smallest_difference. The effect size is the mean difference over its standard deviation (Cohen's d of
+        paired samples); its interval is from the same bootstrap.
+    """
+    tail = [(1 - level) / 2, (1 + level) / 2]
+    spread = differences.std(axis=0, ddof=1) if len(differences) > 1 else np.full(differences.shape[1], np.nan)
+    means = resampled_means(differences, resamples=resamples, seed=seed)
+    squares = resampled_means(differences**2, resamples=resamples, seed=seed)
+    n = len(differences)
+    spreads = np.sqrt(np.maximum(squares - means**2, 0) * n / max(n - 1, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effects = np.where(spreads > 0, means / spreads, 0.0)
+        effect = np.where(spread > 0, differences.mean(axis=0) / spread, 0.0)
+    p = permutation_p(differences, permutations=permutations, seed=seed)
+    low, high = np.quantile(means, tail, axis=0)
+    effect_low, effect_high = np.quantile(effects, tail, axis=0)
+    return pd.DataFrame(
+        {
+            "difference": differences.mean(axis=0),
+            "difference_low": low,
+            "difference_high": high,
+            "p_t": t_test_p(differences),
+            "p_permutation": p,
+            "p_holm": holm(p),
+            "effect_size": effect,
+            "effect_low": effect_low,
+            "effect_high": effect_high,
+            "smallest_difference": smallest_difference(differences),
+        }
+    )

@@ -1,0 +1,129 @@
+"""Evaluation on made data, with models of a few lines."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib import splits
+from recsys_lib.evaluation import Task, compare, conclusion, evaluate, mean_ndcg
+from recsys_lib.interactions import Interactions
+from recsys_lib.models.base import Recommender
+
+
+class Counting(Recommender):
+    """Popularity, the smallest model there is."""
+
+    def _fit(self, train, items, users):
+        self.counts_ = train.matrix.getnnz(axis=0).astype(np.float32)
+
+    def _score(self, histories, users):
+        return np.broadcast_to(self.counts_, histories.matrix.shape)
+
+
+class Guessing(Counting):
+    """Scores at random, and predicts the mean rating."""
+
+    def _score(self, histories, users):
+        return np.random.default_rng(0).random(histories.matrix.shape)
+
+    def predict(self, user_ids, item_ids):
+        return np.full(len(user_ids), self.train.matrix.data.mean())
+
+
+@pytest.fixture(scope="module")
+def split(tables):
+    return splits.temporal_user(tables[0])
+
+
+@pytest.fixture(scope="module")
+def history(split):
+    return Interactions.from_frame(split.history)
+
+
+@pytest.fixture(scope="module")
+def results(split, history):
+    return {
+        "counting": evaluate(Counting().fit(history), split),
+        "guessing": evaluate(Guessing().fit(history), split),
+    }
+
+
+def test_lists_are_what_recommend_serves(split, history, results):
+    model = Counting().fit(history)
+    served = model.recommend(results["counting"].per_user["user_id"], k=20)
+    pd.testing.assert_frame_equal(results["counting"].lists, served)
+
+
+def test_per_user_by_hand(split, history, results):
+    result = results["counting"]
+    assert result.per_user.columns[0] == "user_id"
+    relevant = split.test[split.test["rating"] >= 4].groupby("user_id")["item_id"].agg(set)
+    assert result.per_user["user_id"].tolist() == sorted(relevant.index)
+    lists = result.lists.groupby("user_id")["item_id"].agg(list)
+    for row in result.per_user.head(20).itertuples(index=False):
+        hits = np.array([item in relevant[row.user_id] for item in lists[row.user_id]])
+        expected = hits[:10].sum() / 10
+        assert row[result.per_user.columns.get_loc("precision@10")] == pytest.approx(expected)
+
+
+def test_blocks_change_nothing(split, history, results):
+    small = evaluate(Counting().fit(history), split, block=7)
+    pd.testing.assert_frame_equal(small.per_user, results["counting"].per_user)
+
+
+def test_fast_path_gives_the_same(split, history, results):
+    model = Counting().fit(history)
+    assert mean_ndcg(model, split) == pytest.approx(results["counting"].means["ndcg@10"])
+    assert mean_ndcg(model, Task.from_split(split)) == mean_ndcg(model, split)
+
+
+def test_ratings(split, results):
+    result = results["guessing"]
+    guess = Interactions.from_frame(split.history).matrix.data.mean()
+    errors = guess - split.test["rating"].to_numpy(float)
+    assert result.rating["rmse"]["mean"] == pytest.approx(np.sqrt((errors**2).mean()), abs=1e-6)
+    assert result.rating["rmse"]["low"] < result.rating["rmse"]["mean"] < result.rating["rmse"]["high"]
+    assert results["counting"].rating is None
+
+
+def test_a_model_that_has_seen_the_test_is_refused(tables, split):
+    cheat = Counting().fit(Interactions.from_frame(tables[0]))
+    with pytest.raises(ValueError, match="rows it is to be tested on"):
+        evaluate(cheat, split)
+    with pytest.raises(ValueError, match="unknown to it"):
+        evaluate(Counting().fit(Interactions.from_frame(split.train)), split)
+    assert mean_ndcg(Counting().fit(Interactions.from_frame(split.train)), split.for_validation()) > 0
+
+
+def test_relevant_items_outside_the_catalogue_stay_relevant(tables, split):
+    item = split.test.loc[split.test["rating"] >= 4, "item_id"].iloc[0]
+    parts = [part[part["item_id"] != item].reset_index(drop=True) for part in (split.train, split.valid)]
+    cut = splits.Split(*parts, split.test, name="cut")
+    result = evaluate(Counting().fit(Interactions.from_frame(cut.history)), cut)
+    rows = split.test[(split.test["rating"] >= 4)]
+    assert result.protocol["relevant_outside_catalogue"] == pytest.approx((rows["item_id"] == item).mean())
+    assert result.protocol["relevant"] == len(rows)
+
+
+def test_leaderboard(results):
+    board = compare(results)
+    assert board["model"].tolist() == ["counting", "guessing"]
+    assert {"ndcg@10", "ndcg@10_low", "ndcg@10_high", "p_holm", "rmse", "precision@5_low"} <= set(board.columns)
+    assert np.isnan(board.loc[0, "p_holm"])
+    assert 0 < board.loc[1, "p_holm"] <= 1
+    assert board.loc[1, "difference"] == pytest.approx(board.loc[1, "ndcg@10"] - board.loc[0, "ndcg@10"])
+    assert "counting" in conclusion(board)
+
+
+def test_results_of_different_tasks_are_not_compared(split, history, results):
+    other = evaluate(Counting().fit(history), split, relevant_from=3.0)
+    with pytest.raises(ValueError, match="different tasks"):
+        compare({"a": results["counting"], "b": other})
+
+
+def test_implicit_feedback(tables):
+    frame = tables[0].drop(columns="rating")
+    cut = splits.temporal_user(frame)
+    result = evaluate(Guessing().fit(Interactions.from_frame(cut.history)), cut)
+    assert result.protocol["relevant"] == len(cut.test)
+    assert result.rating is None
