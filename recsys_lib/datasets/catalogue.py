@@ -1,0 +1,61 @@
+"""The data sets that are known by name: where they are published, and how to know them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE_URL = "https://files.grouplens.org/datasets/movielens/"
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """One MovieLens data set as GroupLens publishes it.
+
+    Attributes
+    ----------
+    name
+        The name that ``load_dataset`` takes; the archive is ``<name>.zip``.
+    rating_scale
+        Lowest and highest rating in stars.
+    md5
+        Checksum of the archive; None where it is read from the ``.md5`` file beside the archive, if there is one.
+    folder
+        Folder inside the archive.
+    """
+
+    name: str
+    rating_scale: tuple[float, float]
+    md5: str | None = None
+    folder: str | None = None
+
+    @property
+    def archive(self) -> str:
+        """File name of the archive."""
+        return f"{self.name}.zip"
+
+    @property
+    def url(self) -> str:
+        """Where GroupLens publishes the archive."""
+        return BASE_URL + self.archive
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names that the unpacked folder may have."""
+        return (self.name, self.folder) if self.folder else (self.name,)
+
+
+_WHOLE, _HALF = (1.0, 5.0), (0.5, 5.0)
+
+KNOWN: dict[str, KnownDataset] = {
+    known.name: known
+    for known in (
+        KnownDataset("ml-100k", _WHOLE, "0e33842e24a9c977be4e0107933c0723"),
+        KnownDataset("ml-latest-small", _HALF),
+        KnownDataset("ml-latest", _HALF),
+        KnownDataset("ml-1m", _WHOLE, "c4d9eecfca2ab87c1945afe126590906"),
+        KnownDataset("ml-10m", _HALF, "ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
+        KnownDataset("ml-20m", _HALF, "cd245b17a1ae2cc31bb14903e1204af3"),
+        KnownDataset("ml-25m", _HALF, "6b51fb2759a8657d3bfcbfc42b592ada"),
+        KnownDataset("ml-32m", _HALF),
+    )
+}
