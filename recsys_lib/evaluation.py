@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import randomized_svd
 
 from recsys_lib import inference
 from recsys_lib.interactions import Interactions, as_ids, codes_of
-from recsys_lib.metrics import ranking, rating
+from recsys_lib.metrics import beyond_accuracy, ranking, rating
 from recsys_lib.models.base import Recommender
 from recsys_lib.ranking import top_k
 from recsys_lib.splits import Split
@@ -26,6 +29,8 @@ from recsys_lib.splits import Split
 KS = (5, 10, 20)
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
 MAIN = "ndcg@10"
+BEYOND_AT = 10  # length of the lists that the metrics beyond accuracy look at
+DIMENSIONS = 32  # of the embedding that says how alike two items are
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Task:
         The threshold; None for implicit feedback, where everything is relevant.
     protocol : dict
         What has to stand beside every result.
+    content : DataFrame or None
+        The table of items, for what needs genres.
     """
 
     known: Interactions
@@ -59,10 +66,11 @@ class Task:
     relevant: csr_matrix
     relevant_from: float | None
     protocol: dict[str, Any] = field(default_factory=dict)
+    content: pd.DataFrame | None = None
 
     @classmethod
-    def from_split(cls, split: Split, relevant_from: float | None = 4.0) -> Task:
-        """Make the task of a split.
+    def from_split(cls, split: Split, relevant_from: float | None = 4.0, *, items: pd.DataFrame | None = None) -> Task:
+        """Make the task of a split; ``items`` is the table with genres, for metrics that need them.
 
         Raises
         ------
@@ -79,24 +87,73 @@ class Task:
             raise ValueError(f"nothing in the test part is rated {relevant_from} or higher; lower relevant_from")
         worth = np.ones(len(chosen)) if implicit or not relevant_from else chosen["rating"] - relevant_from + 1.0
         outside = np.setdiff1d(as_ids(chosen["item_id"]), known.item_ids)
-        items = np.concatenate([known.item_ids, outside])
+        columns = np.concatenate([known.item_ids, outside])
         users, relevant = _relevant(chosen, np.asarray(worth, np.float64), known.item_ids, outside)
         threshold = None if implicit else relevant_from
         protocol = _protocol(split, known, users, relevant, threshold)
-        return cls(
-            known,
-            test.drop(columns="rating", errors="ignore") if implicit else test,
-            users,
-            items,
-            relevant,
-            threshold,
-            protocol,
-        )
+        test = test.drop(columns="rating", errors="ignore") if implicit else test
+        return cls(known, test, users, columns, relevant, threshold, protocol, items)
 
     @property
     def n_relevant(self) -> np.ndarray:
         """Relevant items of each person, (n_users,) int64."""
         return np.diff(self.relevant.indptr).astype(np.int64)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Row of each person in ``known``, -1 for those without a history."""
+        return self.known.user_codes(self.users)
+
+    @cached_property
+    def histories(self) -> csr_matrix:
+        """What each person had seen, (n_users, n_catalogue)."""
+        return self.known.rows(self.codes).matrix
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """How many people of the history have met each item, (n_catalogue,) int64."""
+        return self.known.matrix.getnnz(axis=0)
+
+    @cached_property
+    def genres(self) -> tuple[np.ndarray, list[str]] | None:
+        """Genres of the catalogue as zeros and ones, (n_catalogue, n_genres), with their names; None without such."""
+        if self.content is None or "genres" not in self.content:
+            return None
+        table = self.content.set_index("item_id")["genres"].reindex(self.known.item_ids)
+        pairs = table.reset_index(drop=True).explode().dropna()
+        if len(pairs) == 0:
+            return None
+        names, columns = np.unique(pairs.to_numpy(str), return_inverse=True)
+        matrix = np.zeros((len(table), len(names)))
+        matrix[pairs.index.to_numpy(), columns] = 1.0
+        return matrix, names.tolist()
+
+    @cached_property
+    def embedding(self) -> np.ndarray:
+        """Vectors whose cosine says how alike two items' audiences are, (n_catalogue, d); the same for all models.
+
+        Right singular vectors of the history (who met what, people of unit length), scaled by their values.
+        """
+        seen = normalize(csr_matrix((np.ones(self.known.matrix.nnz), *_structure(self.known.matrix))))
+        d = min(DIMENSIONS, min(seen.shape) - 1)
+        if d < 1:
+            return np.ones((self.known.n_items, 1))
+        _, values, vectors = randomized_svd(seen, d, random_state=0)
+        return (vectors * values[:, None]).T
+
+    @cached_property
+    def expected(self) -> np.ndarray:
+        """What plain popularity would show each person, (n_users, BEYOND_AT) codes."""
+        blocks = []
+        for start in range(0, len(self.users), BLOCK):
+            seen = self.histories[start : start + BLOCK]
+            scores = np.broadcast_to(self.popularity, seen.shape)
+            blocks.append(top_k(scores, BEYOND_AT, exclude=seen)[0])
+        return np.concatenate(blocks)
+
+
+def _structure(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    return matrix.indices, matrix.indptr
 
 
 def _relevant(
@@ -168,24 +225,37 @@ class Evaluation:
         Index: metric; mean, low, high, n_users. Percentile bootstrap over people.
     lists : DataFrame
         user_id, item_id, score, rank, fallback.
+    overall : dict
+        What describes all lists together: "coverage@10" and "gini@10".
     rating : dict or None
         "rmse" and "mae", each with mean, low, high, n_users, over all rows of the test part whose rating the model
         predicts; None where it predicts none.
     protocol : dict
         Split, threshold, people kept and dropped, share of relevant rows outside the catalogue, ceilings, ...
+    positions : DataFrame
+        Where each relevant item stands in the ranking of the whole catalogue: user_id, item_id, rank (0: cannot be
+        listed), midrank (mean over equal scores).
+    predictions : DataFrame or None
+        user_id, item_id, rating, predicted, error.
     """
 
     per_user: pd.DataFrame
     means: dict[str, float]
     intervals: pd.DataFrame
     lists: pd.DataFrame
+    overall: dict[str, float]
     rating: dict[str, dict[str, float]] | None
     protocol: dict[str, Any]
+    positions: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Mean, low, high and n_users of every metric, the rating errors among them."""
+        """Mean, low, high and n_users of every metric; those of all lists together have no interval."""
+        n_users = self.protocol["people_kept"]
         table = {str(name): row.to_dict() for name, row in self.intervals.iterrows()}
         table = {name: {**row, "n_users": int(row["n_users"])} for name, row in table.items()}
+        for name, value in self.overall.items():
+            table[name] = {"mean": value, "low": None, "high": None, "n_users": n_users}
         return table | (self.rating or {})
 
     def __repr__(self) -> str:
@@ -249,14 +319,37 @@ def _blocks(model: Recommender, task: Task, block: int) -> Iterator[tuple[slice,
         yield part, scores, histories.matrix
 
 
-def rank_lists(model: Recommender, task: Task, depth: int, *, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
-    """Lists for everybody in the task, as codes and scores, (n_users, depth) each; -1 and NaN where a list ends."""
+@dataclass(frozen=True)
+class Ranked:
+    """Lists as codes and scores, (n_users, depth) each, -1 and NaN where one ends; and where the relevant stands."""
+
+    codes: np.ndarray
+    scores: np.ndarray
+    rank: np.ndarray | None = None
+    midrank: np.ndarray | None = None
+
+    def positions(self, task: Task) -> ranking.Positions | None:
+        """Places of the relevant items, for metrics of the whole ranking."""
+        if self.rank is None:
+            return None
+        candidates = task.known.n_items - np.diff(task.histories.indptr)
+        return ranking.Positions(self.rank, self.midrank, task.relevant.indptr, candidates)
+
+
+def rank_all(model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True) -> Ranked:
+    """Rank the catalogue for everybody in the task; ``whole``: also find each relevant item's place in it."""
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
+    places = []
     for part, block_scores, seen in _blocks(model, task, block):
         codes[part], scores[part] = top_k(block_scores, depth, exclude=seen)
-    return codes, scores
+        if whole:
+            places.append(ranking.positions(block_scores, task.relevant[part], exclude=seen))
+    if not whole:
+        return Ranked(codes, scores)
+    rank, midrank = (np.concatenate([getattr(found, name) for found in places]) for name in ("rank", "midrank"))
+    return Ranked(codes, scores, rank, midrank)
 
 
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = 4.0) -> float:
@@ -269,8 +362,8 @@ def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_
     """
     task = _task(split, relevant_from)
     check_fitted_on(model, task)
-    codes, _ = rank_lists(model, task, k)
-    return float(np.mean(ranking.ndcg(ranking.judge(codes, task.relevant), k)))
+    ranked = rank_all(model, task, k, whole=False)
+    return float(np.mean(ranking.ndcg(ranking.judge(ranked.codes, task.relevant), k)))
 
 
 def evaluate(
@@ -279,6 +372,7 @@ def evaluate(
     ks: Iterable[int] = KS,
     relevant_from: float | None = 4.0,
     *,
+    items: pd.DataFrame | None = None,
     resamples: int = 1000,
     seed: int = 0,
     block: int = BLOCK,
@@ -292,9 +386,11 @@ def evaluate(
     split
         A split with a test part, ``split.for_validation()``, or a :class:`Task`.
     ks
-        Cut-offs; lists are as long as the largest.
+        Cut-offs; lists are as long as the largest, and hold at least ten.
     relevant_from
         Ratings from here on are relevant. Of implicit feedback everything is relevant.
+    items
+        The table of items: with it, variety and calibration by genre are measured too.
     resamples, seed
         Of the bootstrap over people.
     block
@@ -305,34 +401,76 @@ def evaluate(
     ValueError
         If the model was fitted on anything but the history, or there is nothing to test on.
     """
-    task, ks = _task(split, relevant_from), tuple(sorted(set(ks)))
+    task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
-    codes, scores = rank_lists(model, task, max(ks), block=block)
-    per_user = ranking_table(codes, task, ks)
-    errors = rating_errors(model, task)
-    if errors is not None:
-        per_user = per_user.merge(rating.per_person(errors), on="user_id", how="left")
+    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block)
+    return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
+
+
+def from_ranked(
+    ranked: Ranked,
+    task: Task,
+    ks: Iterable[int] = KS,
+    *,
+    predictions: pd.DataFrame | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate what a model has listed, without the model; ``predictions`` as :func:`predict_test` gives them."""
+    ks = tuple(sorted(set(ks)))
+    per_user = pd.DataFrame({"user_id": task.users, **person_metrics(ranked, task, ks)})
+    if predictions is not None:
+        per_user = per_user.merge(rating.per_person(predictions), on="user_id", how="left")
     table = inference.intervals(per_user.drop(columns="user_id"), resamples=resamples, seed=seed)
-    predicted = None if errors is None else rating_summary(errors, resamples=resamples, seed=seed)
+    predicted = None if predictions is None else rating_summary(predictions, resamples=resamples, seed=seed)
+    overall = {
+        f"coverage@{BEYOND_AT}": beyond_accuracy.coverage(ranked.codes, task.known.n_items, BEYOND_AT),
+        f"gini@{BEYOND_AT}": beyond_accuracy.gini(ranked.codes, task.known.n_items, BEYOND_AT),
+    }
     return Evaluation(
         per_user,
         {str(name): float(value) for name, value in table["mean"].items()},
         table,
-        _as_frame(codes, scores, task),
+        _lists_frame(ranked, task),
+        overall,
         predicted,
         task.protocol | {"ks": list(ks), "ceilings": ceilings(task.n_relevant, ks)},
+        _positions_frame(ranked, task),
+        predictions,
     )
 
 
-def ranking_table(codes: np.ndarray, task: Task, ks: Iterable[int]) -> pd.DataFrame:
-    """Ranking metrics of lists of codes: user_id, then a column a metric."""
-    judged = ranking.judge(codes, task.relevant, graded=True)
+def person_metrics(ranked: Ranked, task: Task, ks: Iterable[int]) -> dict[str, np.ndarray]:
+    """All metrics that have a value a person, by column name, (n_users,) float64 each."""
+    judged = ranking.judge(ranked.codes, task.relevant, graded=True)
     columns = ranking.at_cutoffs(judged, ks)
     columns |= {f"ndcg_graded@{k}": ranking.graded_ndcg(judged, k) for k in ks}
-    return pd.DataFrame({"user_id": task.users, **columns})
+    found = ranked.positions(task)
+    if found is not None:
+        columns["mrr"] = ranking.full_reciprocal_rank(found)
+        columns["r_precision"] = ranking.full_r_precision(found)
+        columns["auc"] = ranking.auc(found)
+    return columns | beyond_metrics(ranked.codes, judged.hits, task)
 
 
-def rating_errors(model: Recommender, task: Task) -> pd.DataFrame | None:
+def beyond_metrics(codes: np.ndarray, hits: np.ndarray, task: Task, k: int = BEYOND_AT) -> dict[str, np.ndarray]:
+    """Variety, novelty, surprise, popularity and calibration of the first k places, a value a person."""
+    n_items, people = task.known.n_items, task.known.n_users
+    columns = {
+        "novelty": beyond_accuracy.novelty(codes, task.popularity, people, k),
+        "diversity_embedding": beyond_accuracy.intra_list_diversity(codes, task.embedding, k),
+        "serendipity": beyond_accuracy.serendipity(codes, hits, task.expected, k),
+        "popularity_lift": beyond_accuracy.popularity_lift(codes, task.popularity, task.histories, k),
+        "personalisation": 1 - beyond_accuracy.overlap(codes, n_items, k),
+    }
+    if task.genres is not None:
+        genres = task.genres[0]
+        columns["diversity_genre"] = beyond_accuracy.intra_list_diversity(codes, genres, k)
+        columns["miscalibration"] = beyond_accuracy.miscalibration(codes, genres, task.histories, k)
+    return {f"{name}@{k}": values for name, values in columns.items()}
+
+
+def predict_test(model: Recommender, task: Task) -> pd.DataFrame | None:
     """Predicted ratings of the whole test part: user_id, item_id, rating, predicted, error; None without such."""
     predict = getattr(model, "predict", None)
     if predict is None or "rating" not in task.test:
@@ -370,19 +508,51 @@ def rating_summary(
     return result
 
 
-def _as_frame(codes: np.ndarray, scores: np.ndarray, task: Task) -> pd.DataFrame:
+def _lists_frame(ranked: Ranked, task: Task) -> pd.DataFrame:
     """Lists with the ids of people and items."""
-    rows, places = np.nonzero(codes >= 0)
-    unknown = task.known.user_codes(task.users) < 0
+    rows, places = np.nonzero(ranked.codes >= 0)
     return pd.DataFrame(
         {
             "user_id": task.users[rows],
-            "item_id": task.items[codes[rows, places]],
-            "score": scores[rows, places],
+            "item_id": task.items[ranked.codes[rows, places]],
+            "score": ranked.scores[rows, places],
             "rank": places + 1,
-            "fallback": unknown[rows],
+            "fallback": (task.codes < 0)[rows],
         }
     )
+
+
+def _positions_frame(ranked: Ranked, task: Task) -> pd.DataFrame | None:
+    """Places of the relevant items with the ids of people and items."""
+    if ranked.rank is None:
+        return None
+    ids = {"user_id": np.repeat(task.users, task.n_relevant), "item_id": task.items[task.relevant.indices]}
+    return pd.DataFrame({**ids, "rank": ranked.rank, "midrank": ranked.midrank})
+
+
+def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame | None = None) -> Ranked:
+    """Turn saved tables of lists and positions back into arrays.
+
+    Raises
+    ------
+    ValueError
+        If they belong to other people or items than the task's.
+    """
+    rows, codes = codes_of(lists["user_id"], task.users), task.known.item_codes(lists["item_id"])
+    for name, found in (("user_id", rows), ("item_id", codes)):
+        if (found < 0).any():
+            raise ValueError(
+                f"the lists name {name} {lists[name].iloc[int(np.argmax(found < 0))]}, unknown to the task"
+            )
+    shape = (len(task.users), int(lists["rank"].max()))
+    table, scores = np.full(shape, -1, np.int64), np.full(shape, np.nan, np.float32)
+    table[rows, lists["rank"] - 1], scores[rows, lists["rank"] - 1] = codes, lists["score"]
+    if positions is None:
+        return Ranked(table, scores)
+    ids = np.repeat(task.users, task.n_relevant), task.items[task.relevant.indices]
+    if not (np.array_equal(positions["user_id"], ids[0]) and np.array_equal(positions["item_id"], ids[1])):
+        raise ValueError("the saved positions do not belong to the relevant items of this task")
+    return Ranked(table, scores, positions["rank"].to_numpy(), positions["midrank"].to_numpy())
 
 
 def compare(

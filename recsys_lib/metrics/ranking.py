@@ -353,6 +353,126 @@ def r_precision(judged: Judged) -> np.ndarray:
     return judged.defined(judged.cumulative[np.arange(len(last)), last] / np.maximum(judged.n_relevant, 1))
 
 
+@dataclass(frozen=True)
+class Positions:
+    """Where each relevant item stands in the ranking of the whole catalogue.
+
+    Attributes
+    ----------
+    rank : ndarray of int64, (relevant.nnz,)
+        From 1, ties in the order of the item codes; 0 where an item cannot be listed (no score, or no column).
+    midrank : ndarray of float64, (relevant.nnz,)
+        The mean rank of all items with the same score; NaN where an item has no column.
+    indptr : ndarray of int, (n_users + 1,)
+        Where each person's entries begin.
+    n_candidates : ndarray of int64, (n_users,)
+        How many items were ranked.
+    """
+
+    rank: np.ndarray
+    midrank: np.ndarray
+    indptr: np.ndarray
+    n_candidates: np.ndarray
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of values over each person's entries, (n_users,)."""
+        return np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[self.indptr])
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """Relevant items of each person, (n_users,)."""
+        return np.diff(self.indptr)
+
+
+def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix | None = None) -> Positions:
+    """Rank all relevant items among everything that could be listed.
+
+    Parameters
+    ----------
+    scores : ndarray, (n_users, n_items) float
+        NaN and -inf: cannot be listed.
+    relevant : csr_matrix, (n_users, n_items or more)
+        Columns beyond the scores are items that no list can hold.
+    exclude : csr_matrix, (n_users, n_items), optional
+        Stored entries are not ranked at all.
+
+    Examples
+    --------
+    >>> found = positions(np.array([[3.0, 1.0, 1.0, 2.0]]), csr_matrix(np.array([[0, 0, 1, 1, 1]])))
+    >>> found.rank.tolist(), found.midrank.tolist()
+    ([4, 2, 0], [3.5, 2.0, nan])
+    """
+    scores = np.array(scores, dtype=np.float32)
+    scores[np.isnan(scores)] = -np.inf
+    if exclude is not None:
+        scores[np.repeat(np.arange(len(scores)), np.diff(exclude.indptr)), exclude.indices] = np.nan
+    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
+    rank, midrank = np.zeros(relevant.nnz, np.int64), np.full(relevant.nnz, np.nan)
+    inside = np.flatnonzero(relevant.indices < scores.shape[1])
+    step = max(1, SCRATCH // max(scores.shape[1], 1))
+    for start in range(0, len(inside), step):
+        part = inside[start : start + step]
+        column = relevant.indices[part]
+        own = scores[rows[part], column]
+        others = scores[rows[part]]
+        above, same = (others > own[:, None]).sum(axis=1), others == own[:, None]
+        before = (same & (np.arange(scores.shape[1]) < column[:, None])).sum(axis=1)
+        rank[part] = np.where(np.isneginf(own) | np.isnan(own), 0, above + before + 1)
+        midrank[part] = above + (same.sum(axis=1) + 1) / 2
+    return Positions(rank, midrank, relevant.indptr, (~np.isnan(scores)).sum(axis=1))
+
+
+def auc(found: Positions) -> np.ndarray:
+    """Chance that a relevant item stands above one that is not; equal scores count one half.
+
+    ``(sum over relevant of (n + 1 - midrank) - p (p + 1) / 2) / (p (n - p))`` for n candidates, p of them relevant.
+    An item outside the catalogue stands below everything.
+
+    References
+    ----------
+    Hanley, McNeil: The meaning and use of the area under a receiver operating characteristic curve, Radiology 143,
+    1982.
+
+    Examples
+    --------
+    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
+    >>> float(auc(found)[0])
+    0.75
+    """
+    inside = ~np.isnan(found.midrank)
+    n, p = found.n_candidates, found._sums(inside)
+    rows = np.repeat(np.arange(len(n)), found.n_relevant)
+    raised = found._sums(np.where(inside, n[rows] + 1 - np.where(inside, found.midrank, 0), 0))
+    pairs = p * (n - p)
+    share = p / np.maximum(found.n_relevant, 1)
+    return np.where(pairs > 0, (raised - p * (p + 1) / 2) / np.maximum(pairs, 1) * share, np.nan)
+
+
+def full_reciprocal_rank(found: Positions) -> np.ndarray:
+    """``1 / rank`` of the first relevant item in the ranking of the whole catalogue: MRR without a cut-off.
+
+    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[0, 0, 1, 1]])))
+    >>> round(float(full_reciprocal_rank(found)[0]), 4)
+    0.3333
+    """
+    best = np.zeros(len(found.n_relevant))
+    rows = np.repeat(np.arange(len(best)), found.n_relevant)
+    listed = found.rank > 0
+    np.maximum.at(best, rows[listed], 1 / found.rank[listed])
+    return np.where(found.n_relevant > 0, best, np.nan)
+
+
+def full_r_precision(found: Positions) -> np.ndarray:
+    """R-precision in the ranking of the whole catalogue, however many items are relevant.
+
+    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
+    >>> float(full_r_precision(found)[0])
+    0.5
+    """
+    within = (found.rank > 0) & (found.rank <= np.repeat(found.n_relevant, found.n_relevant))
+    return np.where(found.n_relevant > 0, found._sums(within) / np.maximum(found.n_relevant, 1), np.nan)
+
+
 AT_K: dict[str, Callable[[Judged, int], np.ndarray]] = {
     "ndcg": ndcg,
     "precision": precision,

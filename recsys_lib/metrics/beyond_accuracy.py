@@ -1,0 +1,211 @@
+"""What lists are like, whether or not they are right: how varied, how new, how much alike, how popular.
+
+Lists are arrays of item codes, (n_users, length) int64, best first, -1 where a list is shorter. Metrics give one value
+a person, NaN where there is none; :func:`coverage` and :func:`gini` describe all lists together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+
+def incidence(lists: np.ndarray, n_items: int, k: int) -> csr_matrix:
+    """Who is shown what among the first k places, (n_users, n_items) float64 of zeros and ones."""
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1")
+    shown = lists[:, :k]
+    rows, places = np.nonzero(shown >= 0)
+    matrix = csr_matrix((np.ones(len(rows)), (rows, shown[rows, places])), shape=(len(lists), n_items))
+    matrix.data[:] = 1.0  # an item that stands twice is shown once
+    return matrix
+
+
+def _mean_of_shown(shown: csr_matrix, values: np.ndarray) -> np.ndarray:
+    """Mean of an item's value over each list, NaN where a list is empty."""
+    sizes = np.diff(shown.indptr)
+    return np.where(sizes > 0, shown @ values / np.maximum(sizes, 1), np.nan)
+
+
+def coverage(lists: np.ndarray, n_items: int, k: int) -> float:
+    """Share of the catalogue that stands in the first k places of anybody's list.
+
+    Ge, Delgado-Battenfeld, Jannach: Beyond accuracy: evaluating recommender systems by coverage and serendipity,
+    RecSys 2010.
+
+    >>> coverage(np.array([[0, 1], [0, 2]]), 4, 2)
+    0.75
+    """
+    return float((incidence(lists, n_items, k).sum(axis=0) > 0).mean())
+
+
+def gini(lists: np.ndarray, n_items: int, k: int) -> float:
+    """How unevenly places are shared out among the items: 0 all alike, towards 1 when a few items hold them all.
+
+    ``sum_i (2 i - n - 1) x_i / (n sum x)`` over the counts x in ascending order, of the whole catalogue.
+
+    Shani, Gunawardana: Evaluating recommendation systems, in Recommender Systems Handbook, 2011.
+
+    >>> gini(np.array([[0], [1], [2]]), 3, 1), round(gini(np.array([[0], [0], [0]]), 3, 1), 4)
+    (0.0, 0.6667)
+    """
+    counts = np.sort(np.asarray(incidence(lists, n_items, k).sum(axis=0)).ravel())
+    if counts.sum() == 0:
+        return float("nan")
+    weights = 2 * np.arange(1, n_items + 1) - n_items - 1
+    return float(weights @ counts / (n_items * counts.sum()))
+
+
+def novelty(lists: np.ndarray, popularity: np.ndarray, n_people: int, k: int) -> np.ndarray:
+    """Mean self-information of what is shown, in bits: ``-log2(share of people who have met the item)``.
+
+    Parameters
+    ----------
+    popularity : ndarray, (n_items,)
+        How many people have met each item; items nobody met count as met by one.
+    n_people
+        How many people there are.
+
+    References
+    ----------
+    Zhou, Kuscsik, Liu, Medo, Wakeling, Zhang: Solving the apparent diversity-accuracy dilemma of recommender
+    systems, PNAS 107(10), 2010.
+
+    Examples
+    --------
+    >>> novelty(np.array([[0, 1]]), np.array([4, 2]), 4, 2).tolist()
+    [0.5]
+    """
+    information = -np.log2(np.maximum(popularity, 1) / n_people)
+    return _mean_of_shown(incidence(lists, len(popularity), k), information)
+
+
+def intra_list_diversity(lists: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
+    """Mean distance (1 - cosine) between any two items of a list; items without a vector are left out.
+
+    Parameters
+    ----------
+    vectors : ndarray, (n_items, d)
+        Genres as zeros and ones, or an embedding. A row of zeros: nothing is known of the item.
+
+    References
+    ----------
+    Ziegler, McNee, Konstan, Lausen: Improving recommendation lists through topic diversification, WWW 2005.
+
+    Examples
+    --------
+    >>> genres = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    >>> intra_list_diversity(np.array([[0, 2], [0, 1]]), genres, 2).tolist()
+    [0.0, 1.0]
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0)
+    shown = incidence(lists, len(vectors), k)
+    counted = shown @ (norms[:, 0] > 0).astype(float)
+    alike = np.square(shown @ unit).sum(axis=1) - counted  # over ordered pairs of different items
+    pairs = counted * (counted - 1)
+    return np.where(pairs > 0, 1 - alike / np.maximum(pairs, 1), np.nan)
+
+
+def serendipity(lists: np.ndarray, hits: np.ndarray, expected: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first k places with something relevant that plain popularity would not have shown.
+
+    Parameters
+    ----------
+    hits : ndarray of bool, (n_users, length)
+        Places that hold something relevant.
+    expected : ndarray of int, (n_users, any length)
+        Lists of popular items for the same people, of which the first k count.
+
+    References
+    ----------
+    Ge, Delgado-Battenfeld, Jannach: Beyond accuracy: evaluating recommender systems by coverage and serendipity,
+    RecSys 2010.
+
+    Examples
+    --------
+    >>> lists, hits = np.array([[3, 0]]), np.array([[True, True]])
+    >>> serendipity(lists, hits, np.array([[0, 1]]), 2).tolist()
+    [0.5]
+    """
+    shown = lists[:, :k]
+    foreseen = (shown[:, :, None] == expected[:, None, :k]).any(axis=2)
+    return (hits[:, :k] & ~foreseen & (shown >= 0)).sum(axis=1) / k
+
+
+def popularity_lift(lists: np.ndarray, popularity: np.ndarray, histories: csr_matrix, k: int) -> np.ndarray:
+    """How much more popular a list is than what the person had chosen: ``mean(list) / mean(history) - 1``.
+
+    Abdollahpouri, Mansoury, Burke, Mobasher: The unfairness of popularity bias in recommendation, RMSE workshop at
+    RecSys 2019.
+
+    >>> popularity_lift(np.array([[0]]), np.array([30, 10]), csr_matrix(np.array([[0, 1]])), 1).tolist()
+    [2.0]
+    """
+    chosen = csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
+    before = _mean_of_shown(chosen, popularity)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _mean_of_shown(incidence(lists, len(popularity), k), popularity) / before - 1
+
+
+def genre_shares(shown: csr_matrix, genres: np.ndarray) -> np.ndarray:
+    """Share of each genre in what is shown, (n_users, n_genres); an item's unit is divided among its genres.
+
+    NaN where nothing with a genre is shown.
+    """
+    size = genres.sum(axis=1, keepdims=True)
+    shares = shown @ np.divide(genres, size, out=np.zeros(genres.shape), where=size > 0)
+    whole = shares.sum(axis=1, keepdims=True)
+    return np.divide(shares, whole, out=np.full(shares.shape, np.nan), where=whole > 0)
+
+
+def miscalibration(
+    lists: np.ndarray, genres: np.ndarray, histories: csr_matrix, k: int, *, alpha: float = 0.01
+) -> np.ndarray:
+    """How far a list's genres are from those of the person's history: ``KL(p || (1 - alpha) q + alpha p)``, in nats.
+
+    p is the share of each genre in the history, q in the first k places; 0 is calibrated.
+
+    Parameters
+    ----------
+    genres : ndarray, (n_items, n_genres)
+        Zeros and ones.
+    histories : csr_matrix, (n_users, n_items)
+        Stored entries are the history, each of the same weight.
+    alpha
+        Smoothing, so that a genre missing from the list costs much and not infinitely much.
+
+    References
+    ----------
+    Steck: Calibrated recommendations, RecSys 2018.
+
+    Examples
+    --------
+    >>> genres = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> history = csr_matrix(np.array([[5, 5]]))
+    >>> [round(float(miscalibration(np.array([row]), genres, history, 2)[0]), 3) for row in ([0, 1], [0, -1])]
+    [0.0, 1.959]
+    """
+    chosen = csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
+    p = genre_shares(chosen, genres)
+    q = genre_shares(incidence(lists, len(genres), k), genres)
+    smooth = (1 - alpha) * q + alpha * p
+    ratio = np.divide(p, smooth, out=np.ones(p.shape), where=p > 0)
+    return np.where(np.isnan(p[:, 0]) | np.isnan(q[:, 0]), np.nan, (p * np.log(ratio)).sum(axis=1))
+
+
+def overlap(lists: np.ndarray, n_items: int, k: int) -> np.ndarray:
+    """Mean share of the k places that a person's list has in common with another's.
+
+    One minus its mean is called personalisation: 1 when no two people are shown the same.
+
+    Examples
+    --------
+    >>> overlap(np.array([[0, 1], [0, 1], [2, 3]]), 4, 2).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    shown = incidence(lists, n_items, k)
+    others = np.asarray(shown.sum(axis=0)).ravel() - 1.0
+    if shown.shape[0] < 2:
+        return np.full(shown.shape[0], np.nan)
+    return shown @ others / (k * (shown.shape[0] - 1))
