@@ -118,7 +118,7 @@ class Interactions:
         items = np.unique(as_ids(frame["item_id"] if item_ids is None else item_ids))
         rows, columns = codes_of(frame["user_id"], users), codes_of(frame["item_id"], items)
         kept = np.flatnonzero((rows >= 0) & (columns >= 0))
-        order = kept[np.lexsort((columns[kept], rows[kept]))]
+        order = kept[np.argsort(rows[kept] * len(items) + columns[kept], kind="stable")]
         rows, columns = rows[order], columns[order]
         twice = np.flatnonzero((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1]))
         if len(twice):

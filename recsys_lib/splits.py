@@ -416,25 +416,28 @@ def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) 
     if min_user < 1 or min_item < 1:
         raise ValueError(f"min_user={min_user} and min_item={min_item} must be at least 1, which keeps everything")
     codes = [pd.factorize(interactions[column])[0] for column in ("user_id", "item_id")]
-    rows = np.arange(len(interactions))
-    steps = [_sizes(codes, rows)]
+    counts = [np.bincount(code) for code in codes]
+    alive = np.ones(len(interactions), dtype=bool)
+    steps = [_sizes(counts)]
     while True:
-        user, item = (np.bincount(code[rows], minlength=1)[code[rows]] for code in codes)
-        stays = (user >= min_user) & (item >= min_item)
-        if stays.all():
+        user, item = (count[code] for count, code in zip(counts, codes, strict=True))
+        leaves = alive & ((user < min_user) | (item < min_item))
+        if not leaves.any():
             break
-        rows = rows[stays]
-        steps.append(_sizes(codes, rows))
+        alive &= ~leaves
+        for count, code in zip(counts, codes, strict=True):
+            count -= np.bincount(code[leaves], minlength=len(count))
+        steps.append(_sizes(counts))
     table = pd.DataFrame(steps, columns=["rows", "people", "films"])
     table.insert(0, "round", range(len(table)))
     for column in ("rows", "people", "films"):
         table[f"dropped_{column}"] = (-table[column].diff()).fillna(0).astype(np.int64)
-    return interactions.iloc[rows].reset_index(drop=True), table
+    return interactions[alive].reset_index(drop=True), table
 
 
-def _sizes(codes: list[np.ndarray], rows: np.ndarray) -> tuple[int, int, int]:
-    """Rows, people and films that are left."""
-    return len(rows), *(len(np.unique(code[rows])) for code in codes)
+def _sizes(counts: list[np.ndarray]) -> tuple[int, int, int]:
+    """Rows, people and films that are left, from the numbers of rows of each person and each film."""
+    return int(counts[0].sum()), *(int(np.count_nonzero(count)) for count in counts)
 
 
 WAYS = {
