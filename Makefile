@@ -1,0 +1,89 @@
+# Recommendation lab: `make` lists the targets.
+# Variables: DATASET=<known name or path>, PARAMS=<file>, PY=<python> (use an environment of your own, conda say).
+
+DATASET ?= ml-100k
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+VENV    := .venv
+ifeq ($(origin PY),undefined)
+PY      := $(VENV)/bin/python
+READY   := $(VENV)/.ready
+endif
+export MAKE
+export OPENBLAS_NUM_THREADS ?= 1
+
+# Variables and rules of the sequence (NAME, DONE, STEPS, which notebook needs which): recsys_lib/steps.py knows them.
+RULES := outputs/.rules.mk
+$(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.steps rules "$(DATASET)" > $(RULES) || echo '$$(error recsys_lib.steps failed)' > $(RULES))
+.DEFAULT_GOAL := help
+include $(RULES)
+
+PARAMS   ?= $(wildcard notebooks/params/$(NAME).yaml)
+PACKAGE  := $(shell find recsys_lib -name '*.py' -not -path '*/tests/*' -not -path '*/benchmarks/*')
+STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
+EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
+REPORT   := reports/$(NAME)/index.html
+
+.PHONY: help setup run test lab demo dag lint format clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
+	@echo "  make 00 ... 09    one notebook and what it needs"
+	@echo "Variables: DATASET=$(DATASET) PARAMS=$(PARAMS)"
+
+setup: $(READY)  ## .venv from environment.yml (done by the other targets when needed)
+
+$(VENV)/.ready: environment.yml pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	sed -n 's/^      - //p' environment.yml > $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
+# comes after it. Once the environment is there, the files are looked after whenever Make starts.
+ifneq ($(or $(if $(READY),$(wildcard $(READY)),yes)),)
+STAMPED := $(shell $(PY) -m recsys_lib.parameters "$(DATASET)" $(PARAMS) 2>&1)
+ifneq ($(STAMPED),)
+$(error $(STAMPED))
+endif
+endif
+$(STAMPS): | $(READY)
+	@$(PY) -m recsys_lib.parameters "$(DATASET)" $(PARAMS)
+
+# An executed notebook is the target of its source, its parameters, the package and the notebooks before it.
+$(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(PACKAGE) | $(READY)
+	@$(PY) -m recsys_lib.runner $< --dataset "$(DATASET)" $(if $(PARAMS),--params "$(PARAMS)")
+$(DONE)/00_environment.ipynb: $(wildcard $(DATASET))
+
+$(REPORT): $(EXECUTED)
+	@$(PY) -m recsys_lib.report write "$(DATASET)"
+
+run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
+	@$(PY) -m recsys_lib.report show "$(DATASET)"
+
+dag: $(READY)  ## the steps, what each reads and writes, which are up to date
+	@$(PYTHON) -m recsys_lib.steps overview "$(DATASET)"
+
+lab: $(READY)  ## JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+# Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
+# names; then the demo in a browser.
+test: $(READY)  ## all tests
+	$(PY) -m pytest -q -n 2 recsys_lib
+	$(PY) -m recsys_lib.tests.notebooks
+	$(PY) -m pytest -q recsys_lib/tests/browser -o addopts=-ra
+
+lint: $(READY)  ## style of the package and the notebooks, and that these are stripped of outputs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" --verify notebooks/*.ipynb notebooks/studies/*.ipynb
+
+format: $(READY)  ## bring the package and the notebooks into that style
+	$(PY) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb notebooks/studies/*.ipynb
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## remove what runs made; data/raw and .venv stay
+	rm -rf outputs/* data/processed

@@ -1,0 +1,105 @@
+"""What a result stands on: the machine, the versions, the commit."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pandas as pd
+import psutil
+import yaml
+
+from recsys_lib.paths import REPOSITORY, home
+
+# Names to import where they differ from the names to install.
+_MODULES = {
+    "scikit-learn": "sklearn",
+    "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
+    "ir-measures": "ir_measures",
+}
+
+
+def machine() -> dict[str, Any]:
+    """Facts about this machine: system, Python, cores, memory and free disk in GB, accelerator."""
+    gigabyte = 1e9
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / gigabyte, 1),
+        "memory_free_gb": round(psutil.virtual_memory().available / gigabyte, 1),
+        "disk_free_gb": round(shutil.disk_usage(home()).free / gigabyte, 1),
+    }
+
+
+def accelerator() -> str:
+    """The accelerator that PyTorch would use, in words; importing PyTorch takes a second or two."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"CUDA: {torch.cuda.get_device_name()}"
+    if torch.backends.mps.is_available():
+        return "Apple MPS"
+    return "none: models are fitted on the CPU"
+
+
+def pins() -> dict[str, str]:
+    """Versions that environment.yml asks for, by package."""
+    content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+    listed = next(entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict))
+    return dict(line.split("==") for line in listed)
+
+
+def packages() -> pd.DataFrame:
+    """Compare what is installed with what environment.yml asks for.
+
+    Returns
+    -------
+    DataFrame
+        package, pinned, installed (missing where it is not).
+    """
+    rows = []
+    for name, pinned in pins().items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = None
+        rows.append({"package": name, "pinned": pinned, "installed": installed})
+    return pd.DataFrame(rows)
+
+
+def import_seconds(names: list[str]) -> pd.DataFrame:
+    """Import packages one after the other and time each, in seconds; the order matters, since they share parts.
+
+    Raises
+    ------
+    ImportError
+        If one cannot be imported.
+    """
+    rows = []
+    for name in names:
+        start = time.perf_counter()
+        importlib.import_module(_MODULES.get(name, name.replace("-", "_")))
+        rows.append({"package": name, "seconds": round(time.perf_counter() - start, 2)})
+    return pd.DataFrame(rows)
+
+
+def commit() -> str:
+    """The commit that the code stands at, with "+" behind it where files were changed since; "unknown" without git."""
+    if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
+        return "unknown"
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"

@@ -1,0 +1,98 @@
+"""Lists for people to read: titles found, people and films chosen, a leaderboard's first."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def best_model(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> str:
+    """Name of the model with the highest mean of a metric.
+
+    >>> best_model({"models": [{"name": "a", "metrics": {"ndcg@10": {"mean": 0.1}}},
+    ...                        {"name": "b", "metrics": {"ndcg@10": {"mean": 0.2}}}]})
+    'b'
+    """
+    ranked = [entry for entry in leaderboard["models"] if entry["metrics"].get(metric)]
+    if not ranked:
+        raise ValueError(f"no model of the leaderboard has {metric}")
+    return max(ranked, key=lambda entry: entry["metrics"][metric]["mean"])["name"]
+
+
+def people_by_activity(history: pd.DataFrame, n: int) -> list:
+    """Choose n people at equal steps of activity, from a short to a long history (10 % to 90 %)."""
+    counts = history["user_id"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
+    places = np.linspace(0.1, 0.9, n) * (len(counts) - 1)
+    return counts.index[places.round().astype(int)].tolist()
+
+
+def genre_text(items: pd.DataFrame) -> pd.Series:
+    """Genres of each item as one text, by item id."""
+    return items.set_index("item_id")["genres"].map(lambda genres: ", ".join(genres))
+
+
+def favourites(history: pd.DataFrame, items: pd.DataFrame, people: list, n: int) -> dict[Any, list[str]]:
+    """Titles that each person rated best, the latest first among equals."""
+    order = ["rating", "timestamp"] if "timestamp" in history else ["rating"]
+    chosen = history[history["user_id"].isin(people)].sort_values([*order, "item_id"], ascending=False)
+    best = chosen.groupby("user_id").head(n).merge(items[["item_id", "title"]], on="item_id", how="left")
+    found = {person: titles.tolist() for person, titles in best.groupby("user_id")["title"]}
+    return {person: found.get(person, []) for person in people}
+
+
+def mean_overlap(lists: pd.DataFrame) -> float:
+    """How many items two people's lists share, on average over all pairs of people; 0 with fewer than two."""
+    sets = [set(items) for _, items in lists.groupby("user_id")["item_id"]]
+    shared = [len(first & second) for first, second in combinations(sets, 2)]
+    return float(np.mean(shared)) if shared else 0.0
+
+
+def well_known(history: pd.DataFrame, items: pd.DataFrame, n: int) -> list[str]:
+    """Titles of the n most rated items that have no two first genres in common, so that they differ."""
+    counts = history["item_id"].value_counts().rename("ratings")
+    table = items.merge(counts, left_on="item_id", right_index=True)
+    table = table.sort_values(["ratings", "item_id"], ascending=[False, True])
+    first_genre = table["genres"].map(lambda genres: genres[0] if len(genres) else "")
+    varied = table[~first_genre.duplicated()]
+    return (varied if len(varied) >= n else table)["title"].head(n).tolist()
+
+
+def genre_lover(history: pd.DataFrame, items: pd.DataFrame, n: int) -> dict[str, float]:
+    """A made newcomer: the n most rated items of the rarest genre that has at least a tenth of the items."""
+    best = float(history["rating"].max())
+    genres = items["genres"].explode().value_counts(normalize=True)
+    frequent = genres[genres >= 0.1]
+    if len(frequent):
+        items = items[items["genres"].map(lambda listed: frequent.index[-1] in listed)]
+    counts = history["item_id"].value_counts().rename("ratings")
+    table = items.merge(counts, left_on="item_id", right_index=True)
+    table = table.sort_values(["ratings", "item_id"], ascending=[False, True])
+    return dict.fromkeys(table["title"].head(n), best)
+
+
+def find_title(items: pd.DataFrame, text: str) -> Any:
+    """Item id of the title that is, or else contains, a text; letters' case does not matter.
+
+    Raises
+    ------
+    KeyError
+        If no title contains it, or several do and none is it.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({"item_id": [1, 2], "title": ["Alien", "Aliens"]})
+    >>> find_title(films, "alien"), find_title(films, "ALIENS")
+    (1, 2)
+    """
+    titles = items["title"].fillna("").str.casefold()
+    matches = items[titles == text.casefold()]
+    if matches.empty:
+        matches = items[titles.str.contains(text.casefold(), regex=False)]
+    if matches.empty:
+        raise KeyError(f"no title contains {text!r}")
+    if len(matches) > 1 and matches["title"].nunique() > 1:
+        raise KeyError(f"{len(matches)} titles contain {text!r}: {'; '.join(matches['title'].head(5))}")
+    return matches["item_id"].iloc[0]

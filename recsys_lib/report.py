@@ -1,0 +1,150 @@
+"""The report of a run: report.md and a self-contained index.html, made from the JSON and figures of the notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import mimetypes
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import mistune
+
+from recsys_lib.artifacts import require
+from recsys_lib.files import read_json, replacing
+from recsys_lib.paths import Paths, home
+from recsys_lib.steps import STEPS
+
+TEMPLATES = Path(__file__).parent / "templates"
+REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
+
+
+def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
+    """A mean with its interval as text; a dash where there is none.
+
+    >>> interval({"mean": 0.2214, "low": 0.2101, "high": 0.2333, "n_users": 906})
+    '0.221 (0.210–0.233)'
+    >>> interval(None)
+    '–'
+    """
+    if not metric or metric.get("mean") is None:
+        return "–"
+    low, high = metric.get("low"), metric.get("high")
+    spread = "" if low is None or high is None else f" ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{metric['mean']:.{digits}f}{spread}"
+
+
+def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
+    """Models of a leaderboard, best first; those without the metric (rating models) behind."""
+    ranked = [entry for entry in leaderboard["models"] if entry["metrics"].get(metric)]
+    others = [entry for entry in leaderboard["models"] if not entry["metrics"].get(metric)]
+    return sorted(ranked, key=lambda entry: -entry["metrics"][metric]["mean"]) + others
+
+
+def table_text(leaderboard: dict[str, Any]) -> str:
+    """The short table for a terminal: model, NDCG@10 with its interval, RMSE where there is one."""
+    rows = leaderboard_rows(leaderboard)
+    width = max(len(entry["name"]) for entry in rows)
+    lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
+    for entry in rows:
+        ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
+        lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")
+    return "\n".join(lines)
+
+
+def run_times(paths: Paths) -> list[dict[str, Any]]:
+    """Seconds of each step that was run, in the order of the sequence, from the runner's logs."""
+    files = [paths.logs / "times" / f"{step.name}.json" for step in STEPS]
+    return [read_json(file) for file in files if file.is_file()]
+
+
+def write_report(dataset: str) -> Path:
+    """Write ``reports/<dataset>/report.md`` and ``index.html``.
+
+    Returns
+    -------
+    Path
+        The HTML page: one file, pictures inside, no request to any other machine.
+
+    Raises
+    ------
+    MissingArtifactError
+        If a step's JSON is not there; names the step that makes it.
+    """
+    paths = Paths(dataset)
+    content = {name: read_json(require(paths.reports / f"{name}_report.json")) for name in REPORTS}
+    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    figures = {file.stem: f"figures/{file.name}" for file in sorted(paths.figures.glob("*.png"))}
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    templates.filters["interval"] = interval
+    text = templates.get_template("report.md.jinja").render(
+        name=paths.name,
+        leaderboard=leaderboard,
+        rows=leaderboard_rows(leaderboard),
+        figures=figures,
+        times=run_times(paths),
+        environment=_environment(paths),
+        **content,
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    body = _with_pictures_inside(mistune.create_markdown(plugins=["table"])(text), paths.reports)
+    page = templates.get_template("page.html.jinja").render(title=html.escape(f"recsys-lab: {paths.name}"), body=body)
+    for name, written in (("report.md", text), ("index.html", page)):
+        with replacing(paths.reports / name) as temporary:
+            temporary.write_text(written, encoding="utf-8")
+    return paths.reports / "index.html"
+
+
+def _environment(paths: Paths) -> dict[str, Any]:
+    file = paths.logs / "environment.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _with_pictures_inside(text: str, folder: Path) -> str:
+    """Put each picture that the page names into the page itself."""
+
+    def inside(found: re.Match[str]) -> str:
+        file = folder / found.group(1)
+        kind = mimetypes.guess_type(file.name)[0]
+        return f'src="data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"'
+
+    return re.sub(r'src="(figures/[^"]+)"', inside, text)
+
+
+def summary(dataset: str) -> str:
+    """What a run ends with: the short table, and what to open."""
+    paths = Paths(dataset)
+    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    where = {
+        "report": paths.reports / "index.html",
+        "notebooks": paths.outputs / "notebooks",
+        "leaderboard": paths.metrics / "leaderboard.json",
+    }
+    chosen = "" if dataset == "ml-100k" else f" DATASET={dataset}"
+    lines = [table_text(leaderboard), ""]
+    lines += [f"{name:<12} {_below_home(path)}" for name, path in where.items()]
+    return "\n".join([*lines, f"{'demo':<12} make demo{chosen}"])
+
+
+def _below_home(path: Path) -> str:
+    return path.relative_to(home()).as_posix()
+
+
+def main() -> None:
+    """Write the report of a run, or show its summary."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.report", description=main.__doc__)
+    parser.add_argument("what", choices=["write", "show"])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    given = parser.parse_args()
+    if given.what == "write":
+        write_report(given.dataset)
+    else:
+        print(summary(given.dataset))
+
+
+if __name__ == "__main__":
+    main()
