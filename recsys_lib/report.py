@@ -80,7 +80,7 @@ def write_report(dataset: str) -> Path:
     figures = {file.stem: f"figures/{file.name}" for file in sorted(paths.figures.glob("*.png"))}
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    templates.filters["interval"] = interval
+    templates.filters |= {"interval": interval, "thousands": "{:,}".format}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,

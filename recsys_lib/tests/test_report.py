@@ -1,0 +1,100 @@
+"""The report: pictures inside, tables computed, hostile titles harmless."""
+
+import base64
+import re
+
+import pytest
+
+from recsys_lib import report
+from recsys_lib.artifacts import MissingArtifactError
+from recsys_lib.files import write_json
+from recsys_lib.paths import Paths
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def metric(mean: float) -> dict:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n_users": 200}
+
+
+@pytest.fixture
+def run(lab_home) -> Paths:
+    """The files that the notebooks leave, at their smallest."""
+    paths = Paths("ml-100k")
+    leaderboard = {
+        "protocol": {
+            "split": {"name": "temporal_user", "params": {}},
+            "people_kept": 200,
+            "people_in_test": 210,
+            "relevant_from": 4.0,
+            "catalogue": 1500,
+            "relevant_outside_catalogue": 0.004,
+            "ties": "lower item code first",
+        },
+        "data": {"name": "ml-100k", "sha256": "0" * 64},
+        "models": [
+            {"name": "weak", "params": {}, "metrics": {"ndcg@10": metric(0.1)}, "fit_seconds": 0.1},
+            {"name": "stars", "params": {}, "metrics": {"rmse": metric(0.93)}, "fit_seconds": 5.0},
+            {"name": "strong", "params": {}, "metrics": {"ndcg@10": metric(0.2)}, "fit_seconds": 1.0},
+        ],
+    }
+    write_json(paths.metrics / "leaderboard.json", leaderboard)
+    contents = {
+        "exploration": {
+            "data": {"name": "ml-100k", "sha256": "0" * 64},
+            "size": {"interactions": 100_000, "users": 943, "items": 1682, "density": 0.063},
+        },
+        "preprocessing": {
+            "parts": [{"rows": 70_000}, {"rows": 10_000}, {"rows": 20_000}],
+            "checks": [{"check": "order", "passed": True, "detail": "0 rows"}],
+        },
+        "training": {},
+        "evaluation": {"conclusions": ["strong is ahead of weak."]},
+        "recommendation": {
+            "model": "strong",
+            "people_served": 943,
+            "items_listed": 300,
+            "lists": [{"user_id": 7, "title": "<script>alert(1)</script>", "rank": 1, "score": 1.0}],
+            "newcomer": {"liked": {"Alien": 5}, "list": [{"title": "Aliens"}]},
+        },
+    }
+    for name, content in contents.items():
+        write_json(paths.reports / f"{name}_report.json", content)
+    paths.figures.mkdir(parents=True)
+    (paths.figures / "07_leaderboard.png").write_bytes(PIXEL)
+    return paths
+
+
+def test_the_page_holds_its_pictures_and_asks_no_other_machine(run):
+    page = report.write_report("ml-100k").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    assert any(source.startswith("data:image/png;base64,") for source in sources)
+    assert not [source for source in sources if source.startswith("http") and "doi.org" not in source]
+    assert "<link" not in page and "@import" not in page
+    assert "strong is ahead of weak." in page
+
+
+def test_models_stand_best_first_and_rating_models_behind(run):
+    text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (weak|strong|stars) \|.*$", text, re.M)
+    assert rows == ["strong", "weak", "stars"]
+    assert "| strong | 0.200 (0.190–0.210) |" in text
+
+
+def test_titles_are_data_not_html(run):
+    page = report.write_report("ml-100k").read_text(encoding="utf-8")
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_the_terminal_gets_a_short_table_and_what_to_open(run):
+    shown = report.summary("ml-100k")
+    assert shown.splitlines()[1].startswith("strong  0.200 (0.190–0.210)")
+    assert "reports/ml-100k/index.html" in shown and "make demo" in shown
+
+
+def test_a_missing_report_names_its_step(run):
+    (run.reports / "evaluation_report.json").unlink()
+    with pytest.raises(MissingArtifactError, match="`make 07` makes it"):
+        report.write_report("ml-100k")
