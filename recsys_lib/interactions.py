@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,16 @@ class Interactions:
     def n_items(self) -> int:
         """Number of columns."""
         return self.matrix.shape[1]
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """How many users interacted with each item, (n_items,) float32."""
+        return np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.float32)
+
+    @cached_property
+    def best_rating(self) -> float:
+        """The highest rating there is."""
+        return float(self.matrix.data.max())
 
     @property
     def row_of_entry(self) -> np.ndarray:

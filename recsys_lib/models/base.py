@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from threadpoolctl import ThreadpoolController
 
 from recsys_lib.files import read_json, read_npz, replacing_folder, write_json, write_npz
 from recsys_lib.interactions import Histories, Interactions, as_ids
@@ -18,6 +22,25 @@ from recsys_lib.ranking import top_k
 
 FORMAT = 1  # of the folders that `save` writes
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
+MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
+    "Popularity": "popularity",
+    "GenrePopularity": "popularity",
+    "ALS": "als",
+    "ItemKNN": "neighbours",
+    "EASE": "ease",
+    "NeuralHybrid": "neural_hybrid",
+    "NeuralRanker": "neural_hybrid",
+}
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """Keep linear algebra on one thread: the same bits whatever the machine, and no fight with other threads."""
+    return _controller().limit(limits=1, user_api="blas")
 
 
 class Recommender(ABC):
@@ -79,7 +102,8 @@ class Recommender(ABC):
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
         self.train = train
-        self._fit(train, items, users)
+        with one_blas_thread():
+            self._fit(train, items, users)
         return self
 
     def score(self, histories: csr_matrix | Histories, users: Iterable | None = None) -> np.ndarray:
@@ -104,7 +128,24 @@ class Recommender(ABC):
                 f"but {type(self).__name__} was fitted on {self.train.n_items} items"
             )
         users = None if users is None else as_ids(users)
-        return np.asarray(self._score(histories, users), dtype=np.float32)
+        with one_blas_thread():
+            return np.asarray(self._score(histories, users), dtype=np.float32)
+
+    def scores_to_list(
+        self, histories: csr_matrix | Histories, users: Iterable | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores as :meth:`recommend` lists them: who cannot be scored at all gets popularity.
+
+        Returns
+        -------
+        scores : ndarray, (n, n_items) float32
+        fallback : ndarray, (n,) bool
+            Whose row holds the counts of the interactions fitted on, because every score of the model is NaN.
+        """
+        scores = np.array(self.score(histories, users))
+        fallback = np.isnan(scores).all(axis=1)
+        scores[fallback] = self.train.item_counts
+        return scores, fallback
 
     def recommend(
         self,
@@ -129,6 +170,7 @@ class Recommender(ABC):
             Item ids that may be listed; by default the whole catalogue.
         unknown : {"popular", "raise"}
             What a user id nobody knows gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
+            People that the model knows and cannot score get the popular items, too, flagged likewise.
 
         Returns
         -------
@@ -143,25 +185,13 @@ class Recommender(ABC):
             raise KeyError(f"user {users[codes < 0][0]} is not among the {self.train.n_users:,} users known")
         allowed = self._allowed(candidates)
         blocks = []
-        for start in range(0, len(users), BLOCK):
+        for start in range(0, max(1, len(users)), BLOCK):  # one empty block for nobody, so that there are columns
             block, ids = codes[start : start + BLOCK], users[start : start + BLOCK]
             histories = self.train.rows(block)
-            scores = np.array(self.score(histories, ids))
-            scores[block < 0] = self.train.matrix.getnnz(axis=0)
-            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback=block < 0))
-        return (
-            pd.concat(blocks, ignore_index=True)
-            if blocks
-            else self._lists(
-                users,
-                np.empty((0, self.train.n_items)),
-                self.train.rows(codes),
-                k,
-                exclude_seen,
-                allowed,
-                codes < 0,
-            )
-        )
+            scores, fallback = self.scores_to_list(histories, ids)
+            scores[block < 0] = self.train.item_counts
+            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback | (block < 0)))
+        return pd.concat(blocks, ignore_index=True)
 
     def recommend_new(
         self,
@@ -182,14 +212,13 @@ class Recommender(ABC):
         Returns
         -------
         DataFrame
-            item_id, score, rank, fallback (True when the history is empty, and popularity answers).
+            item_id, score, rank, fallback (True when popularity answers: the history is empty, or cannot be scored).
         """
         history = self.history_of(liked)
-        empty = history.matrix.nnz == 0
-        scores = self.train.matrix.getnnz(axis=0)[None, :] if empty else self.score(history)
-        lists = self._lists(
-            np.array([""]), scores, history, k, exclude_seen, self._allowed(candidates), np.array([empty])
-        )
+        scores, fallback = self.scores_to_list(history)
+        if history.matrix.nnz == 0:
+            scores, fallback = self.train.item_counts[None, :], np.array([True])
+        lists = self._lists(np.array([""]), scores, history, k, exclude_seen, self._allowed(candidates), fallback)
         return lists.drop(columns="user_id")
 
     def history_of(self, liked: Mapping | Iterable) -> Histories:
@@ -200,7 +229,7 @@ class Recommender(ABC):
         KeyError
             If an item is not in the catalogue.
         """
-        best = float(self.train.matrix.data.max())
+        best = self.train.best_rating
         ratings = dict(liked) if isinstance(liked, Mapping) else dict.fromkeys(liked, best)
         columns = self.train.item_codes(list(ratings))
         if (columns < 0).any():
@@ -283,7 +312,8 @@ class Recommender(ABC):
         rows = [("history", self.train.item_ids[history.matrix.indices[i]], parts[i]) for i in named]
         rows.append(("other films of the history", None, rest))
         rows.append(("the film itself", None, score - parts.sum()))
-        kept = [row for row in rows if row[0] == "history" or abs(row[2]) > 1e-6 * max(1.0, abs(score))]
+        rounding = 1e-5 * (abs(score) + np.abs(parts).sum())  # scores are float32
+        kept = [row for row in rows if row[0] == "history" or abs(row[2]) > rounding]
         return pd.DataFrame(kept, columns=["reason", "item_id", "contribution"])
 
     # ---- on disk ---------------------------------------------------------------------------------------------
@@ -337,6 +367,8 @@ class Recommender(ABC):
         config = read_json(folder / "config.json")
         if config["format"] != FORMAT:
             raise ValueError(f"{folder}/config.json has format {config['format']}; this version reads {FORMAT}")
+        if config["model"] in MODULES:
+            importlib.import_module(f"recsys_lib.models.{MODULES[config['model']]}")
         found = Recommender._registry.get(config["model"])
         if found is None or not issubclass(found, cls):
             raise ValueError(f"{folder} holds a model of class {config['model']}, not {cls.__name__}")

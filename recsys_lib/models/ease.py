@@ -1,0 +1,165 @@
+"""EASE^R: a linear autoencoder with a closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_matrix, diags_array
+
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models.base import Recommender
+from recsys_lib.models.weights import confidence, whole
+
+GIB = 2**30
+
+
+class EASE(Recommender):
+    """Each item is predicted from all others by ridge regression, in one matrix inversion.
+
+    With ``P = (X'X + regularization I)^-1``, the item-to-item weights are ``B_ij = -P_ij / P_jj``, and 0 on the
+    diagonal; ``score = x B``. Where there are fewer people than items, the smaller matrix
+    ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``.
+
+    Parameters
+    ----------
+    regularization
+        The more, the closer to popularity.
+    item_power
+        Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many people weigh in; below 0
+        popular items count for less. 0 leaves them.
+    positive_from, low_weight
+        How ratings become weights: :func:`recsys_lib.models.weights.confidence`.
+    half_life
+        Films; recency of the history that is served, and not of the fit.
+    max_items
+        Model only so many of the most popular items; others score NaN. For catalogues that do not fit.
+
+    Raises
+    ------
+    MemoryError
+        In ``fit``, before anything is allocated, if neither matrix fits into the memory available; it names both.
+
+    References
+    ----------
+    H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
+    """
+
+    def __init__(
+        self,
+        *,
+        regularization: float = 200.0,
+        item_power: float = 0.0,
+        positive_from: float | None = 4.0,
+        low_weight: float = 0.0,
+        half_life: float | None = None,
+        max_items: int | None = None,
+    ) -> None:
+        if regularization <= 0:
+            raise ValueError(f"regularization is {regularization}; it must be above 0")
+        self.regularization = regularization
+        self.item_power = item_power
+        self.positive_from = positive_from
+        self.low_weight = low_weight
+        self.half_life = half_life
+        self.max_items = max_items
+
+    def _weights(self, histories: Histories, half_life: float | None) -> csr_matrix:
+        weights = confidence(
+            histories, self.train, positive_from=self.positive_from, low_weight=self.low_weight, half_life=half_life
+        )
+        return (weights[:, self.modelled_] @ diags_array(self.scale_)).tocsr()
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        kept = min(self.max_items or train.n_items, train.n_items)
+        self.modelled_ = np.sort(np.argsort(-train.item_counts, kind="stable")[:kept])
+        self.scale_ = np.ones(kept, dtype=np.float32)
+        counts = self._weights(whole(train), None).getnnz(axis=0).astype(np.float64)
+        self.scale_ = (np.maximum(counts, 1) / counts.mean()).astype(np.float32) ** np.float32(self.item_power)
+        rows = self._weights(whole(train), None).astype(np.float64)
+        rows = rows[np.diff(rows.indptr) > 0]
+        check_memory(rows.shape[0], kept)
+        if rows.shape[0] < kept:
+            self._fit_people(rows)
+        else:
+            self._fit_items(rows)
+
+    def _fit_items(self, rows: csr_matrix) -> None:
+        """Invert items x items."""
+        gram = (rows.T @ rows).toarray()
+        gram[np.diag_indices_from(gram)] += self.regularization
+        inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)), overwrite_b=True)
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self.weights_ = weights.astype(np.float32)
+
+    def _fit_people(self, rows: csr_matrix) -> None:
+        """Invert people x people: keep X, K^-1 X and the diagonal of P, from which any row's scores follow."""
+        gram = (rows @ rows.T).toarray()
+        gram[np.diag_indices_from(gram)] += self.regularization
+        solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (people, items)
+        self.solved_ = solved.astype(np.float32)
+        self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        rows = self._weights(histories, self.half_life)
+        scores = np.full((rows.shape[0], self.train.n_items), np.nan, dtype=np.float32)
+        scores[:, self.modelled_] = self._product(rows)
+        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
+        return scores
+
+    def _product(self, rows: csr_matrix) -> np.ndarray:
+        """``x B`` for each row, (n, n_modelled)."""
+        if hasattr(self, "weights_"):
+            return rows @ self.weights_
+        overlap = (rows @ self._fitted_rows().T).toarray()
+        own = rows.toarray()
+        return own - (own - overlap @ self.solved_) / (self.regularization * self.diagonal_).astype(np.float32)
+
+    def _fitted_rows(self) -> csr_matrix:
+        rows = self._weights(whole(self.train), None)
+        return rows[np.diff(rows.indptr) > 0]
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        parts = np.zeros(self.train.n_items)
+        place = np.searchsorted(self.modelled_, item)
+        if place < len(self.modelled_) and self.modelled_[place] == item:
+            rows = self._weights(history, self.half_life)
+            parts[self.modelled_[rows.indices]] = rows.data * self._column(place)[rows.indices]
+        return parts[history.matrix.indices]
+
+    def _column(self, place: int) -> np.ndarray:
+        """Column of B, (n_modelled,)."""
+        if hasattr(self, "weights_"):
+            return self.weights_[:, place]
+        column = self._fitted_rows().T @ self.solved_[:, place] / (self.regularization * self.diagonal_[place])
+        column[place] = 0
+        return column
+
+    def _item_vectors(self) -> csr_matrix:
+        weights = confidence(
+            whole(self.train), self.train, positive_from=self.positive_from, low_weight=self.low_weight
+        )
+        return weights.T.tocsr()
+
+
+def check_memory(n_users: int, n_items: int, available: int | None = None) -> None:
+    """Refuse a dense solve that does not fit, with the figures and the way out.
+
+    Examples
+    --------
+    >>> check_memory(200_000, 60_000, available=4 * GIB)
+    Traceback (most recent call last):
+    MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=13000 would fit
+    """
+    side, available = min(n_users, n_items), psutil.virtual_memory().available if available is None else available
+    need = 8 * 3 * (side * side if n_items <= n_users else side * (side + n_items))
+    if need > 0.9 * available:
+        fitting = int(np.sqrt(0.8 * available / 24)) // 1000 * 1000
+        raise MemoryError(
+            f"EASE needs about {need / GIB:.1f} GiB for {n_items:,} items, and {available / GIB:.1f} GiB are free; "
+            f"max_items={fitting} would fit"
+        )

@@ -1,0 +1,160 @@
+"""Popularity in several senses, and popularity mixed with the genres that a person watches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models.base import Recommender
+from recsys_lib.models.weights import confidence
+
+DAY = 86_400  # seconds
+KINDS = ("count", "sum", "mean", "decayed", "recent")
+
+
+class Popularity(Recommender):
+    """The same list for everybody.
+
+    Parameters
+    ----------
+    kind : {"count", "sum", "mean", "decayed", "recent"}
+        ``count``: how many people rated the item. ``sum``: sum of its ratings. ``mean``: its mean rating, shrunk
+        towards the mean of all, ``(sum + shrinkage * mean) / (count + shrinkage)``. ``decayed``: count, each
+        interaction weighing ``2 ** (-age in days / half_life_days)``. ``recent``: count of the last
+        ``recent_days``, ties in the order of the whole count.
+    half_life_days, recent_days
+        Days, counted back from the last interaction; need timestamps.
+    shrinkage
+        How many made-up ratings at the overall mean each item starts with.
+
+    Notes
+    -----
+    Shrunk means follow the "true Bayesian estimate" that IMDb published for its Top 250.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str = "count",
+        half_life_days: float = 30.0,
+        recent_days: float = 14.0,
+        shrinkage: float = 20.0,
+    ) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+        self.kind = kind
+        self.half_life_days = half_life_days
+        self.recent_days = recent_days
+        self.shrinkage = shrinkage
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if self.kind in ("decayed", "recent") and train.timestamps is None:
+            raise ValueError(f"Popularity(kind={self.kind!r}) needs timestamps, and the interactions have none")
+        columns, ratings = train.matrix.indices, train.matrix.data
+        count = np.bincount(columns, minlength=train.n_items).astype(np.float64)
+        if self.kind == "count":
+            scores = count
+        elif self.kind == "sum":
+            scores = np.bincount(columns, ratings, minlength=train.n_items)
+        elif self.kind == "mean":
+            total = np.bincount(columns, ratings, minlength=train.n_items)
+            scores = (total + self.shrinkage * ratings.mean()) / (count + self.shrinkage)
+        else:
+            age = (train.timestamps.max() - train.timestamps) / DAY
+            if self.kind == "decayed":
+                scores = np.bincount(columns, np.exp2(-age / self.half_life_days), minlength=train.n_items)
+            else:
+                recent = np.bincount(columns, age <= self.recent_days, minlength=train.n_items)
+                scores = recent + count / (count.max() + 1)
+        self.scores_ = scores.astype(np.float32)
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        return np.tile(self.scores_, (histories.matrix.shape[0], 1))
+
+
+class GenrePopularity(Recommender):
+    """Popularity mixed with how well an item's genres fit what the person watched.
+
+    ``score = popularity_weight * popularity + genre_weight * affinity``. Popularity is the item's share of the
+    most popular item's count, in 0..1. Affinity is the mean, over the person's history, of the cosine between the
+    genres of the item and those of each film watched, in 0..1; ratings count as in
+    :func:`recsys_lib.models.weights.confidence`.
+
+    Items without a genre have affinity 0, and so has everything for a person without a history: popularity answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        popularity_weight: float = 0.6,
+        genre_weight: float = 0.4,
+        positive_from: float | None = 4.0,
+        low_weight: float = 0.3,
+        half_life: float | None = None,
+    ) -> None:
+        self.popularity_weight = popularity_weight
+        self.genre_weight = genre_weight
+        self.positive_from = positive_from
+        self.low_weight = low_weight
+        self.half_life = half_life
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if items is None or "genres" not in items:
+            raise ValueError("GenrePopularity needs the table of items with its column 'genres': fit(..., items=items)")
+        genres = genre_matrix(items, train)
+        norms = np.linalg.norm(genres, axis=1, keepdims=True)
+        self.genres_ = np.divide(genres, norms, out=np.zeros_like(genres), where=norms > 0)
+        self.popularity_ = (train.item_counts / train.item_counts.max()).astype(np.float32)
+
+    def _profile_weights(self, histories: Histories) -> csr_matrix:
+        """Weights of the films watched, adding up to 1 in each row that has any."""
+        weights = confidence(
+            histories,
+            self.train,
+            positive_from=self.positive_from,
+            low_weight=self.low_weight,
+            half_life=self.half_life,
+        )
+        totals = np.asarray(weights.sum(axis=1)).ravel()
+        weights.data /= np.repeat(totals, np.diff(weights.indptr))
+        return weights
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        affinity = (self._profile_weights(histories) @ self.genres_) @ self.genres_.T
+        return self.popularity_weight * self.popularity_ + self.genre_weight * affinity
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        weights = self._profile_weights(history).toarray()[0]
+        return (self.genre_weight * weights * (self.genres_ @ self.genres_[item]))[history.matrix.indices]
+
+    def _item_vectors(self) -> np.ndarray:
+        return self.genres_
+
+
+def genre_matrix(items: pd.DataFrame, train: Interactions) -> np.ndarray:
+    """Genres of each column of ``train``, (n_items, n_genres) float32 of 0 and 1; names in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        If no item has a genre.
+
+    Examples
+    --------
+    >>> train = Interactions.from_frame(pd.DataFrame({"user_id": [1, 1], "item_id": [5, 6]}))
+    >>> genre_matrix(pd.DataFrame({"item_id": [6, 5], "genres": [["Drama", "War"], ["War"]]}), train)
+    array([[0., 1.],
+           [1., 1.]], dtype=float32)
+    """
+    pairs = items[["item_id", "genres"]].explode("genres").dropna(subset="genres")
+    codes = train.item_codes(pairs["item_id"])
+    names, columns = np.unique(pairs["genres"].to_numpy(str), return_inverse=True)
+    if len(names) == 0:
+        raise ValueError("no item has a genre; a model of genres has nothing to go by")
+    genres = np.zeros((train.n_items, len(names)), dtype=np.float32)
+    genres[codes[codes >= 0], columns[codes >= 0]] = 1
+    return genres
