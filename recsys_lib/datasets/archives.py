@@ -81,14 +81,7 @@ def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes
     return folder
 
 
-def unpacked(archive: Path, below: Path, *, only: tuple[str, ...] = ()) -> tuple[Path, str]:
-    """Unpack below a folder, once for each content of the archive.
-
-    Returns
-    -------
-    (Path, str)
-        The folder, named after the archive and its checksum, and the archive's SHA-256.
-    """
-    checksum = sha256(archive)
-    folder = below / f"{archive.stem}-{checksum[:12]}"
-    return (folder if folder.is_dir() else unpack(archive, folder, only=only)), checksum
+def unpacked(archive: Path, below: Path, *, only: tuple[str, ...] = ()) -> Path:
+    """Unpack below a folder, once for each content of the archive: the folder carries its name and checksum."""
+    folder = below / f"{archive.stem}-{sha256(archive)[:12]}"
+    return folder if folder.is_dir() else unpack(archive, folder, only=only)

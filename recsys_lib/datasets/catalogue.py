@@ -56,6 +56,6 @@ KNOWN: dict[str, KnownDataset] = {
         KnownDataset("ml-10m", _HALF, "ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
         KnownDataset("ml-20m", _HALF, "cd245b17a1ae2cc31bb14903e1204af3"),
         KnownDataset("ml-25m", _HALF, "6b51fb2759a8657d3bfcbfc42b592ada"),
-        KnownDataset("ml-32m", _HALF),
+        KnownDataset("ml-32m", _HALF, "d472be332d4daa821edc399621853b57"),
     )
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
 _BLOCK_BYTES = 16 << 20
+_SHOWN = 3
 
 
 def encoding_of(path: Path) -> str:
@@ -28,16 +32,33 @@ def read_lines(path: Path) -> pd.Series:
     return pd.Series([line.rstrip("\r") for line in lines if line.strip()], dtype="str")
 
 
+def first_line(path: Path) -> str:
+    """First line of a text file, without its end and a byte-order mark; empty if the file is."""
+    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else nullcontext(raw) as handle:
+        return handle.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+
+
+def header_of(path: Path, delimiter: str) -> list[str]:
+    """Names in the first line of a delimited file."""
+    line = first_line(path)
+    return [name.strip().strip('"') for name in line.split(delimiter)] if line else []
+
+
 def read_typed(
     path: Path,
-    types: Mapping[str, pa.DataType] | None = None,
+    types: Mapping[str, pa.DataType],
     *,
     delimiter: str = ",",
     names: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     quoted: bool = True,
+    problems: list[str] | None = None,
 ) -> pd.DataFrame:
     """Read a delimited file, the columns that are named in ``types`` with those types.
+
+    A file that does not fit is read once more, slower, as text: numeric columns whose values are not all numbers
+    stay text, so that a check can name the rows, and lines with another number of fields are left out and named in
+    ``problems``.
 
     Parameters
     ----------
@@ -48,19 +69,106 @@ def read_typed(
     names
         Column names of a file that has no header line.
     only
-        Columns to keep; the others are not even converted.
+        Columns to keep; the others are not even converted. Those that the file lacks are left out.
     quoted
         Whether double quotes can hold a delimiter.
+    problems
+        Takes a sentence for each thing that keeps lines from being read; without it that is an error.
 
     Raises
     ------
-    pyarrow.ArrowInvalid
-        If a value does not fit its type.
+    ValueError
+        If lines cannot be read and there is no ``problems``.
     """
+    present = list(names or header_of(path, delimiter))
+    if not present:
+        return _nothing(path, problems)
+    kept = [name for name in (only or present) if name in present]
+    types = {name: kind for name, kind in types.items() if name in kept}
+    parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False)
+    options = {"names": names, "kept": kept, "parse": parse}
+    try:
+        return _frame(path, types, **options)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return _read_loosely(path, types, problems, **options)
+
+
+def _frame(
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    *,
+    names: Sequence[str] | None,
+    kept: list[str],
+    parse: csv.ParseOptions,
+    encoding: str = "utf8",
+    threads: bool = True,
+) -> pd.DataFrame:
+    """Read with pyarrow, and hand the memory over to pandas column by column."""
     table = csv.read_csv(
         path,
-        read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=list(names) if names else None),
-        parse_options=csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False),
-        convert_options=csv.ConvertOptions(column_types=dict(types or {}), include_columns=list(only or [])),
+        read_options=csv.ReadOptions(
+            block_size=_BLOCK_BYTES, column_names=list(names) if names else None, encoding=encoding, use_threads=threads
+        ),
+        parse_options=parse,
+        convert_options=csv.ConvertOptions(column_types=types, include_columns=kept, strings_can_be_null=True),
     )
     return table.to_pandas(split_blocks=True, self_destruct=True)
+
+
+def _nothing(path: Path, problems: list[str] | None) -> pd.DataFrame:
+    """What an empty file gives."""
+    _say(problems, [f"{path.name} is empty"])
+    return pd.DataFrame()
+
+
+def _say(problems: list[str] | None, sentences: list[str]) -> None:
+    if sentences and problems is None:
+        raise ValueError("; ".join(sentences))
+    if problems is not None:
+        problems.extend(sentences)
+
+
+def _read_loosely(
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    problems: list[str] | None,
+    *,
+    names: Sequence[str] | None,
+    kept: list[str],
+    parse: csv.ParseOptions,
+) -> pd.DataFrame:
+    """Read as text, note the lines with too many or too few fields, and turn into numbers what can be."""
+    uneven = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        uneven.append(row)
+        return "skip"
+
+    loose = csv.ParseOptions(delimiter=parse.delimiter, quote_char=parse.quote_char, invalid_row_handler=skip)
+    text = dict.fromkeys(kept, pa.string())
+    encoding = "utf8" if encoding_of(path).startswith("utf") else "latin-1"
+    frame = _frame(path, text, names=names, kept=kept, parse=loose, encoding=encoding, threads=False)
+    if uneven:
+        shown = ", ".join(f"line {row.number} ({row.actual_columns} fields)" for row in uneven[:_SHOWN])
+        _say(problems, [f"{path.name}: {len(uneven):,} lines do not have {uneven[0].expected_columns} fields: {shown}"])
+    return frame.assign(**{name: as_numbers(frame[name], kind) for name, kind in types.items() if not _is_text(kind)})
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def as_numbers(values: pd.Series, kind: pa.DataType) -> pd.Series:
+    """Text as numbers of an Arrow type, or as it was if a value is none; missing values stay missing.
+
+    >>> as_numbers(pd.Series(["1", "2.0"]), pa.int64()).tolist()
+    [1, 2]
+    >>> as_numbers(pd.Series(["1", "two"]), pa.int64()).tolist()
+    ['1', 'two']
+    """
+    numbers = pd.to_numeric(values, errors="coerce")
+    whole = pa.types.is_integer(kind)
+    if (numbers.isna() & values.notna()).any() or (whole and (numbers % 1).gt(0).any()):
+        return values
+    exact = numbers.isna().any() or np.isinf(numbers.to_numpy(float, na_value=np.nan)).any()
+    return numbers.astype("float64") if whole and exact else numbers.astype(kind.to_pandas_dtype())

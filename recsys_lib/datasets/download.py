@@ -87,9 +87,14 @@ def _reason(error: BaseException | None) -> str:
     return "no connection" if "Max retries" in text or "NewConnectionError" in text else text
 
 
-def published_md5(url: str, path: Path) -> str | None:
-    """MD5 that stands in the ``.md5`` file beside the archive, kept beside ``path``; None if none is published."""
+def published_md5(url: str | None, path: Path) -> str | None:
+    """MD5 that stands in the ``.md5`` file beside the archive; None if none is published.
+
+    The file is kept beside ``path``; without a ``url`` only a kept one is read.
+    """
     kept = path.with_name(path.name + ".md5")
+    if url is None and not kept.is_file():
+        return None
     if not kept.is_file():
         try:
             response = _get(url + ".md5")

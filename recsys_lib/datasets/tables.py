@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 INTERACTIONS = ("user_id", "item_id", "rating", "timestamp")
 ITEMS = ("item_id", "title", "year", "genres")
@@ -22,20 +25,25 @@ class Dataset:
         The name of its folders, such as ``"ml-100k"``.
     interactions : DataFrame
         user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the file. Implicit
-        feedback has rating 1; data without time has no timestamp column.
+        feedback has rating 1, or its weight; data without time has no timestamp column. A pair of user and item
+        stands in it once.
     items : DataFrame
         item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
         the data set has it. Every item of the interactions has its row.
     users : DataFrame
         user_id, and age, gender, occupation, ... where the data set has them; one row a user of the interactions.
     sha256
-        Checksum of the archive or the file that the data was read from.
+        Identity of the data: checksum of the interactions' values (see :func:`identity`), not of the archive, because
+        ml-100k comes from two different archives with the same rows.
     rating_scale : (float, float) or None
         Lowest and highest rating; None for implicit feedback.
     source
         Where the data came from, in words.
+    path
+        The archive, the file or the folder that was read.
     tags, links : DataFrame or None
-        Where the data set has them.
+        Where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with its leading
+        zeros), tmdb_id (Int64, nullable).
     dropped
         What was left out while reading, and how many rows: ``{"rows without ...": 3}``.
     """
@@ -82,3 +90,70 @@ class Dataset:
             f"Dataset({self.name!r}, {len(table):,} interactions of {table['user_id'].nunique():,} users with "
             f"{table['item_id'].nunique():,} items, ratings {self.rating_scale}, from {self.source})"
         )
+
+
+@dataclass
+class RawTables:
+    """Tables as a reader gives them, with the lab's column names, not yet checked.
+
+    Attributes
+    ----------
+    interactions, items, users, tags, links
+        As in :class:`Dataset`; None where there is no such file.
+    files
+        File of each table, for messages.
+    first_line
+        Line of its file that the first row of the interactions stands on.
+    problems
+        What could not be read at all, a sentence each.
+    notes
+        What a person should know: columns that were taken for others or left out.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame | None = None
+    users: pd.DataFrame | None = None
+    tags: pd.DataFrame | None = None
+    links: pd.DataFrame | None = None
+    files: dict[str, Path] = field(default_factory=dict)
+    first_line: int = 1
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def file(self, table: str) -> str:
+        """Name of a table's file."""
+        return self.files[table].name if table in self.files else f"the {table}"
+
+
+def identity(interactions: pd.DataFrame) -> str:
+    """SHA-256 of the interactions themselves: two results are of the same data if and only if this is equal.
+
+    It covers the names, the order and the values of the columns, with ids as int64 or text, ratings as float32 and
+    timestamps as int64, and the order of the rows. It does not depend on the file: ml-100k has the same identity from
+    GroupLens's archive and from its copy on PyPI.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+    >>> identity(frame) == identity(frame.copy()), identity(frame) == identity(frame.iloc[::-1])
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for column in interactions.columns:
+        values = interactions[column]
+        digest.update(f"{column}:{len(values)};".encode())
+        if values.dtype.kind in "iuf":
+            digest.update(np.ascontiguousarray(values.to_numpy()).view(np.uint8).data)
+        else:
+            for part in _text_buffers(values):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _text_buffers(values: pd.Series) -> tuple[memoryview, memoryview]:
+    """Lengths of texts in bytes (int64), and all of them one after the other in UTF-8."""
+    text = pa.array(values, pa.large_string())
+    text = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    _, starts, content = text.buffers()
+    offsets = np.frombuffer(starts, np.int64)[text.offset : text.offset + len(text) + 1]
+    return np.diff(offsets).data, memoryview(content)[offsets[0] : offsets[-1]]
