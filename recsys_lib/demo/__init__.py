@@ -1,0 +1,24 @@
+"""The demo: what `make demo` serves from 09_demo, and what that notebook shows in JupyterLab.
+
+``lab`` holds the tables and the models, ``state`` the choices of one session, ``pages`` turns both into HTML,
+``app`` is the widget that brings them together, ``serve`` starts Voilà.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from recsys_lib.demo.serve import chosen_dataset
+
+if TYPE_CHECKING:
+    from recsys_lib.demo.app import Application, application, require_open
+
+__all__ = ["Application", "application", "chosen_dataset", "require_open"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Application", "application", "require_open"):
+        from recsys_lib.demo import app
+
+        return getattr(app, name)
+    raise AttributeError(f"module 'recsys_lib.demo' has no attribute {name!r}")

@@ -1,0 +1,270 @@
+"""The application: one widget that holds a state, shows the parts that depend on it, and follows what is done.
+
+The widget is the page itself. Its traits are the HTML of the parts; a part is made again only when the page it is on
+is open and a choice that it depends on has changed, so a change costs one part and not the whole page.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+from traitlets import Dict, Unicode
+
+from recsys_lib.artifacts import MissingArtifactError
+from recsys_lib.demo import pages
+from recsys_lib.demo.lab import Lab, OtherDataError, label
+from recsys_lib.demo.state import MOST_MODELS, NotPossibleError, State, from_query, with_choice
+from recsys_lib.paths import Paths
+
+HERE = Path(__file__).parent
+SORRY = "Something went wrong with that. It is written down in the log; the rest of the page still works."
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the page.
+
+    Attributes
+    ----------
+    tab
+        The page it is on.
+    depends
+        Names of the choices that it shows.
+    view
+        Makes its HTML from the lab and the state.
+    """
+
+    tab: str
+    depends: tuple[str, ...]
+    view: Callable[[Lab, State], str]
+
+
+PARTS = {
+    "person_card": Part("you", ("person",), pages.person_card),
+    "person_list": Part(
+        "you",
+        ("person", "model", "k", "unseen", "genre", "since", "until", "diversity"),
+        pages.person_list,
+    ),
+    "person_history": Part("you", ("person",), pages.person_history),
+    "new_picks": Part("new", ("liked",), pages.new_picks),
+    "new_list": Part("new", ("liked", "model", "k"), pages.new_list),
+    "similar_lists": Part("similar", ("film", "models", "k"), pages.similar_lists),
+    "compare_lists": Part("compare", ("person", "models", "k"), pages.compare_lists),
+    "results_data": Part("results", (), pages.results_data),
+    "results_board": Part("results", ("metric",), pages.results_board),
+}
+SEARCHES = {
+    "person": (pages.person_options, "person"),
+    "someone": (pages.person_options, "person"),
+    "pick": (pages.film_options, "liked"),
+    "film": (pages.film_options, "film"),
+}
+
+
+def _html() -> Unicode:
+    return Unicode("").tag(sync=True)
+
+
+class Application(anywidget.AnyWidget):
+    """The page of one session.
+
+    Parameters
+    ----------
+    lab : Lab or None
+        What is shown; None for a page that only says why there is nothing.
+    problem
+        Why there is nothing, in one sentence.
+    """
+
+    _esm = HERE / "static" / "app.js"
+    _css = HERE / "static" / "app.css"
+
+    page = _html()
+    values = Dict().tag(sync=True)
+    link = _html()
+    notice = _html()
+    said = _html()
+    person_card = _html()
+    person_list = _html()
+    person_history = _html()
+    new_picks = _html()
+    new_list = _html()
+    similar_lists = _html()
+    compare_lists = _html()
+    results_data = _html()
+    results_board = _html()
+    person_options = _html()
+    someone_options = _html()
+    pick_options = _html()
+    film_options = _html()
+
+    def __init__(self, lab: Lab | None, problem: str = "") -> None:
+        super().__init__()
+        self.lab = lab
+        self.problem = problem
+        self._made: dict[str, tuple] = {}
+        if lab is None:
+            self.page = pages.stopped(problem)
+            return
+        self.start = self.state = first_state(lab)
+        self.page = pages.page(lab, self.state)
+        self._show()
+        self.on_msg(self._follow)
+
+    # ---- what is done on the page ----------------------------------------------------------------------------
+
+    def _follow(self, _: Any, content: Any, __: Any) -> None:
+        """Follow one message of the page; what cannot be followed is told there, and what fails is logged too."""
+        number = content.get("number") if isinstance(content, dict) else None
+        try:
+            self._act(content)
+        except NotPossibleError as error:
+            self._tell(str(error))
+            self._show_values()
+        except Exception:
+            log.exception("The demo could not follow %.300r", content)
+            self._tell(SORRY)
+        self.send({"done": number})
+
+    def _act(self, content: dict[str, Any]) -> None:
+        event, name, value = (content.get(key, "") for key in ("event", "name", "value"))
+        if event == "search":
+            view, _ = SEARCHES[name]
+            setattr(self, f"{name}_options", view(self.lab, name, str(value)[:80]))
+        elif event == "why":
+            self.send({"why": self._why(name, str(value)), "scope": name, "film": str(value)})
+        else:
+            self._tell("")
+            self._become(self._after(event, name, value, content))
+
+    def _after(self, event: str, name: str, value: Any, content: dict[str, Any]) -> State:
+        """Return the state after an event."""
+        lab, state = self.lab, self.state
+        if event == "set":
+            return with_choice(state, lab, name, value)
+        if event in ("choose", "typed"):
+            return self._chosen(name, self._best_match(name, str(value)) if event == "typed" else str(value))
+        if event == "restore":
+            state, told = from_query(self.start, lab, str(value)[:8000])
+            self._tell(" ".join(told))
+            return state
+        if event in ("previous", "next", "random"):
+            return replace(state, person=self._neighbour(event))
+        if event in ("add", "remove", "rate", "clear"):
+            return with_choice(state, lab, "liked", self._liked(event, str(value), content.get("rating")))
+        raise NotPossibleError("That button does not exist on this page.")
+
+    def _chosen(self, name: str, value: str) -> State:
+        _, target = SEARCHES[name]
+        if target == "liked":
+            return with_choice(self.state, self.lab, "liked", self._liked("add", value, None))
+        return with_choice(self.state, self.lab, target, value)
+
+    def _best_match(self, name: str, text: str) -> str:
+        """The id meant by a text that was typed and sent off without a choice from the list."""
+        if SEARCHES[name][1] == "person":
+            return text
+        found = self.lab.find_films(text, 1)
+        if not found:
+            raise NotPossibleError(f"No title has the words “{text.strip()[:40]}”.")
+        return found[0].id
+
+    def _neighbour(self, event: str) -> str:
+        ids = self.lab.history.user_ids
+        at = self.lab.person_code(self.state.person)
+        step = {"previous": -1, "next": 1}.get(event) or int(np.random.default_rng().integers(1, max(2, len(ids))))
+        return str(ids[(at + step) % len(ids)])
+
+    def _liked(self, event: str, film: str, rating: Any) -> list[tuple[str, float]]:
+        liked = dict(self.state.liked)
+        if event == "clear":
+            return []
+        if event == "remove":
+            liked.pop(film, None)
+        elif event == "rate":
+            try:
+                liked[film] = float(rating)
+            except (TypeError, ValueError):
+                raise NotPossibleError("That is no rating.") from None
+        else:
+            liked.setdefault(film, self.lab.scale[1])
+        return list(liked.items())
+
+    def _why(self, scope: str, film: str) -> str:
+        if not self.lab.knows_film(film):
+            raise NotPossibleError("That film is not in the catalogue.")
+        return pages.why(self.lab, self.state, scope, film)
+
+    # ---- what is shown ---------------------------------------------------------------------------------------
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self._show()
+
+    def _show(self) -> None:
+        """Make the parts of the open page that no longer show the state."""
+        self._show_values()
+        for name, part in PARTS.items():
+            key = tuple(getattr(self.state, field) for field in part.depends)
+            if part.tab == self.state.tab and self._made.get(name) != key:
+                self._made.pop(name, None)
+                try:
+                    setattr(self, name, part.view(self.lab, self.state))
+                except Exception:
+                    log.exception("The demo could not make %s of %r", name, self.state)
+                    setattr(self, name, pages.render("sorry", text=SORRY))
+                    continue
+                self._made[name] = key
+        self.link = self.state.query(self.start)
+
+    def _show_values(self) -> None:
+        film = self.lab.films([self.lab.film_id(self.state.film)])[0].title if self.state.film else ""
+        texts = {"person": self.state.person, "someone": self.state.person, "film": film}
+        values = {**self.state.values(), "texts": texts}
+        if values == self.values:  # the page may show what was refused
+            self.send_state("values")
+        self.values = values
+        self.said = f"Person {self.state.person}, {label(self.state.model)}, {self.state.k} films"
+
+    def _tell(self, text: str) -> None:
+        self.notice = pages.render("notice", text=text) if text else ""
+
+
+def first_state(lab: Lab) -> State:
+    """What a session begins with: a person of middling activity, the best model, four models side by side."""
+    order = np.argsort(lab.n_ratings, kind="stable")
+    person = lab.history.user_ids[order[len(order) // 2]]
+    names = list(lab.models)
+    metric = "ndcg@10" if "ndcg@10" in lab.metrics else ""
+    film = lab.well_known(1)[0].id
+    models = tuple(names[: min(3, MOST_MODELS)])
+    return State(person=str(person), film=film, model=names[0], models=models, metric=metric)
+
+
+def application(paths: Paths) -> Application:
+    """The application of one data set, or a page that says what is missing and which command makes it."""
+    try:
+        return Application(Lab.open(paths))
+    except (MissingArtifactError, OtherDataError) as error:
+        return Application(None, str(error))
+
+
+def require_open(application: Application) -> None:
+    """Fail where the application could not open, unless Voilà shows its page to a person.
+
+    Raises
+    ------
+    RuntimeError
+        With the sentence that the page shows.
+    """
+    if application.problem and "VOILA_PREHEAT" not in os.environ:
+        raise RuntimeError(application.problem)

@@ -1,0 +1,99 @@
+"""Start Voilà on 09_demo: ``python -m recsys_lib.demo ml-100k --port 8866``.
+
+All the options that make the application quick, offline and tidy stand here, so that `make demo`, the browser tests
+and the benchmark serve the same thing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from recsys_lib.paths import REPOSITORY
+
+DATASET = "RECSYS_DATASET"
+SHARE = Path(__file__).parent / "share"
+NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
+
+
+def chosen_dataset(dataset: str) -> str:
+    """The data set that the server was asked to show, or the notebook's own.
+
+    >>> chosen_dataset("ml-100k") if DATASET not in os.environ else "ml-100k"
+    'ml-100k'
+    """
+    return os.environ.get(DATASET) or dataset
+
+
+def command(
+    *, port: int = 8866, pool: int = 2, cull_after: int = 300, browser: bool = False, ip: str = "127.0.0.1"
+) -> list[str]:
+    """The command line of Voilà.
+
+    Parameters
+    ----------
+    port
+        Where to listen; if it is taken, Voilà takes one nearby and says so.
+    pool
+        Kernels kept ready, so that a page opens at once; each takes about as much memory as a session.
+    cull_after
+        Seconds after which a kernel whose page was closed is ended.
+    browser
+        Whether to open a browser.
+    ip
+        Address to listen on; this machine alone by default.
+    """
+    options = {
+        "Voila.ip": ip,
+        "Voila.port_retries": 20,
+        "VoilaConfiguration.template": "recsys",
+        "VoilaConfiguration.allow_template_override": "NO",
+        "VoilaConfiguration.allow_theme_override": "NO",
+        "VoilaConfiguration.show_tracebacks": False,
+        "VoilaConfiguration.file_allowlist": "[]",
+        "VoilaConfiguration.preheat_kernel": pool > 0,
+        "VoilaConfiguration.default_pool_size": pool,
+        "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
+        "'@voila-dashboards/widgets-manager8', 'anywidget']",
+        "MappingKernelManager.cull_idle_timeout": cull_after,
+        "MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4)),
+        "MappingKernelManager.cull_connected": False,
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    return [
+        sys.executable,
+        "-m",
+        "voila",
+        str(NOTEBOOK),
+        f"--port={port}",
+        *([] if browser else ["--no-browser"]),
+        *given,
+    ]
+
+
+def environment(dataset: str) -> dict[str, str]:
+    """The variables that Voilà and its kernels need: the data set, the template's folder, one thread a kernel."""
+    shared = os.pathsep.join(filter(None, [str(SHARE), os.environ.get("JUPYTER_PATH")]))
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, DATASET: dataset, "JUPYTER_PATH": shared, "PYDEVD_DISABLE_FILE_VALIDATION": "1", **threads}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Take the place of this process with Voilà."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
+    parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
+    parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
+    parser.add_argument("--browser", action="store_true", help="open a browser")
+    given = vars(parser.parse_args(arguments))
+    dataset = given.pop("dataset")
+    line = command(**given)
+    os.execvpe(line[0], line, environment(dataset))
+
+
+if __name__ == "__main__":
+    main()
