@@ -651,3 +651,15 @@ def conclusion(board: pd.DataFrame) -> str:
     if close:
         return f"{led}, but it cannot be told apart from {', '.join(close)}: no winner is named."
     return f"{led}, and leads every other model (largest Holm-corrected p {board['p_holm'].max():.4f})."
+
+
+def pareto(board: pd.DataFrame, x: str, y: str) -> pd.Series:
+    """Which rows no other beats in both columns, (n,) bool; more of either is better.
+
+    >>> table = pd.DataFrame({"a": [1.0, 2.0, 1.0], "b": [2.0, 1.0, 1.0]})
+    >>> pareto(table, "a", "b").tolist()
+    [True, True, False]
+    """
+    values = board[[x, y]].to_numpy(float)
+    worse = (values[None] >= values[:, None]).all(axis=2) & (values[None] > values[:, None]).any(axis=2)
+    return pd.Series(~worse.any(axis=1), index=board.index)

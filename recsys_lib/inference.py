@@ -218,3 +218,34 @@ def paired_table(
             "smallest_difference": smallest_difference(differences),
         }
     )
+
+
+def seed_variance(values: np.ndarray) -> dict[str, float]:
+    """Take apart how much of a mean's uncertainty comes from the seed, and how much from the people.
+
+    Parameters
+    ----------
+    values : ndarray, (n_people, n_seeds) float
+        A metric of each person with each seed; NaN rows are left out.
+
+    Returns
+    -------
+    dict
+        mean; sd_seeds, standard deviation of the seeds' means; se_people, standard error of the mean over people (of
+        their means over seeds); seeds, people.
+
+    Examples
+    --------
+    >>> found = seed_variance(np.array([[0.0, 0.2], [0.4, 0.6]]))
+    >>> round(found["mean"], 3), round(found["sd_seeds"], 3), round(found["se_people"], 3)
+    (0.3, 0.141, 0.2)
+    """
+    values = values[~np.isnan(values).any(axis=1)]
+    people = values.mean(axis=1)
+    return {
+        "mean": float(values.mean()),
+        "sd_seeds": float(values.mean(axis=0).std(ddof=1)),
+        "se_people": float(people.std(ddof=1) / np.sqrt(len(people))),
+        "seeds": values.shape[1],
+        "people": len(values),
+    }
