@@ -1,0 +1,145 @@
+"""Forward passes with numpy alone: whatever serves a trained net needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import erf
+
+from recsys_lib.interactions import Histories
+
+HALF_LIVES = (1e9, 60.0, 15.0, 4.0)  # interactions after which an event counts half, at the start of training
+
+State = dict[str, np.ndarray]
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """Gaussian error linear unit, x * Phi(x) (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016)."""
+    return x * (0.5 * (1 + erf(x / np.sqrt(2, dtype=np.float32))))
+
+
+def gelu_slope(x: np.ndarray) -> np.ndarray:
+    """Derivative of :func:`gelu`: Phi(x) + x * phi(x)."""
+    return 0.5 * (1 + erf(x / np.sqrt(2))) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """Sigmoid linear unit, x * sigmoid(x)."""
+    return x / (1 + np.exp(-x))
+
+
+def linear(state: State, name: str, x: np.ndarray) -> np.ndarray:
+    """A linear layer with the weights that torch keeps, (out, in)."""
+    return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+
+def event_weights(state: State, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Weight of each event in each head, (nnz, heads): s[rating, head] * 2^(-steps back / half-life)."""
+    return state["strength"][codes] * np.exp2(-steps[:, None] * np.exp(state["log_decay"]))
+
+
+def pooled_history(state: State, histories: Histories, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled histories, (n, heads * dim), and the scale of each, (n, heads): 1 / sqrt(sum of squares + 1/2)."""
+    matrix, rows = histories.matrix, histories.row_of_entry
+    heads = weights.shape[1]
+    scale = np.empty((matrix.shape[0], heads), np.float32)
+    parts = []
+    for head in range(heads):
+        squares = np.bincount(rows, weights[:, head] ** 2, minlength=matrix.shape[0])
+        scale[:, head] = 1 / np.sqrt(squares + 0.5)
+        spread = csr_matrix((weights[:, head].astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+        parts.append((spread @ state["films"]) * scale[:, head : head + 1])
+    return np.concatenate(parts, axis=1), scale
+
+
+def layer_norm(state: State, x: np.ndarray) -> np.ndarray:
+    """Layer normalisation as torch's, eps 1e-5 (Ba, Kiros and Hinton, 2016)."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    return centred / spread * state["norm.weight"] + state["norm.bias"]
+
+
+def person_vectors(state: State, pooled: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """Vectors of people, (n, dim), from their pooled histories and context."""
+    inside = np.concatenate([layer_norm(state, pooled), context], axis=1)
+    return linear(state, "second", gelu(linear(state, "first", inside))) + linear(state, "skip", inside)
+
+
+def ranking_scores(state: State, histories: Histories, codes: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """Scores of the whole catalogue for each history, (n, n_items) float32; what the torch net gives."""
+    weights = event_weights(state, codes, histories.steps_back())
+    pooled, _ = pooled_history(state, histories, weights)
+    return person_vectors(state, pooled, context) @ state["candidates"].T + state["item_bias"]
+
+
+def ranking_slopes(state: State, pooled: np.ndarray, context: np.ndarray, item: int, steps: int = 32) -> np.ndarray:
+    """Mean slope of one film's score along the straight way from no history to this one, (heads * dim,).
+
+    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017) with the
+    midpoint rule: ``pooled @ slopes`` is what the history adds to the score.
+    """
+    points = ((np.arange(steps) + 0.5) / steps)[:, None] * pooled[None, :]  # (steps, heads * dim)
+    width = pooled.shape[0]
+    centred = points - points.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    unit = centred / spread
+    inside = np.concatenate(
+        [unit * state["norm.weight"] + state["norm.bias"], np.repeat(context[None, :], steps, axis=0)], axis=1
+    )
+    before = linear(state, "first", inside)
+    candidate = state["candidates"][item]
+    back = (gelu_slope(before) * (candidate @ state["second.weight"])) @ state["first.weight"]
+    back = (back + candidate @ state["skip.weight"])[:, :width] * state["norm.weight"]
+    slopes = (back - back.mean(axis=1, keepdims=True) - unit * (back * unit).mean(axis=1, keepdims=True)) / spread
+    return slopes.mean(axis=0)
+
+
+# ---- ratings ---------------------------------------------------------------------------------------------------
+
+
+def hidden_layers(state: State) -> int:
+    """How many hidden layers the net has."""
+    return sum(name.startswith("layers.") and name.endswith(".weight") for name in state)
+
+
+def _after(state: State, number: int, x: np.ndarray) -> np.ndarray:
+    """Batch norm, where there is one, and SiLU after a hidden layer."""
+    if f"norms.{number}.weight" in state:
+        spread = np.sqrt(state[f"norms.{number}.running_var"] + 1e-5)
+        x = (x - state[f"norms.{number}.running_mean"]) / spread * state[f"norms.{number}.weight"]
+        x = x + state[f"norms.{number}.bias"]
+    return silu(x)
+
+
+def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    """Scores of pairs, biases left out, (n,): linear(dense) + <u, v> + MLP[u, v, u * v, dense]."""
+    x = np.concatenate([u, v, u * v, dense], axis=1)
+    for number in range(hidden_layers(state)):
+        x = _after(state, number, linear(state, f"layers.{number}", x))
+    return (linear(state, "linear", dense) + linear(state, "last", x))[:, 0] + (u * v).sum(axis=1)
+
+
+def rating_grid(
+    state: State, u: np.ndarray, v: np.ndarray, person: np.ndarray, film: np.ndarray, pair: list[np.ndarray]
+) -> np.ndarray:
+    """Scores of all people with all films, biases left out, (n, n_items) float32: :func:`rating_pairs` of each.
+
+    The first layer falls apart into what belongs to the person, to the film and to the pair, so that only the last
+    is done for every pair.
+    """
+    dim, weight = u.shape[1], state["layers.0.weight"].T  # (3 * dim + dense, hidden)
+    dense, flat = weight[3 * dim :], state["linear.weight"][0]
+    ends = person.shape[1], person.shape[1] + film.shape[1]
+    of_person = u @ weight[:dim] + person @ dense[: ends[0]] + state["layers.0.bias"]
+    of_film = v @ weight[dim : 2 * dim] + film @ dense[ends[0] : ends[1]]
+    scores = u @ v.T + (person @ flat[: ends[0]])[:, None] + film @ flat[ends[0] : ends[1]] + state["linear.bias"]
+    for row in range(len(u)):
+        x = v @ (u[row][:, None] * weight[2 * dim : 3 * dim]) + of_film + of_person[row]
+        for number, values in enumerate(pair):
+            x += values[row][:, None] * dense[ends[1] + number]
+            scores[row] += values[row] * flat[ends[1] + number]
+        x = _after(state, 0, x)
+        for number in range(1, hidden_layers(state)):
+            x = _after(state, number, linear(state, f"layers.{number}", x))
+        scores[row] += linear(state, "last", x)[:, 0]
+    return scores.astype(np.float32)
