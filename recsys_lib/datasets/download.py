@@ -16,6 +16,7 @@ from recsys_lib.datasets.archives import BadArchiveError
 
 TRIES = 2
 CONNECT_SECONDS, READ_SECONDS = 5, 30
+WAIT_SECONDS = 0.5
 _BLOCK = 1 << 16
 _TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def _get(url: str, **options: object) -> requests.Response:
 def _fetch_rest(url: str, part: Path) -> None:
     """Append what is missing to ``part``; begin again where the server cannot go on."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with _get(url, stream=True, headers=headers) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()  # longer than the file, or whole: not to be told apart, so it is fetched anew
@@ -51,8 +52,6 @@ def _fetch_rest(url: str, part: Path) -> None:
             for block in response.iter_content(_BLOCK):
                 writer.write(block)
                 bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise requests.ConnectionError(f"{url} stopped at {part.stat().st_size} of {total} bytes")
 
 
 def fetch(url: str, path: Path) -> Path:
@@ -66,7 +65,7 @@ def fetch(url: str, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     tries = Retrying(
-        stop=stop_after_attempt(TRIES), wait=wait_fixed(0.5), retry=retry_if_exception_type(_TRANSIENT)
+        stop=stop_after_attempt(TRIES), wait=wait_fixed(WAIT_SECONDS), retry=retry_if_exception_type(_TRANSIENT)
     )  # fmt: skip
     try:
         tries(_fetch_rest, url, part)
@@ -83,27 +82,34 @@ def _reason(error: BaseException | None) -> str:
         return str(error).split(" for url")[0]
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "it broke off; the next try goes on from there"
     text = str(error)
     return "no connection" if "Max retries" in text or "NewConnectionError" in text else text
 
 
-def published_md5(url: str | None, path: Path) -> str | None:
-    """MD5 that stands in the ``.md5`` file beside the archive; None if none is published.
+def _md5_file(path: Path) -> Path:
+    return path.with_name(path.name + ".md5")
 
-    The file is kept beside ``path``; without a ``url`` only a kept one is read.
-    """
-    kept = path.with_name(path.name + ".md5")
-    if url is None and not kept.is_file():
+
+def fetch_md5(url: str, path: Path) -> str | None:
+    """MD5 that is published in the ``.md5`` file beside an archive, kept beside ``path``; None if none is."""
+    kept = _md5_file(path)
+    kept.unlink(missing_ok=True)
+    try:
+        response = _get(url + ".md5")
+        response.raise_for_status()
+    except (requests.RequestException, UnreachableError) as error:
+        _log.info("%s.md5 cannot be had (%s)", url, _reason(error))
         return None
-    if not kept.is_file():
-        try:
-            response = _get(url + ".md5")
-            response.raise_for_status()
-        except requests.RequestException as error:
-            _log.info("%s.md5 cannot be had (%s)", url, _reason(error))
-            return None
-        kept.write_text(response.text, encoding="utf-8")
-    found = re.search(r"\b[0-9a-fA-F]{32}\b", kept.read_text(encoding="utf-8"))
+    kept.write_text(response.text, encoding="utf-8")
+    return kept_md5(path)
+
+
+def kept_md5(path: Path) -> str | None:
+    """MD5 that was published when the archive was downloaded; None if none was."""
+    kept = _md5_file(path)
+    found = re.search(r"\b[0-9a-fA-F]{32}\b", kept.read_text(encoding="utf-8")) if kept.is_file() else None
     return found.group().lower() if found else None
 
 

