@@ -644,7 +644,8 @@ class Encoder:
         """Take means, spreads and vocabularies from the training rows' features."""
         features = list(features)
         self.numbers = np.array([feature.name for feature in features if feature.kind != "category"], dtype=str)
-        self.scaled = np.array([feature.kind == "number" for feature in features if feature.kind != "category"])
+        kinds = [feature.kind == "number" for feature in features if feature.kind != "category"]
+        self.scaled = np.array(kinds, dtype=bool)
         values = table[list(self.numbers)].to_numpy(np.float64)
         seen = ~np.isnan(values)
         n = np.maximum(seen.sum(axis=0), 1)

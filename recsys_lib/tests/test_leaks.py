@@ -1,0 +1,259 @@
+"""Leak checks: an honest pipeline passes, every planted leak is caught."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib import features, leaks, splits
+from recsys_lib.interactions import Interactions
+from recsys_lib.splits import Split
+
+
+@pytest.fixture(scope="module")
+def split(tables) -> Split:
+    return splits.temporal_user(tables[0])
+
+
+@pytest.fixture(scope="module")
+def content(tables) -> dict[str, pd.DataFrame]:
+    return {"items": tables[1], "users": tables[2]}
+
+
+def failed(findings: list[leaks.Finding]) -> list[str]:
+    return [finding.check for finding in findings if not finding.passed]
+
+
+# ---- splits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", splits.WAYS)
+def test_our_own_splits_pass(tables, name):
+    if name != "canonical_fold":  # which needs ml-100k; it promises no order
+        findings = leaks.check_split(splits.by_name(tables[0], name))
+        assert not failed(findings)
+        assert len(findings) == (2 if name == "random" else 4)
+
+
+def test_rolling_cuts_pass(tables):
+    for split in splits.rolling(tables[0]):
+        assert not failed(leaks.check_split(split))
+
+
+def test_a_test_row_in_training_is_caught(split):
+    planted = replace(split, train=pd.concat([split.train, split.test.iloc[[3]]], ignore_index=True))
+    findings = {finding.check: finding for finding in leaks.check_split(planted)}
+    assert findings["no pair of person and film stands in two parts"].detail.startswith("1 of ")
+    with pytest.raises(leaks.LeakError, match="no pair of person and film.*: 1 of"):
+        leaks.require(findings.values())
+
+
+def test_a_person_whose_order_is_wrong_is_caught(split):
+    row = split.test.index[7]
+    early = split.test.assign(timestamp=split.test["timestamp"].mask(split.test.index == row, 0))
+    (check,) = failed(leaks.check_split(replace(split, test=early)))
+    assert check == "train and validation before test, person by person"
+
+
+def test_one_shared_second_is_enough_where_a_global_cut_is_promised(tables):
+    split = splits.temporal_global(tables[0])
+    late = split.test.assign(
+        timestamp=split.test["timestamp"].mask(split.test.index == 0, split.valid["timestamp"].max())
+    )
+    assert failed(leaks.check_split(replace(split, test=late))) == [
+        "train and validation before test, everybody at once"
+    ]
+
+
+def test_an_empty_test_part_is_caught(split):
+    assert failed(leaks.check_split(replace(split, test=split.test.iloc[:0]))) == ["the test has rows"]
+
+
+def test_the_order_of_time_is_not_asked_of_random_splits(tables):
+    split = splits.random(tables[0])
+    assert failed(leaks.check_split(replace(split, name="temporal_user")))  # it would not hold
+    assert not failed(leaks.check_split(split))
+
+
+def test_sample_people_keeps_whole_histories(split):
+    small = leaks.sample_people(split, rows=300)
+    assert 200 < len(small.train) + len(small.valid) + len(small.test) <= 300
+    for part, whole in ((small.train, split.train), (small.valid, split.valid), (small.test, split.test)):
+        people = small.train["user_id"].unique()
+        assert len(part) == whole["user_id"].isin(people).sum()
+    assert leaks.sample_people(split, rows=10**9) is split
+
+
+# ---- pipelines ---------------------------------------------------------------------------------------------------
+
+
+def means(rows: pd.DataFrame, by: str = "item_id") -> pd.Series:
+    return rows.groupby(by)["rating"].mean()
+
+
+def everything(split: Split) -> pd.DataFrame:
+    return pd.concat([split.train, split.valid, split.test], ignore_index=True)
+
+
+def statistics_over_all_rows(split: Split) -> dict:
+    return {"test": split.test["item_id"].map(means(everything(split))).to_numpy()}
+
+
+def counts_over_all_rows(split: Split) -> dict:  # no rating in it, yet it knows what will be popular
+    return {"train": split.train["item_id"].map(everything(split)["item_id"].value_counts()).to_numpy()}
+
+
+def liked_flag(split: Split) -> dict:
+    return {
+        "train": pd.DataFrame({"liked": split.train["rating"] >= 4}),
+        "test": pd.DataFrame({"liked": split.test["rating"] >= 4}),
+    }
+
+
+def deviation_from_the_persons_mean(split: Split) -> dict:
+    return {"test": (split.test["rating"] - split.test["user_id"].map(means(split.train, "user_id"))).to_numpy()}
+
+
+def liked_flag_in_training_alone(split: Split) -> dict:
+    return {"train": pd.DataFrame({"liked": split.train["rating"] >= 4})}
+
+
+def rolling_mean_that_includes_the_row(split: Split) -> dict:
+    ordered = split.train.sort_values(["user_id", "timestamp"])
+    running = ordered.groupby("user_id")["rating"].expanding().mean().droplevel(0)
+    return {"train": pd.DataFrame({"running_mean": running.sort_index()})}
+
+
+def film_mean_that_includes_the_row(split: Split) -> dict:
+    return {"train": pd.DataFrame({"item_mean": split.train["item_id"].map(means(split.train))})}
+
+
+def test_rows_in_training(split: Split) -> dict:
+    fitted = means(everything(split))
+    return {"statistics": fitted.to_numpy(), "test": split.test["item_id"].map(fitted).to_numpy()}
+
+
+def scaler_over_all_rows(split: Split) -> dict:
+    return {"spread": np.array([everything(split)["timestamp"].std()])}
+
+
+test_rows_in_training.__test__ = False
+PLANTED = {
+    statistics_over_all_rows: "test ratings shuffled",
+    counts_over_all_rows: "other test rows",
+    liked_flag: "test ratings shuffled",
+    deviation_from_the_persons_mean: "test ratings shuffled",
+    liked_flag_in_training_alone: "own rating",
+    rolling_mean_that_includes_the_row: "own rating",
+    film_mean_that_includes_the_row: "own rating",
+    test_rows_in_training: "test ratings shuffled",
+    scaler_over_all_rows: "other test rows",
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda function: function.__name__)
+def test_planted_leaks_are_caught(split, planted, seed):
+    found = failed(leaks.check_pipeline(planted, split, probes=8, seed=seed))
+    assert any(PLANTED[planted] in check for check in found)
+
+
+@pytest.mark.parametrize("way", ["temporal_user", "random", "temporal_global"])
+def test_our_own_features_pass(tables, content, way):
+    findings = leaks.check_pipeline(partial(features.outputs, **content), splits.by_name(tables[0], way), probes=6)
+    assert len(findings) == 3
+    assert not failed(findings)
+
+
+def test_out_of_fold_features_pass_too(split, content):
+    def run(split: Split) -> dict:
+        fitted = features.Features().fit(split.train, **content)
+        return {"train": fitted.out_of_fold(3), "test": fitted.transform(split.test)}
+
+    assert not failed(leaks.check_pipeline(run, split))
+
+
+def test_implicit_feedback_has_no_rating_to_shuffle(split, content):
+    ones = [part.assign(rating=np.float32(1)) for part in (split.train, split.valid, split.test)]
+    implicit = Split(*ones, name=split.name)
+    findings = leaks.check_pipeline(partial(features.outputs, **content), implicit)
+    assert [finding.check for finding in findings] == ["other test rows: nothing that was fitted changes"]
+    assert not failed(findings)
+
+
+def test_a_fitted_pipeline_may_not_look_at_the_ratings_it_is_asked_about(split, content):
+    fitted = features.Features().fit(split.history, **content)
+    assert not failed(leaks.check_fitted(fitted.transform, split.test))
+    known = Interactions.from_frame(split.history)
+    scores = np.log1p(known.matrix.getnnz(axis=0))
+    assert not failed(leaks.check_fitted(lambda rows: scores[known.item_codes(rows["item_id"])], split.test))
+    assert failed(leaks.check_fitted(lambda rows: rows["rating"].rolling(50).mean(), split.test))
+    assert failed(leaks.check_fitted(lambda rows: 1e-9 * rows["rating"].to_numpy(), split.test))
+
+
+# ---- predictions and columns -------------------------------------------------------------------------------------
+
+
+def honest_and_leaking(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratings, honest predictions, and predictions that know who liked what but are otherwise poor."""
+    ratings = split.test["rating"].to_numpy(np.float64)
+    film = means(split.history).reindex(split.test["item_id"]).fillna(split.history["rating"].mean()).to_numpy()
+    noise = np.random.default_rng(0).normal(scale=0.2, size=len(ratings))
+    return ratings, film, np.where(ratings >= 4, 4.4, 2.6) + np.clip(noise, -0.5, 0.5)
+
+
+def test_agreement_gives_a_liked_flag_away(split):
+    ratings, honest, leaking = honest_and_leaking(split)
+    assert leaks.agreement(leaking, ratings) == 1.0
+    assert leaks.agreement(honest, ratings) < 0.85
+    assert not failed(leaks.check_predictions(honest, ratings))
+    assert failed(leaks.check_predictions(leaking, ratings)) == ["predictions do not know who liked what"]
+
+
+def test_agreement_on_half_stars_uses_half_a_step():
+    ratings = np.array([3.5, 4.0, 3.0, 4.5])
+    assert leaks.agreement(np.array([3.6, 3.8, 3.7, 4.4]), ratings) == 1.0
+    assert leaks.agreement(np.array([3.8, 3.6, 3.7, 4.4]), ratings) == 0.5
+
+
+def test_an_error_too_small_to_be_true_is_caught_on_u1_alone(split):
+    ratings, _, _ = honest_and_leaking(split)
+    close = ratings + np.random.default_rng(0).normal(scale=0.75, size=len(ratings))
+    u1 = replace(split, name="canonical_fold", params={"k": 1})
+    checks = failed(leaks.check_predictions(close, ratings, rmse_floor=leaks.rmse_floor(u1)))
+    assert checks == ["the error is not too small to be true"]
+    far = ratings + np.random.default_rng(0).normal(scale=0.95, size=len(ratings))
+    assert not failed(leaks.check_predictions(far, ratings, rmse_floor=leaks.rmse_floor(u1)))
+    assert leaks.rmse_floor(replace(u1, params={"k": 2})) is None
+    assert leaks.rmse_floor(split) is None
+
+
+def test_rows_without_a_prediction_are_left_out():
+    (finding,) = leaks.check_predictions(np.array([np.nan, 3.0, 4.0]), np.array([5.0, 4.0, 2.0]))
+    assert finding.passed
+    assert "0.0% of 2 rows" in finding.detail
+
+
+def test_single_columns_that_know_the_answer_are_named(split, content):
+    fitted = features.Features().fit(split.train, **content)
+    table, ratings = fitted.transform(split.valid), split.valid["rating"].to_numpy()
+    assert not failed(leaks.check_columns(table, ratings))
+    planted = table.assign(
+        liked=ratings >= 4,
+        minus=-ratings,
+        word=pd.Categorical(np.where(ratings >= 4, "yes", "no")),
+        often_missing=np.where(np.arange(len(ratings)) % 2, ratings, np.nan),
+    )
+    (finding,) = leaks.check_columns(planted, ratings)
+    assert finding.detail == "alarm: liked, minus, word, often_missing"
+    (alike,) = leaks.check_columns(table, np.full(len(table), 5.0))
+    assert alike.passed
+
+
+def test_the_table_shows_every_finding(split):
+    table = leaks.table(leaks.check_split(split))
+    assert table.columns.tolist() == ["check", "passed", "detail"]
+    assert table["passed"].all()
+    assert leaks.table([]).empty
