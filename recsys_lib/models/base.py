@@ -29,7 +29,7 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "ItemKNN": "neighbours",
     "EASE": "ease",
     "NeuralHybrid": "neural_hybrid",
-    "NeuralRanker": "neural_hybrid",
+    "NeuralRanker": "neural_ranker",
 }
 
 
@@ -90,6 +90,10 @@ class Recommender(ABC):
         """Hyper-parameters by name, as given to ``__init__``."""
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
         return {name: getattr(self, name) for name in names}
+
+    def fresh(self) -> Self:
+        """A model of the same hyper-parameters that has learnt nothing yet."""
+        return type(self)(**self.params())
 
     def fit(self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None) -> Self:
         """Learn from interactions; ``items`` and ``users`` are the tables, for models that use content.
@@ -207,7 +211,8 @@ class Recommender(ABC):
         ----------
         liked
             ``{item_id: rating}``, or item ids, oldest first, which count as the best rating in the data.
-            Ids outside the catalogue raise ``KeyError``. Nothing at all gives the popular items.
+            Ids outside the catalogue raise ``KeyError``. Nothing at all gives what the model has for strangers: the
+            popular items.
 
         Returns
         -------
@@ -216,8 +221,7 @@ class Recommender(ABC):
         """
         history = self.history_of(liked)
         scores, fallback = self.scores_to_list(history)
-        if history.matrix.nnz == 0:
-            scores, fallback = self.train.item_counts[None, :], np.array([True])
+        fallback |= history.matrix.nnz == 0
         lists = self._lists(np.array([""]), scores, history, k, exclude_seen, self._allowed(candidates), fallback)
         return lists.drop(columns="user_id")
 

@@ -1,0 +1,143 @@
+"""What a training notebook does with its models: judge on validation, fit again on the history, save, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from recsys_lib.artifacts import Prepared, read_prepared, save_model
+from recsys_lib.evaluation import Task, mean_ndcg
+from recsys_lib.files import write_json
+from recsys_lib.interactions import Interactions
+from recsys_lib.models.base import Recommender
+from recsys_lib.paths import Paths
+
+LISTED = 10
+
+
+class Training:
+    """Models of one notebook, fitted on train and judged on validation; the test part is never read.
+
+    Parameters
+    ----------
+    paths
+        Of the data set.
+    notebook
+        Stem of the notebook: the report's name.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        What 02_preprocessing wrote.
+    train, history : Interactions
+        What models are judged and, once chosen, saved with. ``history`` is train and validation together.
+    """
+
+    def __init__(self, paths: Paths, notebook: str) -> None:
+        self.paths = paths
+        self.notebook = notebook
+        self.prepared: Prepared = read_prepared(paths)
+        self.train = Interactions.from_frame(self.prepared.split.train)
+        self._kept: dict[str, dict[str, Any]] = {}
+        self._tables: dict[str, Any] = {}
+
+    @cached_property
+    def history(self) -> Interactions:
+        """Train and validation together."""
+        return Interactions.from_frame(self.prepared.split.history)
+
+    @cached_property
+    def task(self) -> Task | None:
+        """Validation as a task; None where the split kept no validation part, or nothing in it is relevant."""
+        valid, from_ = self.prepared.split.valid, self.prepared.relevant_from
+        usable = len(valid) and ("rating" not in valid or (valid["rating"] >= from_).any() or from_ <= 0)
+        return Task.from_split(self.prepared.split.for_validation(), from_) if usable else None
+
+    @property
+    def positive_from(self) -> float:
+        """Ratings from here on are what models take for liking: the same as count as relevant."""
+        return self.prepared.relevant_from
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the interactions say when."""
+        return self.train.timestamps is not None
+
+    @property
+    def has_genres(self) -> bool:
+        """Whether any item has a genre."""
+        return bool(self.prepared.items["genres"].map(len).gt(0).any())
+
+    @property
+    def titles(self) -> pd.Series:
+        """Titles by item id."""
+        return self.prepared.items.set_index("item_id")["title"]
+
+    def fit(self, model: Recommender, on: Interactions | None = None) -> float:
+        """Fit on ``train``, or on what is given, with the tables; return seconds."""
+        start = time.perf_counter()
+        model.fit(self.train if on is None else on, items=self.prepared.items, users=self.prepared.users)
+        return time.perf_counter() - start
+
+    def judge(self, model: Recommender) -> float:
+        """NDCG@10 on validation of a model fitted on train; NaN where there is nothing to judge by."""
+        return float("nan") if self.task is None else mean_ndcg(model, self.task, LISTED)
+
+    def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
+        """Fit each model on train and judge it on validation.
+
+        Returns
+        -------
+        DataFrame
+            model, ndcg@10 (on validation), fit_seconds; in the order given.
+        """
+        rows = []
+        for name, model in tqdm(models.items(), desc="models", disable=quiet, leave=False):
+            seconds = self.fit(model)
+            rows.append({"model": name, f"ndcg@{LISTED}": self.judge(model), "fit_seconds": seconds})
+        return pd.DataFrame(rows)
+
+    def keep(self, name: str, model: Recommender, *, valid: float | None = None, **facts: Any) -> Recommender:
+        """Fit a model of the same parameters on the history and save it.
+
+        Parameters
+        ----------
+        name
+            Of the model's folder, and of the model in the leaderboard.
+        valid
+            Its NDCG@10 on validation, where it is known already; else it is fitted on train and judged first.
+        facts
+            Such as ``trials``: how many sets of parameters were tried.
+        """
+        if valid is None:
+            self.fit(model)
+            valid = self.judge(model)
+        chosen = model.fresh()
+        seconds = self.fit(chosen, self.history)
+        facts = {"valid_ndcg@10": valid if np.isfinite(valid) else None, "fit_seconds": seconds, **facts}
+        save_model(self.paths, name, chosen, self.prepared, **facts)
+        self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
+        return chosen
+
+    def note(self, name: str, table: pd.DataFrame | float | str) -> None:
+        """Add a table or a value to the notebook's report."""
+        self._tables[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
+
+    def report(self, **more: Any) -> dict[str, Any]:
+        """Write ``metrics/training/<notebook>.json``: the data, the models kept, and what was noted."""
+        content = {
+            "notebook": self.notebook,
+            "data": self.prepared.identity,
+            "judged_on": {"part": "validation", "metric": f"ndcg@{LISTED}"},
+            "models": self._kept,
+            **self._tables,
+            **more,
+        }
+        write_json(self.paths.metrics / "training" / f"{self.notebook}.json", content)
+        return content
