@@ -65,6 +65,9 @@ run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
 dag: $(READY)  ## the steps, what each reads and writes, which are up to date
 	@$(PYTHON) -m recsys_lib.steps overview "$(DATASET)"
 
+demo: $(READY)  ## the Voilà application, on what `make run` made
+	$(PY) -m recsys_lib.demo "$(DATASET)"
+
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab notebooks
 
