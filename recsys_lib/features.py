@@ -388,10 +388,20 @@ class Features:
             raise ValueError("the features were fitted with timestamps, and these rows have none")
         return self._table(_Rows(*self._codes(frame)))
 
-    def leave_one_out(self) -> pd.DataFrame:
-        """Features of the training rows, in their order, each as if it alone had not been there."""
+    def leave_one_out(self, places: np.ndarray | None = None) -> pd.DataFrame:
+        """Features of the training rows, each as if it alone had not been there.
+
+        Parameters
+        ----------
+        places : ndarray of int, optional
+            Which rows, by their place in the training table; by default all, in their order.
+        """
         self._need_rows()
-        return self._table(self.rows)
+        if places is None:
+            return self._table(self.rows)
+        rows = self.rows
+        when = None if rows.when is None else rows.when[places]
+        return self._table(_Rows(rows.user[places], rows.item[places], when, rows.rating[places]))
 
     def out_of_fold(self, folds: int = 5, seed: int = 0) -> pd.DataFrame:
         """Features of the training rows, in their order, each from the training rows of the other folds."""
@@ -603,6 +613,28 @@ def describe(table: pd.DataFrame, features: Iterable[Feature]) -> pd.DataFrame:
             row |= {"low": low, "median": median, "high": high, "mean": values.mean()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def drift(train: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+    """How far numbers and flags move from training rows to later ones.
+
+    Returns
+    -------
+    DataFrame
+        feature, train (mean), later (mean), shift: their difference in standard deviations of the training rows.
+        Largest shift first.
+
+    Examples
+    --------
+    >>> drift(pd.DataFrame({"age": [1.0, 3.0]}), pd.DataFrame({"age": [4.0]}))
+      feature  train  later  shift
+    0     age    2.0    4.0    2.0
+    """
+    columns = train.select_dtypes("number").columns
+    before, after, spread = train[columns].mean(), later[columns].mean(), train[columns].std(ddof=0)
+    shift = ((after - before) / spread.where(spread > 0)).fillna(0)
+    table = pd.DataFrame({"train": before, "later": after, "shift": shift}).rename_axis("feature")
+    return table.sort_values("shift", key=np.abs, ascending=False, kind="stable").reset_index()
 
 
 def outputs(

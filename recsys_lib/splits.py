@@ -342,7 +342,8 @@ def rolling(
 ) -> Iterator[Split]:
     """Cut all interactions at several moments; after each, the next slice of time is test.
 
-    Its question: as :func:`temporal_global`, asked often enough for a picture: each cut scores few people.
+    Its question: what would the model have been worth at several moments of the service's life? One cut alone scores
+    few people.
 
     Every split's train part ends ``span`` before its cut, its validation part is the slice before the cut, its test
     part the slice after. Rows of the same second are never divided (as in :func:`temporal_global`).
@@ -446,6 +447,15 @@ WAYS = {
     "random": random,
     "leave_one_out": leave_one_out,
     "canonical_fold": canonical_fold,
+}
+
+QUESTIONS = {
+    "temporal_user": "What will a person whom we know watch next?",
+    "temporal_global": "The service is running: what is the model worth from tomorrow on, newcomers included?",
+    "random": "Which of the ratings that exist were held back?",
+    "leave_one_out": "What is the very next film?",
+    "canonical_fold": "How does a model compare with the literature on rating prediction?",
+    "rolling": "What would the model have been worth at several moments of the service's life?",
 }
 
 

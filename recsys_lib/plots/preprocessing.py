@@ -1,34 +1,57 @@
-"""Figures of the division into train, validation and test."""
+"""Figures of the division into train, validation and test, and of the features."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from recsys_lib.plots.style import ACCENT, COLOURS, MAIN
 from recsys_lib.splits import Split
 
-PARTS = ("train", "valid", "test")
-LABELS = {"train": "train", "valid": "validation", "test": "test"}
-COLOURS = {"train": "#4C78A8", "valid": "#F2A541", "test": "#D1495B"}
+PARTS = {"train": ("train", MAIN), "valid": ("validation", COLOURS[1]), "test": ("test", ACCENT)}
 
 
 def parts_in_time(split: Split, bins: int = 60) -> Figure:
-    """Interactions in time, coloured by part; by length of history where there is no time."""
+    """Interactions in time, coloured by part; by interactions of a person where there is no time."""
+    figure, axes = plt.subplots(figsize=(9, 3.4))
+    labels, colours = zip(*PARTS.values(), strict=True)
+    tables = [getattr(split, part) for part in PARTS]
     timed = "timestamp" in split.train
-    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     if timed:
-        values = [getattr(split, part)["timestamp"].to_numpy().astype("datetime64[s]") for part in PARTS]
-        values = [part.astype("datetime64[m]").astype(float) / (60 * 24) for part in values]  # days, as matplotlib has
+        values = [table["timestamp"].to_numpy() / 86_400 for table in tables]  # days since 1970, as matplotlib counts
         axes.xaxis_date()
     else:
-        values = [getattr(split, part).groupby("user_id").size().to_numpy() for part in PARTS]
+        values = [table["user_id"].value_counts().to_numpy() for table in tables]
     edges = np.histogram_bin_edges(np.concatenate(values), bins=bins)
-    colours, labels = [COLOURS[part] for part in PARTS], [LABELS[part] for part in PARTS]
-    axes.hist(values, bins=edges, stacked=True, color=colours, label=labels)
+    axes.hist(values, bins=edges, stacked=True, color=colours, label=labels, linewidth=0)
     axes.set(xlabel="" if timed else "interactions of a person", ylabel="interactions" if timed else "people")
-    axes.set_title(f"Where the parts of {split.name} lie" + (" in time" if timed else ""), loc="left")
-    axes.legend(frameon=False)
-    sns.despine(figure)
+    axes.set_title(f"{split.name}: where the three parts lie" + (" in time" if timed else ""))
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+    return figure
+
+
+def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[str], columns: int = 5) -> Figure:
+    """Small multiples: each number's distribution in training rows and in validation rows, from 1 % to 99 %."""
+    rows = max(1, -(-len(names) // columns))
+    figure, grid = plt.subplots(rows, columns, figsize=(2.1 * columns, 1.25 * rows + 0.5), squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(grid.flat, names, strict=False):
+        low, high = train[name].quantile([0.01, 0.99])
+        edges = np.linspace(low, high if high > low else low + 1, 25)
+        for table, (label, colour) in ((train, PARTS["train"]), (later, PARTS["valid"])):
+            values = table[name].clip(low, high).dropna()
+            weights = np.full(len(values), 1 / max(1, len(values)))
+            axes.hist(values, edges, weights=weights, histtype="step", color=colour, label=label, linewidth=1.4)
+        axes.set_title(name, fontsize=9)
+        axes.set_yticks([])
+        axes.tick_params(labelsize=7)
+        axes.grid(visible=False)
+        sns.despine(ax=axes, left=True)
+    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in (PARTS["train"], PARTS["valid"])]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
     return figure

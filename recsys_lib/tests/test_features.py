@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lib import splits
-from recsys_lib.features import DAY, Encoder, Feature, Features, Timeline, describe, outputs
+from recsys_lib.features import DAY, Encoder, Feature, Features, Timeline, describe, drift, outputs
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,8 @@ def test_genre_means_and_affinity_by_hand():
 def test_left_out_equals_fitted_without_the_row(tables, parts, fitted):
     left_out = fitted.leave_one_out()
     assert len(left_out) == len(parts.train)
+    some = np.array([400, 3])
+    pd.testing.assert_frame_equal(fitted.leave_one_out(some), left_out.iloc[some].reset_index(drop=True))
     for row in (0, 17, 400, len(parts.train) - 1):
         others = parts.train.drop(index=row)
         refitted = Features().fit(others, items=tables[1], users=tables[2])
@@ -266,6 +268,13 @@ def test_describe_gives_each_feature_one_row(fitted):
     assert (numbers["low"] <= numbers["median"]).all()
     assert (numbers["median"] <= numbers["high"]).all()
     assert table.loc[table["feature"] == "user_gender", "most_frequent"].isin(["F", "M"]).all()
+
+
+def test_drift_names_what_moves_most(parts, fitted):
+    table = drift(fitted.leave_one_out(), fitted.transform(parts.valid))
+    assert table["shift"].abs().is_monotonic_decreasing
+    assert table.set_index("feature").loc["user_place", "shift"] > 0  # later rows have more behind them
+    assert not table["feature"].isin(["hour", "user_gender"]).any()
 
 
 def test_outputs_hold_all_that_is_fitted(tables, parts):
