@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from recsys_lib.datasets.tables import RawTables
+from recsys_lib.datasets.tables import RawTables, Trouble
 
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
 _SHOWN = 3
@@ -87,7 +87,16 @@ def _is_there(values: pd.Series) -> pd.Series:
 
 
 def _number(column: str) -> Rule:
-    return Rule(column, "number", is_number, "not a number", f"a {column} is a number")
+    return Rule(column, "number", is_number, f"a {column} that is not a number", f"a {column} is a number")
+
+
+def _whole(column: str) -> Rule:
+    wrong, right = f"a {column} that is not a whole number", "in this format ids are whole numbers"
+    return Rule(column, "whole", lambda s: is_number(s) & ~_fraction(s), wrong, right)
+
+
+def _fraction(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce").mod(1).gt(0)
 
 
 def _there(column: str) -> Rule:
@@ -95,12 +104,13 @@ def _there(column: str) -> Rule:
 
 
 def _unique(column: str) -> Rule:
-    return Rule(column, "unique", lambda s: ~s.duplicated(), f"a {column} of an earlier row", "one row each is right")
+    return Rule(column, "unique", lambda s: ~s.duplicated(), f"the {column} of an earlier row", "one row each is right")
 
 
-def type_rules(columns: Sequence[str]) -> list[Rule]:
+def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
     """Rules that come first: what must be numbers is."""
-    return [_number(column) for column in columns if column in ("rating", "timestamp", "year")]
+    rules = [_number(column) for column in columns if column in ("rating", "timestamp", "year")]
+    return rules + [_whole(column) for column in columns if whole_ids and column in ("user_id", "item_id")]
 
 
 def interaction_rules(
@@ -161,19 +171,31 @@ USER_RULES = (_there("user_id"), _unique("user_id"))
 YEAR = Rule("year", "year", lambda s: ~((s < 1800) | (s > 2100)), "an absurd year", "years are from 1800 to 2100")
 
 
-def check(frame: pd.DataFrame, rules: Sequence[Rule], file: str, first_line: int = 1) -> Outcome:
+def check(
+    frame: pd.DataFrame,
+    rules: Sequence[Rule],
+    file: str,
+    first_line: int = 1,
+    *,
+    trouble: Trouble | None = None,
+    columns: Sequence[str] = (),
+) -> Outcome:
     """Check a table against rules, every one of them, in one go over each column.
 
     Parameters
     ----------
     frame
-        Its index counts the rows from 0.
+        Its index counts the rows of the file from 0.
     rules
         Their columns must be there.
     file
         Name of the file, for the sentences.
     first_line
         Line of the file that the first row stands on.
+    trouble
+        Lines that were skipped while reading.
+    columns
+        Names in the file, if they are a person's own; by default those of the table.
 
     Examples
     --------
@@ -183,14 +205,16 @@ def check(frame: pd.DataFrame, rules: Sequence[Rule], file: str, first_line: int
     """
     failures = _failures(frame, rules)
     lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
-    has = ", ".join(map(str, frame.columns))
-    problems = [f"{file} has no column {column!r}; it has {has or 'none'}" for column in lacking]
+    problems = [
+        _lacking(column, file, columns or list(map(str, frame.columns)), own=bool(columns)) for column in lacking
+    ]
     bad = np.zeros(len(frame), dtype=bool)
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
             wrong = ~np.asarray(rule.good(frame[rule.column]), dtype=bool)
-            problems.append(_sentence(frame[rule.column], wrong, rule, file, first_line))
+            lines = (trouble or Trouble()).lines_of(file, frame.index[wrong].to_numpy(), first_line)
+            problems.append(_sentence(frame.loc[wrong, rule.column], lines, rule, file))
             bad |= wrong
     return Outcome(problems, bad, lacking)
 
@@ -209,17 +233,23 @@ def _failures(frame: pd.DataFrame, rules: Sequence[Rule]) -> pd.DataFrame:
     return pd.DataFrame({"column": [], "check": [], "failure_case": []})
 
 
-def _sentence(values: pd.Series, wrong: np.ndarray, rule: Rule, file: str, first_line: int) -> str:
-    says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values[wrong])
-    return f"{file}, column {rule.column!r}: {_rows(values, wrong, says, first_line)}; {rule.right}"
+def _lacking(column: str, file: str, present: Sequence[str], *, own: bool) -> str:
+    """Say that a column is not there, and how to map one."""
+    hint = f" (say which is which: columns={{{present[0]!r}: {column!r}}})" if own else ""
+    return f"{file} has no column {column!r}; it has {', '.join(present) or 'none'}{hint}"
 
 
-def _rows(values: pd.Series, wrong: np.ndarray, says: str, first_line: int) -> str:
+def _sentence(values: pd.Series, lines: np.ndarray, rule: Rule, file: str) -> str:
+    says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values)
+    return f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}"
+
+
+def _rows(values: pd.Series, lines: np.ndarray, says: str) -> str:
     """How many rows, with what, and the first three of them."""
-    places = np.flatnonzero(wrong)
-    shown = ", ".join(f"line {first_line + place}: {_shown(values.iloc[place])}" for place in places[:_SHOWN])
-    more = ", ..." if len(places) > _SHOWN else ""
-    return f"{len(places):,} row{'s' * (len(places) > 1)} with {says} ({shown}{more})"
+    pairs = zip(lines[:_SHOWN], values.iloc[:_SHOWN], strict=True)
+    shown = ", ".join(f"line {line}: {_shown(value)}" for line, value in pairs)
+    more = ", ..." if len(lines) > _SHOWN else ""
+    return f"{len(lines):,} row{'s' * (len(lines) > 1)} with {says} ({shown}{more})"
 
 
 def _shown(value: object) -> str:
@@ -239,9 +269,11 @@ def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame) -> np.ndarray
 def unknown_items_sentence(tables: RawTables, rows: np.ndarray) -> str:
     """Say which items have no row of their own, and what can be done."""
     file, items = (tables.file(name) for name in ("interactions", "items"))
-    ids = tables.interactions["item_id"]
-    says = f"{ids[rows].nunique():,} items that {items} lacks"
+    ids = tables.interactions.loc[rows, "item_id"]
+    n = ids.nunique()
+    says = f"{'an item' if n == 1 else f'{n:,} items'} that {items} lacks"
+    lines = tables.trouble.lines_of(file, np.flatnonzero(rows), tables.first_line)
     return (
-        f"{file}, column 'item_id': {_rows(ids, rows, says, tables.first_line)}; complete {items}, or load with "
+        f"{file}, column 'item_id': {_rows(ids, lines, says)}; complete {items}, or load with "
         "missing_items='keep' (the id is the title then) or missing_items='drop'"
     )

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from recsys_lib.datasets.tables import Trouble
+
 _BLOCK_BYTES = 16 << 20
 _SHOWN = 3
 
@@ -52,13 +54,13 @@ def read_typed(
     names: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     quoted: bool = True,
-    problems: list[str] | None = None,
+    trouble: Trouble | None = None,
 ) -> pd.DataFrame:
     """Read a delimited file, the columns that are named in ``types`` with those types.
 
     A file that does not fit is read once more, slower, as text: numeric columns whose values are not all numbers
     stay text, so that a check can name the rows, and lines with another number of fields are left out and named in
-    ``problems``.
+    ``trouble``.
 
     Parameters
     ----------
@@ -72,17 +74,17 @@ def read_typed(
         Columns to keep; the others are not even converted. Those that the file lacks are left out.
     quoted
         Whether double quotes can hold a delimiter.
-    problems
+    trouble
         Takes a sentence for each thing that keeps lines from being read; without it that is an error.
 
     Raises
     ------
     ValueError
-        If lines cannot be read and there is no ``problems``.
+        If lines cannot be read and there is no ``trouble``.
     """
     present = list(names or header_of(path, delimiter))
     if not present:
-        return _nothing(path, problems)
+        return _nothing(path, trouble)
     kept = [name for name in (only or present) if name in present]
     types = {name: kind for name, kind in types.items() if name in kept}
     parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False)
@@ -90,7 +92,7 @@ def read_typed(
     try:
         return _frame(path, types, **options)
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        return _read_loosely(path, types, problems, **options)
+        return _read_loosely(path, types, trouble, **options)
 
 
 def _frame(
@@ -110,28 +112,29 @@ def _frame(
             block_size=_BLOCK_BYTES, column_names=list(names) if names else None, encoding=encoding, use_threads=threads
         ),
         parse_options=parse,
-        convert_options=csv.ConvertOptions(column_types=types, include_columns=kept, strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(
+            column_types=types, include_columns=kept, null_values=[""], strings_can_be_null=True
+        ),
     )
     return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
-def _nothing(path: Path, problems: list[str] | None) -> pd.DataFrame:
+def _nothing(path: Path, trouble: Trouble | None) -> pd.DataFrame:
     """What an empty file gives."""
-    _say(problems, [f"{path.name} is empty"])
+    _say(trouble, f"{path.name} is empty")
     return pd.DataFrame()
 
 
-def _say(problems: list[str] | None, sentences: list[str]) -> None:
-    if sentences and problems is None:
-        raise ValueError("; ".join(sentences))
-    if problems is not None:
-        problems.extend(sentences)
+def _say(trouble: Trouble | None, sentence: str) -> None:
+    if trouble is None:
+        raise ValueError(sentence)
+    trouble.sentences.append(sentence)
 
 
 def _read_loosely(
     path: Path,
     types: Mapping[str, pa.DataType],
-    problems: list[str] | None,
+    trouble: Trouble | None,
     *,
     names: Sequence[str] | None,
     kept: list[str],
@@ -150,7 +153,9 @@ def _read_loosely(
     frame = _frame(path, text, names=names, kept=kept, parse=loose, encoding=encoding, threads=False)
     if uneven:
         shown = ", ".join(f"line {row.number} ({row.actual_columns} fields)" for row in uneven[:_SHOWN])
-        _say(problems, [f"{path.name}: {len(uneven):,} lines do not have {uneven[0].expected_columns} fields: {shown}"])
+        lines = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
+        _say(trouble, f"{path.name}: {lines} not have {uneven[0].expected_columns} fields: {shown}")
+        trouble.skipped[path.name] = np.array([row.number for row in uneven])
     return frame.assign(**{name: as_numbers(frame[name], kind) for name, kind in types.items() if not _is_text(kind)})
 
 

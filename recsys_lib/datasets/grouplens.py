@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_lib.datasets.delimited import header_of, read_lines, read_typed
-from recsys_lib.datasets.tables import RawTables
+from recsys_lib.datasets.tables import RawTables, Trouble
 from recsys_lib.datasets.titles import split_genres, split_year
 
 RATING_FILES = ("u.data", "ratings.dat", "ratings.csv")
@@ -53,8 +53,9 @@ def read_folder(folder: Path) -> RawTables:
 
 def _ratings(file: Path, **how: object) -> RawTables:
     """Tables with the interactions alone."""
-    problems: list[str] = []
-    return RawTables(read_typed(file, problems=problems, **how), files={"interactions": file}, problems=problems)
+    trouble = Trouble()
+    read = read_typed(file, trouble=trouble, **how)
+    return RawTables(read, files={"interactions": file}, trouble=trouble, whole_ids=True)
 
 
 def _parts(tables: RawTables, name: str, file: Path, pattern: str, columns: list[str]) -> pd.DataFrame | None:
@@ -67,9 +68,8 @@ def _parts(tables: RawTables, name: str, file: Path, pattern: str, columns: list
     strange = np.flatnonzero(parts[columns[0]].isna())
     if len(strange):
         shown = ", ".join(f"line {place + 1}: {lines[place][:40]!r}" for place in strange[:3])
-        tables.problems.append(
-            f"{file.name}: {len(strange):,} lines do not have the fields {', '.join(columns)} ({shown})"
-        )
+        lines = "1 line does" if len(strange) == 1 else f"{len(strange):,} lines do"
+        tables.trouble.sentences.append(f"{file.name}: {lines} not have the fields {', '.join(columns)} ({shown})")
     return parts.drop(index=strange).reset_index(drop=True)
 
 
@@ -148,9 +148,9 @@ def _small(tables: RawTables, name: str, file: Path, types: dict[str, pa.DataTyp
     if not file.is_file():
         return None
     tables.files[name] = file
-    frame = read_typed(file, types, problems=tables.problems)
+    frame = read_typed(file, types, trouble=tables.trouble)
     lacking = [column for column in types if column not in frame]
     if lacking:
-        tables.problems.append(f"{file.name} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
+        tables.trouble.sentences.append(f"{file.name} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
         return None
     return frame.rename(columns=_CSV_NAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -92,6 +92,9 @@ def load_dataset(
     >>> data.rating_scale is None, data.titles()["b2"]
     (True, 'b2')
     """
+    _choice("duplicates", duplicates, ("last", "sum"))
+    _choice("bad_rows", bad_rows, ("raise", "drop"))
+    _choice("missing_items", missing_items, ("raise", "keep", "drop"))
     given = {"columns": columns, "items": items, "users": users}
     source, name, known_scale = _find(str(dataset), given)
     tables = source.read()
@@ -109,6 +112,11 @@ def load_dataset(
         ratings = tables.interactions["rating"]
         scale = (float(ratings.min()), float(ratings.max()))
     return _finished(tables, source, name, scale, dropped)
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
 
 
 def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
@@ -188,62 +196,72 @@ def _take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> boo
 
 def _checked(tables: RawTables, scale: Scale | None, *, weights: bool, drop: bool, dropped: dict[str, int]) -> None:
     """Check all tables; raise with all problems, or leave the bad rows out."""
-    problems = list(tables.problems)
-    tables.interactions = _check_one(
-        tables, "interactions", problems, drop=drop, dropped=dropped, scale=scale, weights=weights
-    )
-    for name in ("items", "users"):
+    rules = checks.interaction_rules(tables.interactions.columns, scale, weights=weights)
+    problems, file = list(tables.trouble.sentences), tables.file("interactions")
+    if not problems and not len(tables.interactions):
+        problems.append(f"{file} holds no rows")
+    if drop and len(tables.interactions):
+        _warn(problems)
+        problems = []
+        if skipped := len(tables.trouble.skipped.get(file, ())):
+            dropped[f"lines of {file} that cannot be read"] = skipped
+    tables.interactions, found = _check_one(tables, "interactions", rules, drop=drop, dropped=dropped)
+    problems += found
+    for name, table_rules in (("items", _item_rules(tables.items)), ("users", checks.USER_RULES)):
         if getattr(tables, name) is not None:
-            setattr(tables, name, _check_one(tables, name, problems, drop=drop, dropped=dropped))
+            checked, found = _check_one(tables, name, table_rules, drop=drop, dropped=dropped)
+            setattr(tables, name, checked)
+            problems += found
     if problems:
         raise checks.BadTableError(problems)
 
 
+def _item_rules(items: pd.DataFrame | None) -> list[checks.Rule]:
+    return [*checks.ITEM_RULES, *([checks.YEAR] if items is not None and "year" in items else [])]
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        _log.warning(sentence)
+
+
 def _check_one(
-    tables: RawTables,
-    name: str,
-    problems: list[str],
-    *,
-    drop: bool,
-    dropped: dict[str, int],
-    scale: Scale | None = None,
-    weights: bool = False,
-) -> pd.DataFrame:
-    """Check the types of one table's columns, then the values; give the table with the types that it should have."""
-    frame, file = getattr(tables, name), tables.file(name)
-    first = tables.first_line if name == "interactions" else 1 + (tables.first_line == 2)
-    outcome = checks.check(frame, checks.type_rules(frame.columns), file, first)
-    found = list(outcome.problems)
-    numeric = frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame)})
-    rules = _rules(name, frame, scale, weights=weights)
-    values = checks.check(numeric[~outcome.bad] if outcome.bad.any() else numeric, rules, file, first)
-    found += values.problems
-    if name == "interactions" and not len(frame) and not values.lacking and not tables.problems:
-        found.append(f"{file} holds no rows")
-    bad = outcome.bad.copy()
-    bad[~outcome.bad] |= values.bad
-    if not drop or values.lacking or bad.all():
-        problems.extend(found)
-        return frame if found else _typed(numeric)
+    tables: RawTables, name: str, rules: Sequence[checks.Rule], *, drop: bool, dropped: dict[str, int]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Check the types of one table's columns, then the values of the rows whose types are right.
+
+    Returns
+    -------
+    (DataFrame, list of str)
+        The table with the types that it should have, and the problems that forbid to go on.
+    """
+    frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
+    if own and not len(frame.columns):
+        return frame, []  # an empty file, which the reader has named
+    how = {"trouble": tables.trouble, "columns": tables.columns if own else ()}
+    first = tables.first_line if own else 1 + (tables.first_line == 2)
+    types = checks.check(frame, checks.type_rules(frame.columns, whole_ids=tables.whole_ids), file, first, **how)
+    numeric = frame.assign(
+        **{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame, tables)}
+    )
+    values = checks.check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, first, **how)
+    bad = types.bad.copy()
+    bad[~types.bad] |= values.bad
+    found = types.problems + values.problems
+    if found and (not drop or values.lacking or bad.all()):
+        return frame, found
     if bad.any():
         dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
-        for sentence in found:
-            _log.warning(sentence)
-    return _typed(numeric[~bad].reset_index(drop=True) if bad.any() else numeric)
+        _warn(found)
+        numeric = numeric[~bad].reset_index(drop=True)
+    return _typed(numeric), []
 
 
-def _numbers(frame: pd.DataFrame) -> list[str]:
+def _numbers(frame: pd.DataFrame, tables: RawTables) -> list[str]:
     """Columns that should be numbers and are not yet."""
-    there = [column for column in ("rating", "timestamp", "year") if column in frame]
+    wanted = ("rating", "timestamp", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
+    there = [column for column in wanted if column in frame]
     return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
-
-
-def _rules(name: str, frame: pd.DataFrame, scale: Scale | None, *, weights: bool) -> list[checks.Rule]:
-    if name == "interactions":
-        return checks.interaction_rules(frame.columns, scale, weights=weights)
-    if name == "users":
-        return list(checks.USER_RULES)
-    return [*checks.ITEM_RULES, *([checks.YEAR] if "year" in frame else [])]
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -268,8 +286,6 @@ def _pair_keys(frame: pd.DataFrame) -> np.ndarray:
 
 def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]) -> None:
     """Leave each pair of user and item once."""
-    if duplicates not in ("last", "sum"):
-        raise ValueError(f"duplicates={duplicates!r} must be 'last' or 'sum'")
     frame = tables.interactions
     keys = _pair_keys(frame)
     ordered = np.sort(keys)
@@ -289,8 +305,6 @@ def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]
 
 def _settle_items(tables: RawTables, missing_items: str, dropped: dict[str, int]) -> None:
     """See that every item of the interactions has its row in the table of items, where there is one."""
-    if missing_items not in ("raise", "keep", "drop"):
-        raise ValueError(f"missing_items={missing_items!r} must be 'raise', 'keep' or 'drop'")
     if tables.items is None or missing_items == "keep":
         return
     unknown = checks.unknown_items(tables.interactions, tables.items)

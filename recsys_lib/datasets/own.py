@@ -69,7 +69,13 @@ def read_own(
     files = _files_of(path) if path.is_dir() else {"interactions": path}
     files |= {name: file for name, file in (("items", items), ("users", users)) if file is not None}
     columns = dict(columns or {})
+    foreign = [
+        f"{theirs!r} maps to {ours!r}" for theirs, ours in columns.items() if ours not in (*_WANTED, *_SPELLINGS)
+    ]
+    if foreign:
+        raise ValueError(f"columns: {foreign[0]}, which is none of {', '.join((*_WANTED, 'title', 'year', 'genres'))}")
     tables = RawTables(pd.DataFrame(), files=files, first_line=1 if _is_parquet(files["interactions"]) else 2)
+    tables.columns = _header(files["interactions"])
     read = {name: _read(file, name, columns, tables) for name, file in files.items()}
     _mapping_fits(columns, files)
     tables.interactions = read["interactions"]
@@ -165,7 +171,7 @@ def _text(path: Path, only: list[str], names: Mapping[str, str], tables: RawTabl
     """Read delimited text: ids as text first, so that "007" stays what it is."""
     types = {theirs: pa.string() for theirs, ours in names.items() if ours in ("user_id", "item_id", "title", "genres")}
     types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
-    return read_typed(path, types, delimiter=_delimiter(path), only=only, problems=tables.problems)
+    return read_typed(path, types, delimiter=_delimiter(path), only=only, trouble=tables.trouble)
 
 
 def _seconds(values: pd.Series) -> pd.Series:

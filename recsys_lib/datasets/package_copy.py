@@ -73,7 +73,7 @@ def read(wheel: Path, below: Path) -> RawTables:
     types["rating:float"] = pa.float32()
     ratings = _plain_names(read_typed(files["interactions"], types, delimiter="\t", quoted=False))
     people = _plain_names(_text_table(files["users"])).astype({"user_id": np.int64, "age": np.int64})
-    return RawTables(ratings, _items(_text_table(files["items"])), people, files=files, first_line=2)
+    return RawTables(ratings, _items(_text_table(files["items"])), people, files=files, first_line=2, whole_ids=True)
 
 
 def _text_table(path: Path) -> pd.DataFrame:

@@ -93,6 +93,31 @@ class Dataset:
 
 
 @dataclass
+class Trouble:
+    """What kept parts of files from being read.
+
+    Attributes
+    ----------
+    sentences
+        One for each file and cause.
+    skipped
+        Line numbers that were left out, by name of the file.
+    """
+
+    sentences: list[str] = field(default_factory=list)
+    skipped: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def lines_of(self, file: str, rows: np.ndarray, first_line: int) -> np.ndarray:
+        """Line of its file that each row stands on, skipped lines counted.
+
+        >>> Trouble(skipped={"a.csv": np.array([2, 4])}).lines_of("a.csv", np.array([0, 1, 2]), 1)
+        array([1, 3, 5])
+        """
+        skipped = np.sort(self.skipped.get(file, np.empty(0, np.int64)))
+        return rows + first_line + np.searchsorted(skipped - np.arange(len(skipped)), rows + first_line, side="right")
+
+
+@dataclass
 class RawTables:
     """Tables as a reader gives them, with the lab's column names, not yet checked.
 
@@ -104,10 +129,14 @@ class RawTables:
         File of each table, for messages.
     first_line
         Line of its file that the first row of the interactions stands on.
-    problems
-        What could not be read at all, a sentence each.
+    trouble
+        What could not be read at all.
     notes
         What a person should know: columns that were taken for others or left out.
+    whole_ids
+        Whether the format has whole numbers as ids.
+    columns
+        Names in the file of the interactions, where they are a person's own.
     """
 
     interactions: pd.DataFrame
@@ -117,8 +146,10 @@ class RawTables:
     links: pd.DataFrame | None = None
     files: dict[str, Path] = field(default_factory=dict)
     first_line: int = 1
-    problems: list[str] = field(default_factory=list)
+    trouble: Trouble = field(default_factory=Trouble)
     notes: list[str] = field(default_factory=list)
+    whole_ids: bool = False
+    columns: list[str] = field(default_factory=list)
 
     def file(self, table: str) -> str:
         """Name of a table's file."""

@@ -1,0 +1,126 @@
+"""Checks of tables: every problem at once, each in one sentence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib.datasets import BadTableError, load_dataset
+from recsys_lib.datasets.checks import ITEM_RULES, check, interaction_rules
+
+
+def problems_of(frame, *, scale=(1, 5)):
+    return check(frame, interaction_rules(frame.columns, scale), "t.csv", first_line=2).problems
+
+
+@pytest.fixture
+def frame():
+    """Six good rows."""
+    return pd.DataFrame(
+        {
+            "user_id": [1, 1, 2, 2, 3, 3],
+            "item_id": [1, 2, 1, 2, 1, 2],
+            "rating": np.float32([1, 2, 3, 4, 5, 1]),
+            "timestamp": np.arange(6) + 880_000_000,
+        }
+    )
+
+
+def test_a_good_table_has_no_problems(frame):
+    assert problems_of(frame) == []
+
+
+def test_missing_columns_are_all_named(frame):
+    assert problems_of(frame.drop(columns=["user_id", "item_id"])) == [
+        "t.csv has no column 'user_id'; it has rating, timestamp",
+        "t.csv has no column 'item_id'; it has rating, timestamp",
+    ]
+
+
+def test_all_problems_of_a_table_at_once(frame):
+    frame["rating"] = [np.nan, np.inf, 9, 0, 3, 6]
+    frame["timestamp"] = [-1, 5, 5, 5, 5, 9e11]
+    frame["user_id"] = ["a", None, "", "b", "b", "c"]
+    assert problems_of(frame) == [
+        "t.csv, column 'user_id': 2 rows with no value (line 3: nothing, line 4: ''); every row needs its user_id",
+        "t.csv, column 'rating': 1 row with no value (line 2: nothing); every row needs its rating",
+        "t.csv, column 'rating': 1 row with an infinite rating (line 3: inf); ratings are finite",
+        "t.csv, column 'rating': 3 rows with a rating off the scale (line 4: 9.0, line 5: 0.0, line 7: 6.0); "
+        "ratings here go from 1 to 5",
+        "t.csv, column 'timestamp': 1 row with a negative timestamp (line 2: -1.0); "
+        "timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)",
+        "t.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000) "
+        "(line 7: 900000000000.0); timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "named"),
+    [
+        (10**3, "look like milliseconds (divide them by 1,000)"),
+        (10**6, "look like microseconds (divide them by 1,000,000)"),
+        (10**9, "look like nanoseconds (divide them by 1,000,000,000)"),
+        (7, "an absurdly late timestamp"),
+    ],
+)
+def test_units_of_time_are_recognised(frame, factor, named):
+    (problem,) = problems_of(frame.assign(timestamp=frame["timestamp"] * factor))
+    assert named in problem
+    assert "6 rows" in problem and problem.count("line ") == 3 and ", ...)" in problem
+
+
+def test_the_edges_of_what_is_right(frame):
+    frame["timestamp"] = [0, 1, 4_102_444_799, 5, 5, 5]
+    frame["rating"] = np.float32([1, 5, 1, 5, 1, 5])
+    assert problems_of(frame) == []
+    assert len(problems_of(frame.assign(timestamp=frame["timestamp"] + 1))) == 1
+    assert len(problems_of(frame.assign(rating=frame["rating"] + np.float32(0.001)))) == 1
+
+
+def test_items_that_stand_there_twice():
+    items = pd.DataFrame({"item_id": [1, 2, 1, None]})
+    assert check(items, ITEM_RULES, "movies.csv", 2).problems == [
+        "movies.csv, column 'item_id': 1 row with no value (line 5: nothing); every row needs its item_id",
+        "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 4: 1.0); one row each is right",
+    ]
+
+
+def test_problems_of_all_files_reach_the_person_in_one_error(tmp_path, lab_home):
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n1,1,4,five\n1,,3,7\n2,1,great,7\n2,1,3,881250949000\n3,1,3\n4,1,inf,7\n"
+    )
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,A (1995),Drama\n1,B (1996),Drama\n")
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path)
+    text = "\n".join(found.value.problems)
+    assert len(found.value.problems) == 7
+    for part in (
+        "ratings.csv: 1 line does not have 4 fields: line 6 (3 fields)",
+        "ratings.csv, column 'timestamp': 1 row with a timestamp that is not a number (line 2: 'five')",
+        "ratings.csv, column 'rating': 1 row with a rating that is not a number (line 4: 'great')",
+        "ratings.csv, column 'item_id': 1 row with no value (line 3: nothing)",
+        "ratings.csv, column 'rating': 1 row with an infinite rating",
+        "ratings.csv, column 'timestamp': 1 row with timestamps that look like milliseconds",
+        "(divide them by 1,000) (line 5: 881250949000",
+        "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 3: 1)",
+    ):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("", "ratings.csv is empty"), ("userId,movieId,rating,timestamp\n", "ratings.csv holds no rows")]
+)
+def test_empty_tables(tmp_path, lab_home, text, says):
+    (tmp_path / "ratings.csv").write_text(text)
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path / "ratings.csv")
+    assert found.value.problems == [says]
+
+
+def test_columns_that_are_not_understood_are_listed(tmp_path, lab_home):
+    (tmp_path / "t.csv").write_text("u,i,n\n1,2,3\n")
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path / "t.csv")
+    assert found.value.problems == [
+        "t.csv has no column 'user_id'; it has u, i, n (say which is which: columns={'u': 'user_id'})",
+        "t.csv has no column 'item_id'; it has u, i, n (say which is which: columns={'u': 'item_id'})",
+    ]

@@ -1,0 +1,225 @@
+"""Tables of one's own: other names, other ids, no ratings, no times, twice the same pair."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib.benchmarks.reading import made_plays
+from recsys_lib.datasets import BadTableError, load_dataset
+from recsys_lib.datasets.tables import identity
+from recsys_lib.interactions import Interactions
+
+
+@pytest.fixture
+def table(tmp_path, lab_home):
+    """Write text to a file and give its path."""
+
+    def write(text: str, name: str = "plays.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_string_ids_and_nothing_else(table):
+    data = load_dataset(table("user,item\nann,x\nbob,x\nann,y\n"))
+    assert data.interactions.to_dict("list") == {
+        "user_id": ["ann", "bob", "ann"],
+        "item_id": ["x", "x", "y"],
+        "rating": [1, 1, 1],
+    }
+    assert (data.rating_scale, data.has_timestamps, data.has_genres, data.demographics) == (None, False, False, [])
+    assert data.items["title"].tolist() == ["x", "y"]
+    assert data.users["user_id"].tolist() == ["ann", "bob"]
+    assert data.name == "plays"
+    assert Interactions.from_frame(data.interactions).matrix.toarray().tolist() == [[1, 1], [1, 0]]
+
+
+def test_explicit_ratings_take_their_scale_from_the_data(table):
+    path = table("who;what;stars;when\n5;9;2.5;100\n6;9;10;200\n")
+    data = load_dataset(path, columns={"who": "user_id", "what": "item_id", "when": "timestamp"})
+    assert data.rating_scale == (2.5, 10.0)
+    assert data.interactions.dtypes.astype(str).tolist() == ["int64", "int64", "float32", "int64"]
+    assert load_dataset(path, columns={"who": "user_id", "what": "item_id"}, rating_scale=(1, 10)).rating_scale == (
+        1,
+        10,
+    )
+    with pytest.raises(BadTableError, match="ratings here go from 1 to 5"):
+        load_dataset(path, columns={"who": "user_id", "what": "item_id"}, rating_scale=(1, 5))
+
+
+def test_a_weight_is_the_confidence(table):
+    path = table("user\titem\tcount\n1\t7\t3\n2\t7\t12\n", "plays.tsv")
+    data = load_dataset(path, columns={"count": "weight"})
+    assert data.interactions["rating"].tolist() == [3.0, 12.0]
+    assert data.rating_scale is None
+    with pytest.raises(BadTableError, match="1 row with a weight of 0 or less .line 2: 0.0.; weights are positive"):
+        load_dataset(table("user,item,weight\n1,7,0\n"))
+
+
+def test_ratings_can_be_read_as_implicit_feedback(table):
+    path = table("user,item,rating\n1,7,3\n2,7,4\n")
+    assert load_dataset(path, implicit=True).interactions["rating"].tolist() == [1.0, 1.0]
+    both = table("user,item,rating,weight\n1,7,3,9\n")
+    assert load_dataset(both, implicit=True).interactions["rating"].tolist() == [9.0]
+    with pytest.raises(ValueError, match="there are ratings and weights"):
+        load_dataset(both)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["7", "12"], [7, 12]),
+        (["007", "7"], ["007", "7"]),
+        (["-3", "4"], [-3, 4]),
+        (["7", "a"], ["7", "a"]),
+        (["1.5", "2"], ["1.5", "2"]),
+        (["9223372036854775808", "2"], ["9223372036854775808", "2"]),
+        (["é ü", "日本"], ["é ü", "日本"]),
+    ],
+)
+def test_ids_stay_what_they_are(table, written, read):
+    data = load_dataset(table("user,item\n" + "".join(f"{one},{i}\n" for i, one in enumerate(written))))
+    assert data.interactions["user_id"].tolist() == read
+
+
+def test_ids_of_parquet(tmp_path, lab_home):
+    frames = {
+        "whole floats": (pd.Series([1.0, 2.0]), [1, 2]),
+        "small integers": (pd.Series([1, 2], dtype="int8"), [1, 2]),
+        "categories": (pd.Series(["a", "b"], dtype="category"), ["a", "b"]),
+        "booleans": (pd.Series([True, False]), ["True", "False"]),
+        "dates": (
+            pd.to_datetime(pd.Series(["2020-01-01", "2020-01-02"])),
+            ["2020-01-01 00:00:00", "2020-01-02 00:00:00"],
+        ),
+        "bytes": (pd.Series([b"\xff", b"a"]), ["b'\\xff'", "b'a'"]),
+    }
+    for what, (ids, expected) in frames.items():
+        path = tmp_path / "plays.parquet"
+        pd.DataFrame({"user_id": ids, "item_id": [1, 1]}).to_parquet(path)
+        assert load_dataset(path).interactions["user_id"].tolist() == expected, what
+
+
+def test_all_files_agree_on_the_kind_of_ids(table, tmp_path):
+    table("user_id,item_id\n1,1\n2,2\n", "mine/events.csv")
+    table("item_id,title\n1,One\n2,Two\nx3,Three\n", "mine/items.csv")
+    table("user_id,town\n2,Ghent\n1,Rome\n", "mine/users.csv")
+    data = load_dataset(tmp_path / "mine")
+    assert data.interactions["item_id"].tolist() == ["1", "2"]
+    assert data.interactions["user_id"].tolist() == [1, 2]
+    assert data.titles()["x3"] == "Three"
+    assert data.users.to_dict("list") == {"user_id": [1, 2], "town": ["Rome", "Ghent"]}
+
+
+def test_items_and_users_of_ones_own(table):
+    events = table("user,item,rating\nann,1,5\nbob,2,3\n")
+    items = table("item,title,year,genres,studio\n1,One,1999,Drama|War,A\n2,,,,B\n3,Three,2001,War,C\n", "films.csv")
+    users = table("user,age\nbob,31\n", "people.csv")
+    data = load_dataset(events, items=items, users=users)
+    assert data.items.columns.tolist() == ["item_id", "title", "year", "genres", "studio"]
+    assert data.items["title"].tolist() == ["One", "2", "Three"]
+    assert data.items["year"].dtype == "Int16" and data.items["year"].isna().tolist() == [False, True, False]
+    assert data.items["genres"].tolist() == [["Drama", "War"], [], ["War"]]
+    assert data.users["age"].isna().tolist() == [True, False]
+
+
+def test_genres_as_lists_in_parquet(tmp_path, lab_home):
+    pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2]}).to_parquet(tmp_path / "interactions.parquet")
+    pd.DataFrame({"item_id": [1, 2], "genres": [["Drama"], None]}).to_parquet(tmp_path / "items.parquet")
+    assert load_dataset(tmp_path).items["genres"].tolist() == [["Drama"], []]
+
+
+@pytest.mark.parametrize(
+    "written", ["881250949", "881250949.7", "1997-12-04T15:55:49", "1997-12-04 15:55:49", "1997-12-04T16:55:49+01:00"]
+)
+def test_times_in_any_form(table, written):
+    data = load_dataset(table(f"user,item,time\n1,1,{written}\n"))
+    assert data.interactions["timestamp"].tolist() == [881250949]
+    assert data.interactions["timestamp"].dtype == np.int64
+
+
+def test_the_last_of_a_pair_is_kept_by_time(table, caplog):
+    text = "user,item,rating,timestamp\n1,1,1,300\n1,1,2,100\n2,1,3,50\n1,1,4,200\n3,1,1,7\n3,1,5,7\n"
+    with caplog.at_level(logging.WARNING):
+        data = load_dataset(table(text))
+    assert data.interactions.values.tolist() == [[1, 1, 1, 300], [2, 1, 3, 50], [3, 1, 5, 7]]
+    assert data.dropped == {"rows before the last one of the same user and item": 3}
+    assert "left out 3 rows before the last one of the same user and item" in caplog.text
+    data = load_dataset(table("user,item,rating\na,x,1\nb,x,3\na,x,2\n"))
+    assert data.interactions.values.tolist() == [["b", "x", 3.0], ["a", "x", 2.0]]
+
+
+def test_weights_of_a_pair_are_added_up(table):
+    path = table("user,item,weight,time\nb,x,1,10\na,x,2,30\nb,x,4,20\nb,y,8,1\nb,x,16,5\n")
+    data = load_dataset(path, duplicates="sum")
+    assert data.interactions.values.tolist() == [["a", "x", 2, 30], ["b", "x", 21, 20], ["b", "y", 8, 1]]
+    assert data.dropped == {"rows added to another of the same user and item": 2}
+    counted = load_dataset(table("user,item\n1,1\n1,1\n2,1\n"), duplicates="sum")
+    assert sorted(counted.interactions.values.tolist()) == [[1, 1, 2], [2, 1, 1]]
+    with pytest.raises(ValueError, match="ratings cannot be added up"):
+        load_dataset(table("user,item,rating\n1,1,3\n"), duplicates="sum")
+
+
+def test_negative_and_large_ids_are_told_apart(table):
+    data = load_dataset(table(f"user,item\n-1,5\n{2**62},6\n{2**62},{2**61}\n-1,5\n"))
+    assert len(data.interactions) == 3
+
+
+def test_options_that_do_not_fit_are_said(table, tmp_path):
+    path = table("user,item\n1,1\n")
+    with pytest.raises(ValueError, match=r"plays.csv have no column 'nope' to map; the columns are item, user"):
+        load_dataset(path, columns={"nope": "user_id"})
+    with pytest.raises(ValueError, match="users='nope.csv' does not exist"):
+        load_dataset(path, users="nope.csv")
+    with pytest.raises(ValueError, match="duplicates='first' must be"):
+        load_dataset(path, duplicates="first")
+    with pytest.raises(ValueError, match="missing_items='x' must be"):
+        load_dataset(path, missing_items="x")
+    with pytest.raises(ValueError, match="bad_rows='x' must be"):
+        load_dataset(path, bad_rows="x")
+    with pytest.raises(ValueError, match="ml-100k is known and needs none"):
+        load_dataset("ml-100k", columns={"a": "user_id"})
+    with pytest.raises(ValueError, match="maps to 'users', which is none of user_id, item_id"):
+        load_dataset(path, columns={"user": "users"})
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(ValueError, match="is no folder, zip archive, CSV, TSV or parquet file"):
+        load_dataset(tmp_path / "notes.md")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no table of interactions: call it one of interactions.csv"):
+        load_dataset(tmp_path / "empty")
+
+
+def test_other_files_of_the_same_table_read_the_same(table, tmp_path):
+    frame = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2], "rating": [3.0, 4.5], "timestamp": [10, 20]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_csv(tmp_path / "t.csv.gz", index=False)
+    frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    (tmp_path / "bom.csv").write_text(
+        "\ufeff" + (tmp_path / "t.csv").read_text().replace("\n", "\r\n"), encoding="utf-8"
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    read = [load_dataset(tmp_path / name) for name in ("t.csv", "t.csv.gz", "t.tsv", "bom.csv", "t.parquet")]
+    assert len({data.sha256 for data in read}) == 1
+    assert read[0].sha256 == identity(frame.astype({"rating": np.float32}))
+
+
+def test_the_identity_is_of_the_values(table):
+    one = load_dataset(table("user,item,rating\n1,2,3\n2,3,4\n")).sha256
+    assert load_dataset(table("item,extra,user,rating\n2,x,1,3.0\n3,y,2,4\n", "other.csv")).sha256 == one
+    assert load_dataset(table("user,item,rating\n1,2,3\n2,3,5\n")).sha256 != one
+    assert load_dataset(table("user,item,rating\n2,3,4\n1,2,3\n")).sha256 != one
+    texts = [pd.DataFrame({"user_id": ids, "item_id": [1, 2]}) for ids in (["ab", "c"], ["a", "bc"])]
+    assert identity(texts[0]) != identity(texts[1])
+
+
+def test_string_ids_no_ratings_no_times_many_rows(tmp_path, lab_home):
+    made_plays(tmp_path / "plays.csv", rows=20_000)
+    data = load_dataset(tmp_path / "plays.csv", columns={"listener": "user_id", "track": "item_id"})
+    assert data.rating_scale is None and not data.has_timestamps
+    known = Interactions.from_frame(data.interactions)
+    assert known.matrix.nnz == len(data.interactions) == 20_000 - sum(data.dropped.values())
+    assert known.user_ids.dtype.kind == "U"
