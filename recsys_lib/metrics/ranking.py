@@ -445,7 +445,8 @@ def auc(found: Positions) -> np.ndarray:
     raised = found._sums(np.where(inside, n[rows] + 1 - np.where(inside, found.midrank, 0), 0))
     pairs = p * (n - p)
     share = p / np.maximum(found.n_relevant, 1)
-    return np.where(pairs > 0, (raised - p * (p + 1) / 2) / np.maximum(pairs, 1) * share, np.nan)
+    values = np.where(pairs > 0, (raised - p * (p + 1) / 2) / np.maximum(pairs, 1) * share, np.nan)
+    return np.where((p == 0) & (found.n_relevant > 0), 0.0, values)
 
 
 def full_reciprocal_rank(found: Positions) -> np.ndarray:

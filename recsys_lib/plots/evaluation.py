@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from recsys_lib.evaluation import pareto
 from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED
 
-
 _TITLE = {"x": 0.01, "ha": "left", "weight": "bold", "fontsize": 11}
 
 
