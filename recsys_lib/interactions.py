@@ -29,13 +29,23 @@ def codes_of(ids: Iterable, known: np.ndarray) -> np.ndarray:
     >>> codes_of([20, 5, 10], np.array([10, 20, 30]))
     array([ 1, -1,  0])
     """
-    ids = as_ids(ids)
-    if len(known) == 0 or len(ids) == 0:
-        return np.full(len(ids), -1, dtype=np.int64)
-    if (ids.dtype.kind == "U") != (known.dtype.kind == "U"):  # "7" is not 7
-        return np.full(len(ids), -1, dtype=np.int64)
-    position = np.minimum(np.searchsorted(known, ids), len(known) - 1).astype(np.int64)
-    return np.where(known[position] == ids, position, -1)
+    values = ids if isinstance(ids, pd.Series | pd.Index) else as_ids(ids)
+    code, distinct = pd.factorize(values)  # each distinct id is looked up once
+    distinct = as_ids(distinct)
+    if len(known) == 0 or (distinct.dtype.kind == "U") != (known.dtype.kind == "U"):  # "7" is not 7
+        return np.full(len(values), -1, dtype=np.int64)
+    position = np.minimum(np.searchsorted(known, distinct), len(known) - 1).astype(np.int64)
+    return np.append(np.where(known[position] == distinct, position, -1), -1)[code]
+
+
+def distinct_ids(values: Iterable) -> np.ndarray:
+    """Distinct ids, ascending.
+
+    >>> distinct_ids(["b", "a", "b"]).tolist()
+    ['a', 'b']
+    """
+    values = values if isinstance(values, pd.Series | pd.Index) else as_ids(values)
+    return np.unique(as_ids(pd.unique(values)))
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,8 @@ class Interactions:
         missing = {"user_id", "item_id"} - set(frame.columns)
         if missing:
             raise ValueError(f"interactions lack the column {sorted(missing)[0]!r}; they have {list(frame.columns)}")
-        users = np.unique(as_ids(frame["user_id"] if user_ids is None else user_ids))
-        items = np.unique(as_ids(frame["item_id"] if item_ids is None else item_ids))
+        users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)
+        items = distinct_ids(frame["item_id"] if item_ids is None else item_ids)
         rows, columns = codes_of(frame["user_id"], users), codes_of(frame["item_id"], items)
         kept = np.flatnonzero((rows >= 0) & (columns >= 0))
         order = kept[np.argsort(rows[kept] * len(items) + columns[kept], kind="stable")]

@@ -227,6 +227,11 @@ def are_whole(ids: pd.Series) -> bool:
     if pd.api.types.is_float_dtype(ids.dtype):
         there = ids.dropna()
         return bool((np.isfinite(there) & (there % 1 == 0)).all())
+    return _same_after_reading(ids.head(1000)) and _same_after_reading(ids)  # the first rows mostly tell
+
+
+def _same_after_reading(ids: pd.Series) -> bool:
+    """Whether text read as integers and written again is the same text."""
     try:
         text = pc.cast(pa.array(ids), pa.large_string())
         again = pc.cast(pc.cast(text, pa.int64()), pa.large_string())
