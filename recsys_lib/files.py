@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, pd.Timestamp | Path):
         return str(value)
-    if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not np.isfinite(value)):
         return None
     return value
 
