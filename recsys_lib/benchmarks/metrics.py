@@ -62,32 +62,32 @@ def _dictionaries(lists: np.ndarray, relevant: csr_matrix) -> tuple[dict, dict]:
     return qrels, run
 
 
-def with_ranx(lists: np.ndarray, relevant: csr_matrix) -> dict[str, Any]:
-    """Means by ranx: seconds to build its objects, and to compute once its functions are compiled."""
+def with_ranx(lists: np.ndarray, relevant: csr_matrix) -> tuple[dict[str, float], dict[str, float]]:
+    """Means by ranx, and CPU seconds to compile its functions, to build its objects, and to compute."""
     from ranx import Qrels, Run, evaluate
 
-    names = {"ndcg": "ndcg", "precision": "precision", "recall": "recall", "hit_rate": "hit_rate", "mrr": "mrr"}
-    wanted = [f"{name}@{k}" for name in (*names.values(), "map") for k in KS]
-    small = tuple({key: part[key] for key in list(part)[:10]} for part in _dictionaries(lists[:10], relevant[:10]))
-    evaluate(Qrels(small[0]), Run(small[1]), wanted)  # compiles
+    shared = ("ndcg", "precision", "recall", "hit_rate", "mrr")
+    wanted = [f"{name}@{k}" for name in (*shared, "map") for k in KS]
+    few = [{key: part[key] for key in list(part)[:10]} for part in _dictionaries(lists[:10], relevant[:10])]
+    compiling = timed(lambda: evaluate(Qrels(few[0]), Run(few[1]), wanted))[1]
     qrels, run = _dictionaries(lists, relevant)
-    start = time.process_time()
-    built = Qrels(qrels), Run(run)
-    building = time.process_time() - start
-    found = evaluate(*built, wanted)
-    return {"building": building, **{f"{own}@{k}": found[f"{name}@{k}"] for own, name in names.items() for k in KS}}
+    built, building = timed(lambda: (Qrels(qrels), Run(run)))
+    found, computing = timed(evaluate, *built, wanted)
+    means = {name: value for name, value in found.items() if not name.startswith("map")}  # divides by all relevant
+    return means, {"compute": computing, "build": building, "compile": compiling}
 
 
-def with_ir_measures(lists: np.ndarray, relevant: csr_matrix) -> dict[str, Any]:
-    """Means by ir-measures (trec_eval compiled)."""
+def with_ir_measures(lists: np.ndarray, relevant: csr_matrix) -> tuple[dict[str, float], dict[str, float]]:
+    """Means by ir-measures (trec_eval compiled), and CPU seconds."""
     import ir_measures
     from ir_measures import AP, P, R, Success, nDCG
 
     names = {"ndcg": nDCG, "precision": P, "recall": R, "hit_rate": Success}
     wanted = {f"{name}@{k}": measure @ k for name, measure in names.items() for k in KS}
-    qrels, run = _dictionaries(lists, relevant)
-    found = ir_measures.pytrec_eval.calc_aggregate([*wanted.values(), *(AP @ k for k in KS)], qrels, run)
-    return {name: found[measure] for name, measure in wanted.items()}
+    (qrels, run), building = timed(_dictionaries, lists, relevant)
+    measures = [*wanted.values(), *(AP @ k for k in KS)]
+    found, computing = timed(ir_measures.pytrec_eval.calc_aggregate, measures, qrels, run)
+    return {name: found[measure] for name, measure in wanted.items()}, {"compute": computing, "build": building}
 
 
 class _Saved:
@@ -100,15 +100,18 @@ class _Saved:
         return self.lists[rows, :N], None
 
 
-def with_implicit(lists: np.ndarray, relevant: csr_matrix) -> dict[str, Any]:
-    """Means by implicit's evaluator: precision (another definition), MAP, NDCG and AUC at each cut-off."""
+def with_implicit(lists: np.ndarray, relevant: csr_matrix) -> tuple[dict[str, float], dict[str, float]]:
+    """Means by implicit's evaluator (precision of another definition, MAP, NDCG, AUC at each cut-off), CPU seconds."""
     from implicit.evaluation import ranking_metrics_at_k
 
-    saved, nothing, found = _Saved(lists), csr_matrix(relevant.shape), {}
+    saved, nothing, means, computing = _Saved(lists), csr_matrix(relevant.shape), {}, 0.0
     for k in KS:
-        values = ranking_metrics_at_k(saved, nothing, relevant, K=k, show_progress=False, num_threads=1)
-        found |= {f"ndcg@{k}": values["ndcg"], f"map@{k}": values["map"]}
-    return found
+        found, taken = timed(
+            lambda k=k: ranking_metrics_at_k(saved, nothing, relevant, K=k, show_progress=False, num_threads=1)
+        )
+        computing += taken
+        means |= {f"ndcg@{k}": found["ndcg"], f"map@{k}": found["map"]}
+    return means, {"compute": computing}
 
 
 def timed(function: Callable, *arguments: Any, repeats: int = 1) -> tuple[Any, float]:
@@ -130,17 +133,17 @@ def run(people: int, peers: list[str], repeats: int = 5) -> list[dict[str, Any]]
     Returns
     -------
     list of dict
-        library, seconds (CPU), values (how many means), largest (absolute difference to ours), and more by library.
+        library, seconds (CPU, by what they were spent on), compared (how many means are of the same definition),
+        largest (absolute difference of those to ours).
     """
     lists, relevant = made_lists(people)
     columns, seconds = timed(ours, lists, relevant, repeats=repeats)
-    means = {name: float(np.nanmean(values)) for name, values in columns.items()}
-    rows = [{"library": "recsys_lib", "seconds": seconds, "values": len(means), "largest": 0.0}]
+    own = {name: float(np.nanmean(values)) for name, values in columns.items()}
+    rows = [{"library": "recsys_lib", "seconds": {"compute": seconds}, "compared": len(own), "largest": 0.0}]
     for name in peers:
-        found, taken = timed(PEERS[name], lists, relevant)
-        building = found.pop("building", None)
-        largest = max(abs(value - means[metric]) for metric, value in found.items())
-        rows.append({"library": name, "seconds": taken, "values": len(found), "largest": largest, "building": building})
+        means, taken = PEERS[name](lists, relevant)
+        largest = max(abs(value - own[metric]) for metric, value in means.items())
+        rows.append({"library": name, "seconds": taken, "compared": len(means), "largest": largest})
     return rows
 
 
@@ -154,16 +157,12 @@ def main(arguments: list[str] | None = None) -> int:
     with threadpool_limits(1):
         rows = run(given.people, given.peers)
     write = sys.stdout.write
-    write(
-        f"{given.people:,} people, lists of {LENGTH}, {RELEVANT} relevant each, cut-offs {KS}; CPU seconds, one thread\n"
-    )
+    write(f"{given.people:,} people, lists of {LENGTH}, {RELEVANT} relevant each, cut-offs {KS}; CPU seconds\n")
     for row in rows:
-        more = f", {row['building']:.2f} s of it to build its objects" if row.get("building") else ""
-        times = row["seconds"] / rows[0]["seconds"]
-        write(
-            f"{row['library']:<12} {row['seconds']:8.3f} s  x{times:6.1f}  {row['values']:>3} means compared or made, "
-        )
-        write(f"largest difference {row['largest']:.1e}{more}\n")
+        times = row["seconds"]["compute"] / rows[0]["seconds"]["compute"]
+        spent = ", ".join(f"{name} {seconds:.3f}" for name, seconds in row["seconds"].items())
+        write(f"{row['library']:<12} x{times:<7.1f} {spent:<44} {row['compared']} means, ")
+        write(f"largest difference {row['largest']:.1e}\n")
     return 0 if max(row["largest"] for row in rows) <= 1e-6 else 1
 
 
