@@ -21,7 +21,7 @@ def _target(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     """Path of a member below the folder that it is unpacked to; refuses all that could lead out of it."""
     name = member.filename.replace("\\", "/")
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]) or "\0" in name:
         raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} leads out of the folder")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

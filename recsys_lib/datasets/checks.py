@@ -261,7 +261,7 @@ def _shown(value: object) -> str:
 
 def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
     """Rows of the interactions whose item has no row of its own, (n_rows,) bool."""
-    used = pd.Series(interactions["item_id"].unique())
+    used = pd.Series(interactions["item_id"].dropna().unique())
     lacking = used[~used.isin(items["item_id"])]
     return interactions["item_id"].isin(lacking).to_numpy() if len(lacking) else np.zeros(len(interactions), bool)
 

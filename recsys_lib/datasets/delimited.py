@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,17 @@ _BLOCK_BYTES = 16 << 20
 _SHOWN = 3
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Bytes of a file, unpacked if it is a compressed one."""
+    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else nullcontext(raw) as handle:
+        yield handle
+
+
 def encoding_of(path: Path) -> str:
     """UTF-8 if the whole file is; else Latin-1, which older MovieLens files are written in."""
-    content = path.read_bytes()
+    with _opened(path) as handle:
+        content = handle.read()
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
@@ -36,7 +45,7 @@ def read_lines(path: Path) -> pd.Series:
 
 def first_line(path: Path) -> str:
     """First line of a text file, without its end and a byte-order mark; empty if the file is."""
-    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else nullcontext(raw) as handle:
+    with _opened(path) as handle:
         return handle.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
 
 
@@ -54,6 +63,7 @@ def read_typed(
     names: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     quoted: bool = True,
+    newlines: bool = False,
     trouble: Trouble | None = None,
 ) -> pd.DataFrame:
     """Read a delimited file, the columns that are named in ``types`` with those types.
@@ -74,6 +84,8 @@ def read_typed(
         Columns to keep; the others are not even converted. Those that the file lacks are left out.
     quoted
         Whether double quotes can hold a delimiter.
+    newlines
+        Whether they can hold the end of a line, which is slower.
     trouble
         Takes a sentence for each thing that keeps lines from being read; without it that is an error.
 
@@ -87,7 +99,7 @@ def read_typed(
         return _nothing(path, trouble)
     kept = [name for name in (only or present) if name in present]
     types = {name: kind for name, kind in types.items() if name in kept}
-    parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False)
+    parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=newlines)
     options = {"names": names, "kept": kept, "parse": parse}
     try:
         return _frame(path, types, **options)
@@ -147,7 +159,12 @@ def _read_loosely(
         uneven.append(row)
         return "skip"
 
-    loose = csv.ParseOptions(delimiter=parse.delimiter, quote_char=parse.quote_char, invalid_row_handler=skip)
+    loose = csv.ParseOptions(
+        delimiter=parse.delimiter,
+        quote_char=parse.quote_char,
+        newlines_in_values=parse.newlines_in_values,
+        invalid_row_handler=skip,
+    )
     text = dict.fromkeys(kept, pa.string())
     encoding = "utf8" if encoding_of(path).startswith("utf") else "latin-1"
     frame = _frame(path, text, names=names, kept=kept, parse=loose, encoding=encoding, threads=False)

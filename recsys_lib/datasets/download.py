@@ -77,15 +77,19 @@ def fetch(url: str, path: Path) -> Path:
     return path
 
 
+_WORDS = (
+    (requests.exceptions.SSLError, "its certificate is not trusted"),
+    (requests.exceptions.ProxyError, "the proxy does not let it through"),
+    (requests.Timeout, "no answer in time"),
+    (requests.exceptions.ChunkedEncodingError, "it broke off; the next try goes on from there"),
+    (requests.ConnectionError, "no connection"),
+)
+
+
 def _reason(error: BaseException | None) -> str:
-    if isinstance(error, requests.HTTPError):
-        return str(error).split(" for url")[0]
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "it broke off; the next try goes on from there"
-    text = str(error)
-    return "no connection" if "Max retries" in text or "NewConnectionError" in text else text
+    """Why a download failed, in a few words."""
+    words = next((text for kind, text in _WORDS if isinstance(error, kind)), None)
+    return words or str(error).split(" for url")[0]
 
 
 def _md5_file(path: Path) -> Path:

@@ -148,7 +148,7 @@ def _small(tables: RawTables, name: str, file: Path, types: dict[str, pa.DataTyp
     if not file.is_file():
         return None
     tables.files[name] = file
-    frame = read_typed(file, types, trouble=tables.trouble)
+    frame = read_typed(file, types, newlines=True, trouble=tables.trouble)
     lacking = [column for column in types if column not in frame]
     if lacking:
         tables.trouble.sentences.append(f"{file.name} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")

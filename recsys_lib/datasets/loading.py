@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from recsys_lib.datasets import checks
+from recsys_lib.datasets import cleaning
 from recsys_lib.datasets.archives import unpacked
 from recsys_lib.datasets.catalogue import KNOWN
+from recsys_lib.datasets.cleaning import Scale
 from recsys_lib.datasets.grouplens import find_root
-from recsys_lib.datasets.own import WEIGHT, is_table, read_own
+from recsys_lib.datasets.own import is_table, read_own
 from recsys_lib.datasets.sources import Source, find_known, folder_source, resolve
 from recsys_lib.datasets.tables import Dataset, RawTables, identity
 from recsys_lib.paths import Paths, run_name
 
-Scale = tuple[float, float]
 _log = logging.getLogger(__name__)
 
 
@@ -96,16 +95,15 @@ def load_dataset(
     _choice("bad_rows", bad_rows, ("raise", "drop"))
     _choice("missing_items", missing_items, ("raise", "keep", "drop"))
     given = {"columns": columns, "items": items, "users": users}
-    source, name, known_scale = _find(str(dataset), given)
+    source, name, scale = _find(str(dataset), given)
     tables = source.read()
     for note in tables.notes:
         _log.info(note)
-    explicit = _take_feedback(tables, implicit=implicit, duplicates=duplicates)
-    scale = (rating_scale or known_scale or _grouplens_scale(source, tables)) if explicit else None
-    dropped: dict[str, int] = {}
-    _checked(tables, scale, weights=not explicit, drop=bad_rows == "drop", dropped=dropped)
-    _drop_duplicates(tables, duplicates, dropped)
-    _settle_items(tables, missing_items, dropped)
+    explicit = cleaning.take_feedback(tables, implicit=implicit, duplicates=duplicates)
+    scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
+    dropped = cleaning.clean(
+        tables, scale, weights=not explicit, duplicates=duplicates, bad_rows=bad_rows, missing_items=missing_items
+    )
     for what, rows in dropped.items():
         _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
     if explicit and scale is None:
@@ -134,7 +132,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
         )
     name = run_name(dataset)
     source = _source_of(path, Paths(dataset).raw, given, plain=not own)
-    return source, name, KNOWN[name].rating_scale if name in KNOWN and not own else None
+    return source, name, KNOWN[name].rating_scale if name in KNOWN and not own and not is_table(path) else None
 
 
 def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) -> Source:
@@ -168,152 +166,12 @@ def _existing(path: str | Path | None, option: str) -> Path | None:
     return found
 
 
-def _grouplens_scale(source: Source, tables: RawTables) -> Scale | None:
+def _grouplens_scale(tables: RawTables) -> Scale | None:
     """Scale of a MovieLens folder of an unknown name: whole stars, or halves where a rating is no whole star."""
-    if "interactions" not in tables.files or tables.files["interactions"].name not in ("u.data", "ratings.dat"):
+    if tables.file("interactions") not in ("u.data", "ratings.dat"):
         return None
     ratings = pd.to_numeric(tables.interactions["rating"], errors="coerce")
     return (0.5, 5.0) if (ratings % 1).gt(0).any() else (1.0, 5.0)
-
-
-def _take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool:
-    """Put ratings, weights or ones into the column "rating"; True if they are ratings."""
-    frame = tables.interactions
-    rated, weighed = "rating" in frame, WEIGHT in frame
-    if rated and weighed and not implicit:
-        raise ValueError("there are ratings and weights; map one of them, or pass implicit=True to read the weights")
-    explicit = rated and not implicit
-    if explicit and duplicates == "sum":
-        raise ValueError("duplicates='sum' adds up weights; ratings cannot be added up, keep the 'last' of them")
-    if not explicit and len(frame.columns):
-        frame = frame.drop(columns="rating", errors="ignore")
-        ones = np.ones(len(frame), np.float32)
-        tables.interactions = frame.rename(columns={WEIGHT: "rating"}) if weighed else frame.assign(rating=ones)
-    order = [column for column in ("user_id", "item_id", "rating", "timestamp") if column in tables.interactions]
-    tables.interactions = tables.interactions[order]
-    return explicit
-
-
-def _checked(tables: RawTables, scale: Scale | None, *, weights: bool, drop: bool, dropped: dict[str, int]) -> None:
-    """Check all tables; raise with all problems, or leave the bad rows out."""
-    rules = checks.interaction_rules(tables.interactions.columns, scale, weights=weights)
-    problems, file = list(tables.trouble.sentences), tables.file("interactions")
-    if not problems and not len(tables.interactions):
-        problems.append(f"{file} holds no rows")
-    if drop and len(tables.interactions):
-        _warn(problems)
-        problems = []
-        if skipped := len(tables.trouble.skipped.get(file, ())):
-            dropped[f"lines of {file} that cannot be read"] = skipped
-    tables.interactions, found = _check_one(tables, "interactions", rules, drop=drop, dropped=dropped)
-    problems += found
-    for name, table_rules in (("items", _item_rules(tables.items)), ("users", checks.USER_RULES)):
-        if getattr(tables, name) is not None:
-            checked, found = _check_one(tables, name, table_rules, drop=drop, dropped=dropped)
-            setattr(tables, name, checked)
-            problems += found
-    if problems:
-        raise checks.BadTableError(problems)
-
-
-def _item_rules(items: pd.DataFrame | None) -> list[checks.Rule]:
-    return [*checks.ITEM_RULES, *([checks.YEAR] if items is not None and "year" in items else [])]
-
-
-def _warn(sentences: list[str]) -> None:
-    for sentence in sentences:
-        _log.warning(sentence)
-
-
-def _check_one(
-    tables: RawTables, name: str, rules: Sequence[checks.Rule], *, drop: bool, dropped: dict[str, int]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Check the types of one table's columns, then the values of the rows whose types are right.
-
-    Returns
-    -------
-    (DataFrame, list of str)
-        The table with the types that it should have, and the problems that forbid to go on.
-    """
-    frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
-    if own and not len(frame.columns):
-        return frame, []  # an empty file, which the reader has named
-    how = {"trouble": tables.trouble, "columns": tables.columns if own else ()}
-    first = tables.first_line if own else 1 + (tables.first_line == 2)
-    types = checks.check(frame, checks.type_rules(frame.columns, whole_ids=tables.whole_ids), file, first, **how)
-    numeric = frame.assign(
-        **{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame, tables)}
-    )
-    values = checks.check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, first, **how)
-    bad = types.bad.copy()
-    bad[~types.bad] |= values.bad
-    found = types.problems + values.problems
-    if found and (not drop or values.lacking or bad.all()):
-        return frame, found
-    if bad.any():
-        dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
-        _warn(found)
-        numeric = numeric[~bad].reset_index(drop=True)
-    return _typed(numeric), []
-
-
-def _numbers(frame: pd.DataFrame, tables: RawTables) -> list[str]:
-    """Columns that should be numbers and are not yet."""
-    wanted = ("rating", "timestamp", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
-    there = [column for column in wanted if column in frame]
-    return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The types that the tables' columns have everywhere."""
-    types = {"rating": np.float32, "timestamp": np.int64, "year": "Int16"}
-    ids = [column for column in ("user_id", "item_id") if column in frame]
-    types |= {column: np.int64 for column in ids if pd.api.types.is_numeric_dtype(frame[column].dtype)}
-    changed = {column: kind for column, kind in types.items() if column in frame and frame[column].dtype != kind}
-    return frame.astype(changed) if changed else frame
-
-
-def _pair_keys(frame: pd.DataFrame) -> np.ndarray:
-    """A number for each pair of user and item, (n_rows,) int64."""
-    users, items = frame["user_id"], frame["item_id"]
-    if users.dtype.kind == "i" and items.dtype.kind == "i" and min(users.min(), items.min()) >= 0:
-        width = int(items.max()) + 1
-        if (int(users.max()) + 1) * width < 2**63:
-            return users.to_numpy() * np.int64(width) + items.to_numpy()
-    user, item = (pd.factorize(values)[0].astype(np.int64) for values in (users, items))
-    return user * (item.max() + 1) + item
-
-
-def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]) -> None:
-    """Leave each pair of user and item once."""
-    frame = tables.interactions
-    keys = _pair_keys(frame)
-    ordered = np.sort(keys)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return
-    order = np.lexsort((frame["timestamp"], keys)) if "timestamp" in frame else np.argsort(keys, kind="stable")
-    last = np.append(keys[order][1:] != keys[order][:-1], True)
-    rows = order[last]
-    if duplicates == "sum":
-        starts = np.flatnonzero(np.append(True, last[:-1]))
-        sums = np.add.reduceat(frame["rating"].to_numpy(np.float64)[order], starts)
-        frame = frame.assign(rating=pd.Series(sums.astype(np.float32), index=rows).reindex(frame.index))
-    what = "added to another" if duplicates == "sum" else "before the last one"
-    dropped[f"rows {what} of the same user and item"] = len(keys) - len(rows)
-    tables.interactions = frame.iloc[np.sort(rows)].reset_index(drop=True).astype({"rating": np.float32})
-
-
-def _settle_items(tables: RawTables, missing_items: str, dropped: dict[str, int]) -> None:
-    """See that every item of the interactions has its row in the table of items, where there is one."""
-    if tables.items is None or missing_items == "keep":
-        return
-    unknown = checks.unknown_items(tables.interactions, tables.items)
-    if not unknown.any():
-        return
-    if missing_items == "raise" or unknown.all():
-        raise checks.BadTableError([checks.unknown_items_sentence(tables, unknown)])
-    dropped[f"rows whose item {tables.file('items')} lacks"] = int(unknown.sum())
-    tables.interactions = tables.interactions[~unknown].reset_index(drop=True)
 
 
 def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None, dropped: dict[str, int]) -> Dataset:
@@ -321,8 +179,8 @@ def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None,
     return Dataset(
         name=name,
         interactions=tables.interactions,
-        items=complete_items(tables.items, tables.interactions),
-        users=complete_users(tables.users, tables.interactions),
+        items=cleaning.complete_items(tables.items, tables.interactions),
+        users=cleaning.complete_users(tables.users, tables.interactions),
         sha256=identity(tables.interactions),
         rating_scale=scale,
         source=source.words,
@@ -331,23 +189,3 @@ def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None,
         links=tables.links,
         dropped=dropped,
     )
-
-
-def complete_items(items: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
-    """One row for every item: those without one, or without a title, get their id as title."""
-    ids = pd.Series(interactions["item_id"].unique(), name="item_id")
-    if items is not None:
-        ids = ids[~ids.isin(items["item_id"])]
-        items = items.assign(title=items["title"].fillna(items["item_id"].astype("str")))
-        if not len(ids):
-            return items
-    ids = ids.sort_values(ignore_index=True)
-    years = pd.array([pd.NA] * len(ids), dtype="Int16")
-    bare = pd.DataFrame({"item_id": ids, "title": ids.astype("str"), "year": years, "genres": [[] for _ in ids]})
-    return bare if items is None else pd.concat([items, bare], ignore_index=True)
-
-
-def complete_users(users: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
-    """One row for every user of the interactions, in the order of their ids."""
-    ids = pd.DataFrame({"user_id": interactions["user_id"].unique()}).sort_values("user_id", ignore_index=True)
-    return ids if users is None else ids.merge(users, on="user_id", how="left")
