@@ -1,11 +1,16 @@
 """Checks of tables: every problem at once, each in one sentence."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_lib.datasets import BadTableError, load_dataset
 from recsys_lib.datasets.checks import ITEM_RULES, check, interaction_rules
+from recsys_lib.datasets.tables import Trouble
 
 
 def problems_of(frame, *, scale=(1, 5)):
@@ -124,3 +129,31 @@ def test_columns_that_are_not_understood_are_listed(tmp_path, lab_home):
         "t.csv has no column 'user_id'; it has u, i, n (say which is which: columns={'u': 'user_id'})",
         "t.csv has no column 'item_id'; it has u, i, n (say which is which: columns={'u': 'item_id'})",
     ]
+
+
+def test_unknown_items_are_named_together_with_the_rest(tmp_path, lab_home):
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,-5\n1,3,3,7\n")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,A (1995),Drama\n")
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path)
+    assert [problem.split(" (line")[0] for problem in found.value.problems] == [
+        "ratings.csv, column 'timestamp': 1 row with a negative timestamp",
+        "ratings.csv, column 'item_id': 1 row with an item that movies.csv lacks",
+    ]
+
+
+@given(st.sets(st.integers(1, 30), max_size=10), st.integers(1, 2))
+def test_lines_are_counted_past_those_that_were_skipped(skipped, first):
+    skipped = {line for line in skipped if line >= first}
+    lines = [line for line in range(first, 40) if line not in skipped]
+    trouble = Trouble(skipped={"a": np.array(sorted(skipped, reverse=True), dtype=np.int64)})
+    assert trouble.lines_of("a", np.arange(len(lines)), first).tolist() == lines
+
+
+def test_many_bad_rows_take_no_long_time(frame):
+    n = 300_000
+    big = pd.DataFrame({"user_id": 1, "item_id": np.arange(n), "timestamp": np.arange(n) + 10**12})
+    start = time.process_time()
+    (problem,) = problems_of(big)
+    assert "300,000 rows" in problem
+    assert time.process_time() - start < 2

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from recsys_lib.datasets import archives
 from recsys_lib.datasets.archives import BadArchiveError, unpack, unpacked
 
 
@@ -88,3 +89,31 @@ def test_unpacked_once_for_each_content(tmp_path):
     assert (unpacked(archive, tmp_path / "raw") / "mark").exists()
     zip_with(archive, [("x", "2")])
     assert (unpacked(archive, tmp_path / "raw") / "x").read_text() == "2"
+
+
+def test_a_stop_half_way_leaves_nothing(tmp_path, monkeypatch):
+    archive = zip_with(tmp_path / "a.zip", [("one", "1"), ("two", "2")])
+    copied = []
+
+    def stopped(source, member, target, *args):
+        if copied:
+            raise KeyboardInterrupt
+        target.write_bytes(b"1")
+        copied.append(member)
+        return 10
+
+    monkeypatch.setattr(archives, "_copy", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(archive, tmp_path / "out")
+    assert len(copied) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    archive = zip_with(tmp_path / "a.zip", [("one", "1")])
+    content = bytearray(archive.read_bytes())
+    content[6] |= 1  # flag of the local header
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # and of the directory
+    archive.write_bytes(content)
+    with pytest.raises(BadArchiveError, match="cannot be unpacked .*password"):
+        unpack(archive, tmp_path / "out")

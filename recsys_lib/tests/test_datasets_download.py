@@ -18,6 +18,7 @@ from recsys_lib.datasets import catalogue, download, load_dataset, package_copy
 from recsys_lib.datasets.catalogue import KNOWN, KnownDataset
 from recsys_lib.datasets.download import UnreachableError, fetch
 from recsys_lib.datasets.grouplens import read_folder
+from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
 
 
@@ -363,3 +364,36 @@ def test_titles_of_the_copy_are_those_of_grouplens(tmp_path):
     assert read["year"].isna().tolist() == copied["year"].isna().tolist() == [True, False, False, False, False]
     assert copied.loc[[267, 1373], "genres"].tolist() == read.loc[[267, 1373], "genres"].tolist() == [[], []]
     assert tables.users["zip_code"].tolist() == ["05201"]
+
+
+def test_https_that_leads_to_http_is_refused(tmp_path, monkeypatch):
+    class Answer:
+        url = "http://elsewhere.example/ml-100k.zip"
+        closed = False
+
+        def close(self):
+            Answer.closed = True
+
+    monkeypatch.setattr(download.requests, "get", lambda url, **options: Answer())
+    with pytest.raises(UnreachableError, match="leads to http://elsewhere.example/ml-100k.zip, which is not https"):
+        fetch("https://files.example/ml-100k.zip", tmp_path / "ml-100k.zip")
+    assert Answer.closed and list(tmp_path.iterdir()) == []
+
+
+def test_no_try_waits_for_long():
+    assert download.TRIES * (download.CONNECT_SECONDS + download.WAIT_SECONDS) <= 12
+
+
+SHARED = REPOSITORY.parent / "shared" / "data" / "ml-latest-small.zip"
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="GroupLens's ml-latest-small.zip is not on this machine")
+def test_the_real_ml_latest_small(lab_home, monkeypatch):
+    monkeypatch.setenv("MOVIELENS_DIR", str(SHARED.parent))
+    data = load_dataset("ml-latest-small")
+    assert (len(data.interactions), data.interactions["user_id"].nunique(), len(data.items)) == (100_836, 610, 9_742)
+    assert data.rating_scale == (0.5, 5.0) and data.demographics == [] and data.dropped == {}
+    assert data.titles()[1] == "Toy Story" and int(data.items["year"].isna().sum()) < 20
+    assert (data.interactions["item_id"].value_counts() < 4).sum() > 3_700
+    assert len(data.tags) == 3_683 and len(data.links) == 9_742
+    assert load_dataset(SHARED).sha256 == data.sha256

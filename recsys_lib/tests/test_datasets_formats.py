@@ -205,3 +205,16 @@ def test_bad_rows_are_dropped_when_asked(lab_home, tmp_path, caplog):
     assert data.interactions["rating"].tolist() == [5.0]
     assert data.interactions["rating"].dtype == np.float32
     assert "left out 2 rows of ratings.dat" in caplog.text
+
+
+def test_tags_over_two_lines(lab_home, tmp_path):
+    folder = write_csv(tmp_path / "ml-20m")
+    (folder / "tags.csv").write_text('userId,movieId,tag,timestamp\n7,1,"two\nlines",1445714994\n7,3,NA,1445714995\n')
+    assert load_dataset(folder).tags["tag"].tolist() == ["two\nlines", "NA"]
+
+
+def test_a_table_beside_the_ratings_that_lacks_a_column(lab_home, tmp_path):
+    folder = write_csv(tmp_path / "ml-20m")
+    (folder / "links.csv").write_text("movieId,imdb\n1,0114709\n")
+    with pytest.raises(BadTableError, match="links.csv has no column 'imdbId'; it has movieId, imdb"):
+        load_dataset(folder)

@@ -1,10 +1,15 @@
 """Tables of one's own: other names, other ids, no ratings, no times, twice the same pair."""
 
+import csv
+import gzip
 import logging
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recsys_lib.benchmarks.reading import made_plays
 from recsys_lib.datasets import BadTableError, load_dataset
@@ -223,3 +228,58 @@ def test_string_ids_no_ratings_no_times_many_rows(tmp_path, lab_home):
     known = Interactions.from_frame(data.interactions)
     assert known.matrix.nnz == len(data.interactions) == 20_000 - sum(data.dropped.values())
     assert known.user_ids.dtype.kind == "U"
+
+
+def test_latin_1_and_compressed_tables(tmp_path, lab_home):
+    (tmp_path / "plays.csv").write_bytes("user,item\nRené,Café\nAna,Thé\n".encode("latin-1"))
+    assert load_dataset(tmp_path / "plays.csv").interactions["user_id"].tolist() == ["René", "Ana"]
+    (tmp_path / "plays.csv.gz").write_bytes(gzip.compress("user,item,rating\nRené,x,5\nAna,y,bad\n".encode()))
+    with pytest.raises(BadTableError, match="1 row with a rating that is not a number .line 3: 'bad'."):
+        load_dataset(tmp_path / "plays.csv.gz")
+
+
+def test_lines_that_cannot_be_read_are_counted_when_dropped(table, caplog):
+    path = table("user,item,rating\na,x,5\nb,x\nc,x,great\nd,x,3,9\ne,y,4\n")
+    with caplog.at_level(logging.WARNING):
+        data = load_dataset(path, bad_rows="drop")
+    assert data.interactions["user_id"].tolist() == ["a", "e"]
+    assert data.dropped == {
+        "lines of plays.csv that cannot be read": 2,
+        "rows of plays.csv with missing or impossible values": 1,
+    }
+    assert "plays.csv: 2 lines do not have 3 fields: line 3 (2 fields), line 5 (4 fields)" in caplog.text
+    assert "(line 4: 'great')" in caplog.text
+    with pytest.raises(BadTableError, match="line 2: 'x'"):
+        load_dataset(table("user,item,rating\na,b,x\n"), bad_rows="drop")
+
+
+def test_a_zip_of_own_tables(tmp_path, lab_home):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.writestr("mine/events.csv", "user,item\n1,a\n2,b\n")
+        archive.writestr("mine/items.csv", "item,title\na,Anna\nb,Bert\n")
+    data = load_dataset(tmp_path / "mine.zip")
+    assert (data.name, data.titles()["b"], data.source) == ("mine", "Bert", "the archive mine.zip")
+
+
+def test_parameters_of_a_notebook_will_do(table):
+    path = table("user,item,rating\n1,7,3\n")
+    data = load_dataset(str(path), columns={}, items="", users=None, rating_scale=[1, 5])
+    assert data.rating_scale == (1.0, 5.0)
+    assert load_dataset(path, rating_scale=[]).rating_scale == (3.0, 3.0)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ids=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1), min_size=1, unique=True
+    )
+)
+def test_any_text_is_an_id(tmp_path, lab_home, ids):
+    frame = pd.DataFrame({"user_id": ids, "item_id": ids})
+    path = tmp_path / "any.csv"
+    frame.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
+    read = load_dataset(path)
+    assert read.interactions["user_id"].astype(str).tolist() == ids
+    assert set(read.items["title"]) == set(ids)
+    known = Interactions.from_frame(read.interactions)
+    assert known.matrix.nnz == len(ids) == known.n_users
