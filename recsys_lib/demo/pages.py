@@ -79,6 +79,10 @@ def film_options(lab: Lab, name: str, text: str) -> str:
 # ---- one person ----------------------------------------------------------------------------------------------
 
 
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
 def _day(second: int) -> str:
     return datetime.fromtimestamp(int(second), UTC).strftime("%-d %b %Y")
 
@@ -168,7 +172,7 @@ def why(lab: Lab, state: State, scope: str, film: str) -> str:
             "text": text,
             "rating": ratings.get(item) if known and lab.has_ratings else None,
             "against": part < 0,
-            "share": f"{'−' if part < 0 else ''}{abs(part) / total:.0%}",
+            "share": f"{'−' if part < 0 else ''}{_percent(abs(part) / total)}",
             "width": round(100 * abs(part) / top),
         })  # fmt: skip
     from_films = table["item_id"].notna().any()
@@ -314,7 +318,7 @@ def results_data(lab: Lab, state: State) -> str:
     n = sum(map(len, every))
     n_users, n_items = lab.history.n_users, lab.history.n_items
     numbers = {"people": f"{n_users:,}", "films": f"{n_items:,}", "ratings" if lab.has_ratings else "views": f"{n:,}"}
-    numbers["of all pairs known"] = f"{n / (n_users * n_items):.1%}"
+    numbers["of all pairs known"] = _percent(n / (n_users * n_items), 1)
     if "timestamp" in split.train:
         seconds = pd.concat([part["timestamp"] for part in every])
         numbers["collected"] = f"{_day(seconds.min())} – {_day(seconds.max())}"
@@ -322,7 +326,7 @@ def results_data(lab: Lab, state: State) -> str:
     few = max(1, n_items // 10)
     head = popularity[:few].sum() / popularity.sum()
     lead = (
-        f"{n_users:,} people and {n_items:,} films. A tenth of the films has {head:.0%} of all ratings: the models "
+        f"{n_users:,} people and {n_items:,} films. A tenth of the films has {_percent(head)} of all ratings: the models "
         "must find what the rest has to offer."
     )
     figures = [_activity(lab), _tail(popularity, few, head)]
@@ -349,7 +353,7 @@ def _ratings(ratings: pd.Series) -> dict[str, Any]:
 
 def _activity(lab: Lab) -> dict[str, Any]:
     edges = [0, 20, 50, 100, 200, 400, np.inf]
-    labels = ["< 20", "20–49", "50–99", "100–199", "200–399", "400 +"]
+    labels = ["< 20", "20 +", "50 +", "100 +", "200 +", "400 +"]
     counts = np.histogram(lab.n_ratings, bins=edges)[0]
     text = f"Half of the people have rated fewer than {np.median(lab.n_ratings):.0f} films before the test."
     return _figure("How much people rate", text, labels, counts, "people")
@@ -365,7 +369,7 @@ def _tail(popularity: np.ndarray, few: int, head: float) -> dict[str, Any]:
     return {
         **bars,
         "spoken": spoken,
-        "text": f"Films in tenths by how many know them: the first has {head:.0%} of the ratings.",
+        "text": f"Films in tenths by how many know them: the first has {_percent(head)} of the ratings.",
     }
 
 

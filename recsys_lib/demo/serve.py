@@ -7,9 +7,17 @@ and the benchmark serve the same thing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from recsys_lib.paths import REPOSITORY
 
@@ -74,10 +82,95 @@ def command(
 
 
 def environment(dataset: str) -> dict[str, str]:
-    """The variables that Voilà and its kernels need: the data set, the template's folder, one thread a kernel."""
+    """The variables that Voilà and its kernels need: the data set, the template's folder, and small kernels.
+
+    A kernel computes with one thread and gives memory back: without the settings of the allocators a session takes
+    about 40 MB more.
+    """
     shared = os.pathsep.join(filter(None, [str(SHARE), os.environ.get("JUPYTER_PATH")]))
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, DATASET: dataset, "JUPYTER_PATH": shared, "PYDEVD_DISABLE_FILE_VALIDATION": "1", **threads}
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_IO_THREADS"), "1")
+    small = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+    return {**os.environ, DATASET: dataset, "JUPYTER_PATH": shared, **threads, **small}
+
+
+@dataclass
+class Server:
+    """A running Voilà, for the browser tests and the benchmark.
+
+    Attributes
+    ----------
+    url
+        Where it answers.
+    process
+        Its process.
+    log
+        File with what it says.
+    """
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+    def kernels(self) -> list[psutil.Process]:
+        """Its kernels that live now."""
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "ipykernel" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
+    def wait_for(self, pattern: str, seconds: float = 90) -> str:
+        """Wait until the log has a line, and give what its first group holds.
+
+        Raises
+        ------
+        TimeoutError
+            If it never comes.
+        ChildProcessError
+            If the server ends first.
+        """
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := re.search(pattern, self.log.read_text()):
+                return found[found.re.groups]
+            if self.process.poll() is not None:
+                raise ChildProcessError(f"Voilà has ended:\n{self.log.read_text()}")
+            time.sleep(0.1)
+        raise TimeoutError(f"Voilà never said {pattern!r}:\n{self.log.read_text()}")
+
+
+@contextlib.contextmanager
+def running(dataset: str, log: Path, *, home: Path | None = None, **options: int) -> Iterator[Server]:
+    """Serve the application on a free port until the block ends.
+
+    Parameters
+    ----------
+    dataset
+        What to show.
+    log
+        File for what the server says.
+    home
+        The home of the run, if it is not this process's own.
+    options
+        ``pool`` and ``cull_after`` of :func:`command`.
+    """
+    variables = environment(dataset) | ({"RECSYS_HOME": str(home)} if home else {})
+    port = 18_866 + os.getpid() % 2000
+    with log.open("w") as said:
+        process = subprocess.Popen(command(port=port, **options), env=variables, stdout=said, stderr=said)
+    server = Server("", process, log)
+    try:
+        server.url = server.wait_for(r"Voilà is running at:\s+(http://\S+)")
+        if options.get("pool", 1):
+            server.wait_for(r"Kernel pool of .* is filled")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def main(arguments: list[str] | None = None) -> None:

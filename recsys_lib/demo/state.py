@@ -178,15 +178,16 @@ def _models(lab: Lab, value: Any) -> tuple[str, ...]:
 
 
 def _person(lab: Lab, value: Any) -> str:
-    if not lab.knows_person(str(value).strip()):
+    person = str(value).strip()
+    if not lab.knows_person(person):
         raise NotPossibleError(f"Nobody here has the id “{_shown(value)}”.")
-    return str(value).strip()
+    return str(lab.person_id(person))  # 007 is 7
 
 
 def _film(lab: Lab, value: Any) -> str:
     if not lab.knows_film(str(value)):
         raise NotPossibleError(f"There is no film “{_shown(value)}” here.")
-    return str(value)
+    return str(lab.film_id(str(value)))
 
 
 def _liked(lab: Lab, value: Any) -> tuple[tuple[str, float], ...]:

@@ -67,6 +67,7 @@ class Combo {
   }
   ask(text) {
     clearTimeout(this.timer);
+    this.at = -1;
     const value = text ?? this.input.value;
     this.timer = setTimeout(() => this.send({ event: "search", name: this.name, value }), text === undefined ? 90 : 0);
     this.wanted = true;
@@ -80,6 +81,8 @@ class Combo {
     this.input.setAttribute("aria-expanded", String(open));
   }
   close() {
+    clearTimeout(this.timer);
+    this.at = -1;
     this.wanted = false;
     this.list.hidden = true;
     this.input.setAttribute("aria-expanded", "false");

@@ -1,15 +1,8 @@
 """A real Voilà on a loopback port, and a real Chromium."""
 
-import contextlib
-import os
-import re
 import shutil
-import subprocess
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import psutil
 import pytest
 
 from recsys_lib.demo import serve
@@ -25,57 +18,6 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no Chromium: `apt-get install chromium` brings one"))
 
 
-@dataclass
-class Server:
-    """A running Voilà."""
-
-    url: str
-    process: subprocess.Popen
-    log: Path
-
-    def kernels(self) -> int:
-        """How many kernels it has now."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        found = 0
-        for child in children:
-            with contextlib.suppress(psutil.Error):
-                found += "ipykernel" in " ".join(child.cmdline())
-        return found
-
-    def wait_for(self, pattern: str, seconds: float = 60) -> str:
-        """Wait until the log has a line, and give what its first group holds."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            found = re.search(pattern, self.log.read_text())
-            if found:
-                return found[1] if found.groups() else found[0]
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.1)
-        raise AssertionError(f"{pattern!r} never came:\n{self.log.read_text()}")
-
-
-@contextlib.contextmanager
-def running(home: Path, dataset: str, *, pool: int, cull_after: int = 300):
-    log = home / f"voila-{dataset}.log"
-    environment = {**serve.environment(dataset), "RECSYS_HOME": str(home)}
-    environment.pop("RECSYS_PARAMS", None)
-    line = serve.command(port=18_866 + os.getpid() % 2000, pool=pool, cull_after=cull_after)
-    with log.open("w") as handle:
-        process = subprocess.Popen(line, env=environment, stdout=handle, stderr=handle, cwd=home)
-    server = Server("", process, log)
-    try:
-        server.url = server.wait_for(r"Voilà is running at:\s+(http://\S+)")
-        if pool:
-            server.wait_for(r"Kernel pool of .* is filled")
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 @pytest.fixture(scope="session")
 def made_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("lab")
@@ -87,7 +29,7 @@ def made_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(made_home):
-    with running(made_home, "made", pool=2, cull_after=10) as server:
+    with serve.running("made", made_home / "voila.log", home=made_home, pool=2, cull_after=10) as server:
         yield server
 
 
@@ -140,36 +82,44 @@ class Visitor:
         return self.page.locator(f"[data-region={region}] .rl-title").all_inner_texts()
 
 
+def _welcome(chromium, server, **options) -> tuple:
+    """A visitor in a browser context of their own, watched for requests to other machines and for errors."""
+    context = chromium.new_context(**options)
+    visitor = Visitor(context.new_page(), server.url)
+    own = server.url.rstrip("/")
+    allowed = (own, own.replace("http", "ws"), "data:", "blob:")
+    page = visitor.page
+    page.on("request", lambda request: request.url.startswith(allowed) or visitor.outside.append(request.url))
+    page.on("pageerror", lambda error: visitor.errors.append(str(error)))
+    page.set_default_timeout(15_000)
+    return context, visitor
+
+
 @pytest.fixture
 def visitor_of(chromium):
-    """Make visitors of a server; at the end none of them has asked another machine for anything."""
-    visitors, contexts = [], []
+    """Make visitors of a server; none of them may ask another machine for anything."""
+    made = []
 
     def make(server, **options) -> Visitor:
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        visitor = Visitor(context.new_page(), server.url)
-        own = server.url.rstrip("/")
-        visitor.page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((own, own.replace("http", "ws"), "data:", "blob:"))
-                else visitor.outside.append(request.url)
-            ),
-        )
-        visitor.page.on("pageerror", lambda error: visitor.errors.append(str(error)))
-        visitor.page.set_default_timeout(15_000)
-        visitors.append(visitor)
-        return visitor
+        made.append(_welcome(chromium, server, **options))
+        return made[-1][1]
 
     yield make
-    for context in contexts:
+    for context, _ in made:
         context.close()
-    assert [visitor.outside for visitor in visitors if visitor.outside] == []
-    assert [visitor.errors for visitor in visitors if visitor.errors] == []
+    assert [visitor.outside + visitor.errors for _, visitor in made] == [[]] * len(made)
 
 
 @pytest.fixture
 def visitor(server, visitor_of):
+    """Somebody who has just come, and has not opened the page yet."""
     return visitor_of(server)
+
+
+@pytest.fixture(scope="module")
+def guest(server, chromium):
+    """Somebody who stays for several tests: these begin by choosing what they need."""
+    context, visitor = _welcome(chromium, server)
+    yield visitor.open("?model=ease")
+    context.close()
+    assert visitor.outside + visitor.errors == []

@@ -1,0 +1,176 @@
+"""How quick and how small the demo is: ``python -m recsys_lib.benchmarks.demo ml-100k``.
+
+Serves the application as `make demo` does and looks at it with a Chromium: the time to the first widget, the time of
+every kind of change, the memory of a session, ten sessions at once, and the kernels left after pages were closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from recsys_lib.demo import serve
+from recsys_lib.files import write_json
+
+READY = ".rl[data-ready] [data-region=person_card] h3"
+CHANGE = """async (change) => {
+  const root = document.querySelector(".rl");
+  const began = performance.now();
+  eval(change);
+  while (root.dataset.asked === undefined || root.dataset.asked !== root.dataset.answered) {
+    await new Promise(requestAnimationFrame);
+  }
+  await new Promise(requestAnimationFrame);
+  return performance.now() - began;
+}"""
+SET = "const e = document.querySelector('{}'); {}; e.dispatchEvent(new Event('change', {{bubbles: true}}))"
+CHANGES = {
+    "another person": "document.querySelector('[data-action=next]').click()",
+    "another model": SET.format("#rl-model-you", "e.selectedIndex = (e.selectedIndex + 1) % e.options.length"),
+    "a list of 50": SET.format("[data-name=k]", "e.value = e.value === '50' ? '49' : '50'"),
+    "why a film": "[...document.querySelectorAll('#rl-page-you details[data-why]:not([open])')][0].open = true;"
+    "await new Promise((done) => setTimeout(done, 5))",
+    "page: New here?": "document.querySelector('#rl-tab-new').click()",
+    "a film named": "document.querySelector('[data-action=add]').click()",
+    "page: Similar films": "document.querySelector('#rl-tab-similar').click()",
+    "page: Compare models": "document.querySelector('#rl-tab-compare').click()",
+    "page: The data and the results": "document.querySelector('#rl-tab-results').click()",
+    "back to For you": "document.querySelector('#rl-tab-you').click()",
+}
+
+
+def first_widgets(browser: Any, server: serve.Server, loads: int) -> list[float]:
+    """Seconds from asking for the page to the first widget, each load in a browser without a cache."""
+    seconds = []
+    for _ in range(loads):
+        server.wait_for(r"is filled")
+        time.sleep(4)  # the pool fills again, the machine comes to rest
+        context = browser.new_context()
+        page = context.new_page()
+        began = time.perf_counter()
+        page.goto(server.url, wait_until="commit")
+        page.wait_for_selector(READY, state="attached", timeout=60_000)
+        seconds.append(time.perf_counter() - began)
+        context.close()
+    return seconds
+
+
+def changes(browser: Any, server: serve.Server, rounds: int = 5) -> dict[str, list[float]]:
+    """Milliseconds from a click to what it changes, for every kind of change."""
+    page = browser.new_page()
+    page.goto(server.url)
+    page.wait_for_selector(READY, state="attached", timeout=60_000)
+    taken: dict[str, list[float]] = {name: [] for name in CHANGES}
+    for _ in range(rounds):
+        for name, change in CHANGES.items():
+            taken[name].append(page.evaluate(CHANGE.replace("eval(change)", change), ""))
+            page.wait_for_timeout(100)
+    page.close()
+    return taken
+
+
+def memory(server: serve.Server) -> dict[str, float]:
+    """MB of the largest kernel: resident, its share of what is shared (pss), and its own alone (uss)."""
+    kernels = [kernel.memory_full_info() for kernel in server.kernels()]
+    largest = max(kernels, key=lambda kernel: kernel.rss)
+    return {name: getattr(largest, name) / 2**20 for name in ("rss", "pss", "uss")}
+
+
+def imports_torch(server: serve.Server) -> bool:
+    """Whether a kernel has mapped a library of torch."""
+    maps = [mapped.path for kernel in server.kernels() for mapped in kernel.memory_maps()]
+    return any("libtorch" in path for path in maps)
+
+
+def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
+    """Seconds until each of several sessions that are opened together shows its widget."""
+    contexts = [browser.new_context() for _ in range(sessions)]
+    pages = [context.new_page() for context in contexts]
+    began = time.perf_counter()
+    for page in pages:
+        page.goto(server.url, wait_until="commit")
+    seconds = []
+    for page in pages:
+        page.wait_for_selector(READY, state="attached", timeout=120_000)
+        seconds.append(time.perf_counter() - began)
+    for context in contexts:
+        context.close()
+    return seconds
+
+
+def left_after(server: serve.Server, seconds: float, pool: int) -> int:
+    """How many kernels live beside the pool once the time to cull them is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and len(server.kernels()) > pool:
+        time.sleep(0.5)
+    return max(0, len(server.kernels()) - pool)
+
+
+def measure(dataset: str, *, loads: int = 5, sessions: int = 10, pool: int = 2, cull_after: int = 60) -> dict[str, Any]:
+    """Serve the application and measure everything above."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise FileNotFoundError("the benchmark looks at the page with a Chromium, and none was found")
+    log = Path(tempfile.mkdtemp(prefix="demo-")) / "voila.log"
+    with (
+        serve.running(dataset, log, pool=pool, cull_after=cull_after) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found: dict[str, Any] = {"dataset": dataset, "cores": psutil.cpu_count(), "pool": pool}
+        found["first_widget_s"] = first_widgets(browser, server, loads)
+        found["changes_ms"] = changes(browser, server)
+        found["memory_mb"] = memory(server)
+        found["torch"] = imports_torch(server)
+        found["at_once_s"] = at_once(browser, server, sessions)
+        found["kernels_left"] = left_after(server, 2 * cull_after + 20, pool)
+        browser.close()
+    return found
+
+
+def report(found: dict[str, Any]) -> str:
+    """The figures as lines for a terminal."""
+    first, once, megabytes = found["first_widget_s"], found["at_once_s"], found["memory_mb"]
+    lines = [
+        f"The demo on {found['dataset']}, {found['cores']} cores, {found['pool']} kernels kept ready",
+        f"  first widget          {statistics.median(first):6.2f} s   median of {len(first)}, longest {max(first):.2f}",
+    ]
+    for name, taken in found["changes_ms"].items():
+        lines.append(
+            f"  {name:<31} {statistics.median(taken):6.0f} ms  median of {len(taken)}, longest {max(taken):.0f}"
+        )
+    together = f"until the last one is up, the first after {min(once):.1f}"
+    lines += [
+        f"  memory of a session   {megabytes['rss']:6.0f} MB  of which its own {megabytes['uss']:.0f} MB",
+        f"  torch in the kernel   {'YES' if found['torch'] else 'no':>6}",
+        f"  {len(once)} sessions at once   {max(once):6.1f} s   {together}",
+        f"  kernels left          {found['kernels_left']:6d}     after the pages were closed",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print, and keep the figures where a file is named."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    parser.add_argument("--loads", type=int, default=5)
+    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    given = parser.parse_args(arguments)
+    found = measure(given.dataset, loads=given.loads, sessions=given.sessions)
+    print(report(found))
+    if given.json:
+        write_json(given.json, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,420 @@
+"""The demo without a browser: what is understood, what is shown, what is refused, what fails and is told."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_lib import artifacts
+from recsys_lib.demo import pages, require_open, serve
+from recsys_lib.demo.app import PARTS, SORRY, Application, application, first_state
+from recsys_lib.demo.lab import Lab, OtherDataError, plain, readable_title
+from recsys_lib.demo.state import LONGEST, TABS, NotPossibleError, State, from_query, with_choice
+from recsys_lib.files import read_json, write_json
+from recsys_lib.paths import Paths
+from recsys_lib.tests.demo_home import HOSTILE, make_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("lab")))
+        make_run()
+        yield Lab.open(Paths("made"))
+
+
+@pytest.fixture
+def app(made):
+    return Application(made)
+
+
+class Tags(HTMLParser):
+    """Names of the tags and attributes of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes = set(), set()
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def do(app, event, name="", value="", **more):
+    sent = []
+    app.send = lambda content, buffers=None: sent.append(content)
+    app._follow(app, {"event": event, "name": name, "value": value, "number": 7, **more}, None)
+    assert sent[-1] == {"done": 7}  # every question gets its answer, whatever happens
+    return sent
+
+
+# ---- choices and links -----------------------------------------------------------------------------------------
+
+
+def test_a_link_brings_everything_back(made):
+    start = first_state(made)
+    state = replace(
+        start,
+        tab="new",
+        person="17",
+        film="5",
+        model="popularity",
+        models=("popularity", "ease"),
+        k=25,
+        unseen=False,
+        genre="Sci-Fi",
+        since=1950,
+        until=1990,
+        diversity=30,
+        liked=(("9", 4.0), ("3", 2.5)),
+        metric="rmse",
+    )
+    assert from_query(start, made, "?" + state.query(start)) == (state, [])
+
+
+def test_a_link_without_choices_is_empty(made):
+    start = first_state(made)
+    assert start.query(start) == ""
+    assert from_query(start, made, "") == (start, [])
+
+
+@given(st.dictionaries(st.sampled_from([*State().values(), "liked", "x"]), st.text(max_size=30), max_size=8))
+def test_no_link_can_break_the_state(made, parameters):
+    from urllib.parse import urlencode
+
+    start = first_state(made)
+    state, told = from_query(start, made, "?" + urlencode(parameters))
+    assert made.knows_person(state.person)
+    assert made.knows_film(state.film)
+    assert state.model in made.models
+    assert 5 <= state.k <= LONGEST
+    assert all(isinstance(sentence, str) and len(sentence) < 200 for sentence in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("person", "99999"),
+        ("person", "1 OR 1"),
+        ("person", "９"),
+        ("film", "-1"),
+        ("model", "../../etc/passwd"),
+        ("models", ["ease", "nobody"]),
+        ("k", "many"),
+        ("k", None),
+        ("genre", "<b>"),
+        ("tab", "admin"),
+        ("since", "nineteen"),
+        ("metric", "luck"),
+        ("lab", "x"),
+        ("__class__", "x"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_sentence(made, name, value):
+    with pytest.raises(NotPossibleError, match=r"[.]$"):
+        with_choice(first_state(made), made, name, value)
+
+
+def test_lengths_stay_within_their_limits(made):
+    start = first_state(made)
+    assert with_choice(start, made, "k", "1000").k == LONGEST
+    assert with_choice(start, made, "k", "-3").k == 5
+
+
+# ---- the tables ------------------------------------------------------------------------------------------------
+
+
+def test_every_person_can_be_found(made):
+    assert all(made.find_people(str(person))[0] == str(person) for person in made.history.user_ids)
+    assert made.find_people("zzz") == []
+
+
+def test_films_are_found_by_words_without_case_and_accents(made):
+    assert made.find_films("usual SUSPECTS")[0].title == "The Usual Suspects"
+    assert made.find_films("Film 1", 3)[0].title.startswith("Film 1")
+    assert made.find_films("no such film") == []
+    assert plain("Amélie") == "amelie"
+    assert readable_title("Film, Noir") == "Film, Noir"
+
+
+def test_candidates_keep_genre_and_years(made):
+    items = made.prepared.items.set_index("item_id")
+    ids = made.candidates("Drama", 1950, 1970)
+    assert len(ids) > 0
+    assert all("Drama" in items.loc[item, "genres"] and 1950 <= items.loc[item, "year"] <= 1970 for item in ids)
+    assert made.candidates("", 0, 0) is None
+
+
+def test_the_best_model_of_the_leaderboard_comes_first(made):
+    assert next(iter(made.models)) == "item_knn"  # it has the highest NDCG@10 in the made leaderboard
+    assert made.ranking("rmse")[0]["name"] == "item_knn"  # and the lowest error
+
+
+def test_few_models_are_kept_in_memory(made, monkeypatch):
+    from recsys_lib.demo import lab
+
+    monkeypatch.setattr(lab, "KEPT", 2)
+    fresh = Lab.open(made.paths)
+    for name in fresh.models:
+        fresh.model(name)
+    assert list(fresh._loaded) == list(fresh.models)[-2:]
+
+
+# ---- the pages -------------------------------------------------------------------------------------------------
+
+
+def every_html(made):
+    state = replace(first_state(made), liked=(("1", 5.0), ("2", 1.0), ("3", 3.0)), film="1", k=LONGEST, unseen=False)
+    html = {name: part.view(made, state) for name, part in PARTS.items()}
+    html["page"] = pages.page(made, state)
+    html["options"] = pages.film_options(made, "pick", "script") + pages.person_options(made, "person", "1")
+    html["why"] = "".join(pages.why(made, state, scope, film) for scope in ("person", "new") for film in "1234")
+    return html
+
+
+def test_hostile_titles_are_text_on_every_page(made):
+    html = every_html(made)
+    for name, text in html.items():
+        found = Tags(text)
+        assert not found.tags & {"script", "img", "svg", "iframe"}, name
+        assert not {attribute for attribute in found.attributes if attribute.startswith("on")}, name
+        assert "49 &amp;" not in text
+    assert "&lt;script&gt;window.hacked" in html["person_list"] + html["new_picks"]
+    assert "<b>writer</b>" not in html["person_card"]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_parameters_are_text_too(app, value):
+    do(app, "restore", value="?person=" + value.replace("&", "%26") + "&tab=" + value.replace("&", "%26"))
+    assert "is" in app.notice or "no" in app.notice
+    assert not Tags(app.notice).tags & {"script", "img", "svg", "b"}
+    do(app, "typed", "film", value + "zzz")
+    assert not Tags(app.notice).tags & {"script", "img", "svg"}
+
+
+def test_every_control_has_a_name(made):
+    html = pages.page(made, first_state(made))
+    controls = re.findall(r"<(?:input|select)[^>]*?\bid=\"([^\"]+)\"", html)
+    assert len(controls) > 12
+    assert all(f'for="{control}"' in html for control in controls)
+    unnamed = re.findall(r"<(?:input|select)(?![^>]*\bid=)[^>]*>", html)
+    assert all('type="checkbox"' in control for control in unnamed)  # these stand inside their labels
+
+
+def test_the_reasons_add_up(made):
+    text = pages.why(made, replace(first_state(made), model="ease"), "person", "40")
+    shares = [abs(int(share)) for share in re.findall(r"<span>[−-]?(\d+) %", text)]
+    assert shares
+    assert sum(shares) == pytest.approx(100, abs=3)
+
+
+def test_what_was_watched_next_is_marked(made):
+    after = made.prepared.split.test
+    person = str(after["user_id"].iloc[0])
+    state = replace(first_state(made), person=person, k=LONGEST)
+    text = pages.compare_lists(made, state)
+    names = set(made.watched_next(person)["item_id"])
+    tables = [made.model(name).recommend([int(person)], LONGEST) for name in state.models]
+    hits = sum(item in names for table in tables for item in table["item_id"])
+    assert hits > 0
+    assert text.count("rl-is-hit") == hits + len([i for i in names if any((t["item_id"] == i).any() for t in tables)])
+
+
+def test_lists_that_share_films_say_so(made):
+    state = replace(first_state(made), models=("ease", "popularity"), k=5)
+    tables = [set(made.model(name).recommend([made.person_id(state.person)], 5)["item_id"]) for name in state.models]
+    assert pages.compare_lists(made, state).count(">in 2 lists<") == 2 * len(tables[0] & tables[1]) + 1  # the legend
+
+
+def test_no_winner_is_claimed_where_intervals_overlap(made):
+    board = {"models": [_model("a", 0.20, 0.15, 0.25), _model("b", 0.19, 0.14, 0.24), _model("c", 0.05, 0.04, 0.06)]}
+    text = pages.results_board(replace_board(made, board), State())
+    assert "may be equally good" in text
+    board["models"].pop(1)
+    assert "do not even touch" in pages.results_board(replace_board(made, board), State())
+
+
+def test_a_missing_leaderboard_names_its_command(made):
+    assert "`make 07 DATASET=made`" in pages.results_board(replace_board(made, None), State())
+
+
+def _model(name, mean, low, high):
+    return {"name": name, "metrics": {"ndcg@10": {"mean": mean, "low": low, "high": high, "n_users": 120}}}
+
+
+def replace_board(made, board):
+    return Lab(made.paths, made.prepared, board)
+
+
+# ---- the application -------------------------------------------------------------------------------------------
+
+
+def test_only_the_open_page_is_made(app):
+    assert app.person_list
+    assert app.similar_lists == ""
+    do(app, "set", "tab", "similar")
+    assert app.similar_lists
+
+
+def test_every_page_and_every_button(app):
+    for tab in TABS:
+        do(app, "set", "tab", tab)
+        assert app.state.tab == tab
+    before = app.state.person
+    do(app, "next")
+    do(app, "previous")
+    assert app.state.person == before
+    do(app, "random")
+    assert app.state.person != before
+    do(app, "set", "tab", "you")
+    for name, value in [("model", "popularity"), ("k", 5), ("unseen", False), ("genre", "Drama"), ("since", "1980")]:
+        old = app.person_list
+        do(app, "set", name, value)
+        assert app.person_list != old, name
+    assert app.notice == ""
+
+
+def test_a_newcomers_list_follows_every_pick(app):
+    do(app, "set", "tab", "new")
+    seen = [app.new_list]
+    for step in [
+        ("choose", "pick", "20"),
+        ("add", "", "30"),
+        ("rate", "", "20"),
+        ("remove", "", "30"),
+        ("clear", "", ""),
+    ]:
+        do(app, *step, rating="1")
+        seen.append(app.new_list)
+    assert seen[0] == seen[-1]  # back to what most people know
+    assert all(a != b for a, b in zip(seen, seen[1:], strict=False))
+
+
+@pytest.mark.parametrize("model", ["popularity", "ease", "item_knn"])
+def test_a_newcomer_can_ask_every_model(app, model):
+    do(app, "set", "tab", "new")
+    do(app, "add", value="20")
+    do(app, "set", "model", model)
+    assert "10 films for you" in app.new_list
+    assert 'data-film="20"' not in app.new_list
+
+
+def test_a_failure_is_logged_and_told_and_nothing_else_breaks(app, monkeypatch, caplog):
+    monkeypatch.setattr(Lab, "model", lambda self, name: 1 / 0)
+    with caplog.at_level(logging.ERROR):
+        do(app, "set", "k", 20)
+    assert "ZeroDivisionError" in caplog.text
+    assert SORRY in app.person_list
+    assert "Zero" not in app.person_list
+    monkeypatch.undo()
+    do(app, "set", "k", 21)
+    assert "21 films for person" in app.person_list
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"event": "eval", "value": "1"}, {"event": "search"}, {"event": "why"}, [], "x"]
+)
+def test_messages_that_no_page_sends_do_no_harm(app, content, caplog):
+    before = app.state
+    app._follow(app, content, None)
+    assert app.state == before
+    assert app.notice
+
+
+def test_sessions_share_nothing(made):
+    one, two = Application(Lab.open(made.paths)), Application(Lab.open(made.paths))
+    do(one, "choose", "person", "3")
+    do(one, "add", value="20")
+    assert two.state == first_state(made)
+    assert one.link != two.link == ""
+
+
+def test_no_artefacts_name_the_command(lab_home):
+    opened = application(Paths("ml-latest-small"))
+    assert "make 02 DATASET=ml-latest-small" in opened.page
+    assert 'role="alert"' in opened.page
+    with pytest.raises(RuntimeError, match="make 02"):
+        require_open(opened)
+
+
+def test_no_models_name_the_command(lab_home):
+    paths = make_run("some")
+    for config in paths.models.glob("*/config.json"):
+        config.unlink()
+    assert "<pre>make " in application(paths).page
+
+
+def test_models_of_other_data_are_refused(lab_home):
+    paths = make_run("some")
+    config = paths.models / "ease" / "config.json"
+    content = read_json(config)
+    content["data"]["sha256"] = "f" * 64
+    write_json(config, content)
+    with pytest.raises(OtherDataError, match="ease was made from other data"):
+        Lab.open(paths)
+    opened = application(paths)
+    assert "make 05 DATASET=some" in opened.page
+    assert "do not belong together" in opened.page
+
+
+def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
+    from recsys_lib import splits
+    from recsys_lib.interactions import Interactions
+    from recsys_lib.models import EASE
+    from recsys_lib.tests.made import made_tables
+
+    interactions, items, users = made_tables()
+    plays = interactions[["user_id", "item_id"]].assign(rating=1.0)
+    items = items.assign(genres=[[] for _ in range(len(items))], year=None).astype({"year": "Int16"})
+    paths, split = Paths("plays"), splits.random(plays, seed=1)
+    data = {"name": "plays", "sha256": "0", "rating_scale": None, "source": "made"}
+    artifacts.write_prepared(paths, split, items, users[["user_id"]], data=data, relevant_from=0)
+    prepared = artifacts.read_prepared(paths)
+    artifacts.save_model(paths, "ease", EASE().fit(Interactions.from_frame(split.history)), prepared)
+    opened = application(paths)
+    for tab in TABS:
+        do(opened, "set", "tab", tab)
+    do(opened, "set", "tab", "new")
+    do(opened, "add", value="20")
+    shown = "".join(getattr(opened, part) for part in PARTS)
+    assert SORRY not in shown
+    assert "★" not in shown
+    assert "year not known" in shown
+    assert "No leaderboard yet" in shown
+
+
+def test_the_kernel_stays_light(made):
+    code = (
+        "import sys; from recsys_lib.paths import Paths; from recsys_lib.demo import application;"
+        "a = application(Paths('made')); assert a.lab;"
+        "print([m for m in ('torch', 'matplotlib', 'seaborn', 'plotly', 'sklearn', 'mlflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ---- the server ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_is_complete():
+    line = serve.command(port=9000, pool=3, cull_after=60)
+    assert "--VoilaConfiguration.template=recsys" in line
+    assert "--VoilaConfiguration.default_pool_size=3" in line
+    assert "--MappingKernelManager.cull_idle_timeout=60" in line
+    assert "--no-browser" in line
+    template = serve.SHARE / "voila" / "templates" / "recsys"
+    assert json.loads((template / "conf.json").read_text()) == {"base_template": "lab"}
+    assert "http" not in (template / "index.html.j2").read_text()
+
+
+def test_the_page_needs_no_other_machine():
+    for name in ("app.js", "app.css"):
+        assert "http" not in (serve.SHARE.parent / "static" / name).read_text()
