@@ -34,3 +34,26 @@ def ranking_error(split: Split, relevant_from: float) -> Callable[[Recommender],
 def log_table(model: Recommender) -> pd.DataFrame:
     """The training log of a neural model: model, epoch, loss, lr, valid, seconds."""
     return pd.DataFrame(model.log)
+
+
+def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: float = 5.0) -> np.ndarray:
+    """Mean + the film's shrunk deviation + the person's from it, (n,) float64: what any model has to beat.
+
+    Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems" (2009), equation 4; each
+    deviation is pulled to zero as if by ``shrinkage`` ratings. Clipped to the ratings seen.
+
+    Examples
+    --------
+    >>> seen = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "rating": [5.0, 3.0]})
+    >>> bias_predictions(seen, pd.DataFrame({"user_id": [9, 9], "item_id": [1, 7]})).round(3)
+    array([4.167, 4.   ])
+    """
+    mean = history["rating"].astype(np.float64).mean()
+    predicted = np.full(len(asked), mean)
+    rest = history["rating"].to_numpy(np.float64) - mean
+    for column in ("item_id", "user_id"):
+        grouped = pd.Series(rest).groupby(history[column].to_numpy())
+        deviation = grouped.sum() / (grouped.size() + shrinkage)
+        rest = rest - deviation.reindex(history[column]).to_numpy()
+        predicted += deviation.reindex(asked[column]).fillna(0).to_numpy()
+    return np.clip(predicted, history["rating"].min(), history["rating"].max())

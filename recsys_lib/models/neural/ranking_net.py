@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from recsys_lib.interactions import Interactions
 from recsys_lib.models.neural.serving import HALF_LIVES
+from recsys_lib.models.neural.training import Dropout
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class RankingNet(nn.Module):
         self.first = nn.Linear(heads * dim + context, hidden)
         self.second = nn.Linear(hidden, dim)
         self.skip = nn.Linear(heads * dim + context, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def films(self) -> tuple[Tensor, Tensor]:
         """Embeddings of all films: as part of a history, and to be ranked, (n_items, dim) each."""

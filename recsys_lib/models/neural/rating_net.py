@@ -12,6 +12,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
+from recsys_lib.models.neural.training import Dropout
+
 TABLES = ("user_id", "item_id", "seen", "felt", "raters", "judged")
 
 
@@ -116,7 +118,7 @@ class RatingNet(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in hidden) if batch_norm else None
         self.last = nn.Linear(widths[-1], 1)
-        self.dropout, self.vector_dropout = nn.Dropout(dropout), nn.Dropout(vector_dropout)
+        self.dropout, self.vector_dropout = Dropout(dropout), Dropout(vector_dropout)
 
     def encode(self, batch: RatingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vectors of both sides from histories without the pair itself, (B, dim), then from IDs and side features."""

@@ -44,8 +44,8 @@ class Side:
         Seconds, (nnz,), or None.
     spread
         Typical spread of the gaps, where a row has none of its own.
-    window
-        Entries on either side in time that make up "around then".
+    windows
+        Entries on either side in time that make up "around then"; a feature each.
     """
 
     rows: np.ndarray
@@ -54,7 +54,7 @@ class Side:
     size: int
     timestamps: np.ndarray | None
     spread: float
-    window: int
+    windows: tuple[int, ...]
 
     def __post_init__(self) -> None:
         sums = {
@@ -77,8 +77,13 @@ class Side:
             first[some] = self.sorted_times[self.bounds[:-1][some]]
             object.__setattr__(self, "first", first)
 
+    def names(self) -> list[str]:
+        """Names of the features, in their order."""
+        around = [] if self.timestamps is None else [f"{2 * window} ratings around then" for window in self.windows]
+        return ["mean against expectation", "mean rating", "spread", "number of ratings", *around]
+
     def features(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None) -> np.ndarray:
-        """Features of these rows, without the entries ``own``, (n, 4 or 5) float32: see :data:`SIDE_NAMES`."""
+        """Features of these rows, without the entries ``own``, (n, f) float32: see :meth:`names`."""
         gap, rating, one = (0.0, 0.0, 0.0) if own is None else (self.gaps[own], self.ratings[own], 1.0)
         count = np.maximum(self.sums["count"][rows] - one, 0)
         total = self.sums["gap"][rows] - gap
@@ -88,17 +93,17 @@ class Side:
         spread = np.sqrt(np.maximum((square + prior) / (count + SHRINKAGE) - np.square(mean), 1e-4)) - self.spread
         columns = [mean, (self.sums["rating"][rows] - rating) / (count + SHRINKAGE), spread, np.log1p(count) / 4]
         if self.timestamps is not None:
-            columns.append(self._around(rows, when, own) - mean)
+            columns += [self._around(rows, when, own, window) - mean for window in self.windows]
         return np.stack(columns, axis=1).astype(np.float32) * (count > 0)[:, None]
 
-    def _around(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None) -> np.ndarray:
+    def _around(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, window: int) -> np.ndarray:
         """Shrunk mean gap of the entries nearest in time, (n,); the last ones where ``when`` is None."""
         low, high = self.bounds[rows], self.bounds[rows + 1]
         if own is not None:
             middle, gap, one = self.place[own], self.gaps[own], 1
         else:
             middle, gap, one = (high if when is None else self._places(rows, when)), 0.0, 0
-        start, stop = np.maximum(low, middle - self.window), np.minimum(high, middle + self.window + one)
+        start, stop = np.maximum(low, middle - window), np.minimum(high, middle + window + one)
         total = self.running[stop] - self.running[start] - gap
         return total / (stop - start - one + 2.0)
 
@@ -109,9 +114,6 @@ class Side:
         keys = np.repeat(np.arange(self.size), np.diff(self.bounds)) * width + (self.sorted_times - earliest) + 1
         asked = rows * width + np.clip(when - earliest + 1, 0, width - 1)
         return (np.searchsorted(keys, asked, side="left") + np.searchsorted(keys, asked, side="right")) // 2
-
-
-SIDE_NAMES = ("mean against expectation", "mean rating", "spread", "number of ratings", "around that time")
 
 
 @dataclass(frozen=True)

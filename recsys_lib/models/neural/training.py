@@ -92,6 +92,28 @@ class CheckpointMismatchError(ValueError):
     """A checkpoint belongs to other data, another version or other parameters."""
 
 
+class Dropout(nn.Module):
+    """Dropout whose masks numpy draws on the CPU, several times faster than torch's; the same elsewhere.
+
+    The mask follows from torch's generator, so a seed still fixes everything.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hide a share of the values and scale the others up, while training."""
+        if not self.training or not self.share:
+            return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.share)
+        generator = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
+        bits = np.frombuffer(generator.bytes(2 * x.numel()), dtype=np.uint16)
+        kept = torch.from_numpy(bits >= round(self.share * 65_536)).view(x.shape)
+        return x * kept * (1 / (1 - self.share))
+
+
 def choose_device(device: str = "auto") -> torch.device:
     """Return the device of that name; for "auto" CUDA, else MPS, else the CPU.
 
