@@ -390,6 +390,60 @@ def rolling(
         yield _from_codes(interactions, part, "rolling", params)
 
 
+def future_share(split: Split) -> float:
+    """Share of the history that is later than a test row, on average over the test rows; NaN without timestamps.
+
+    What a model could not have known when the test row happened: 0 for a cut in time, near a half for a random split.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 2, 1], "item_id": [5, 5, 6], "timestamp": [0, 9, 4]})
+    >>> future_share(Split(frame[:2], frame[:0], frame[2:], "made"))
+    0.5
+    """
+    if "timestamp" not in split.test or len(split.test) == 0:
+        return float("nan")
+    known = np.sort(split.history["timestamp"].to_numpy())
+    return float(1 - np.searchsorted(known, split.test["timestamp"].to_numpy(), side="right").mean() / len(known))
+
+
+def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
+    """Divide the people of a split by when their test begins, and leave out what others did after that.
+
+    Each split that comes back tests one group of people. Its train part holds the history of everybody before the first
+    test of the group, and all of the history of the group's own people. A model fitted on it knows (but for the
+    group itself) nothing that happened later, so the difference to ``split`` is what other people's future was worth.
+
+    Parameters
+    ----------
+    split
+        With timestamps, each person's test after the own history: ``temporal_user`` or ``leave_one_out``.
+    groups
+        More groups leave less future, and take as many fits.
+
+    Raises
+    ------
+    ValueError
+        If the interactions have no timestamps.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1] * 5 + [2] * 5, "item_id": [*range(5)] * 2, "timestamp": range(10)})
+    >>> [len(part.train) for part in without_future(temporal_user(frame), groups=2)]
+    [4, 8]
+    """
+    _check_time(split.test, "without_future")
+    history = split.history
+    begins = split.test.groupby("user_id")["timestamp"].min().sort_values(kind="stable")
+    for people in np.array_split(begins.index.to_numpy(), groups):
+        if len(people) == 0:
+            continue
+        own = history["user_id"].isin(people)
+        train = history[own | (history["timestamp"] < begins[people].min())].reset_index(drop=True)
+        test = split.test[split.test["user_id"].isin(people)].reset_index(drop=True)
+        yield Split(train, train.iloc[:0], test, name=split.name, params={**split.params, "without_future": True})
+
+
 # ---- filter ------------------------------------------------------------------------------------------------------
 
 

@@ -190,6 +190,28 @@ def test_rolling_slices_follow_each_other_and_need_a_history():
         next(splits.rolling(frame, cuts=(0.99,), span=0.05))
 
 
+def test_without_future_leaves_others_later_rows_out(tables):
+    whole = splits.temporal_user(tables[0])
+    groups = list(splits.without_future(whole, groups=5))
+    assert len(groups) == 5
+    assert sum(len(part.test) for part in groups) == len(whole.test)
+    for part in groups:
+        people, begin = part.test["user_id"].unique(), part.test["timestamp"].min()
+        others = part.train[~part.train["user_id"].isin(people)]
+        assert others["timestamp"].max() < begin or others.empty
+        own = whole.history[whole.history["user_id"].isin(people)]
+        assert pairs_of(own) <= pairs_of(part.train)
+        assert splits.future_share(part) < splits.future_share(whole)
+    with pytest.raises(ValueError, match="needs timestamps"):
+        next(splits.without_future(splits.random(tables[0].drop(columns="timestamp"))))
+
+
+def test_future_share_is_zero_for_a_cut_and_about_half_for_chance(tables):
+    assert splits.future_share(splits.temporal_global(tables[0])) == 0
+    assert 0.4 < splits.future_share(splits.random(tables[0])) < 0.6
+    assert np.isnan(splits.future_share(splits.random(tables[0].drop(columns="timestamp"))))
+
+
 @given(interactions(), st.integers(1, 4), st.integers(1, 4))
 @settings(max_examples=80, deadline=None)
 def test_k_core_is_the_largest_table_in_which_everybody_has_enough(frame, min_user, min_item):
