@@ -154,7 +154,7 @@ def check_pipeline(run: Callable[[Split], Outputs], split: Split, *, probes: int
         shuffled = replace(split, test=_with_ratings_shuffled(split.test, rng))
         findings.append(_compared("test ratings shuffled: nothing changes", expected, run(shuffled)))
     fitted = {name: value for name, value in expected.items() if not name.startswith("test")}
-    others = run(replace(split, test=_replaced(split.test, rng)))
+    others = run(replace(split, test=_replaced(split, rng)))
     findings.append(_compared("other test rows: nothing that was fitted changes", fitted, others))
     if "train" in expected and split.train["rating"].nunique() > 1:
         findings.append(_own_rating(run, split, expected["train"], probes, rng))
@@ -178,11 +178,13 @@ def _with_ratings_shuffled(test: pd.DataFrame, rng: np.random.Generator) -> pd.D
     return test.assign(rating=rng.permutation(test["rating"].to_numpy()))
 
 
-def _replaced(test: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Half of the rows, with films and ratings that are not theirs."""
-    half = test.iloc[np.sort(rng.permutation(len(test))[: max(1, len(test) // 2)])].reset_index(drop=True)
-    columns = {column: rng.permutation(half[column].to_numpy()) for column in ("item_id", "rating")}
-    return half.assign(**columns).drop_duplicates(["user_id", "item_id"], ignore_index=True)
+def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
+    """Half of the test rows, with films and ratings that are not theirs; no pair that the history holds."""
+    pair = ["user_id", "item_id"]
+    half = split.test.iloc[np.sort(rng.permutation(len(split.test))[: max(1, len(split.test) // 2)])]
+    half = half.assign(**{column: rng.permutation(half[column].to_numpy()) for column in ("item_id", "rating")})
+    seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[-len(half) :]
+    return half[~seen].reset_index(drop=True)
 
 
 def _compared(check: str, expected: Outputs, found: Outputs) -> Finding:

@@ -12,13 +12,13 @@ ml-100k are popular films).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-TRAIN, VALID, TEST, UNUSED = 0, 1, 2, 3
+TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
 ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 29
 
@@ -35,6 +35,8 @@ class Split:
         Which way of splitting, such as ``"temporal_user"``.
     params
         Its arguments.
+    dropped
+        Rows that are in no part, by why: ``{"test rows of people without enough history": 3}``.
     """
 
     train: pd.DataFrame
@@ -42,6 +44,7 @@ class Split:
     test: pd.DataFrame
     name: str
     params: dict[str, Any] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def history(self) -> pd.DataFrame:
@@ -60,8 +63,9 @@ class Split:
         DataFrame
             One row a part: part, rows, share (of all rows), people, films, first and last (UTC; absent without
             timestamps), and, against everything before the part: new_people and new_films (how many of its people and
-            films are unknown), cold_user_rows and cold_item_rows (share of its rows whose person or film is
-            unknown), cold_rows (either). NaN for train, which has nothing before it.
+            films are unknown), gone_people and gone_films (how many known ones do not come back), cold_user_rows and
+            cold_item_rows (share of its rows whose person or film is unknown), cold_rows (either). The shares are
+            NaN for train, which has nothing before it.
 
         Examples
         --------
@@ -90,17 +94,16 @@ def _facts(name: str, part: pd.DataFrame, before: pd.DataFrame | None, total: in
     if "timestamp" in part:
         first, last = (part["timestamp"].min(), part["timestamp"].max()) if len(part) else (None, None)
         facts |= {"first": pd.to_datetime(first, unit="s"), "last": pd.to_datetime(last, unit="s")}
-    cold = {column: np.zeros(len(part), dtype=bool) for column in ("user_id", "item_id")}
-    if before is not None:
-        cold = {column: ~part[column].isin(before[column].unique()).to_numpy() for column in cold}
-    for column, count, share in (
-        ("user_id", "new_people", "cold_user_rows"),
-        ("item_id", "new_films", "cold_item_rows"),
-    ):
-        facts[count] = part.loc[cold[column], column].nunique()
-        facts[share] = cold[column].mean() if before is not None and len(part) else np.nan
-    both = cold["user_id"] | cold["item_id"]
-    return facts | {"cold_rows": both.mean() if before is not None and len(part) else np.nan}
+    cold = np.zeros(len(part), dtype=bool)
+    judged = before is not None and len(part) > 0
+    for column, kind, rows in (("user_id", "people", "user"), ("item_id", "films", "item")):
+        known = part[column].iloc[:0] if before is None else before[column].drop_duplicates()
+        new = ~part[column].isin(known).to_numpy() & (before is not None)
+        facts[f"new_{kind}"] = part.loc[new, column].nunique()
+        facts[f"gone_{kind}"] = int((~known.isin(part[column])).sum())
+        facts[f"cold_{rows}_rows"] = new.mean() if judged else np.nan
+        cold |= new
+    return facts | {"cold_rows": cold.mean() if judged else np.nan}
 
 
 # ---- shared pieces -----------------------------------------------------------------------------------------------
@@ -383,11 +386,13 @@ def rolling(
     for cut in cuts:
         places = _part_of(len(when), np.array([cut - span, cut, cut + span]))
         starts = [ordered[place] if place < len(when) else ordered[-1] + 1 for place in places]
-        part = np.searchsorted(np.array(starts), when, side="right").astype(np.int8)  # 0 train, 1, 2, 3 after
+        part = np.searchsorted(np.array(starts), when, side="right").astype(np.int8)
         before = np.bincount(users[part < TEST], minlength=users.max(initial=-1) + 1)
         part[(part == TEST) & (before[users] < min_history)] = UNUSED
+        dropped = {"test rows of people without enough history": int((part == UNUSED).sum())}
+        dropped["rows after the slice"] = int((part == LATER).sum())
         params = {"cut": cut, "span": span, "min_history": min_history}
-        yield _from_codes(interactions, part, "rolling", params)
+        yield replace(_from_codes(interactions, part, "rolling", params), dropped=dropped)
 
 
 def future_share(split: Split) -> float:

@@ -79,7 +79,7 @@ def test_bad_tables_are_refused_in_one_sentence():
     with pytest.raises(ValueError, match="lack the column 'item_id'; they have"):
         Interactions.from_frame(pd.DataFrame({"user_id": [1]}))
     twice = pd.concat([frame(), frame().iloc[[2]]])
-    with pytest.raises(ValueError, match="1 pairs stand in the interactions twice, user .*7.* and item .*1"):
+    with pytest.raises(ValueError, match="1 pairs stand in the interactions twice, user 7 and item 1 first"):
         Interactions.from_frame(twice)
     with pytest.raises(ValueError, match="NaN or infinite"):
         Interactions.from_frame(frame().assign(rating=[1.0, np.nan, 2.0]))

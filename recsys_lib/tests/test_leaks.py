@@ -9,6 +9,7 @@ import pytest
 
 from recsys_lib import features, leaks, splits
 from recsys_lib.interactions import Interactions
+from recsys_lib.models import EASE
 from recsys_lib.splits import Split
 
 
@@ -257,3 +258,27 @@ def test_the_table_shows_every_finding(split):
     assert table.columns.tolist() == ["check", "passed", "detail"]
     assert table["passed"].all()
     assert leaks.table([]).empty
+
+
+# ---- a model of the lab, as anybody would check it ---------------------------------------------------------------
+
+
+def scores_of(split: Split, fitted_on: pd.DataFrame) -> dict:
+    """Scores of the test's people by a model fitted on these rows."""
+    known = Interactions.from_frame(fitted_on, item_ids=everything(split)["item_id"].unique())
+    people = np.sort(split.train["user_id"].unique())
+    return {"scores": EASE(regularization=20.0).fit(known).score(known.rows(known.user_codes(people)), people)}
+
+
+def test_a_fitted_model_does_not_know_the_test(split):
+    def run(changed: Split) -> dict:  # the catalogue is that of the training rows, whatever the test holds
+        return scores_of(replace(changed, test=changed.test.iloc[:0]), changed.history)
+
+    findings = leaks.check_pipeline(run, split)
+    assert len(findings) == 2
+    assert not failed(findings)
+
+
+def test_a_model_fitted_on_everything_is_caught(split):
+    found = failed(leaks.check_pipeline(lambda changed: scores_of(split, everything(changed)), split))
+    assert len(found) == 2

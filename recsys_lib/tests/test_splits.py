@@ -176,7 +176,7 @@ def test_an_empty_table_and_an_unknown_name_are_refused_in_one_sentence():
 def test_rolling_slices_follow_each_other_and_need_a_history():
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"user_id": rng.integers(30, size=2000), "item_id": np.arange(2000)})
-    frame["timestamp"] = np.arange(2000) + frame["user_id"] * 40  # people arrive one after the other
+    frame["timestamp"] = np.arange(2000) + frame["user_id"] * 200  # people arrive one after the other
     found = list(splits.rolling(frame, cuts=(0.5, 0.7, 0.9), span=0.05, min_history=5))
     assert [split.params["cut"] for split in found] == [0.5, 0.7, 0.9]
     for split in found:
@@ -184,6 +184,11 @@ def test_rolling_slices_follow_each_other_and_need_a_history():
         assert split.valid["timestamp"].max() < split.test["timestamp"].min()
         assert len(split.history) == pytest.approx(split.params["cut"] * 2000, abs=2)
         assert (split.history["user_id"].value_counts()[split.test["user_id"].unique()] >= 5).all()
+        rows = len(split.train) + len(split.valid) + len(split.test)
+        assert rows + sum(split.dropped.values()) == len(frame)
+        strangers = split.dropped["test rows of people without enough history"]
+        assert strangers == pytest.approx(100 - len(split.test), abs=2)
+    assert sum(split.dropped["test rows of people without enough history"] for split in found) > 10
     everybody = list(splits.rolling(frame, cuts=(0.5,), span=0.05, min_history=0))[0]
     assert len(everybody.test) == 100
     with pytest.raises(ValueError, match="must lie between span"):
@@ -235,6 +240,9 @@ def test_describe_counts_what_is_unknown():
     test = pd.DataFrame({"user_id": [1, 3, 3, 2], "item_id": [9, 1, 9, 2], "timestamp": [30, 30, 40, 86_400]})
     table = Split(train, train.iloc[:0], test, "made").describe().set_index("part")
     assert table.loc["test", ["rows", "people", "films", "new_people", "new_films"]].tolist() == [4, 3, 3, 1, 1]
+    assert table.loc["test", ["gone_people", "gone_films"]].tolist() == [0, 0]
+    assert table.loc["valid", ["gone_people", "gone_films"]].tolist() == [2, 2]
+    assert table.loc["train", ["new_people", "gone_people"]].tolist() == [0, 0]
     assert table.loc["test", "cold_user_rows"] == 0.5
     assert table.loc["test", "cold_item_rows"] == 0.5
     assert table.loc["test", "cold_rows"] == 0.75
