@@ -24,10 +24,15 @@ FORMAT = 1  # of the folders that `save` writes
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
 MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
     "Popularity": "popularity",
+    "Trending": "popularity",
     "GenrePopularity": "popularity",
     "ALS": "als",
+    "BPR": "bpr",
     "ItemKNN": "neighbours",
+    "SequenceKNN": "neighbours",
     "EASE": "ease",
+    "Blend": "blend",
+    "Reranker": "rerank",
     "NeuralHybrid": "neural_hybrid",
     "NeuralRanker": "neural_ranker",
 }
@@ -297,16 +302,7 @@ class Recommender(ABC):
             reason (text), item_id (missing where the reason is no item of the history), contribution. The
             contributions add up to the score that ``score`` gives.
         """
-        column = int(self.train.item_codes([item_id])[0])
-        if column < 0:
-            raise KeyError(f"item {item_id} is not in the catalogue")
-        if isinstance(user_or_history, Mapping | list | tuple | set | np.ndarray):
-            user, history = None, self.history_of(user_or_history)
-        else:
-            user, code = user_or_history, self.train.user_codes([user_or_history])
-            if code[0] < 0:
-                raise KeyError(f"user {user} is not among the {self.train.n_users:,} users known")
-            history = self.train.rows(code)
+        history, user, column = self._asked(user_or_history, item_id)
         users = None if user is None else as_ids([user])
         score = float(np.nan_to_num(self.score(history, users)[0, column]))
         parts = np.asarray(self._contributions(history, column, user), dtype=np.float64)
@@ -319,6 +315,20 @@ class Recommender(ABC):
         rounding = 1e-5 * (abs(score) + np.abs(parts).sum())  # scores are float32
         kept = [row for row in rows if row[0] == "history" or abs(row[2]) > rounding]
         return pd.DataFrame(kept, columns=["reason", "item_id", "contribution"])
+
+    def _asked(self, user_or_history: Any, item_id: Any) -> tuple[Histories, Any, int]:
+        """What an explanation is about: one row of history, the user's id (None for newcomers), the item's column."""
+        column = int(self.train.item_codes([item_id])[0])
+        if column < 0:
+            raise KeyError(f"item {item_id} is not in the catalogue")
+        if isinstance(user_or_history, Mapping | list | tuple | set | np.ndarray):
+            user, history = None, self.history_of(user_or_history)
+        else:
+            user, code = user_or_history, self.train.user_codes([user_or_history])
+            if code[0] < 0:
+                raise KeyError(f"user {user} is not among the {self.train.n_users:,} users known")
+            history = self.train.rows(code)
+        return history, user, column
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 

@@ -12,14 +12,13 @@ from scipy.sparse import csr_matrix
 from recsys_lib.files import read_json, write_json
 from recsys_lib.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs
+from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 from recsys_lib.models.neural.side import item_features, user_features
 from recsys_lib.models.neural.states import fingerprint, read_states, write_states
 from recsys_lib.models.neural_ranker import NeuralRanker
 
 __all__ = ["NeuralHybrid", "NeuralRanker"]
-
 
 
 class NeuralHybrid(Recommender):
@@ -284,6 +283,60 @@ class NeuralHybrid(Recommender):
     def _item_vectors(self) -> np.ndarray:
         """Vectors of the films, those of all nets side by side."""
         return np.concatenate([state["films"][self.knowledge.columns] for state in self.states], axis=1)
+
+    # ---- explanations ----------------------------------------------------------------------------------------
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        parts = [self._attributed(state, history, item, user)["history"] for state in self.states]
+        return np.mean(parts, axis=0)
+
+    def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
+        """What each input adds to the score of column ``item`` under one net, by part; see :meth:`parts`."""
+        known, dim = self.knowledge, self.embedding_dim
+        matrix, side = known.widened(history)
+        code = -1 if user is None else int(codes_of(np.array([user]), self.catalogue.user_ids)[0])
+        column = int(known.columns[item])
+        grid = known.grid(matrix, side)
+        dense = np.concatenate([grid.person[0], grid.film[item], [values[0, item] for values in grid.pair]])
+        u, bias = self._vectors(state, matrix, side.gaps, np.array([code]))
+        slopes = rating_slopes(state, np.concatenate([u[0], state["films"][column], dense]), dim)
+        rated = state["seen"][matrix.indices] + side.gaps[:, None] * state["felt"][matrix.indices]
+        history_part = rated @ slopes[:dim] / np.sqrt(matrix.nnz + 1)
+        traits = np.zeros(len(self.people_names))
+        if code >= 0:
+            traits = self.user_side_[code] * (state["user_map"] @ slopes[:dim])
+        person = float(u[0] @ slopes[:dim]) - history_part.sum() - traits.sum() + float(bias[0])
+        film = float(state["films"][column] @ slopes[dim : 2 * dim]) + float(state["item_bias"][column])
+        return {
+            "history": history_part,
+            "traits": traits,
+            "person": np.array([person]),
+            "film": np.array([film]),
+            "dense": slopes[2 * dim :] * dense,
+        }
+
+    def parts(self, user_or_history: Any, item_id: Any) -> pd.DataFrame:
+        """All that moved a predicted rating, additive: part, reason, item_id, contribution (stars), largest first.
+
+        Parts are "history" (a line a film the person rated), "person" (ID, demographics), "film" (its raters, ID,
+        genres), "features" (a line a dense feature) and "start" (the mean, and what the net says of zeros). The
+        contributions sum to the score, which is the predicted rating before it is clipped to the scale.
+        """
+        history, user, column = self._asked(user_or_history, item_id)
+        found = [self._attributed(state, history, column, user) for state in self.states]
+        means = {name: np.mean([each[name] for each in found], axis=0) for name in found[0]}
+        score = float(self.score(history, None if user is None else [user])[0, column])
+        ids = self.train.item_ids[history.matrix.indices]
+        rows = [("history", "rated", i, value) for i, value in zip(ids, means["history"], strict=True)]
+        rows += [("person", name, None, v) for name, v in zip(self.people_names, means["traits"], strict=True) if v]
+        rows += [
+            ("person", "who they are (ID)", None, means["person"][0]),
+            ("film", "its vector", item_id, means["film"][0]),
+        ]
+        rows += [("features", name, None, v) for name, v in zip(self.knowledge.names(), means["dense"], strict=True)]
+        rows.append(("start", "mean of all ratings", None, score - sum(row[3] for row in rows)))
+        table = pd.DataFrame(rows, columns=["part", "reason", "item_id", "contribution"])
+        return table.sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True)
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 

@@ -229,16 +229,39 @@ class NeuralRanker(Recommender):
         return np.concatenate([state["films"] for state in self.states], axis=1)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        """Integrated gradients: what each event adds to the score of a film, from no history to this one."""
+        return self._attributed(history, item, user)[0]
+
+    def _attributed(self, history: Histories, item: int, user: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What each event, (nnz,), and each number of the context, (c,), adds to a film's score."""
         codes, context = self._inputs(history, None if user is None else np.array([user]))
-        total = np.zeros(history.matrix.nnz)
+        events, around = np.zeros(history.matrix.nnz), np.zeros(context.shape[1])
         for state in self.states:
             weights = event_weights(state, codes, history.steps_back())
             pooled, scale = pooled_history(state, history, weights)
-            slopes = ranking_slopes(state, pooled[0], context[0], item).reshape(weights.shape[1], -1)
-            felt = state["films"][history.matrix.indices] @ slopes.T  # (nnz, heads)
-            total += (felt * weights * scale[0]).sum(axis=1)
-        return total / len(self.states)
+            slopes, others = ranking_slopes(state, pooled[0], context[0], item)
+            felt = state["films"][history.matrix.indices] @ slopes.reshape(weights.shape[1], -1).T  # (nnz, heads)
+            events += (felt * weights * scale[0]).sum(axis=1)
+            around += others * context[0]
+        return events / len(self.states), around / len(self.states)
+
+    def parts(self, user_or_history: Any, item_id: Any) -> pd.DataFrame:
+        """All that moved a score, additive: part, reason, item_id, contribution, largest first.
+
+        Parts are "history" (a line an event), "person" (length of the history, month, demographics) and "film" (what
+        the film gets from somebody of whom nothing is known). The contributions sum to what ``score`` gives.
+        """
+        history, user, column = self._asked(user_or_history, item_id)
+        events, around = self._attributed(history, column, user)
+        months = [f"month {number + 1} of the data" for number in range(len(self.months_) - 2)]
+        names = ["length of the history", *months, *self.people_names]
+        rows = [
+            ("history", "rated", self.train.item_ids[i], v) for i, v in zip(history.matrix.indices, events, strict=True)
+        ]
+        rows += [("person", name, None, value) for name, value in zip(names, around, strict=True) if value]
+        score = float(self.score(history, None if user is None else [user])[0, column])
+        rows.append(("film", "liked by everybody", item_id, score - events.sum() - around.sum()))
+        table = pd.DataFrame(rows, columns=["part", "reason", "item_id", "contribution"])
+        return table.sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True)
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 

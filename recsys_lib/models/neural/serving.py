@@ -28,6 +28,12 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-x))
 
 
+def silu_slope(x: np.ndarray) -> np.ndarray:
+    """Slope of :func:`silu`."""
+    gate = 1 / (1 + np.exp(-x))
+    return gate * (1 + x * (1 - gate))
+
+
 def linear(state: State, name: str, x: np.ndarray) -> np.ndarray:
     """A linear layer with the weights that torch keeps, (out, in)."""
     return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -72,26 +78,30 @@ def ranking_scores(state: State, histories: Histories, codes: np.ndarray, contex
     return person_vectors(state, pooled, context) @ state["candidates"].T + state["item_bias"]
 
 
-def ranking_slopes(state: State, pooled: np.ndarray, context: np.ndarray, item: int, steps: int = 32) -> np.ndarray:
-    """Mean slope of one film's score along the straight way from no history to this one, (heads * dim,).
+def ranking_slopes(
+    state: State, pooled: np.ndarray, context: np.ndarray, item: int, steps: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean slopes of one film's score on the straight way from nothing known to this person.
 
-    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017) with the
-    midpoint rule: ``pooled @ slopes`` is what the history adds to the score.
+    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017), midpoint rule. The
+    layer norm's spread is held at the person's own (Ali et al., "XAI for transformers", 2022), which keeps what each
+    event adds linear.
+
+    Returns
+    -------
+    (heads * dim,), (c,)
+        ``pooled @ first + context @ second`` is the score less that of somebody with nothing known.
     """
-    points = ((np.arange(steps) + 0.5) / steps)[:, None] * pooled[None, :]  # (steps, heads * dim)
-    width = pooled.shape[0]
-    centred = points - points.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-    unit = centred / spread
-    inside = np.concatenate(
-        [unit * state["norm.weight"] + state["norm.bias"], np.repeat(context[None, :], steps, axis=0)], axis=1
-    )
-    before = linear(state, "first", inside)
+    centred = pooled - pooled.mean()
+    gain = state["norm.weight"] / np.sqrt((centred**2).mean() + 1e-5)
+    end = np.concatenate([centred * gain, context])
+    start = np.concatenate([state["norm.bias"], np.zeros_like(context)])
+    points = start + ((np.arange(steps) + 0.5) / steps)[:, None] * end  # (steps, heads * dim + c)
     candidate = state["candidates"][item]
-    back = (gelu_slope(before) * (candidate @ state["second.weight"])) @ state["first.weight"]
-    back = (back + candidate @ state["skip.weight"])[:, :width] * state["norm.weight"]
-    slopes = (back - back.mean(axis=1, keepdims=True) - unit * (back * unit).mean(axis=1, keepdims=True)) / spread
-    return slopes.mean(axis=0)
+    felt = gelu_slope(linear(state, "first", points)).mean(axis=0)
+    slopes = (felt * (candidate @ state["second.weight"])) @ state["first.weight"] + candidate @ state["skip.weight"]
+    through = slopes[: len(pooled)] * gain
+    return through - through.mean(), slopes[len(pooled) :]
 
 
 # ---- ratings ---------------------------------------------------------------------------------------------------
@@ -102,13 +112,24 @@ def hidden_layers(state: State) -> int:
     return sum(name.startswith("layers.") and name.endswith(".weight") for name in state)
 
 
+def _norm_gain(state: State, number: int) -> np.ndarray | float:
+    """What batch norm multiplies a layer's values with; 1 without it."""
+    if f"norms.{number}.weight" not in state:
+        return 1.0
+    return state[f"norms.{number}.weight"] / np.sqrt(state[f"norms.{number}.running_var"] + 1e-5)
+
+
+def _normed(state: State, number: int, x: np.ndarray) -> np.ndarray:
+    """Batch norm by its running means, where there is one."""
+    if f"norms.{number}.weight" not in state:
+        return x
+    gain = _norm_gain(state, number)
+    return (x - state[f"norms.{number}.running_mean"]) * gain + state[f"norms.{number}.bias"]
+
+
 def _after(state: State, number: int, x: np.ndarray) -> np.ndarray:
-    """Batch norm, where there is one, and SiLU after a hidden layer."""
-    if f"norms.{number}.weight" in state:
-        spread = np.sqrt(state[f"norms.{number}.running_var"] + 1e-5)
-        x = (x - state[f"norms.{number}.running_mean"]) / spread * state[f"norms.{number}.weight"]
-        x = x + state[f"norms.{number}.bias"]
-    return silu(x)
+    """What follows a hidden layer: batch norm, where there is one, and SiLU."""
+    return silu(_normed(state, number, x))
 
 
 def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> np.ndarray:
@@ -117,6 +138,26 @@ def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) 
     for number in range(hidden_layers(state)):
         x = _after(state, number, linear(state, f"layers.{number}", x))
     return (linear(state, "linear", dense) + linear(state, "last", x))[:, 0] + (u * v).sum(axis=1)
+
+
+def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) -> np.ndarray:
+    """Mean slopes of a pair's score on the straight way from zeros to ``point`` = [u, v, dense], (2 * dim + f,).
+
+    Integrated gradients as in :func:`ranking_slopes`: ``point @ slopes`` is the score less that of all zeros.
+    """
+    points = ((np.arange(steps) + 0.5) / steps)[:, None] * point  # (steps, 2 * dim + f)
+    u, v, dense = points[:, :dim], points[:, dim : 2 * dim], points[:, 2 * dim :]
+    x, slopes = np.concatenate([u, v, u * v, dense], axis=1), []
+    for number in range(hidden_layers(state)):
+        before = _normed(state, number, linear(state, f"layers.{number}", x))
+        slopes.append(silu_slope(before) * _norm_gain(state, number))
+        x = silu(before)
+    back = np.repeat(state["last.weight"], steps, axis=0)
+    for number in reversed(range(hidden_layers(state))):
+        back = (back * slopes[number]) @ state[f"layers.{number}.weight"]
+    of_product = back[:, 2 * dim : 3 * dim] + 1
+    parts = [back[:, :dim] + of_product * v, back[:, dim : 2 * dim] + of_product * u]
+    return np.concatenate([*parts, back[:, 3 * dim :] + state["linear.weight"]], axis=1).mean(axis=0)
 
 
 def rating_grid(
