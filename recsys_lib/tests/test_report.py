@@ -51,7 +51,7 @@ def run(lab_home) -> Paths:
             "checks": [{"check": "order", "passed": True, "detail": "0 rows"}],
         },
         "training": {},
-        "evaluation": {"conclusions": ["strong is ahead of weak."]},
+        "evaluation": {"conclusion": "strong is ahead of weak."},
         "recommendation": {
             "model": "strong",
             "people_served": 943,
@@ -63,7 +63,7 @@ def run(lab_home) -> Paths:
     for name, content in contents.items():
         write_json(paths.reports / f"{name}_report.json", content)
     paths.figures.mkdir(parents=True)
-    (paths.figures / "07_leaderboard.png").write_bytes(PIXEL)
+    (paths.figures / "evaluation_leaderboard.png").write_bytes(PIXEL)
     return paths
 
 
