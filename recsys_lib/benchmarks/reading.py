@@ -39,6 +39,8 @@ def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int)
 
 def made_pairs(rows: int, n_users: int, n_items: int, seed: int = 0) -> Iterator[pd.DataFrame]:
     """Pairs of user and item, no pair twice, people in ascending order as in MovieLens, in chunks of rows."""
+    if 10 * rows > n_users * n_items:
+        raise ValueError(f"{rows:,} rows are too many for {n_users:,} people and {n_items:,} films")
     rng = np.random.default_rng(seed)
     keys = np.empty(0, np.int64)
     while len(keys) < rows:
@@ -65,7 +67,7 @@ def _write_chunks(path: Path, chunks: Iterator[pd.DataFrame]) -> None:
 def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
     """Write a folder in the format of ml-25m: ratings.csv and movies.csv, sizes in its proportions."""
     folder.mkdir(parents=True, exist_ok=True)
-    n_users, n_items = max(20, rows // 150), max(50, min(60_000, rows // 50))
+    n_users, n_items = (int(share * rows**0.5) + 10 for share in (32, 12))  # at 25 million as many as ml-25m has
     rng = np.random.default_rng(seed)
 
     def chunks() -> Iterator[pd.DataFrame]:

@@ -168,7 +168,13 @@ def _unit(values: pd.Series) -> str:
 
 ITEM_RULES = (_there("item_id"), _unique("item_id"))
 USER_RULES = (_there("user_id"), _unique("user_id"))
-YEAR = Rule("year", "year", lambda s: ~((s < 1800) | (s > 2100)), "an absurd year", "years are from 1800 to 2100")
+YEAR = Rule(
+    "year",
+    "year",
+    lambda s: ~((s < 1800) | (s > 2100) | (s % 1 > 0)),
+    "an absurd year",
+    "years are whole, 1800 to 2100",
+)
 
 
 def check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from csv import reader
 from pathlib import Path
 from typing import IO
 
@@ -52,7 +53,7 @@ def first_line(path: Path) -> str:
 def header_of(path: Path, delimiter: str) -> list[str]:
     """Names in the first line of a delimited file."""
     line = first_line(path)
-    return [name.strip().strip('"') for name in line.split(delimiter)] if line else []
+    return next(reader([line], delimiter=delimiter)) if line else []
 
 
 def read_typed(

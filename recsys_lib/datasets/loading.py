@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -138,7 +137,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
 def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) -> Source:
     """A folder, an archive or a table that a person brought."""
     folder, words = path, f"the {'folder' if path.is_dir() else 'file'} {path.name}"
-    if path.is_file() and zipfile.is_zipfile(path):
+    if path.is_file() and path.suffix.lower() == ".zip":
         folder, words = unpacked(path, raw), f"the archive {path.name}"
     elif path.name in ("u.data", "ratings.dat"):
         folder = path.parent

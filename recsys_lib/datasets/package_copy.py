@@ -45,8 +45,8 @@ def download(folder: Path) -> Path:
         If what came is another file.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", temporary, REQUIREMENT]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries=1"]
+        command += ["--no-deps", "--only-binary=:all:", "--dest", temporary, REQUIREMENT]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
         except subprocess.CalledProcessError as error:

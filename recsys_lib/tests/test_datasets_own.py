@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.benchmarks.reading import made_plays
+from recsys_lib.benchmarks import reading
 from recsys_lib.datasets import BadTableError, load_dataset
+from recsys_lib.datasets.archives import BadArchiveError
 from recsys_lib.datasets.tables import identity
 from recsys_lib.interactions import Interactions
 
@@ -222,7 +223,7 @@ def test_the_identity_is_of_the_values(table):
 
 
 def test_string_ids_no_ratings_no_times_many_rows(tmp_path, lab_home):
-    made_plays(tmp_path / "plays.csv", rows=20_000)
+    reading.made_plays(tmp_path / "plays.csv", rows=20_000)
     data = load_dataset(tmp_path / "plays.csv", columns={"listener": "user_id", "track": "item_id"})
     assert data.rating_scale is None and not data.has_timestamps
     known = Interactions.from_frame(data.interactions)
@@ -283,3 +284,38 @@ def test_any_text_is_an_id(tmp_path, lab_home, ids):
     assert set(read.items["title"]) == set(ids)
     known = Interactions.from_frame(read.interactions)
     assert known.matrix.nnz == len(ids) == known.n_users
+
+
+def test_archives_that_a_person_names_are_refused_with_the_reason(tmp_path, lab_home):
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(BadArchiveError, match="cut.zip is cut or corrupt"):
+        load_dataset(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../ratings.csv", "userId,movieId,rating,timestamp\n")
+    with pytest.raises(BadArchiveError, match="leads out of the folder"):
+        load_dataset(tmp_path / "evil.zip")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme.md", "nothing")
+    with pytest.raises(FileNotFoundError, match="holds no table of interactions"):
+        load_dataset(tmp_path / "other.zip")
+
+
+def test_years_of_items_are_checked(table):
+    path, items = table("user,item\n1,1\n"), table("item,year\n1,1995\n2,19955\n3,1995.5\n4,\n5,soon\n", "films.csv")
+    with pytest.raises(BadTableError) as found:
+        load_dataset(path, items=items)
+    assert [problem.split("; ")[0] for problem in found.value.problems] == [
+        "films.csv, column 'year': 1 row with a year that is not a number (line 6: 'soon')",
+        "films.csv, column 'year': 2 rows with an absurd year (line 3: 19955.0, line 4: 1995.5)",
+    ]
+
+
+def test_the_benchmark_measures_what_the_lab_does(tmp_path, lab_home):
+    folder = reading.made_ratings(tmp_path / "made", rows=3_000)
+    result = reading.measure("lab_ratings", folder)
+    assert result["rows"] == 3_000 == reading.measure("read_pandas", folder)["rows"]
+    assert list(result["steps"]) == ["read and check", "index", "split"]
+    assert sum(result["steps"].values()) <= result["seconds"] and 0 < result["peak_gib"] < 8
+    assert "rows/s" in reading.table_of([result])
+    counts = load_dataset(folder).interactions["item_id"].value_counts()
+    assert counts.head(len(counts) // 10).sum() > 0.3 * len(load_dataset(folder).interactions)
