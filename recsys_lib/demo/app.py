@@ -19,8 +19,8 @@ from traitlets import Dict, Unicode
 
 from recsys_lib.artifacts import MissingArtifactError
 from recsys_lib.demo import pages
-from recsys_lib.demo.lab import Lab, OtherDataError, label
-from recsys_lib.demo.state import MOST_MODELS, NotPossibleError, State, from_query, with_choice
+from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label
+from recsys_lib.demo.state import MOST_MODELS, State, from_query, with_choice
 from recsys_lib.paths import Paths
 
 HERE = Path(__file__).parent
@@ -85,8 +85,8 @@ class Application(anywidget.AnyWidget):
         Why there is nothing, in one sentence.
     """
 
-    _esm = HERE / "static" / "app.js"
-    _css = HERE / "static" / "app.css"
+    _esm = "\n".join((HERE / "static" / name).read_text("utf-8") for name in ("tables.js", "app.js"))
+    _css = (HERE / "static" / "app.css").read_text("utf-8")
 
     page = _html()
     values = Dict().tag(sync=True)
@@ -217,14 +217,21 @@ class Application(anywidget.AnyWidget):
             key = tuple(getattr(self.state, field) for field in part.depends)
             if part.tab == self.state.tab and self._made.get(name) != key:
                 self._made.pop(name, None)
-                try:
-                    setattr(self, name, part.view(self.lab, self.state))
-                except Exception:
-                    log.exception("The demo could not make %s of %r", name, self.state)
-                    setattr(self, name, pages.render("sorry", text=SORRY))
-                    continue
-                self._made[name] = key
+                html, whole = self._view(name, part)
+                setattr(self, name, html)
+                if whole:
+                    self._made[name] = key
         self.link = self.state.query(self.start)
+
+    def _view(self, name: str, part: Part) -> tuple[str, bool]:
+        """HTML of a part, and whether it is what was asked for: a part that fails leaves the others alone."""
+        try:
+            return part.view(self.lab, self.state), True
+        except NotPossibleError as error:
+            return pages.render("sorry", text=str(error)), False
+        except Exception:
+            log.exception("The demo could not make %s of %r", name, self.state)
+            return pages.render("sorry", text=SORRY), False
 
     def _show_values(self) -> None:
         film = self.lab.films([self.lab.film_id(self.state.film)])[0].title if self.state.film else ""
@@ -250,8 +257,21 @@ def first_state(lab: Lab) -> State:
     return State(person=str(person), film=film, model=names[0], models=models, metric=metric)
 
 
+def keep_log(paths: Paths) -> None:
+    """Write what goes wrong to ``outputs/<data set>/logs/demo.log``; the file appears with the first line."""
+    file = paths.logs / "demo.log"
+    package = logging.getLogger("recsys_lib.demo")
+    if any(getattr(handler, "baseFilename", None) == str(file) for handler in package.handlers):
+        return
+    if os.access(paths.logs, os.W_OK):
+        handler = logging.FileHandler(file, delay=True, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        package.addHandler(handler)
+
+
 def application(paths: Paths) -> Application:
     """The application of one data set, or a page that says what is missing and which command makes it."""
+    keep_log(paths)
     try:
         return Application(Lab.open(paths))
     except (MissingArtifactError, OtherDataError) as error:

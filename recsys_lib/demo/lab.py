@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import unicodedata
 from collections import OrderedDict
@@ -32,6 +33,13 @@ HUES = {
 }  # fmt: skip
 
 
+log = logging.getLogger(__name__)
+
+
+class NotPossibleError(ValueError):
+    """A choice that the lab cannot follow; its text is shown to the person as it is."""
+
+
 class OtherDataError(ValueError):
     """An artefact was made from other data than the tables beside it."""
 
@@ -55,6 +63,11 @@ class Film:
     year: int
     genres: tuple[str, ...]
     hues: tuple[int, int]
+
+    @property
+    def turn(self) -> int:
+        """0 to 7, from the title."""
+        return sum(map(ord, self.title)) % 8
 
     @property
     def initials(self) -> str:
@@ -158,9 +171,20 @@ class Lab:
         return f"make {step.number if step else 'run'}{chosen}"
 
     def model(self, name: str) -> Recommender:
-        """Read a model, or take it from the few that are kept in memory."""
+        """Read a model, or take it from the few that are kept in memory.
+
+        Raises
+        ------
+        NotPossibleError
+            If its files cannot be read; the text names the command that makes them again.
+        """
         if name not in self._loaded:
-            self._loaded[name] = artifacts.load_models(self.paths, [name])[name]
+            try:
+                self._loaded[name] = artifacts.load_models(self.paths, [name])[name]
+            except Exception as error:
+                log.exception("The model %s could not be read", name)
+                again = self.command(self.paths.models / name / "config.json")
+                raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
             while len(self._loaded) > KEPT:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(name)
@@ -265,7 +289,11 @@ class Lab:
     @cached_property
     def genres(self) -> list[str]:
         """All genres, in alphabetical order."""
-        return sorted({genre for genres in self._items["genres"] for genre in genres})
+        return sorted(self._genre_counts)
+
+    @cached_property
+    def _genre_counts(self) -> dict[str, int]:
+        return self._items["genres"].explode().dropna().value_counts().to_dict()
 
     @cached_property
     def years(self) -> tuple[int, int] | None:
@@ -292,7 +320,9 @@ class Lab:
         ]
 
     def _hues(self, title: str, genres: Any) -> tuple[int, int]:
-        hues = [HUES.get(genre, 137 * self.genres.index(genre) % 360) for genre in genres]
+        """Two hues, from the rarest genres: most films are dramas or comedies, which says little."""
+        rare = sorted(genres, key=lambda genre: (self._genre_counts[genre], genre))[:2]
+        hues = [HUES.get(genre, 137 * self.genres.index(genre) % 360) for genre in rare]
         if not hues:
             hues = [sum(map(ord, title)) * 37 % 360]
         return hues[0], hues[1] if len(hues) > 1 else (hues[0] + 35) % 360
@@ -363,4 +393,4 @@ def _code(text: str, known: np.ndarray) -> int:
     return int(codes_of([text], known)[0])
 
 
-__all__ = ["Film", "Lab", "MissingArtifactError", "OtherDataError", "label"]
+__all__ = ["Film", "Lab", "MissingArtifactError", "NotPossibleError", "OtherDataError", "label"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from recsys_lib.demo.lab import HUES, Lab, label
+from recsys_lib.demo.lab import HUES, Lab, NotPossibleError, label
 from recsys_lib.demo.state import LONGEST, MOST_MODELS, SHORTEST, TABS, State
 
 MEANINGS = {
@@ -138,13 +140,13 @@ def _rows(lab: Lab, table: pd.DataFrame) -> list[dict[str, Any]]:
     shares = np.clip(100 * (scores - base) / ((high - base) or 1.0), 2, 100)
     films = lab.films(table["item_id"].to_numpy())
     return [
-        {"film": film, "rank": int(rank), "score": f"{score:.3g}", "share": round(share)}
+        {"film": film, "rank": int(rank), "score": f"{score:.3g}", "share": round(share), "why": ""}
         for film, rank, score, share in zip(films, table["rank"], scores, shares, strict=True)
     ]
 
 
-def person_list(lab: Lab, state: State) -> str:
-    """The films that a model puts before a person."""
+def person_list(lab: Lab, state: State, *, live: bool = True) -> str:
+    """The films that a model puts before a person; ``live``: the reasons come when they are asked for."""
     model = lab.model(state.model)
     more = {lab.diversity_argument: state.diversity / 100} if lab.diversity_argument and state.diversity else {}
     candidates = lab.candidates(state.genre, state.since, state.until)
@@ -152,7 +154,10 @@ def person_list(lab: Lab, state: State) -> str:
     table = model.recommend([user], state.k, exclude_seen=state.unseen, candidates=candidates, **more)
     title = f"{len(table)} films for person {state.person}, by {label(state.model)}"
     nothing = "No film fits these choices. Allow more years or another genre."
-    return render("list", rows=_rows(lab, table), title=title, note="", scope="person", nothing=nothing)
+    rows = _rows(lab, table)
+    for row in rows if not live else ():
+        row["why"] = Markup(why(lab, state, "person", row["film"].id))
+    return render("list", rows=rows, title=title, note="", scope="person", nothing=nothing)
 
 
 def why(lab: Lab, state: State, scope: str, film: str) -> str:
@@ -210,8 +215,22 @@ def new_list(lab: Lab, state: State) -> str:
 # ---- lists side by side --------------------------------------------------------------------------------------
 
 
-def _columns(lab: Lab, tables: dict[str, pd.DataFrame], column: str) -> list[dict[str, Any]]:
+def _tables(lab: Lab, names: tuple[str, ...], ask: Callable[[Any], pd.DataFrame]) -> dict[str, Any]:
+    """What each model answers: its table, or the sentence that says why there is none."""
+    answers: dict[str, Any] = {}
+    for name in names:
+        try:
+            answers[name] = ask(lab.model(name))
+        except NotPossibleError as error:
+            answers[name] = str(error)
+        except KeyError:
+            answers[name] = f"{label(name)} does not know this one."
+    return answers
+
+
+def _columns(lab: Lab, answers: dict[str, Any], column: str) -> list[dict[str, Any]]:
     """One list a model, each row knowing in how many lists its film stands."""
+    tables = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
     ids = [item for table in tables.values() for item in table[column]]
     lists = pd.Series(ids).value_counts().to_dict() if ids else {}
     columns = []
@@ -222,15 +241,16 @@ def _columns(lab: Lab, tables: dict[str, pd.DataFrame], column: str) -> list[dic
             for film, item, rank in zip(lab.films(items), items, table["rank"], strict=True)
         ]
         columns.append({"label": label(name), "more": "", "rows": rows, "failed": ""})
-    return columns
+    failed = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    return columns + [{"label": label(name), "more": "", "rows": [], "failed": text} for name, text in failed.items()]
 
 
 def similar_lists(lab: Lab, state: State) -> str:
     """Which films each model holds to be alike one film."""
     item = lab.film_id(state.film)
     film = lab.films([item])[0]
-    tables = {name: lab.model(name).similar_items([item], state.k) for name in state.models}
-    columns = _columns(lab, tables, "similar_item_id")
+    answers = _tables(lab, state.models, lambda model: model.similar_items([item], state.k))
+    columns = _columns(lab, answers, "similar_item_id")
     for column in columns:
         for row in column["rows"]:
             row["shared"] = [genre for genre in row["film"].genres if genre in film.genres]
@@ -245,16 +265,19 @@ def similar_lists(lab: Lab, state: State) -> str:
 def compare_lists(lab: Lab, state: State) -> str:
     """The same person's lists by several models, and what the person really watched next."""
     user = lab.person_id(state.person)
-    tables = {name: lab.model(name).recommend([user], state.k) for name in state.models}
-    columns = _columns(lab, tables, "item_id")
+    answers = _tables(lab, state.models, lambda model: model.recommend([user], state.k))
+    columns = _columns(lab, answers, "item_id")
     after = lab.watched_next(state.person)
     ratings = dict(zip(after["item_id"], after.get("rating", pd.Series(0.0, after.index)), strict=True))
     for column in columns:
         for row in column["rows"]:
             row["hit"] = row["id"] in ratings
             row["rating"] = ratings.get(row["id"], 0) if lab.has_ratings else 0
-        column["more"] = f"{sum(row['hit'] for row in column['rows'])} watched next" if ratings else ""
-    found = pd.Series([item for table in tables.values() for item in table["item_id"]]).value_counts().to_dict()
+        if ratings and not column["failed"]:
+            column["more"] = f"{sum(row['hit'] for row in column['rows'])} watched next"
+    found = (
+        pd.Series([row["id"] for column in columns for row in column["rows"]], dtype=object).value_counts().to_dict()
+    )
     next_films = [
         {"film": film, "rating": ratings[item], "found": found.get(item, 0)}
         for item, film in zip(ratings, _known(lab, ratings), strict=True)
@@ -326,8 +349,8 @@ def results_data(lab: Lab, state: State) -> str:
     few = max(1, n_items // 10)
     head = popularity[:few].sum() / popularity.sum()
     lead = (
-        f"{n_users:,} people and {n_items:,} films. A tenth of the films has {_percent(head)} of all ratings: the models "
-        "must find what the rest has to offer."
+        f"{n_users:,} people and {n_items:,} films. A tenth of the films has {_percent(head)} of all ratings: "
+        "the models must find what the rest has to offer."
     )
     figures = [_activity(lab), _tail(popularity, few, head)]
     if lab.has_ratings:
@@ -373,8 +396,8 @@ def _tail(popularity: np.ndarray, few: int, head: float) -> dict[str, Any]:
     }
 
 
-def results_board(lab: Lab, state: State) -> str:
-    """The leaderboard of one measure, with intervals."""
+def results_board(lab: Lab, state: State, *, live: bool = True) -> str:
+    """The leaderboard of one measure, with intervals; ``live``: with a choice of the measure."""
     metric = state.metric or (lab.metrics[0] if lab.metrics else "")
     ranking = lab.ranking(metric) if metric else []
     values = [model["metrics"][metric] for model in ranking]
@@ -387,7 +410,8 @@ def results_board(lab: Lab, state: State) -> str:
         "board",
         command=lab.command(lab.paths.metrics / "leaderboard.json"),
         rows=[_board_row(model, metric, low, wide) for model in ranking],
-        metrics=lab.metrics,
+        title="Which model is best, and is it certain?" if live else metric,
+        metrics=lab.metrics if live else [],
         metric=metric,
         lower_is_better=kind in ("rmse", "mae"),
         timed=any(model.get("fit_seconds") is not None for model in ranking),

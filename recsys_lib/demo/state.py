@@ -7,11 +7,10 @@ holds, and what does not fit is refused with one sentence.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-if TYPE_CHECKING:
-    from recsys_lib.demo.lab import Lab
+from recsys_lib.demo.lab import Lab, NotPossibleError
 
 TABS = {
     "you": "For you",
@@ -23,10 +22,6 @@ TABS = {
 SHORTEST, LONGEST = 5, 50  # films in a list
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 60  # films a newcomer can name
-
-
-class NotPossibleError(ValueError):
-    """A choice that the lab cannot follow; its text is shown to the person as it is."""
 
 
 @dataclass(frozen=True)

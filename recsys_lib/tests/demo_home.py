@@ -28,6 +28,7 @@ def make_run(name: str = "made", *, hostile: bool = True) -> Paths:
         titles[: len(HOSTILE)] = HOSTILE
         users.loc[:, "occupation"] = "<b>writer</b>"
     paths, split = Paths(name), splits.temporal_user(interactions)
+    paths.logs.mkdir(parents=True, exist_ok=True)
     data = {"name": name, "sha256": "0" * 64, "rating_scale": [1, 5], "source": "made"}
     artifacts.write_prepared(paths, split, items.assign(title=titles), users, data=data, relevant_from=4.0)
     prepared, known = artifacts.read_prepared(paths), Interactions.from_frame(split.history)

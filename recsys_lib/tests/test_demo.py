@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from recsys_lib import artifacts
 from recsys_lib.demo import pages, require_open, serve
 from recsys_lib.demo.app import PARTS, SORRY, Application, application, first_state
-from recsys_lib.demo.lab import Lab, OtherDataError, plain, readable_title
-from recsys_lib.demo.state import LONGEST, TABS, NotPossibleError, State, from_query, with_choice
+from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, plain, readable_title
+from recsys_lib.demo.state import LONGEST, TABS, State, from_query, with_choice
 from recsys_lib.files import read_json, write_json
 from recsys_lib.paths import Paths
 from recsys_lib.tests.demo_home import HOSTILE, make_run
@@ -365,6 +365,18 @@ def test_models_of_other_data_are_refused(lab_home):
     assert "do not belong together" in opened.page
 
 
+def test_a_model_that_cannot_be_read_names_its_command_and_leaves_the_others(lab_home):
+    paths = make_run("some")
+    (paths.models / "ease" / "arrays.npz").write_bytes(b"not an archive")
+    opened = application(paths)
+    do(opened, "set", "model", "ease")
+    assert "EASE could not be read; `make 05 DATASET=some` makes it again." in opened.person_list
+    do(opened, "set", "tab", "compare")
+    assert opened.compare_lists.count("<li") > 10
+    assert "EASE could not be read" in opened.compare_lists
+    assert "could not be read" in (paths.logs / "demo.log").read_text()
+
+
 def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     from recsys_lib import splits
     from recsys_lib.interactions import Interactions
@@ -418,3 +430,49 @@ def test_the_command_line_is_complete():
 def test_the_page_needs_no_other_machine():
     for name in ("app.js", "app.css"):
         assert "http" not in (serve.SHARE.parent / "static" / name).read_text()
+
+
+# ---- the static site -------------------------------------------------------------------------------------------
+
+
+def test_the_site_is_whole_and_needs_nothing_else(lab_home):
+    from recsys_lib.demo import site
+
+    paths = make_run("some")
+    figure = {"data": [{"type": "bar", "y": [1, 2]}], "layout": {"title": {"text": "</script><script>x"}}}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "## How long is the tail?"]},
+        {"cell_type": "code", "source": "", "outputs": [{"data": {site.PLOTLY: figure}}]},
+    ]
+    write_json(paths.outputs / "notebooks" / "01_exploration.ipynb", {"cells": cells})
+    write_json(paths.reports / "index.html", "a report")
+    index = site.build(paths, people=4, films=3)
+    names = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*") if path.is_file()}
+    assert {"people/4.html", "films/3.html", "report.html", "figures/01_exploration-1.html"} <= names
+    for path in index.parent.rglob("*.html"):
+        text = path.read_text()
+        links = re.findall(r'(?:href|src)="([^"#]+)"', text)
+        assert all(link.startswith("data:") or (path.parent / link).is_file() for link in links), path
+        if path.parent.name != "figures":
+            assert not Tags(text).tags & {"img", "svg", "select"}
+    person = (index.parent / "people" / "1.html").read_text()
+    assert "rl-reasons" in person  # the reasons are there beforehand
+    assert "Looking it up" not in person
+    assert "How long is the tail?" in (index.parent / "figures.html").read_text()
+
+
+def test_the_sample_spans_all_activity(made):
+    from recsys_lib.demo.site import sample_of_people
+
+    sample = sample_of_people(made, 5)
+    lengths = [made.n_ratings[made.person_code(person)] for person in sample]
+    assert len(set(sample)) == 5
+    assert min(lengths) == made.n_ratings.min()
+    assert max(lengths) == made.n_ratings.max()
+
+
+def test_a_site_without_a_run_names_the_command(lab_home, capsys):
+    from recsys_lib.demo import site
+
+    with pytest.raises(SystemExit, match="make 02"):
+        site.main(["ml-100k"])

@@ -1,4 +1,5 @@
 // The page of the demo: shows the HTML that the kernel makes and tells it what a person does. Nothing is fetched.
+// `sortTable` comes from tables.js, which stands before this text.
 
 const inVoila = () => document.body.dataset.voila === "voila";
 
@@ -27,24 +28,6 @@ function show(region, html) {
   region.innerHTML = html;
   for (const name of open) region.querySelector(`details[data-key="${CSS.escape(name)}"]`)?.setAttribute("open", "");
   if (key) region.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
-}
-
-function sortTable(button) {
-  const head = button.closest("th");
-  const table = head.closest("table");
-  const body = table.tBodies[0];
-  const column = [...head.parentNode.children].indexOf(head);
-  const down = head.getAttribute("aria-sort") === "ascending";
-  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const value = (row) => row.children[column].dataset.value ?? row.children[column].textContent.trim();
-  const compare = (a, b) => {
-    const [x, y] = [value(a), value(b)];
-    const numbers = x !== "" && y !== "" && !isNaN(x) && !isNaN(y);
-    return numbers ? x - y : x.localeCompare(y);
-  };
-  const rows = [...body.rows].sort(compare);
-  body.append(...(down ? rows.reverse() : rows));
 }
 
 class Combo {

@@ -2,7 +2,8 @@
 
 import time
 
-from recsys_lib.demo import serve
+from recsys_lib.demo import serve, site
+from recsys_lib.paths import Paths
 
 CHOOSE = (
     "e => {e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true}))}"
@@ -213,9 +214,11 @@ def test_the_theme_follows_the_system_and_the_switch_is_remembered(server, visit
 
 def test_text_can_be_read_and_nothing_sticks_out(server, visitor_of):
     visitor = visitor_of(server, color_scheme="light", viewport={"width": 360, "height": 740}).open()
+    visitor.page.click("details[data-key=history] summary")
     for tab in ("you", "new", "similar", "compare", "results"):
         visitor.tab(tab)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360, tab
+        assert visitor.page.evaluate("document.documentElement.scrollHeight") < 9000, tab
         for _ in ("light", "dark"):
             assert visitor.page.evaluate(CONTRAST) == [], tab
             visitor.page.click("[data-local=theme]")
@@ -257,3 +260,21 @@ def test_kernels_of_closed_pages_end(server, chromium):
         time.sleep(0.5)
     assert "Culling 'idle' kernel" in server.log.read_text()
     assert len(server.kernels()) <= 3  # two kept ready, and one whose page is still open
+
+
+def test_the_static_site_opens_from_the_disk(made_home, chromium, monkeypatch):
+    monkeypatch.setenv("RECSYS_HOME", str(made_home))
+    index = site.build(Paths("made"), people=2, films=2)
+    context = chromium.new_context(offline=True)
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(index.as_uri())
+    page.click(".rl-board thead th:first-child button")
+    assert page.locator(".rl-board tbody th").first.inner_text() == "EASE"
+    page.click("text=For people")
+    page.click(".rl-index a >> nth=0")
+    page.locator("details.rl-why summary").first.click()
+    assert page.locator("details.rl-why[open]").first.inner_text().count("%") > 1
+    assert page.evaluate("window.hacked") is None
+    context.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
