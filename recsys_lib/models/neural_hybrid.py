@@ -12,13 +12,16 @@ from scipy.sparse import csr_matrix
 from recsys_lib.files import read_json, write_json
 from recsys_lib.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
+from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 from recsys_lib.models.neural.side import item_features, user_features
 from recsys_lib.models.neural.states import fingerprint, read_states, write_states
 from recsys_lib.models.neural_ranker import NeuralRanker
 
-__all__ = ["NeuralHybrid", "NeuralRanker"]
+__all__ = ["LEAVE_OUT", "NeuralHybrid", "NeuralRanker"]
+
+IN_NET = ("history", "ids", "side features", "perceptron", "product")
+LEAVE_OUT = (*IN_NET, "time", "dense features", "leave-one-out")
 
 
 class NeuralHybrid(Recommender):
@@ -45,6 +48,8 @@ class NeuralHybrid(Recommender):
         what makes predictions for newcomers sound.
     batch_norm
         Normalise hidden layers over the batch.
+    without
+        Parts left out, to see what they are worth: see :data:`LEAVE_OUT`.
     patience
         Epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
     n_models
@@ -66,6 +71,7 @@ class NeuralHybrid(Recommender):
         vector_dropout: float = 0.25,
         history_dropout: float = 0.01,
         batch_norm: bool = False,
+        without: tuple[str, ...] = (),
         patience: int | None = None,
         n_models: int = 1,
         seed: int = 0,
@@ -82,6 +88,10 @@ class NeuralHybrid(Recommender):
         self.vector_dropout = vector_dropout
         self.history_dropout = history_dropout
         self.batch_norm = batch_norm
+        self.without = tuple(without)
+        for part in self.without:
+            if part not in LEAVE_OUT:
+                raise ValueError(f"without has {part!r}; what can be left out is {', '.join(LEAVE_OUT)}")
         self.patience = patience
         self.n_models = n_models
         self.seed = seed
@@ -125,7 +135,7 @@ class NeuralHybrid(Recommender):
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("NeuralHybrid predicts ratings, and these are all alike; use NeuralRanker")
         self.catalogue = Catalogue.of(train, items, users)
-        self.knowledge = Knowledge(train, self.catalogue)
+        self.knowledge = Knowledge(train, self.catalogue, self.without)
         self.user_side_, self.people_names = user_features(users, self.catalogue.user_ids)
         self.item_side_, self.film_names = item_features(items, self.catalogue.item_ids)
         self.states: list[State] = []
@@ -171,7 +181,7 @@ class NeuralHybrid(Recommender):
         sums = Sums.of(known.matrix, known.people.gaps, known.films.gaps, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return RatingNet(
+            net = RatingNet(
                 self.user_side_,
                 self.item_side_,
                 sums,
@@ -183,6 +193,10 @@ class NeuralHybrid(Recommender):
                 cold=self.history_dropout,
                 batch_norm=self.batch_norm,
             )
+        for part in IN_NET:
+            if part in self.without:
+                net.leave_out(part)
+        return net
 
     def _with(self, states: list[State]) -> NeuralHybrid:
         """A copy of this model that serves with these states."""
@@ -350,7 +364,7 @@ class NeuralHybrid(Recommender):
         kinds = {name.removeprefix("kinds."): arrays[name] for name in arrays if name.startswith("kinds.")}
         self.catalogue = Catalogue(arrays["user_ids"], arrays["item_ids"], kinds)
         self.user_side_, self.item_side_ = arrays["user_side_"], arrays["item_side_"]
-        self.knowledge = Knowledge(self.train, self.catalogue)
+        self.knowledge = Knowledge(self.train, self.catalogue, self.without)
 
     def _save_more(self, folder: Path) -> None:
         write_states(folder / "model.safetensors", self.states)

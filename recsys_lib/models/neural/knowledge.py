@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,9 @@ class Knowledge:
         The ratings.
     catalogue
         The ids that get a vector.
+    without
+        Of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each pair's
+        own rating in its features, which is the mistake that this module is there to prevent.
 
     Attributes
     ----------
@@ -82,8 +86,10 @@ class Knowledge:
         Histories of either side.
     """
 
-    def __init__(self, train: Interactions, catalogue: Catalogue) -> None:
-        self.catalogue, self.times = catalogue, train.timestamps
+    def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:
+        self.catalogue, self.times = catalogue, None if "time" in without else train.timestamps
+        self.share = 0.0 if "dense features" in without else 1.0
+        self.leaks = "leave-one-out" in without
         self.columns = codes_of(train.item_ids, catalogue.item_ids)
         rows = codes_of(train.user_ids, catalogue.user_ids)[train.row_of_entry]
         columns, ratings = self.columns[train.matrix.indices], train.matrix.data.astype(np.float64)
@@ -125,7 +131,7 @@ class Knowledge:
 
     def training(self) -> dict[str, np.ndarray]:
         """The training pairs, each without its own rating: users, items, user_gaps, item_gaps, dense, target."""
-        own = np.arange(self.matrix.nnz)
+        own = None if self.leaks else np.arange(self.matrix.nnz)
         return {
             "users": self.people.rows,
             "items": self.films.rows,
@@ -146,7 +152,7 @@ class Knowledge:
         film = self.films.features(items, when, own)
         gap = 0.0 if own is None else self.people.gaps[own]
         pair = [taste.of_pairs(users, items, gap, person[:, 0])[:, None] for taste in self.tastes]
-        return np.concatenate([person, moment[:, None], film, *pair], axis=1)
+        return np.concatenate([person, moment[:, None], film, *pair], axis=1) * np.float32(self.share)
 
     def pairs(self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None) -> np.ndarray:
         """Dense features of pairs that are asked for, (n, f) float32; zeros where a side (code -1, say) is unknown.
@@ -188,6 +194,8 @@ class Knowledge:
         some = (side.sums["count"] > 0)[:, None]
         pair = []
         for taste in self._affinities(matrix, side.gaps):
-            share = known * taste.flags / np.maximum(taste.flags.sum(axis=1, keepdims=True), 1)
-            pair.append((some * taste.deviations(person[:, 0]) @ share[self.columns].T).astype(np.float32))
-        return Grid(np.concatenate([person, moment], axis=1) * some, film, pair)
+            shares = known * taste.flags / np.maximum(taste.flags.sum(axis=1, keepdims=True), 1)
+            pair.append((some * taste.deviations(person[:, 0]) @ shares[self.columns].T).astype(np.float32))
+        share = np.float32(self.share)
+        person = np.concatenate([person, moment], axis=1) * some
+        return Grid(person * share, film * share, [values * share for values in pair])

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from recsys_lib.models.neural.training import Dropout
 
 TABLES = ("user_id", "item_id", "seen", "felt", "raters", "judged")
+PARTS = {  # what can be left out to see what it is worth, and the parameters that are then zero for good
+    "ids": ("user_id", "item_id", "user_bias", "item_bias"),
+    "history": ("seen", "felt", "raters", "judged"),
+    "side features": ("user_map", "item_map"),
+    "perceptron": ("last.weight", "last.bias"),
+}
 
 
 class _Product(torch.autograd.Function):
@@ -118,19 +124,31 @@ class RatingNet(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in hidden) if batch_norm else None
         self.last = nn.Linear(widths[-1], 1)
+        self.register_buffer("product", torch.ones(1))
         self.dropout, self.vector_dropout = Dropout(dropout), Dropout(vector_dropout)
+
+    @torch.no_grad()
+    def leave_out(self, part: str) -> None:
+        """Silence a part for good: one of :data:`PARTS`, or "product" (of the two vectors)."""
+        if part == "product":
+            self.product.zero_()
+            return
+        for name in PARTS[part]:
+            self.get_parameter(name).zero_().requires_grad_(False)
 
     def encode(self, batch: RatingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vectors of both sides from histories without the pair itself, (B, dim), then from IDs and side features."""
         sums, users, items = self.sums, batch.users, batch.items
+        who = self.user_side[users] @ self.user_map
+        what = self.item_side[items] @ self.item_map
+        if not self.seen.requires_grad and not self.seen.any():
+            return torch.zeros_like(who), torch.zeros_like(what), who, what
         seen, felt = _Product.apply(self.seen, *sums.seen), _Product.apply(self.felt, *sums.felt)
         raters, judged = _Product.apply(self.raters, *sums.raters), _Product.apply(self.judged, *sums.judged)
         person = seen[users] - self.seen[items] + felt[users] - batch.user_gaps[:, None] * self.felt[items]
         film = raters[items] - self.raters[users] + judged[items] - batch.item_gaps[:, None] * self.judged[users]
         person = person * torch.rsqrt(sums.user_counts[users])[:, None]  # the count without the pair, plus one
         film = film * torch.rsqrt(sums.item_counts[items])[:, None]
-        who = self.user_side[users] @ self.user_map
-        what = self.item_side[items] @ self.item_map
         return person, film, who, what
 
     def forward(self, batch: RatingBatch) -> Tensor:
@@ -149,12 +167,13 @@ class RatingNet(nn.Module):
 
     def head(self, u: Tensor, v: Tensor, dense: Tensor) -> Tensor:
         """From vectors and dense features to the score, biases left out, (B,)."""
-        x = torch.cat([u, v, u * v, dense], dim=1)
+        product = u * v * self.product
+        x = torch.cat([u, v, product, dense], dim=1)
         for number, layer in enumerate(self.layers):
             x = layer(x)
             x = self.norms[number](x) if self.norms is not None else x
             x = self.dropout(nn.functional.silu(x))
-        return self.linear(dense)[:, 0] + (u * v).sum(dim=1) + self.last(x)[:, 0]
+        return self.linear(dense)[:, 0] + product.sum(dim=1) + self.last(x)[:, 0]
 
     def _known(self, size: int, like: Tensor) -> Tensor:
         """1 where a side is seen as known, 0 where training plays the newcomer, (B,)."""
@@ -166,7 +185,8 @@ class RatingNet(nn.Module):
         """Parameter groups: strong decay on the embeddings."""
         tables = [getattr(self, name) for name in (*TABLES, "user_bias", "item_bias")]
         chosen = {id(parameter) for parameter in tables}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in chosen]
+        tables = [parameter for parameter in tables if parameter.requires_grad]
+        rest = [each for each in self.parameters() if id(each) not in chosen and each.requires_grad]
         return [{"params": tables, "weight_decay": decay}, {"params": rest, "weight_decay": 0.01}]
 
 

@@ -83,8 +83,8 @@ def ranking_slopes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean slopes of one film's score on the straight way from nothing known to this person.
 
-    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017), midpoint rule. The
-    layer norm's spread is held at the person's own (Ali et al., "XAI for transformers", 2022), which keeps what each
+    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017), midpoint rule.
+    The layer norm's spread is held at the person's own (Ali et al., "XAI for transformers", 2022), which keeps what each
     event adds linear.
 
     Returns
@@ -134,10 +134,11 @@ def _after(state: State, number: int, x: np.ndarray) -> np.ndarray:
 
 def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> np.ndarray:
     """Scores of pairs, biases left out, (n,): linear(dense) + <u, v> + MLP[u, v, u * v, dense]."""
-    x = np.concatenate([u, v, u * v, dense], axis=1)
+    product = u * v * state["product"]
+    x = np.concatenate([u, v, product, dense], axis=1)
     for number in range(hidden_layers(state)):
         x = _after(state, number, linear(state, f"layers.{number}", x))
-    return (linear(state, "linear", dense) + linear(state, "last", x))[:, 0] + (u * v).sum(axis=1)
+    return (linear(state, "linear", dense) + linear(state, "last", x))[:, 0] + product.sum(axis=1)
 
 
 def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) -> np.ndarray:
@@ -147,7 +148,7 @@ def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) ->
     """
     points = ((np.arange(steps) + 0.5) / steps)[:, None] * point  # (steps, 2 * dim + f)
     u, v, dense = points[:, :dim], points[:, dim : 2 * dim], points[:, 2 * dim :]
-    x, slopes = np.concatenate([u, v, u * v, dense], axis=1), []
+    x, slopes = np.concatenate([u, v, u * v * state["product"], dense], axis=1), []
     for number in range(hidden_layers(state)):
         before = _normed(state, number, linear(state, f"layers.{number}", x))
         slopes.append(silu_slope(before) * _norm_gain(state, number))
@@ -155,7 +156,7 @@ def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) ->
     back = np.repeat(state["last.weight"], steps, axis=0)
     for number in reversed(range(hidden_layers(state))):
         back = (back * slopes[number]) @ state[f"layers.{number}.weight"]
-    of_product = back[:, 2 * dim : 3 * dim] + 1
+    of_product = (back[:, 2 * dim : 3 * dim] + 1) * state["product"]
     parts = [back[:, :dim] + of_product * v, back[:, dim : 2 * dim] + of_product * u]
     return np.concatenate([*parts, back[:, 3 * dim :] + state["linear.weight"]], axis=1).mean(axis=0)
 
@@ -173,9 +174,14 @@ def rating_grid(
     ends = person.shape[1], person.shape[1] + film.shape[1]
     of_person = u @ weight[:dim] + person @ dense[: ends[0]] + state["layers.0.bias"]
     of_film = v @ weight[dim : 2 * dim] + film @ dense[ends[0] : ends[1]]
-    scores = u @ v.T + (person @ flat[: ends[0]])[:, None] + film @ flat[ends[0] : ends[1]] + state["linear.bias"]
+    scores = (
+        state["product"] * (u @ v.T)
+        + (person @ flat[: ends[0]])[:, None]
+        + film @ flat[ends[0] : ends[1]]
+        + state["linear.bias"]
+    )
     for row in range(len(u)):
-        x = v @ (u[row][:, None] * weight[2 * dim : 3 * dim]) + of_film + of_person[row]
+        x = v @ (u[row][:, None] * weight[2 * dim : 3 * dim] * state["product"]) + of_film + of_person[row]
         for number, values in enumerate(pair):
             x += values[row][:, None] * dense[ends[1] + number]
             scores[row] += values[row] * flat[ends[1] + number]
