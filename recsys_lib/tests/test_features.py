@@ -71,6 +71,15 @@ def test_values_by_hand():
         assert np.isnan(values[name]), name
 
 
+def test_words_come_from_the_people_in_training():
+    train, items, users = small()  # the third person has no training row
+    features = Features().fit(train, items=items, users=users)
+    assert features.arrays["user_gender.words"].tolist() == ["F", "M"]
+    values = features.transform(pd.DataFrame({"user_id": [3], "item_id": [10], "timestamp": [0]})).iloc[0]
+    assert pd.isna(values["user_gender"])
+    assert values["user_age"] == 50
+
+
 def test_genre_means_and_affinity_by_hand():
     train, items, _ = small()
     features = Features(shrinkage=1).fit(train, items=items)
