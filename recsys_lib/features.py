@@ -284,18 +284,16 @@ class Features:
     def _fit_content(self, items: pd.DataFrame | None) -> None:
         """Years and genres of films; genres as the index arrays of a sparse matrix."""
         year = np.full(len(self.item_ids), np.nan)
-        genres: list = [[]] * len(self.item_ids)
+        listed = pd.Series([], dtype=str)
         if items is not None:
             codes = codes_of(items["item_id"], self.item_ids)
             if "year" in items:
                 year[codes] = items["year"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
             if "genres" in items:
-                listed = pd.Series(items["genres"].to_numpy(), index=codes).reindex(range(len(self.item_ids)))
-                genres = [value if isinstance(value, list | tuple | np.ndarray) else [] for value in listed]
-        lengths = np.array([len(value) for value in genres], dtype=np.int64)
-        flat = np.array([name for value in genres for name in value], dtype=str)
-        names, indices = np.unique(flat, return_inverse=True)
-        self.arrays |= {"year": year, "genre_names": names, "genre_indices": indices.astype(np.int64)}
+                listed = pd.Series(items["genres"].to_numpy(), index=codes).explode().dropna().sort_index()
+        names, indices = np.unique(as_ids(listed), return_inverse=True)
+        lengths = np.bincount(listed.index.to_numpy(np.int64), minlength=len(self.item_ids))
+        self.arrays |= {"year": year, "genre_names": names.astype(str), "genre_indices": indices.astype(np.int64)}
         self.arrays["genre_indptr"] = np.concatenate([[0], np.cumsum(lengths)])
 
     def _fit_counts(self) -> None:
