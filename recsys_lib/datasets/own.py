@@ -223,7 +223,7 @@ def are_whole(ids: pd.Series) -> bool:
     if pd.api.types.is_bool_dtype(ids.dtype) or _is_date(ids):
         return False
     if pd.api.types.is_integer_dtype(ids.dtype):
-        return True
+        return ids.empty or int(ids.max()) <= np.iinfo(np.int64).max
     if pd.api.types.is_float_dtype(ids.dtype):
         there = ids.dropna()
         return bool((np.isfinite(there) & (there % 1 == 0)).all())

@@ -397,3 +397,13 @@ def test_the_real_ml_latest_small(lab_home, monkeypatch):
     assert (data.interactions["item_id"].value_counts() < 4).sum() > 3_700
     assert len(data.tags) == 3_683 and len(data.links) == 9_742
     assert load_dataset(SHARED).sha256 == data.sha256
+
+
+def test_a_damaged_archive_is_removed_even_if_no_other_can_be_had(server, archive, lab_home, no_pypi):
+    kept = lab_home / "data/raw/ml-100k/ml-100k.zip"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(archive[:-1])
+    server.status = 503
+    with pytest.raises(FileNotFoundError, match="put ml-100k.zip into"):
+        load_dataset("ml-100k")
+    assert not kept.exists()

@@ -96,6 +96,7 @@ def test_ids_of_parquet(tmp_path, lab_home):
     frames = {
         "whole floats": (pd.Series([1.0, 2.0]), [1, 2]),
         "small integers": (pd.Series([1, 2], dtype="int8"), [1, 2]),
+        "too large for int64": (pd.Series([2**63, 1], dtype="uint64"), [str(2**63), "1"]),
         "categories": (pd.Series(["a", "b"], dtype="category"), ["a", "b"]),
         "booleans": (pd.Series([True, False]), ["True", "False"]),
         "dates": (
