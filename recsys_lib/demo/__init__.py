@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from recsys_lib.demo.serve import chosen_dataset
 
 if TYPE_CHECKING:
-    from recsys_lib.demo.app import Application, application, require_open
+    from recsys_lib.demo.app import Application, application, require_open, takeaway
 
-__all__ = ["Application", "application", "chosen_dataset", "require_open"]
+__all__ = ["Application", "application", "chosen_dataset", "require_open", "takeaway"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Application", "application", "require_open"):
+    if name in ("Application", "application", "require_open", "takeaway"):
         from recsys_lib.demo import app
 
         return getattr(app, name)

@@ -288,3 +288,18 @@ def require_open(application: Application) -> None:
     """
     if application.problem and "VOILA_PREHEAT" not in os.environ:
         raise RuntimeError(application.problem)
+
+
+def takeaway(application: Application) -> str:
+    """What can be asked, in one sentence computed from what was found; the problem where nothing can."""
+    lab = application.lab
+    if lab is None:
+        return application.problem
+    best = lab.ranking("ndcg@10")
+    first = (
+        f"; {label(best[0]['name'])} comes first, as in the leaderboard" if best else "; there is no leaderboard yet"
+    )
+    return (
+        f"**{len(lab.models)} models can be asked about {lab.history.n_users:,} people and "
+        f"{lab.history.n_items:,} films, or about anybody who names a few of them{first}.**"
+    )

@@ -34,6 +34,7 @@ def test_every_page_shows_content(visitor):
     assert "120 people" in visitor.text("results_data")
     assert "leads with" in visitor.text("results_board")
     assert "error" not in visitor.page.inner_text("body").lower()
+    assert "models can be asked" not in visitor.page.inner_text("body")
     assert "cell" not in visitor.page.inner_text("body").lower()  # nothing of the notebook shows
 
 
@@ -110,8 +111,8 @@ def test_the_history_can_be_sorted(guest):
     assert up[0] < down[0]
 
 
-def test_a_newcomers_list_changes_at_once_and_the_link_brings_it_back(visitor, server, visitor_of):
-    visitor.open("?tab=new")
+def test_a_newcomers_list_changes_at_once_and_the_link_brings_it_back(server, visitor_of):
+    visitor = visitor_of(server, permissions=["clipboard-read", "clipboard-write"]).open("?tab=new")
     page = visitor.page
     before = visitor.titles("new_list")
     page.focus("#rl-pick")
@@ -129,7 +130,11 @@ def test_a_newcomers_list_changes_at_once_and_the_link_brings_it_back(visitor, s
     assert visitor.titles("new_list") != after
     page.select_option("#rl-model-new", "ease")
     visitor.settled()
-    query = page.evaluate("location.search")
+    page.click("[data-local=copy]")
+    page.wait_for_selector("[data-local=copy]:has-text('Copied')")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.url
+    query = link.removeprefix(server.url)
     assert "liked" in query
     assert "model=ease" in query
     friend = visitor_of(server).open(query)
