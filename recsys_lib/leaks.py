@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from recsys_lib.interactions import Interactions
 from recsys_lib.splits import Split
 
 PER_PERSON = ("temporal_user", "leave_one_out")  # promise the order of time within each person
@@ -172,6 +173,41 @@ def check_fitted(predict: Callable[[pd.DataFrame], Any], test: pd.DataFrame, *, 
     shuffled = _with_ratings_shuffled(test, np.random.default_rng(seed))
     before, after = {"predictions": predict(test)}, {"predictions": predict(shuffled)}
     return [_compared("test ratings shuffled: no prediction changes", before, after)]
+
+
+def model_outputs(
+    split: Split,
+    make: Callable[[], Any],
+    *,
+    items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
+    people: int = 100,
+) -> dict[str, Any]:
+    """What a model of the lab gives on a split, for :func:`check_pipeline`.
+
+    ``check_pipeline(partial(model_outputs, make=EASE), split)`` checks a model from its fit to its predictions.
+
+    Parameters
+    ----------
+    make
+        Makes the model, not yet fitted; the same one from the same data, bit by bit (so: a seed, one thread).
+    items, users
+        The tables, for models that use content.
+    people
+        How many are scored.
+
+    Returns
+    -------
+    dict
+        "scores" of the first people, and "test predictions" from models that predict ratings.
+    """
+    known = Interactions.from_frame(split.history)
+    model = make().fit(known, items=items, users=users)
+    asked = known.user_ids[:people]
+    made = {"scores": model.score(known.rows(known.user_codes(asked)), asked)}
+    if hasattr(model, "predict") and split.history["rating"].nunique() > 1:
+        made["test predictions"] = model.predict(split.test["user_id"], split.test["item_id"])
+    return made
 
 
 def _with_ratings_shuffled(test: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

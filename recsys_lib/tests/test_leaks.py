@@ -9,7 +9,7 @@ import pytest
 
 from recsys_lib import features, leaks, splits
 from recsys_lib.interactions import Interactions
-from recsys_lib.models import EASE
+from recsys_lib.models import ALS, EASE, ItemKNN, Popularity
 from recsys_lib.splits import Split
 
 
@@ -263,22 +263,44 @@ def test_the_table_shows_every_finding(split):
 # ---- a model of the lab, as anybody would check it ---------------------------------------------------------------
 
 
-def scores_of(split: Split, fitted_on: pd.DataFrame) -> dict:
-    """Scores of the test's people by a model fitted on these rows."""
-    known = Interactions.from_frame(fitted_on, item_ids=everything(split)["item_id"].unique())
-    people = np.sort(split.train["user_id"].unique())
-    return {"scores": EASE(regularization=20.0).fit(known).score(known.rows(known.user_codes(people)), people)}
+MODELS = {
+    "popularity": Popularity,
+    "ALS": partial(ALS, factors=8, iterations=3, threads=1),
+    "item-kNN": ItemKNN,
+    "EASE": EASE,
+}
 
 
-def test_a_fitted_model_does_not_know_the_test(split):
-    def run(changed: Split) -> dict:  # the catalogue is that of the training rows, whatever the test holds
-        return scores_of(replace(changed, test=changed.test.iloc[:0]), changed.history)
-
-    findings = leaks.check_pipeline(run, split)
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_the_lab_do_not_know_the_test(split, name):
+    findings = leaks.check_pipeline(partial(leaks.model_outputs, make=MODELS[name]), split)
     assert len(findings) == 2
     assert not failed(findings)
 
 
 def test_a_model_fitted_on_everything_is_caught(split):
-    found = failed(leaks.check_pipeline(lambda changed: scores_of(split, everything(changed)), split))
-    assert len(found) == 2
+    def run(changed: Split) -> dict:
+        return leaks.model_outputs(replace(split, train=everything(changed), valid=split.valid.iloc[:0]), EASE)
+
+    assert len(failed(leaks.check_pipeline(run, split))) == 2
+
+
+def test_predictions_for_the_test_are_checked_too(split):
+    class Oracle:  # predicts the ratings it was asked about, from a table that it should not have
+        def fit(self, known, **tables):
+            self.n_items = known.n_items
+            return self
+
+        def score(self, histories, users):
+            return np.zeros((len(users), self.n_items))
+
+        def predict(self, user_ids, item_ids):
+            return asked["rating"].to_numpy()
+
+    def run(changed: Split) -> dict:
+        nonlocal asked
+        asked = changed.test
+        return leaks.model_outputs(changed, Oracle)
+
+    asked = split.test
+    assert failed(leaks.check_pipeline(run, split)) == ["test ratings shuffled: nothing changes"]
