@@ -1,0 +1,194 @@
+"""Results on disk, computed again from the lists; kinds of people and films; sentences."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib import artifacts, findings, inference, results, segments, splits
+from recsys_lib.evaluation import Task, compare, evaluate, pareto
+from recsys_lib.files import read_json, write_parquet
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models import ALS, EASE, Popularity
+from recsys_lib.paths import Paths
+
+KS = (5, 10)
+
+
+@pytest.fixture(scope="module")
+def prepared(tables, tmp_path_factory):
+    """Made data, prepared and with two models' results, in a home of its own."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
+    paths, (interactions, items, users) = Paths("made"), tables
+    data = {"name": "made", "sha256": "0" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    split = splits.temporal_user(interactions)
+    artifacts.write_prepared(paths, split, items, users, data=data, relevant_from=4.0)
+    yield paths, artifacts.read_prepared(paths, test=True)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def task(prepared):
+    return Task.from_split(prepared[1].split, items=prepared[1].items)
+
+
+@pytest.fixture(scope="module")
+def models(task):
+    return {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=20).fit(task.known)}
+
+
+@pytest.fixture(scope="module")
+def evaluations(models, task):
+    return {name: evaluate(model, task, KS, resamples=200, seed=3) for name, model in models.items()}
+
+
+@pytest.fixture(scope="module")
+def written(prepared, evaluations, task):
+    paths, data = prepared
+    board = compare(evaluations, resamples=200, seed=3)
+    content = results.leaderboard(evaluations, board, results.describe_data(data, task), {"ease": {"fit_seconds": 1.5}})
+    content["protocol"] |= {"bootstrap": {"resamples": 200, "seed": 3}}
+    results.write_results(paths, evaluations, content)
+    return content
+
+
+def named(content, name):
+    return next(model for model in content["models"] if model["name"] == name)
+
+
+def test_leaderboard_on_disk(prepared, written, evaluations):
+    stored = read_json(prepared[0].metrics / "leaderboard.json")
+    assert set(stored) == {"protocol", "data", "models"}
+    means = [model["metrics"]["ndcg@10"]["mean"] for model in stored["models"]]
+    assert means == sorted(means, reverse=True)
+    first = named(stored, "ease")
+    assert first["fit_seconds"] == 1.5
+    assert set(first["metrics"]["ndcg@10"]) == {"mean", "low", "high", "n_users"}
+    assert first["metrics"]["ndcg@10"]["mean"] == pytest.approx(evaluations["ease"].means["ndcg@10"])
+    assert stored["data"]["n_users"] == 120
+    table = pd.read_parquet(prepared[0].metrics / "per_user" / "ease.parquet")
+    assert table.columns[0] == "user_id"
+    assert table["ndcg@10"].mean() == pytest.approx(first["metrics"]["ndcg@10"]["mean"])
+
+
+def test_the_lists_alone_give_the_leaderboard(prepared, written):
+    again, _ = results.recompute(prepared[0])
+    assert results.largest_change(written, again) < 1e-9
+    assert [m["name"] for m in again["models"]] == [m["name"] for m in written["models"]]
+    assert named(again, "ease")["fit_seconds"] == 1.5
+    assert results.main([prepared[0].dataset, "--check"]) == 0
+
+
+def test_a_list_that_was_changed_is_noticed(prepared, written, capsys):
+    path = prepared[0].metrics / "lists" / "ease.parquet"
+    lists = pd.read_parquet(path)
+    other = lists.copy()
+    other["rank"] = other.groupby("user_id")["rank"].transform(lambda rank: rank.max() + 1 - rank)
+    write_parquet(path, other)
+    assert results.main([prepared[0].dataset, "--check"]) == 1
+    write_parquet(path, lists)
+    assert results.main([prepared[0].dataset, "--check"]) == 0
+
+
+def test_lists_of_another_split_are_refused(prepared, written, tables, capsys):
+    paths, data = prepared
+    facts = {"data": data.manifest["data"], "relevant_from": 4.0}
+    artifacts.write_prepared(paths, splits.random(tables[0], seed=1), data.items, data.users, **facts)
+    assert results.main([paths.dataset]) == 1
+    assert "another split" in capsys.readouterr().err
+    artifacts.write_prepared(paths, data.split, data.items, data.users, **facts)
+    assert results.main([paths.dataset, "--check"]) == 0
+
+
+def test_without_a_leaderboard_the_step_is_named(lab_home, capsys):
+    assert results.main(["nothing-here"]) == 1
+    assert "make 07" in capsys.readouterr().err
+
+
+def test_results_of_models_that_are_gone_go_too(prepared, written, evaluations):
+    paths = prepared[0]
+    write_parquet(paths.metrics / "lists" / "gone.parquet", evaluations["ease"].lists)
+    results.write_results(paths, evaluations, written)
+    assert sorted(path.stem for path in (paths.metrics / "lists").glob("*")) == ["ease", "popularity"]
+
+
+def test_segments_divide_everybody_and_recover_the_mean(prepared, task, evaluations):
+    kinds = segments.people(task, prepared[1].users)
+    assert {"activity", "taste", "genre", "age", "gender"} <= set(kinds.columns)
+    table = segments.by_person(evaluations, kinds)
+    own = table[(table["model"] == "ease") & (table["segment"] == "activity")]
+    assert own["n_users"].sum() == len(task.users)
+    weighted = (own["mean"] * own["n_users"]).sum() / own["n_users"].sum()
+    assert weighted == pytest.approx(evaluations["ease"].means["ndcg@10"])
+
+
+def test_recall_by_kind_of_film(task, evaluations):
+    kinds = segments.films(task)
+    everything = kinds.assign(known=pd.Categorical(["all"] * len(kinds)))[["item_id", "known"]]
+    table = segments.by_film(evaluations, task, everything, k=10)
+    own = table[table["model"] == "ease"].iloc[0]
+    assert own["mean"] == pytest.approx(evaluations["ease"].means["recall@10"])
+
+
+def test_shortened_histories_keep_the_latest():
+    frame = pd.DataFrame({"user_id": 1, "item_id": [1, 2, 3, 4], "rating": 3.0, "timestamp": [40, 10, 30, 20]})
+    known = Interactions.from_frame(frame)
+    cut = segments.shortened(known.rows(np.array([0, -1])), 2)
+    assert known.item_ids[cut.matrix.indices].tolist() == [1, 3]
+    assert cut.timestamps.tolist() == [40, 30]
+    assert isinstance(cut, Histories)
+
+
+def test_with_the_whole_history_the_curve_ends_at_the_evaluation(task, models, evaluations):
+    longest = int(np.diff(task.histories.indptr).max())
+    lengths = np.diff(task.histories.indptr)
+    found = segments._ndcg_of(models["ease"], task, np.arange(len(lengths)), longest, 10)
+    np.testing.assert_allclose(found, evaluations["ease"].per_user["ndcg@10"])
+    curve = segments.learning_curve(models, task, (1, 5), k=10)
+    assert curve["n_users"].unique().tolist() == [(lengths >= 5).sum()]
+
+
+def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations):
+    worst = segments.served_worst(evaluations["ease"], task, n=3, least=1)
+    values = evaluations["ease"].per_user["ndcg@10"]
+    assert worst["ndcg@10"].max() <= values.sort_values().iloc[2] + 1e-12
+    assert (worst["why"].str.len() > 0).all()
+    titles = prepared[1].items.set_index("item_id")["title"]
+    assert segments.with_titles(worst, evaluations["ease"], task, titles)["listed"].str.startswith("Film ").all()
+
+
+def test_reliability_of_perfect_predictions_lies_on_the_diagonal():
+    ratings = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 40)
+    table = segments.reliability(pd.DataFrame({"predicted": ratings, "rating": ratings}), bins=5)
+    np.testing.assert_allclose(table["predicted"], table["rating"])
+    assert table["rows"].tolist() == [40] * 5
+
+
+def test_seeds_move_models_that_have_one(prepared, task, models):
+    als = ALS(factors=4, iterations=2, seed=1).fit(task.known)
+    facts = {"als": {"fit_seconds": 0.1}, "ease": {"fit_seconds": 0.1}}
+    found = results.refit_with_seeds({"als": als, "ease": models["ease"]}, facts, task, prepared[1], seeds=2)
+    assert list(found) == ["als"]
+    assert found["als"].shape == (len(task.users), 2)
+    slow = results.refit_with_seeds({"als": als}, {"als": {"fit_seconds": 9.0}}, task, prepared[1], seeds=2)
+    assert slow == {}
+
+
+def test_pareto_keeps_what_nothing_beats():
+    board = pd.DataFrame({"a": [3.0, 2.0, 1.0, 1.0], "b": [1.0, 2.0, 3.0, 2.0]})
+    assert pareto(board, "a", "b").tolist() == [True, True, True, False]
+
+
+def test_sentences_are_made_from_the_results(prepared, task, evaluations):
+    board = compare(evaluations, resamples=200)
+    assert (
+        "120" not in findings.protocol(task, list(KS)).split("catalogue")[0] or task.protocol["people_in_test"] == 120
+    )
+    assert f"{len(task.users):,} people" in findings.protocol(task, list(KS))
+    assert f"`{board['model'].iloc[1]}`" in findings.power(board)
+    assert "Nothing is better" in findings.trade_off(board, {"coverage@10": "coverage"})
+    assert "2 models were compared" in findings.threats(task, prepared[1], board)
+    assert "numpy" in findings.footer(prepared[0], prepared[1], 0)
+    assert findings.seeds({}, board).startswith("No model")
+    assert findings.reliable(evaluations, {}) == "No model here predicts ratings."
+    assert findings.seeds({"als": inference.seed_variance(np.random.default_rng(0).random((9, 3)))}, board)
