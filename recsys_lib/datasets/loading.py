@@ -97,7 +97,7 @@ def load_dataset(
     source, name, scale = _find(str(dataset), given)
     tables = source.read()
     for note in tables.notes:
-        _log.info(note)
+        _log.warning(note)
     explicit = cleaning.take_feedback(tables, implicit=implicit, duplicates=duplicates)
     scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
     dropped = cleaning.clean(

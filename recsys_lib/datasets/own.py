@@ -134,6 +134,9 @@ def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, s
     """
     present = list(present)
     found = {theirs: columns[theirs] for theirs in present if theirs in columns}
+    twice = [theirs for theirs, ours in found.items() if list(found.values()).count(ours) > 1]
+    if twice:
+        raise ValueError(f"columns: {twice[0]!r} and {twice[1]!r} of the same table both map to {found[twice[0]]!r}")
     for ours, spellings in _SPELLINGS.items():
         if ours in present and ours not in found and ours not in found.values():
             found[ours] = ours

@@ -30,8 +30,12 @@ def table(tmp_path, lab_home):
     return write
 
 
-def test_string_ids_and_nothing_else(table):
-    data = load_dataset(table("user,item\nann,x\nbob,x\nann,y\n"))
+def test_string_ids_and_nothing_else(table, caplog):
+    data = load_dataset(table("user,item,mood\nann,x,1\nbob,x,2\nann,y,3\n"))
+    assert caplog.messages == [
+        "plays.csv: took 'user' as user_id, 'item' as item_id",
+        "plays.csv: left out the columns mood",
+    ]
     assert data.interactions.to_dict("list") == {
         "user_id": ["ann", "bob", "ann"],
         "item_id": ["x", "x", "y"],
@@ -192,6 +196,8 @@ def test_options_that_do_not_fit_are_said(table, tmp_path):
         load_dataset("ml-100k", columns={"a": "user_id"})
     with pytest.raises(ValueError, match="maps to 'users', which is none of user_id, item_id"):
         load_dataset(path, columns={"user": "users"})
+    with pytest.raises(ValueError, match="'user' and 'item' of the same table both map to 'user_id'"):
+        load_dataset(path, columns={"user": "user_id", "item": "user_id"})
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(ValueError, match="is no folder, zip archive, CSV, TSV or parquet file"):
         load_dataset(tmp_path / "notes.md")
