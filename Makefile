@@ -23,7 +23,7 @@ STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
-.PHONY: help setup run test lab demo dag lint format clean
+.PHONY: help setup run dag lab demo readme test lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -70,6 +70,9 @@ demo: $(READY)  ## the Voilà application, on what `make run` made
 
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab notebooks
+
+readme: run  ## put the leaderboard of the report into the README
+	@$(PY) -m recsys_lib.report readme "$(DATASET)"
 
 # Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
 # names; then the demo in a browser.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import html
+import itertools
 import mimetypes
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ import mistune
 
 from recsys_lib.artifacts import require
 from recsys_lib.files import read_json, replacing
-from recsys_lib.paths import Paths, home
+from recsys_lib.paths import REPOSITORY, Paths, home
 from recsys_lib.steps import STEPS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,6 +116,27 @@ def _with_pictures_inside(text: str, folder: Path) -> str:
     return re.sub(r'src="(figures/[^"]+)"', inside, text)
 
 
+def results_table(report: str) -> str:
+    r"""The first table of a report in Markdown: the leaderboard.
+
+    >>> results_table("# Title\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\nText\n\n| c |\n")
+    '| a | b |\n| - | - |\n| 1 | 2 |'
+    """
+    lines = report.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("|"))
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[first:]))
+
+
+def write_readme_results(readme: Path, report: Path) -> None:
+    """Put the leaderboard of a report between README's marks ``<!-- results ... -->`` and ``<!-- /results -->``."""
+    table = results_table(report.read_text(encoding="utf-8"))
+    before, rest = readme.read_text(encoding="utf-8").split("<!-- results", 1)
+    mark, after = rest.split("-->", 1)[0], rest.split("<!-- /results -->", 1)[1]
+    with replacing(readme) as temporary:
+        text = f"{before}<!-- results{mark}-->\n\n{table}\n\n<!-- /results -->{after}"
+        temporary.write_text(text, encoding="utf-8")
+
+
 def summary(dataset: str) -> str:
     """What a run ends with: the short table, and what to open."""
     paths = Paths(dataset)
@@ -135,13 +157,15 @@ def _below_home(path: Path) -> str:
 
 
 def main() -> None:
-    """Write the report of a run, or show its summary."""
+    """Write the report of a run, show its summary, or put its leaderboard into the README."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.report", description=main.__doc__)
-    parser.add_argument("what", choices=["write", "show"])
+    parser.add_argument("what", choices=["write", "show", "readme"])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     given = parser.parse_args()
     if given.what == "write":
         write_report(given.dataset)
+    elif given.what == "readme":
+        write_readme_results(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
     else:
         print(summary(given.dataset))
 

@@ -8,7 +8,7 @@ import pytest
 from recsys_lib import report
 from recsys_lib.artifacts import MissingArtifactError
 from recsys_lib.files import write_json
-from recsys_lib.paths import Paths
+from recsys_lib.paths import REPOSITORY, Paths
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -98,3 +98,22 @@ def test_a_missing_report_names_its_step(run):
     (run.reports / "evaluation_report.json").unlink()
     with pytest.raises(MissingArtifactError, match="`make 07` makes it"):
         report.write_report("ml-100k")
+
+
+def test_the_readme_shows_the_committed_report():
+    """`make readme` keeps them alike."""
+    table = report.results_table((REPOSITORY / "reports/ml-100k/report.md").read_text(encoding="utf-8"))
+    assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_between_the_marks_of_a_readme_is_replaced(run, tmp_path):
+    report.write_report("ml-100k")
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results: a mark -->\nold\n<!-- /results -->\nafter\n", encoding="utf-8")
+    for _ in range(2):
+        report.write_readme_results(readme, run.reports / "report.md")
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- results: a mark -->\n\n| model |") and text.endswith(
+        "<!-- /results -->\nafter\n"
+    )
+    assert "old" not in text and text.count("| strong |") == 1
