@@ -32,6 +32,8 @@ ORDER = [
     "artifacts",
     "segments",
     "results",
+    "findings",
+    "leakage_study",
     "tracking",
     "plots",
     "reading",
