@@ -19,7 +19,7 @@ from traitlets import Dict, Unicode
 
 from recsys_lib.artifacts import MissingArtifactError
 from recsys_lib.demo import pages
-from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label
+from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label, make_command
 from recsys_lib.demo.state import MOST_MODELS, State, from_query, with_choice
 from recsys_lib.paths import Paths
 
@@ -276,6 +276,11 @@ def application(paths: Paths) -> Application:
         return Application(Lab.open(paths))
     except (MissingArtifactError, OtherDataError) as error:
         return Application(None, str(error))
+    except Exception:
+        log.exception("The demo could not open %s", paths.name)
+        return Application(
+            None, f"The results of {paths.name} cannot be read: `{make_command(paths)}` makes them again"
+        )
 
 
 def require_open(application: Application) -> None:

@@ -9,6 +9,7 @@ import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,18 @@ def readable_title(title: str) -> str:
     return f"{found[2]} {found[1]}" if found else title
 
 
+def make_command(paths: Paths, path: Path | None = None) -> str:
+    """The make command that makes a file of a run, or all of it.
+
+    >>> paths = Paths("ml-latest-small")
+    >>> make_command(paths, paths.models / "ease" / "config.json"), make_command(Paths("ml-100k"))
+    ('make 05 DATASET=ml-latest-small', 'make run')
+    """
+    step = step_that_writes(path) if path else None
+    chosen = "" if paths.name == "ml-100k" else f" DATASET={paths.dataset}"
+    return f"make {step.number if step else 'run'}{chosen}"
+
+
 @dataclass
 class Lab:
     """Tables and models of one data set, for reading only.
@@ -164,11 +177,9 @@ class Lab:
                 f"`{self.command(self.paths.models / name / 'config.json')}` makes it again"
             )
 
-    def command(self, path: Any) -> str:
-        """The make command that makes a file."""
-        step = step_that_writes(path)
-        chosen = "" if self.paths.name == "ml-100k" else f" DATASET={self.paths.dataset}"
-        return f"make {step.number if step else 'run'}{chosen}"
+    def command(self, path: Path) -> str:
+        """The make command that makes a file of this lab."""
+        return make_command(self.paths, path)
 
     def model(self, name: str) -> Recommender:
         """Read a model, or take it from the few that are kept in memory.

@@ -53,8 +53,9 @@ def page(lab: Lab, state: State) -> str:
 def stopped(problem: str) -> str:
     """The page that stands in for everything when the demo cannot open; a command between backquotes stands out."""
     text, *command = problem.split("`")[:2]
-    missing = "is missing" in problem or "holds no" in problem
-    title = "The lab has not been run yet" if missing else "These results do not belong together"
+    titles = {"is missing": "The lab has not been run yet", "holds no": "The lab has not been run yet"}
+    titles["cannot be read"] = "The lab could not be opened"
+    title = next((t for part, t in titles.items() if part in problem), "These results do not belong together")
     return render("error", title=title, text=text.strip(" :"), command="".join(command))
 
 

@@ -345,6 +345,16 @@ def test_no_artefacts_name_the_command(lab_home):
         require_open(opened)
 
 
+def test_broken_artefacts_are_told_without_a_traceback(lab_home):
+    paths = make_run("some")
+    (paths.processed / "items.parquet").write_bytes(b"broken")
+    opened = application(paths)
+    assert "The lab could not be opened" in opened.page
+    assert "make run DATASET=some" in opened.page
+    assert "Traceback" in (paths.logs / "demo.log").read_text()
+    assert "Traceback" not in opened.page
+
+
 def test_no_models_name_the_command(lab_home):
     paths = make_run("some")
     for config in paths.models.glob("*/config.json"):

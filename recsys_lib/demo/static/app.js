@@ -119,18 +119,24 @@ export default {
     };
     paint(preferredTheme());
 
+    const gone = () => {
+      const notice = root.querySelector("[data-region=notice]");
+      if (notice) notice.innerHTML = '<p>The session has ended, perhaps because it was idle. '
+        + '<button type="button" data-local="reload">Open it again where you were</button></p>';
+    };
     const send = (content) => {
       asked += 1;
-      model.send({ ...content, number: asked });
       root.dataset.asked = asked;
       clearTimeout(slow);
       slow = setTimeout(() => root.setAttribute("aria-busy", "true"), 250);
       clearTimeout(lost);
-      lost = setTimeout(() => {
-        const notice = root.querySelector("[data-region=notice]");
-        if (notice) notice.innerHTML = '<p>The session has ended, perhaps because it was idle. '
-          + '<button type="button" data-local="reload">Open it again where you were</button></p>';
-      }, 15000);
+      lost = setTimeout(gone, 15000);
+      try {
+        model.send({ ...content, number: asked });
+      } catch (closed) { // the kernel's end of the line is not there any more
+        clearTimeout(slow);
+        gone();
+      }
     };
     const onAnswer = (content) => {
       if (content.done) {
