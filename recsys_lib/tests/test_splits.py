@@ -264,7 +264,7 @@ def test_for_validation_does_not_hold_the_test_part():
 # A slice of the published u1.test; it lies at this place only if all that is before it is alike.
 PUBLISHED_SLICE = slice(93_000, 93_738)
 PUBLISHED_SLICE_SHA256 = "d9b5ee5a25bc1cfa3127e63df47e03fa0458ca736c0fad5fc2a2d09320792929"
-# Sizes in bytes of u1.base and u1.test, u2.base, ... as GroupLens's own script (mku.sh) cuts them from u.data: two parts
+# Sizes in bytes of u1.base and u1.test, u2.base, ... as GroupLens cuts them from u.data (its script mku.sh): two parts
 # of its 1,979,173 bytes. Where the archive is at hand, the files themselves are compared.
 FOLD_BYTES = {
     1: (1_586_544, 392_629),
