@@ -51,7 +51,7 @@ def test_a_parameter_that_the_notebook_lacks_is_refused_with_those_it_has(tmp_pa
 def test_parameter_files_are_checked_whole(tmp_path):
     file = tmp_path / "p.yaml"
     file.write_text("04_alz: {factors: 3}\n")
-    with pytest.raises(runner.UnknownParameterError, match="no notebooks/04_alz.ipynb"):
+    with pytest.raises(runner.UnknownParameterError, match="no notebook is called 04_alz.ipynb"):
         runner.parameters_for(SEQUENCE[4], file)
     file.write_text("common: {factorz: 3}\n")
     with pytest.raises(runner.UnknownParameterError, match="no notebook has that parameter"):
