@@ -168,6 +168,18 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     return float(np.nanmax(np.abs(numbers[:, 0] - numbers[:, 1])))
 
 
+def validation_means(paths: Paths, metric: str = MAIN) -> dict[str, float]:
+    """What each training notebook saw on validation, by model, where it kept such a value."""
+    found = {}
+    for file in sorted((paths.metrics / "training").glob("*.json")):
+        models = read_json(file).get("models", {})
+        for name, facts in models.items() if isinstance(models, dict) else ():
+            value = facts.get(f"valid_{metric}") if isinstance(facts, dict) else None
+            if isinstance(value, int | float):
+                found[name] = float(value)
+    return found
+
+
 def write_reports(paths: Paths, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
     """Write the training report (what each training notebook left) and the evaluation report.
 

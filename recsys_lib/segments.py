@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import normalize
 
 from recsys_lib import inference
 from recsys_lib.evaluation import BEYOND_AT, MAIN, Evaluation, Task
@@ -215,7 +216,8 @@ def served_worst(result: Evaluation, task: Task, *, n: int = 5, least: int = 5, 
     -------
     DataFrame
         user_id, the metric, n_relevant, median_rank (of the relevant films), history, popularity (median number of
-        people who met the relevant films), genre_shift (total variation between genres of history and test), why.
+        people who met the relevant films), similarity (cosine between the audiences of history and relevant films),
+        genre_shift (total variation between genres of history and test), why.
     """
     table = person_traits(result, task).assign(**{metric: result.per_user[metric].to_numpy()})
     enough = table[table["n_relevant"] >= least]
@@ -235,8 +237,10 @@ def person_traits(result: Evaluation, task: Task) -> pd.DataFrame:
     table = pd.DataFrame({"user_id": task.users, "n_relevant": task.n_relevant})
     table["median_rank"], table["popularity"] = medians["rank"].to_numpy(), medians["met"].to_numpy()
     table["history"] = np.diff(task.histories.indptr)
+    inside = task.relevant[:, : task.known.n_items].sign()
+    tastes = [normalize(part @ task.embedding) for part in (task.histories.sign(), inside)]
+    table["similarity"] = (tastes[0] * tastes[1]).sum(axis=1)
     if task.genres is not None:
-        inside = task.relevant[:, : task.known.n_items].sign()
         shares = [beyond_accuracy.genre_shares(part, task.genres[0]) for part in (task.histories.sign(), inside)]
         table["genre_shift"] = np.abs(shares[0] - shares[1]).sum(axis=1) / 2
     return table
@@ -245,6 +249,7 @@ def person_traits(result: Evaluation, task: Task) -> pd.DataFrame:
 _WHY = {
     "history": ("little history ({:.0f} ratings, median {:.0f})", -1),
     "popularity": ("likes films few have met (median {:.0f} people, others {:.0f})", -1),
+    "similarity": ("likes what others with that history do not (likeness {:.2f}, median {:.2f})", -1),
     "genre_shift": ("changed genres ({:.0%} of the test is new in kind, others {:.0%})", 1),
 }
 
