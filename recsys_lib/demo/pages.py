@@ -197,10 +197,10 @@ def new_picks(lab: Lab, state: State) -> str:
     films = lab.films([lab.film_id(film) for film in chosen]) if chosen else []
     picks = [{"film": film, "rating": rating} for film, (_, rating) in zip(films, state.liked, strict=True)]
     low, high = lab.scale
-    step = 0.5 if low == 0.5 else 1.0
+    step = 1.0 if low == int(low) else 0.5
     stars = [low + step * number for number in range(round((high - low) / step) + 1)]
     suggestions = [film for film in lab.well_known(24) if film.id not in chosen][:8]
-    return render("picks", lab=lab, picks=picks, stars=stars, suggestions=suggestions)
+    return render("picks", lab=lab, picks=picks, stars=stars, halves=step < 1, suggestions=suggestions)
 
 
 def new_list(lab: Lab, state: State) -> str:
@@ -340,14 +340,16 @@ def results_data(lab: Lab, state: State) -> str:
     split = lab.prepared.split
     every = [split.train, split.valid, split.test]
     n = sum(map(len, every))
-    n_users, n_items = lab.history.n_users, lab.history.n_items
+    n_users = lab.history.n_users
+    n_items = pd.concat([part["item_id"] for part in every]).nunique()
     numbers = {"people": f"{n_users:,}", "films": f"{n_items:,}", "ratings" if lab.has_ratings else "views": f"{n:,}"}
     numbers["of all pairs known"] = _percent(n / (n_users * n_items), 1)
+    numbers["films in the part the models learn from"] = f"{lab.history.n_items:,}"
     if "timestamp" in split.train:
         seconds = pd.concat([part["timestamp"] for part in every])
         numbers["collected"] = f"{_day(seconds.min())} – {_day(seconds.max())}"
     popularity = np.sort(lab.history.matrix.getnnz(axis=0))[::-1]
-    few = max(1, n_items // 10)
+    few = max(1, len(popularity) // 10)
     head = popularity[:few].sum() / popularity.sum()
     lead = (
         f"{n_users:,} people and {n_items:,} films. A tenth of the films has {_percent(head)} of all ratings: "

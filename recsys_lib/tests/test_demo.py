@@ -243,7 +243,7 @@ def test_no_winner_is_claimed_where_intervals_overlap(made):
 
 
 def test_a_missing_leaderboard_names_its_command(made):
-    assert "`make 07 DATASET=made`" in pages.results_board(replace_board(made, None), State())
+    assert "<code>make 07 DATASET=made</code>" in pages.results_board(replace_board(made, None), State())
 
 
 def _model(name, mean, low, high):
@@ -305,6 +305,31 @@ def test_a_newcomer_can_ask_every_model(app, model):
     do(app, "set", "model", model)
     assert "10 films for you" in app.new_list
     assert 'data-film="20"' not in app.new_list
+
+
+def test_variety_can_be_chosen_where_models_offer_it(made, monkeypatch):
+    from recsys_lib.models.base import Recommender
+
+    asked, plain_recommend = [], Recommender.recommend
+
+    def recommend(self, users, k=10, *, exclude_seen=True, candidates=None, unknown="popular", diversity=0.0):
+        asked.append(diversity)
+        return plain_recommend(self, users, k, exclude_seen=exclude_seen, candidates=candidates, unknown=unknown)
+
+    monkeypatch.setattr(Recommender, "recommend", recommend)
+    app = Application(Lab.open(made.paths))
+    assert 'data-name="diversity"' in app.page
+    do(app, "set", "diversity", "40")
+    assert asked[-1] == pytest.approx(0.4)
+    assert app.link == "diversity=40"
+
+
+@pytest.mark.parametrize(("low", "choices"), [(1.0, 5), (0.5, 10)])
+def test_a_newcomer_rates_on_the_scale_of_the_data(made, monkeypatch, low, choices):
+    monkeypatch.setattr(Lab, "scale", (low, 5.0))
+    text = pages.new_picks(made, replace(first_state(made), liked=(("20", 4.0),)))
+    assert text.count('type="radio"') + text.count("<option") == choices
+    assert "selected>★ 4<" in text or re.search(r'value="4.0"[^>]*checked', text)
 
 
 def test_a_failure_is_logged_and_told_and_nothing_else_breaks(app, monkeypatch, caplog):
