@@ -57,10 +57,10 @@ def parameters_for(notebook: Path, file: Path | None) -> dict[str, Any]:
     """
     if file is None:
         return {}
-    missing = [name for name in section_names(file) if not (NOTEBOOKS / f"{name}.ipynb").is_file()]
+    missing = [name for name in section_names(file) if not list(NOTEBOOKS.rglob(f"{name}.ipynb"))]
     if missing:
         raise UnknownParameterError(
-            f"{file} has a section {missing[0]!r}, but there is no notebooks/{missing[0]}.ipynb"
+            f"{file} has a section {missing[0]!r}, but no notebook is called {missing[0]}.ipynb"
         )
     common = read_parameters(file, COMMON)
     known = known_parameters(notebook)
