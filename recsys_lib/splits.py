@@ -449,6 +449,28 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
         yield Split(train, train.iloc[:0], test, name=split.name, params={**split.params, "without_future": True})
 
 
+def rehearsal(split: Split) -> Split:
+    """Divide the history once more, in the way the whole was divided: its test part is what models are chosen on.
+
+    The validation part is half as long as the test part, and what is best for the next few films is not best for the
+    next many: short-sighted models win there. The rehearsal holds back as large a share as the test does, from train
+    and validation together. Nothing of the test part is in it. Splits whose shares cannot be had again
+    (``leave_one_out``, ``canonical_fold``) are rehearsed on their own validation part.
+
+    Returns
+    -------
+    Split
+        ``train`` (everything to fit on), an empty ``valid``, and ``test``: the part to judge on.
+    """
+    share = split.params.get("test")
+    again = {"temporal_user": temporal_user, "temporal_global": temporal_global, "random": random}.get(split.name)
+    if again is None or share is None or not len(split.valid):
+        return split.for_validation()
+    more = {"seed": split.params["seed"]} if "seed" in split.params else {}
+    made = again(split.history, test=share / (1 - share), valid=0.0, **more)
+    return Split(made.train, made.valid, made.test, name=split.name, params={**made.params, "on": "rehearsal"})
+
+
 # ---- filter ------------------------------------------------------------------------------------------------------
 
 

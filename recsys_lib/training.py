@@ -1,4 +1,4 @@
-"""What a training notebook does with its models: judge on validation, fit again on the history, save, report."""
+"""What a training notebook does with its models: judge on a rehearsal, fit again on the history, save, report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from recsys_lib.files import write_json
 from recsys_lib.interactions import Interactions
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
+from recsys_lib.splits import rehearsal
 
 LISTED = 10
 
 
 class Training:
-    """Models of one notebook, fitted on train and judged on validation; the test part is never read.
+    """Models of one notebook, judged on a rehearsal within train and validation; the test part is never read.
 
     Parameters
     ----------
@@ -35,15 +36,18 @@ class Training:
     ----------
     prepared : Prepared
         What 02_preprocessing wrote.
-    train, history : Interactions
-        What models are judged and, once chosen, saved with. ``history`` is train and validation together.
+    train : Interactions
+        What models are fitted on to be judged: see :func:`recsys_lib.splits.rehearsal`.
+    history : Interactions
+        Train and validation together: what the models that are kept are fitted on.
     """
 
     def __init__(self, paths: Paths, notebook: str) -> None:
         self.paths = paths
         self.notebook = notebook
         self.prepared: Prepared = read_prepared(paths)
-        self.train = Interactions.from_frame(self.prepared.split.train)
+        self.rehearsal = rehearsal(self.prepared.split)
+        self.train = Interactions.from_frame(self.rehearsal.train)
         self._kept: dict[str, dict[str, Any]] = {}
         self._tables: dict[str, Any] = {}
 
@@ -54,10 +58,10 @@ class Training:
 
     @cached_property
     def task(self) -> Task | None:
-        """Validation as a task; None where the split kept no validation part, or nothing in it is relevant."""
-        valid, from_ = self.prepared.split.valid, self.prepared.relevant_from
-        usable = len(valid) and ("rating" not in valid or (valid["rating"] >= from_).any() or from_ <= 0)
-        return Task.from_split(self.prepared.split.for_validation(), from_) if usable else None
+        """The rehearsal as a task; None where nothing was held back, or nothing in it is relevant."""
+        held, from_ = self.rehearsal.test, self.prepared.relevant_from
+        usable = len(held) and ("rating" not in held or (held["rating"] >= from_).any() or from_ <= 0)
+        return Task.from_split(self.rehearsal, from_) if usable else None
 
     @property
     def positive_from(self) -> float:
@@ -86,16 +90,16 @@ class Training:
         return time.perf_counter() - start
 
     def judge(self, model: Recommender) -> float:
-        """NDCG@10 on validation of a model fitted on train; NaN where there is nothing to judge by."""
+        """NDCG@10 of a model fitted on train, on what the rehearsal held back; NaN without such."""
         return float("nan") if self.task is None else mean_ndcg(model, self.task, LISTED)
 
     def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
-        """Fit each model on train and judge it on validation.
+        """Fit each model on train and judge it on what was held back.
 
         Returns
         -------
         DataFrame
-            model, ndcg@10 (on validation), fit_seconds; in the order given.
+            model, ndcg@10 (on the rehearsal), fit_seconds; in the order given.
         """
         rows = []
         for name, model in tqdm(models.items(), desc="models", disable=quiet, leave=False):
@@ -111,7 +115,7 @@ class Training:
         name
             Of the model's folder, and of the model in the leaderboard.
         valid
-            Its NDCG@10 on validation, where it is known already; else it is fitted on train and judged first.
+            Its NDCG@10 on the rehearsal, where it is known already; else it is fitted on train and judged first.
         facts
             Such as ``trials``: how many sets of parameters were tried.
         """
@@ -120,7 +124,7 @@ class Training:
             valid = self.judge(model)
         chosen = model.fresh()
         seconds = self.fit(chosen, self.history)
-        facts = {"valid_ndcg@10": valid if np.isfinite(valid) else None, "fit_seconds": seconds, **facts}
+        facts = {"rehearsal_ndcg@10": valid if np.isfinite(valid) else None, "fit_seconds": seconds, **facts}
         save_model(self.paths, name, chosen, self.prepared, **facts)
         self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
         return chosen
@@ -134,7 +138,7 @@ class Training:
         content = {
             "notebook": self.notebook,
             "data": self.prepared.identity,
-            "judged_on": {"part": "validation", "metric": f"ndcg@{LISTED}"},
+            "judged_on": {"part": repr(self.rehearsal), "metric": f"ndcg@{LISTED}"},
             "models": self._kept,
             **self._tables,
             **more,

@@ -35,6 +35,7 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "Reranker": "rerank",
     "NeuralHybrid": "neural_hybrid",
     "NeuralRanker": "neural_ranker",
+    "BayesianFactors": "bayesian",
 }
 
 

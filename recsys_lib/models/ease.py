@@ -153,7 +153,7 @@ def check_memory(n_users: int, n_items: int, available: int | None = None) -> No
     --------
     >>> check_memory(200_000, 60_000, available=4 * GIB)
     Traceback (most recent call last):
-    MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=13000 would fit
+    MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=11000 would fit
     """
     side, available = min(n_users, n_items), psutil.virtual_memory().available if available is None else available
     need = 8 * 3 * (side * side if n_items <= n_users else side * (side + n_items))

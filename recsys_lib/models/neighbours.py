@@ -91,6 +91,84 @@ class ItemKNN(Recommender):
         self._similarity = csr_matrix(parts, shape=(self.train.n_items, self.train.n_items))
 
 
+class SequenceKNN(ItemKNN):
+    """What was watched speaks for what people watched soon before or after it.
+
+    As :class:`ItemKNN`, with ``s_ij = c_ij / ((n_i n_j) ** power + shrinkage)``: c counts the people who had both
+    within ``window`` films of each other, in their order of watching; n counts people. A film of a history speaks for
+    its neighbours in time, and not for everything that the same people saw in other years.
+
+    Parameters
+    ----------
+    window
+        How many films apart, at most.
+    power
+        .5 is the cosine, 0 the bare count, which favours popular films.
+
+    References
+    ----------
+    M. Ludewig, D. Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018 (session kNN, of
+    which this is the item-to-item form).
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int = 40,
+        power: float = 0.5,
+        neighbours: int = 500,
+        shrinkage: float = 10.0,
+        positive_from: float | None = 4.0,
+        low_weight: float = 0.3,
+        half_life: float | None = 10.0,
+    ) -> None:
+        super().__init__(
+            neighbours=neighbours,
+            shrinkage=shrinkage,
+            positive_from=positive_from,
+            low_weight=low_weight,
+            half_life=half_life,
+        )
+        self.window = window
+        self.power = power
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if train.timestamps is None:
+            raise ValueError("SequenceKNN needs timestamps, and the interactions have none")
+        weights = self._weights(whole(train), None)
+        counts = within_window(train, weights, self.window)
+        people = np.asarray(weights.sum(axis=0)).ravel() ** self.power
+        blocks = []
+        for start in range(0, train.n_items, _BLOCK):
+            dense = counts[start : start + _BLOCK].toarray()
+            dense /= np.maximum(people[start : start + _BLOCK, None] * people + np.float32(self.shrinkage), 1e-9)
+            blocks.append(_largest(dense, self.neighbours))
+        self._similarity = vstack(blocks, format="csr", dtype=np.float32)
+
+
+def within_window(train: Interactions, weights: csr_matrix, window: int) -> csr_matrix:
+    """Sum the products of weights of two items over the people who had them at most ``window`` films apart.
+
+    Returns
+    -------
+    csr_matrix, (n_items, n_items) float32
+        Symmetric, with nothing on the diagonal.
+    """
+    rows = train.row_of_entry
+    value = np.asarray(weights[rows, train.matrix.indices]).ravel().astype(np.float32)
+    order = np.lexsort((train.matrix.indices, train.timestamps, rows))
+    order = order[value[order] > 0]
+    rows, columns, value = rows[order], train.matrix.indices[order], value[order]
+    total = csr_matrix((train.n_items, train.n_items), dtype=np.float32)
+    for apart in range(1, window + 1):
+        same = np.flatnonzero(rows[apart:] == rows[:-apart])
+        if len(same) == 0:
+            break
+        product = value[same] * value[same + apart]
+        total = total + csr_matrix((product, (columns[same], columns[same + apart])), shape=total.shape)
+    return (total + total.T).tocsr()
+
+
 def person_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
     """Weigh the rows by how much the person tells: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
 

@@ -76,6 +76,55 @@ class Popularity(Recommender):
         return np.tile(self.scores_, (histories.matrix.shape[0], 1))
 
 
+class Trending(Recommender):
+    """What was being watched when the person was last here.
+
+    ``score(u, i)`` sums the interactions of the item over the time before the person's last one, each weighing
+    ``2 ** (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count. Only the past
+    of that moment counts. A history without times (or of a newcomer) is taken to end now: with the last interaction
+    known.
+
+    Parameters
+    ----------
+    half_life_days
+        Days.
+    bin_days
+        Time is divided into so many days at a time.
+    floor
+        Weight of the plain count, for what nobody watched lately.
+    """
+
+    def __init__(self, *, half_life_days: float = 30.0, bin_days: float = 3.0, floor: float = 1.0) -> None:
+        self.half_life_days = half_life_days
+        self.bin_days = bin_days
+        self.floor = floor
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if train.timestamps is None:
+            raise ValueError("Trending needs timestamps, and the interactions have none")
+        bins = self._bins(train.timestamps)
+        shape = (int(bins.max()) + 1, train.n_items)
+        ones = np.ones(len(bins), dtype=np.float32)
+        self._counts = csr_matrix((ones, (bins, train.matrix.indices)), shape=shape)
+        self._share = train.item_counts / train.item_counts.max()
+
+    def _bins(self, timestamps: np.ndarray) -> np.ndarray:
+        return ((timestamps - self.train.timestamps.min()) // int(self.bin_days * DAY)).astype(np.int64)
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        last = np.full(histories.matrix.shape[0], self.train.timestamps.max())
+        filled = np.diff(histories.matrix.indptr) > 0
+        if histories.timestamps is not None and filled.any():
+            last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
+        age = self._bins(last)[:, None] - np.arange(self._counts.shape[0])
+        decay = np.exp2(-age * (self.bin_days / self.half_life_days))
+        kernel = np.where(age >= 0, decay, 0).astype(np.float32)
+        return (self._counts.T @ kernel.T).T + self.floor * self._share
+
+    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
+        self._fit(self.train, None, None)
+
+
 class GenrePopularity(Recommender):
     """Popularity mixed with how well an item's genres fit what the person watched.
 

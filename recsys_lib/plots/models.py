@@ -151,3 +151,38 @@ def map_to_explore(films: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(template="none", height=520, margin={"t": 30, "b": 40}, xaxis_title="", yaxis_title="")
     return figure
+
+
+def tuning_figure(trials: pd.DataFrame, importance: pd.DataFrame) -> Figure:
+    """What a search found: every trial of each model, and how much each parameter mattered.
+
+    Parameters
+    ----------
+    trials
+        model, value; one row a trial.
+    importance
+        model, parameter, importance (shares that add up to 1 for each model).
+    """
+    models = trials["model"].unique().tolist()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.62 * len(models) + 1.6), width_ratios=[1.1, 1])
+    rng = np.random.default_rng(0)
+    for place, model in enumerate(models):
+        values = trials.loc[trials["model"] == model, "value"]
+        row = len(models) - 1 - place
+        left.scatter(values, row + rng.uniform(-0.25, 0.25, len(values)), s=12, color=MAIN, alpha=0.45, linewidth=0)
+        left.plot([values.max()] * 2, [row - 0.35, row + 0.35], color=ACCENT, linewidth=2)
+        start = 0.0
+        part = importance[importance["model"] == model].sort_values("importance", ascending=False)
+        for shade, found in enumerate(part.itertuples()):
+            right.barh(row, found.importance, left=start, color=COLOURS[shade % len(COLOURS)], alpha=0.75, height=0.6)
+            if found.importance > 0.09:
+                name = found.parameter.replace("_", "\n") if found.importance < 0.2 else found.parameter
+                right.annotate(name, (start + found.importance / 2, row), ha="center", va="center", fontsize=7.5)
+            start += found.importance
+    left.set_yticks(range(len(models)), models[::-1])
+    left.set(title="Every trial (the best one marked)", xlabel="ndcg@10 on the rehearsal")
+    right.set_yticks(range(len(models)), [])
+    right.set(title="What mattered", xlabel="share of the spread explained", xlim=(0, 1))
+    right.grid(visible=False)
+    left.grid(visible=False, axis="y")
+    return figure

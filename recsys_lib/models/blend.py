@@ -1,0 +1,296 @@
+"""Several models as one: a weighted sum of what each says, on a scale that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+from recsys_lib.files import read_json, write_json
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models.base import Recommender, load_model
+from recsys_lib.ranking import top_k
+
+
+class Blend(Recommender):
+    """Weighted sum of the z-scores that each model gives a person's unseen items.
+
+    ``score(u, i) = sum_m weight_m * (s_m(u, i) - mean_m(u)) / sd_m(u)``: mean and standard deviation are taken for
+    each person and model over the items that the person has not met, so that no model shouts the others down.
+
+    Weights that are not given are learnt in ``fit``: a part of each person's history is held back, fresh copies of
+    the models are fitted on the rest, and :func:`search_weights` finds what foretells the part held back. Then the
+    models are fitted on everything.
+
+    Parameters
+    ----------
+    models
+        By name. ``fit`` leaves alone those that are fitted already on the very interactions given.
+    weights
+        By name; None to learn them.
+    holdout : {"recent", "random"}
+        Which part of a history is held back: the last one, or any. It should be like what is to be foretold.
+    share
+        How much of each history is held back.
+    relevant_from
+        Ratings from here on are what is to be foretold; ignored where no rating reaches it.
+
+    References
+    ----------
+    L. Breiman, "Stacked Regressions", Machine Learning 24, 1996. J. H. Lee, "Analyses of Multiple Evidence
+    Combination", SIGIR 1997.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Recommender] | None = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        holdout: str = "recent",
+        share: float = 0.25,
+        relevant_from: float = 4.0,
+    ) -> None:
+        if holdout not in ("recent", "random"):
+            raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
+        self.models = dict(models or {})
+        self.weights = None if weights is None else {name: float(weight) for name, weight in weights.items()}
+        self.holdout = holdout
+        self.share = share
+        self.relevant_from = relevant_from
+
+    def params(self) -> dict[str, Any]:
+        """Parameters without the models, which are saved in folders of their own."""
+        return {name: value for name, value in super().params().items() if name != "models"}
+
+    def fresh(self) -> Self:
+        """The same models and parameters, and nothing learnt yet."""
+        return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if not self.models:
+            raise ValueError(
+                f"{type(self).__name__} needs models: {type(self).__name__}({{'als': ALS(), 'ease': EASE()}})"
+            )
+        unknown = set(self.weights or {}) - set(self.models)
+        if unknown:
+            raise ValueError(
+                f"there is a weight for {sorted(unknown)[0]!r}, but the models are {', '.join(self.models)}"
+            )
+        self._learn(train, items, users)
+        for part in self.models.values():
+            if getattr(part, "train", None) is not train:
+                part.fit(train, items=items, users=users)
+
+    def _learn(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        """Set ``weights_``, (n_models,)."""
+        weights = self.weights
+        if weights is None:
+            earlier, scores, relevant = self._rehearse(train, items, users)
+            weights = search_weights(scores, relevant, earlier.matrix)
+        self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
+
+    def _rehearse(
+        self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None
+    ) -> tuple[Interactions, dict[str, np.ndarray], csr_matrix]:
+        """Histories cut short, what fresh models say then (by name), and what turned out relevant."""
+        earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from)
+        copies = {name: part.fresh().fit(earlier, items=items, users=users) for name, part in self.models.items()}
+        histories = earlier.rows(np.arange(earlier.n_users))
+        return earlier, {name: copy.score(histories, train.user_ids) for name, copy in copies.items()}, relevant
+
+    @property
+    def learnt_weights(self) -> dict[str, float]:
+        """The weights in use, by name, adding up to 1."""
+        total = max(float(self.weights_.sum()), 1e-12)
+        return dict(zip(self.models, (self.weights_ / total).round(4).tolist(), strict=True))
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        total = np.zeros(histories.matrix.shape, dtype=np.float32)
+        for weight, part in zip(self.weights_, self.models.values(), strict=True):
+            if weight != 0:
+                total += np.float32(weight) * standardised(part.score(histories, users), histories.matrix)[0]
+        total[np.diff(histories.matrix.indptr) == 0] = np.nan
+        return total
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
+        for weight, part in zip(self.weights_, self.models.values(), strict=True):
+            if weight != 0:
+                _, _, spread = standardised(part.score(history, users), history.matrix)
+                parts += weight / spread[0] * part._contributions(history, item, user)
+        return parts
+
+    def _item_vectors(self) -> np.ndarray | csr_matrix:
+        return list(self.models.values())[int(np.argmax(self.weights_))]._item_vectors()
+
+    def _save_more(self, folder: Path) -> None:
+        for name, part in self.models.items():
+            part.save(folder / "models" / name)
+        write_json(folder / "models.json", list(self.models))
+
+    def _load_more(self, folder: Path) -> None:
+        self.models = {name: load_model(folder / "models" / name) for name in read_json(folder / "models.json")}
+
+
+def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift and scale each row so that its unseen items have mean 0 and standard deviation 1; NaN becomes 0.
+
+    Returns
+    -------
+    z : ndarray, (n, n_items) float32
+    mean, spread : ndarray, (n,) float64
+        What was taken off and divided by; the spread of a row without any is 1.
+
+    Examples
+    --------
+    >>> seen = csr_matrix(np.array([[0, 0, 0, 1.0]]))
+    >>> standardised(np.array([[1.0, 2.0, 3.0, 9.0]]), seen)[0].round(2)
+    array([[-1.22,  0.  ,  1.22,  8.57]], dtype=float32)
+    """
+    scores = np.asarray(scores, dtype=np.float32)
+    counted = np.isfinite(scores)
+    rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+    counted[rows, seen.indices] = False
+    n = np.maximum(counted.sum(axis=1), 1)
+    mean = np.where(counted, scores, 0).sum(axis=1, dtype=np.float64) / n
+    centred = scores - mean[:, None].astype(np.float32)
+    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, dtype=np.float64) / n)
+    spread[spread < 1e-12] = 1
+    return np.nan_to_num(centred / spread[:, None].astype(np.float32), nan=0.0), mean, spread
+
+
+def hold_back(train: Interactions, share: float, holdout: str, relevant_from: float) -> tuple[Interactions, csr_matrix]:
+    """Cut every history short.
+
+    Parameters
+    ----------
+    share
+        Of each history, rounded down.
+    holdout : {"recent", "random"}
+        ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any.
+
+    Returns
+    -------
+    earlier : Interactions
+        With the same users and items as ``train``.
+    relevant : csr_matrix, (n_users, n_items)
+        What was held back and rated ``relevant_from`` or more; all that was held back where no rating reaches it.
+    """
+    rows = train.row_of_entry
+    if holdout == "recent" and train.timestamps is not None:
+        order = np.lexsort((train.matrix.indices, train.timestamps, rows))
+    else:
+        order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
+    lengths = np.diff(train.matrix.indptr)
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - train.matrix.indptr[rows[order]]
+    kept = place < (lengths - np.floor(share * lengths))[rows]
+    threshold = relevant_from if train.best_rating >= relevant_from else -np.inf
+    parts = []
+    for mask in (kept, ~kept & (train.matrix.data >= threshold)):
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[mask], minlength=train.n_users))]).astype(np.int32)
+        parts.append(csr_matrix((train.matrix.data[mask], train.matrix.indices[mask], indptr), train.matrix.shape))
+    when = None if train.timestamps is None else train.timestamps[kept]
+    return Interactions(parts[0], train.user_ids, train.item_ids, when), parts[1]
+
+
+def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the best unseen items of each row, (n, depth) int64, and a mask of those that there are."""
+    codes, _ = top_k(scores, depth, exclude=seen)
+    return np.maximum(codes, 0), codes >= 0
+
+
+def search_weights(
+    scores: Mapping[str, np.ndarray], relevant: csr_matrix, seen: csr_matrix, *, depth: int = 100
+) -> dict[str, float]:
+    """Weights, 0 or more, under which relevant items are the most probable of the ``depth`` best of an equal blend.
+
+    See :func:`listwise_fit`. The problem is convex: there is one best answer, the same on every run, and as many
+    unknowns as models, so that a few hundred people suffice.
+
+    Parameters
+    ----------
+    scores
+        What each model says of each person, (n, n_items), by name; models fitted on what came before.
+    relevant : csr_matrix, (n, n_items)
+        What turned out to be relevant; people without any do not count.
+    seen : csr_matrix, (n, n_items)
+        What they had met before.
+
+    Returns
+    -------
+    dict
+        Weights that add up to 1.
+    """
+    kept = np.flatnonzero(np.diff(relevant.indptr))
+    if len(kept) == 0:
+        return dict.fromkeys(scores, 1 / len(scores))
+    z = [standardised(table[kept], seen[kept])[0] for table in scores.values()]
+    codes, there = best_unseen(sum(z), seen[kept], depth)
+    features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
+    found = listwise_fit(features, labels_at(relevant[kept], codes), there, penalty=0.0, lowest=0.0)
+    total = found.sum()
+    return dict(zip(scores, (found / total if total > 0 else np.full(len(z), 1 / len(z))).tolist(), strict=True))
+
+
+def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
+    """Whether each of the columns ``codes``, (n, depth), is stored in its row of ``relevant``, (n, depth) bool."""
+    n_items = relevant.shape[1]
+    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
+    return np.isin(np.arange(len(codes))[:, None] * n_items + codes, rows * n_items + relevant.indices)
+
+
+def listwise_fit(
+    features: np.ndarray, labels: np.ndarray, there: np.ndarray, *, penalty: float, lowest: float | None = None
+) -> np.ndarray:
+    """Fit a conditional logit, one list a person, one choice a relevant item.
+
+    Maximises ``mean over people, mean over their relevant items of log softmax(features @ w)[item] - penalty |w|^2``,
+    the softmax over the items of the person's list.
+
+    Parameters
+    ----------
+    features : ndarray, (n, depth, n_features) float32
+    labels : ndarray, (n, depth) bool
+        Rows without any are left out.
+    there : ndarray, (n, depth) bool
+        False at places behind the end of a list.
+    lowest
+        Smallest coefficient allowed; None for no limit.
+
+    Returns
+    -------
+    ndarray, (n_features,) float64
+
+    References
+    ----------
+    D. McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior", 1974. Z. Cao et al., "Learning to Rank:
+    From Pairwise Approach to Listwise Approach", ICML 2007 (ListNet, whose top-one form this is).
+    """
+    labels = labels & there
+    kept = labels.any(axis=1)
+    n = int(kept.sum())
+    if n == 0:
+        return np.zeros(features.shape[-1])
+    flat, shape = features[kept].reshape(-1, features.shape[-1]), labels[kept].shape
+    target = labels[kept] / labels[kept].sum(axis=1, keepdims=True) / n
+    closed = np.where(there[kept], 0, -np.inf)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        total = (flat @ weights.astype(np.float32)).reshape(shape).astype(np.float64) + closed
+        top = total.max(axis=1, keepdims=True)
+        chance = np.exp(total - top)
+        sums = chance.sum(axis=1, keepdims=True)
+        gap = (chance / sums / n - target).ravel()
+        value = float(np.mean(np.log(sums) + top) - (target * np.where(there[kept], total, 0)).sum())
+        slope = (gap.astype(np.float32) @ flat).astype(np.float64)
+        return value + penalty * float(weights @ weights), slope + 2 * penalty * weights
+
+    start = np.full(flat.shape[1], 0.0 if lowest is None else 0.2)
+    limits = None if lowest is None else [(lowest, None)] * flat.shape[1]
+    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": 100}).x

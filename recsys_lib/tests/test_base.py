@@ -1,0 +1,183 @@
+"""What every model does, whichever it is."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models import (
+    ALS,
+    BPR,
+    EASE,
+    Blend,
+    GenrePopularity,
+    ItemKNN,
+    Popularity,
+    Reranker,
+    SequenceKNN,
+    Trending,
+    load_model,
+)
+
+
+def parts():
+    return {"ease": EASE(regularization=20), "knn": ItemKNN(neighbours=20), "popularity": Popularity()}
+
+
+BUILDERS = {
+    "popularity": Popularity,
+    "mean": lambda: Popularity(kind="mean"),
+    "decayed": lambda: Popularity(kind="decayed"),
+    "trending": Trending,
+    "genres": GenrePopularity,
+    "als": lambda: ALS(factors=8, iterations=5, threads=1),
+    "als_recent": lambda: ALS(factors=8, iterations=5, half_life=10, threads=1),
+    "als_raw": lambda: ALS(factors=8, iterations=5, positive_from=None, alpha=40, regularization=0.01, threads=1),
+    "bpr": lambda: BPR(factors=8, iterations=20),
+    "knn": lambda: ItemKNN(neighbours=20, half_life=5),
+    "bm25": lambda: ItemKNN(neighbours=20, weighting="bm25"),
+    "sequence": lambda: SequenceKNN(window=5, neighbours=30),
+    "ease": lambda: EASE(regularization=20),
+    "ease_weighted": lambda: EASE(regularization=20, low_weight=0.3, item_power=-0.2, half_life=10),
+    "blend": lambda: Blend(parts()),
+    "reranker": lambda: Reranker(parts(), depth=30),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(known, tables):
+    return {name: build().fit(known, items=tables[1]) for name, build in BUILDERS.items()}
+
+
+@pytest.fixture(params=list(BUILDERS))
+def model(request, fitted):
+    return fitted[request.param]
+
+
+def test_lists_are_whole_ordered_and_without_what_was_seen(model, known):
+    lists = model.recommend(known.user_ids, k=7)
+    assert lists.columns.tolist() == ["user_id", "item_id", "score", "rank", "fallback"]
+    assert (lists.groupby("user_id").size() == 7).all()
+    assert (lists.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == list(range(1, 8)))).all()
+    assert (lists.groupby("user_id")["score"].diff().dropna() <= 0).all()
+    assert not lists.duplicated(["user_id", "item_id"]).any()
+    seen = known.to_frame()[["user_id", "item_id"]]
+    assert lists.merge(seen, on=["user_id", "item_id"]).empty
+    assert not lists["fallback"].any()
+
+
+def test_saved_and_loaded_gives_the_same_lists_and_no_pickle(model, known, tmp_path):
+    folder = model.save(tmp_path / "model", data={"name": "made"})
+    again = load_model(folder)
+    assert type(again) is type(model)
+    assert again.params() == model.params()
+    pd.testing.assert_frame_equal(again.recommend(known.user_ids), model.recommend(known.user_ids))
+    assert json.loads((folder / "config.json").read_text())["data"] == {"name": "made"}
+    assert {path.suffix for path in folder.rglob("*.*") if path.is_file()} <= {".json", ".npz"}
+
+
+def test_a_person_is_only_a_row_of_history(model, known):
+    """Somebody new with the history of somebody known gets the same scores."""
+    histories = known.rows(np.array([3, 50]))
+    known_scores = model.score(histories, known.user_ids[[3, 50]])
+    np.testing.assert_array_equal(model.score(histories), known_scores)
+    alone = model.score(known.rows(np.array([50])))
+    np.testing.assert_allclose(alone[0], known_scores[1], rtol=2e-5, atol=2e-5)
+
+
+def test_explanations_add_up_to_the_score(model, known):
+    for user in known.user_ids[:5]:
+        first = model.recommend([user], k=1).iloc[0]
+        reasons = model.explain(user, first["item_id"], k=4)
+        assert reasons["contribution"].sum() == pytest.approx(first["score"], rel=1e-3, abs=1e-4)
+        seen = known.item_ids[known.rows(known.user_codes([user])).matrix.indices]
+        assert set(reasons["item_id"].dropna()) <= set(seen)
+
+
+def test_newcomers_are_served_with_nothing_one_or_many_films(model, known):
+    strangers = model.recommend_new([], k=5)
+    assert len(strangers) == 5
+    assert strangers["fallback"].all()
+    for liked in ([3], [3, 9, 20], {3: 5.0, 9: 1.0}, {3: 1.0}):
+        lists = model.recommend_new(liked, k=5)
+        assert len(lists) == 5
+        assert not set(lists["item_id"]) & set(liked)
+        assert not lists["fallback"].any()
+
+
+def test_similar_items_leave_out_the_item_itself(model):
+    near = model.similar_items([1, 2], k=4)
+    assert not (near["item_id"] == near["similar_item_id"]).any()
+    assert (near.groupby("item_id")["score"].diff().dropna() <= 0).all()
+    assert near["score"].abs().max() <= 1 + 1e-5
+
+
+def test_what_was_never_learnt_can_be_learnt_again(model, known, tables):
+    again = model.fresh()
+    assert not hasattr(again, "train")
+    again.fit(known, items=tables[1])
+    pd.testing.assert_frame_equal(again.recommend(known.user_ids), model.recommend(known.user_ids))
+
+
+@pytest.mark.parametrize("name", ["als", "als_recent", "bpr", "knn", "ease", "blend", "genres"])
+def test_implicit_feedback_needs_no_ratings(name, tables):
+    pairs = tables[0].drop(columns=["rating"])
+    known = Interactions.from_frame(pairs)
+    model = BUILDERS[name]().fit(known, items=tables[1])
+    lists = model.recommend(known.user_ids[:10], k=5)
+    assert len(lists) == 50
+    assert not lists["fallback"].any()
+
+
+def test_order_needs_timestamps_and_says_so(tables):
+    known = Interactions.from_frame(tables[0].drop(columns=["timestamp"]))
+    for model in (Popularity(kind="decayed"), Popularity(kind="recent"), Trending(), SequenceKNN()):
+        with pytest.raises(ValueError, match="needs timestamps, and the interactions have none"):
+            model.fit(known)
+    ItemKNN(half_life=5).fit(known)  # a half-life without times weighs nothing
+
+
+def test_wrong_input_gets_one_sentence(fitted, known):
+    model = fitted["ease"]
+    with pytest.raises(ValueError, match="histories have 3 columns, but EASE was fitted on 80 items"):
+        model.score(csr_matrix((1, 3)))
+    with pytest.raises(KeyError, match="user 999 is not among the 120 users known"):
+        model.recommend([999], unknown="raise")
+    with pytest.raises(ValueError, match="it must be 'popular' or 'raise'"):
+        model.recommend([1], unknown="guess")
+    with pytest.raises(KeyError, match="item 999 is not in the catalogue"):
+        model.recommend_new([999])
+    with pytest.raises(ValueError, match="there is not one interaction"):
+        EASE().fit(Interactions(csr_matrix((1, 1)), np.array([1]), np.array([1])))
+    with pytest.raises(FileNotFoundError, match="holds no saved model"):
+        load_model("nowhere")
+
+
+def test_unknown_people_get_the_popular_items_flagged(fitted, known):
+    lists = fitted["ease"].recommend([999, 1], k=5)
+    assert lists.loc[lists["user_id"] == 999, "fallback"].all()
+    assert not lists.loc[lists["user_id"] == 1, "fallback"].any()
+    top = known.item_ids[np.argsort(-known.item_counts, kind="stable")[:5]]
+    assert lists.loc[lists["user_id"] == 999, "item_id"].tolist() == top.tolist()
+
+
+def test_people_who_cannot_be_scored_get_popularity(fitted, known):
+    empty = Histories(csr_matrix((1, known.n_items), dtype=np.float32), np.zeros(0, np.int64))
+    scores, fallback = fitted["knn"].scores_to_list(empty)
+    assert fallback.all()
+    np.testing.assert_array_equal(scores[0], known.item_counts)
+
+
+def test_candidates_and_nobody(fitted):
+    lists = fitted["ease"].recommend([1], k=5, candidates=[70, 71, 72])
+    assert set(lists["item_id"]) <= {70, 71, 72}
+    assert fitted["ease"].recommend([], k=5).columns.tolist() == lists.columns.tolist()
+
+
+def test_another_class_is_refused(fitted, tmp_path):
+    folder = fitted["ease"].save(tmp_path / "model")
+    with pytest.raises(ValueError, match="holds a model of class EASE, not ALS"):
+        ALS.load(folder)

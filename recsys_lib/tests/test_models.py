@@ -1,0 +1,308 @@
+"""Each model against its formula, written out plainly."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models import (
+    ALS,
+    BPR,
+    EASE,
+    Blend,
+    GenrePopularity,
+    ItemKNN,
+    Popularity,
+    Reranker,
+    SequenceKNN,
+    Trending,
+)
+from recsys_lib.models import ease as ease_module
+from recsys_lib.models.blend import hold_back, listwise_fit, search_weights, standardised
+from recsys_lib.models.neighbours import person_weighting
+from recsys_lib.models.weights import confidence, whole
+
+DAY = 86_400
+
+
+def made(rows, timestamps=True):
+    columns = ["user_id", "item_id", "rating", "timestamp"][: 4 if timestamps else 3]
+    return Interactions.from_frame(pd.DataFrame(rows, columns=columns))
+
+
+SMALL = [
+    (1, 1, 5.0, 0),
+    (1, 2, 4.0, 10 * DAY),
+    (2, 1, 2.0, 20 * DAY),
+    (2, 3, 5.0, 20 * DAY),
+    (3, 1, 4.0, 30 * DAY),
+    (3, 2, 1.0, 30 * DAY),
+]
+
+
+# ---- weights -----------------------------------------------------------------------------------------------------
+
+
+def test_weights_by_rating_and_recency():
+    train = made(SMALL)
+    weights = confidence(whole(train), train, positive_from=4, low_weight=0.5, half_life=1).toarray()
+    np.testing.assert_allclose(weights, [[0.5, 1, 0], [0.5, 0, 1], [1, 0.5, 0]])
+    np.testing.assert_allclose(confidence(whole(train), train, positive_from=None).toarray(), train.matrix.toarray())
+    assert confidence(whole(train), train, low_weight=0).nnz == 4
+
+
+def test_where_nothing_is_rated_high_everything_counts():
+    train = made([(1, 1, 1.0, 0), (1, 2, 1.0, 0), (2, 1, 1.0, 0)])
+    assert confidence(whole(train), train, low_weight=0).data.tolist() == [1, 1, 1]
+
+
+def test_half_stars_are_ratings_too():
+    train = made([(1, 1, 3.5, 0), (1, 2, 4.5, 0), (1, 3, 4.0, 0)])
+    np.testing.assert_allclose(confidence(whole(train), train, low_weight=0.3).toarray(), [[0.3, 1, 1]])
+
+
+# ---- popularity --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"kind": "count"}, [3, 2, 1]),
+        ({"kind": "sum"}, [11, 5, 5]),
+        ({"kind": "mean", "shrinkage": 1}, [(11 + 3.5) / 4, (5 + 3.5) / 3, (5 + 3.5) / 2]),
+        ({"kind": "decayed", "half_life_days": 10}, [1 / 8 + 1 / 2 + 1, 1 / 4 + 1, 1 / 2]),
+        ({"kind": "recent", "recent_days": 10}, [2.75, 1.5, 1.25]),
+    ],
+)
+def test_popularity_in_five_senses(given, expected):
+    np.testing.assert_allclose(Popularity(**given).fit(made(SMALL)).scores_, expected, rtol=1e-6)
+
+
+def test_an_unknown_sense_of_popularity_is_refused():
+    with pytest.raises(ValueError, match="it must be one of count, sum, mean, decayed, recent"):
+        Popularity(kind="best")
+
+
+def test_trending_knows_the_past_alone():
+    train = made(SMALL)
+    model = Trending(half_life_days=10, bin_days=1, floor=0).fit(train)
+    np.testing.assert_allclose(
+        model.score(train.rows([0]))[0], [0.5, 1, 0], rtol=1e-6
+    )  # user 1 was last here on day 10
+    np.testing.assert_allclose(model.score(train.rows([1]))[0], [0.25 + 1, 0.5, 1], rtol=1e-6)
+
+
+def test_genre_popularity_is_the_formula():
+    items = pd.DataFrame({"item_id": [1, 2, 3], "genres": [["A"], ["A", "B"], []]})
+    train = made(SMALL)
+    model = GenrePopularity(popularity_weight=0.6, genre_weight=0.4, low_weight=0.5).fit(train, items=items)
+    affinity = (1 / 1.5) * 0.5**0.5 + (0.5 / 1.5) * 1  # of person 3 to item 2: liked A, thought less of A and B
+    np.testing.assert_allclose(model.score(train.rows([2]))[0][1], 0.6 * 2 / 3 + 0.4 * affinity, rtol=1e-6)
+    with pytest.raises(ValueError, match="no item has a genre"):
+        GenrePopularity().fit(train, items=items.assign(genres=[[], [], []]))
+
+
+# ---- ALS and BPR -------------------------------------------------------------------------------------------------
+
+
+def test_a_person_of_als_solves_the_normal_equations(known):
+    model = ALS(factors=6, iterations=4, alpha=7, regularization=3, low_weight=0.3, threads=1).fit(known)
+    history = known.rows(np.array([5]))
+    y = model.item_factors_.astype(float)
+    c = 7 * confidence(history, known).toarray()[0]
+    weight = np.where(c > 0, c, 1.0)
+    x = np.linalg.solve((y * weight[:, None]).T @ y + 3 * np.eye(6), y.T @ c)
+    np.testing.assert_allclose(model.fold_in(history)[0], x, rtol=1e-3, atol=1e-5)
+
+
+def test_als_finds_the_tastes_of_two_groups():
+    rows = [
+        (user, item, 5.0, 0) for user in range(40) for item in range(12) if (user % 2 == item % 2) and item != user % 12
+    ]
+    train = made(rows)
+    lists = ALS(factors=4, regularization=1, iterations=20, threads=1).fit(train).recommend(train.user_ids, k=1)
+    assert (lists["user_id"] % 2 == lists["item_id"] % 2).mean() > 0.95
+
+
+def test_a_person_of_bpr_is_folded_in_by_ridge(known):
+    model = BPR(factors=5, iterations=10).fit(known)
+    history = known.rows(np.array([2]))
+    y, w = model.item_factors_.astype(float), confidence(history, known, low_weight=0).toarray()[0]
+    gram = model.background * y.T @ y + (y * w[:, None]).T @ y + model.fold_in * np.eye(5)
+    expected = np.linalg.solve(gram, y.T @ w) @ y.T + model.item_bias_
+    np.testing.assert_allclose(model.score(history)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- neighbours --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighting", ["cosine", "tfidf", "bm25"])
+def test_item_knn_is_the_formula(known, weighting):
+    model = ItemKNN(neighbours=80, weighting=weighting, shrinkage=3).fit(known)
+    a = person_weighting(confidence(whole(known), known), weighting).toarray().astype(float)
+    norm = np.linalg.norm(a, axis=0)
+    similarity = a.T @ a / (np.outer(norm, norm) + 3)
+    np.fill_diagonal(similarity, 0)
+    expected = confidence(whole(known), known).toarray() @ similarity
+    np.testing.assert_allclose(model.score(whole(known)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_item_knn_keeps_so_many_neighbours(known):
+    kept = ItemKNN(neighbours=5).fit(known)._similarity
+    assert np.diff(kept.indptr).max() == 5
+    whole_table = ItemKNN(neighbours=80).fit(known)._similarity.toarray()
+    np.testing.assert_allclose(np.sort(kept.toarray(), axis=1)[:, -5:], np.sort(whole_table, axis=1)[:, -5:])
+
+
+def test_sequence_knn_counts_within_its_window():
+    rows = [(1, item, 5.0, item * 10) for item in range(1, 6)] + [(2, 1, 5.0, 0), (2, 5, 5.0, 10)]
+    model = SequenceKNN(window=2, power=0, shrinkage=0, neighbours=10).fit(made(rows))
+    expected = [[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [0, 1, 1, 0, 1], [1, 0, 1, 1, 0]]
+    np.testing.assert_allclose(model._similarity.toarray(), expected)
+
+
+# ---- EASE --------------------------------------------------------------------------------------------------------
+
+
+def plain_ease(x, regularization):
+    inverse = np.linalg.inv(x.T @ x + regularization * np.eye(x.shape[1]))
+    weights = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 1000), st.floats(0.5, 200))
+def test_ease_is_the_same_from_either_side(n_users, n_items, seed, regularization):
+    """Fewer people than items or more: the scores are those of the textbook."""
+    x = (np.random.default_rng(seed).random((n_users, n_items)) < 0.5).astype(np.float32)
+    x[0, :], x[:, 0] = 1, 1
+    train = Interactions(csr_matrix(x), np.arange(n_users), np.arange(n_items))
+    model = EASE(regularization=regularization).fit(train)
+    np.testing.assert_allclose(model.score(train.matrix), x @ plain_ease(x, regularization), rtol=1e-3, atol=1e-4)
+    item = n_items - 1
+    parts = model.explain([0], item)["contribution"].sum()
+    assert parts == pytest.approx(float(model.score(model.history_of([0]))[0, item]), abs=1e-4)
+
+
+def test_ease_refuses_politely_and_offers_fewer_items(known, monkeypatch):
+    monkeypatch.setattr(ease_module.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+    with pytest.raises(MemoryError, match=r"needs about .* max_items=.* would fit"):
+        EASE().fit(known)
+    monkeypatch.undo()
+    model = EASE(max_items=30).fit(known)
+    scores = model.score(whole(known))
+    assert np.isfinite(scores).sum(axis=1).tolist() == [30] * known.n_users
+    assert known.item_counts[np.isfinite(scores[0])].min() >= known.item_counts[np.isnan(scores[0])].max()
+
+
+# ---- blend and re-ranker -----------------------------------------------------------------------------------------
+
+
+def test_a_blend_is_the_weighted_sum_of_z_scores(known):
+    models = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    blend = Blend(models, weights={"ease": 0.7, "popularity": 0.3}).fit(known)
+    histories = known.rows(np.arange(10))
+    expected = 0
+    for name, weight in {"ease": 0.7, "popularity": 0.3}.items():
+        scores = blend.models[name].score(histories).astype(float)
+        unseen = np.where(histories.matrix.toarray() > 0, np.nan, scores)
+        expected = expected + weight * (scores - np.nanmean(unseen, 1)[:, None]) / np.nanstd(unseen, 1)[:, None]
+    np.testing.assert_allclose(blend.score(histories), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_learnt_weights_find_the_model_that_knows():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(300, 60)).astype(np.float32)
+    relevant = csr_matrix(truth > 1.5)
+    noise = rng.normal(size=truth.shape).astype(np.float32)
+    weights = search_weights({"noise": noise, "truth": truth}, relevant, csr_matrix(truth.shape))
+    assert weights["truth"] > 0.9
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+def test_listwise_fit_recovers_the_coefficients():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(4000, 8, 2)).astype(np.float32)
+    chance = np.exp(features @ np.array([1.5, -0.7]))
+    picked = (chance.cumsum(1) / chance.sum(1, keepdims=True) > rng.random((4000, 1))).argmax(1)
+    labels = np.arange(8) == picked[:, None]
+    found = listwise_fit(features, labels, np.ones_like(labels), penalty=0)
+    np.testing.assert_allclose(found, [1.5, -0.7], atol=0.1)
+
+
+def test_what_is_held_back_is_the_end_of_each_history(known):
+    earlier, relevant = hold_back(known, 0.25, "recent", 4.0)
+    assert (np.diff(earlier.matrix.indptr) == np.ceil(0.75 * np.diff(known.matrix.indptr))).all()
+    for user in range(5):
+        held = relevant[user].indices
+        whole_row = known.rows(np.array([user]))
+        when = dict(zip(whole_row.matrix.indices, whole_row.timestamps, strict=True))
+        assert min((when[item] for item in held), default=np.inf) >= earlier.rows(np.array([user])).timestamps.max()
+    assert relevant.data.min() >= 4
+
+
+def test_a_reranker_leaves_the_tail_behind_and_in_order(known):
+    models = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    blend = Blend(models).fit(known)
+    model = Reranker({name: part.fresh() for name, part in models.items()}, weights=blend.learnt_weights, depth=10)
+    model.fit(known)
+    first = {user: set(lists["item_id"]) for user, lists in blend.recommend(known.user_ids, k=10).groupby("user_id")}
+    again = model.recommend(known.user_ids, k=15)
+    for user, lists in again.groupby("user_id"):
+        assert set(lists["item_id"][:10]) == first[user]
+        assert not set(lists["item_id"][10:]) & first[user]
+
+
+def test_blend_says_what_it_lacks(known):
+    with pytest.raises(ValueError, match="Blend needs models"):
+        Blend().fit(known)
+    with pytest.raises(ValueError, match="weight for 'als', but the models are ease"):
+        Blend({"ease": EASE()}, weights={"als": 1}).fit(known)
+
+
+def test_z_scores_of_a_row_without_spread_are_zero():
+    z, _, _ = standardised(np.array([[2.0, 2.0], [np.nan, 1.0]]), csr_matrix((2, 2)))
+    assert (z == 0).all()
+
+
+# ---- the same again ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build", [ALS, BPR, EASE, ItemKNN, lambda **_: Reranker({"als": ALS(factors=8), "ease": EASE()})]
+)
+def test_same_seed_same_bits_whatever_the_threads(known, build):
+    """Fitted twice, then with one thread for ALS and in a process that allows two for linear algebra."""
+    first, second = (build().fit(known).recommend(known.user_ids) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_als_is_the_same_with_one_or_two_threads(known):
+    one, two = (ALS(factors=16, threads=threads).fit(known) for threads in (1, 2))
+    np.testing.assert_array_equal(one.item_factors_, two.item_factors_)
+    pd.testing.assert_frame_equal(one.recommend(known.user_ids), two.recommend(known.user_ids), check_exact=True)
+
+
+def test_one_model_can_answer_two_threads_at_once(known):
+    model, found = ALS(factors=8, threads=1).fit(known), {}
+    expected = model.recommend(known.user_ids)
+    workers = [
+        threading.Thread(target=lambda i=i: found.update({i: model.recommend(known.user_ids)})) for i in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(lists.equals(expected) for lists in found.values())
+
+
+def test_a_bare_matrix_has_no_time(known):
+    model = ItemKNN(half_life=2).fit(known)
+    bare = model.score(known.matrix)
+    np.testing.assert_allclose(bare, ItemKNN().fit(known).score(Histories(known.matrix)), rtol=1e-5)
