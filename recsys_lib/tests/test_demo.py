@@ -511,3 +511,26 @@ def test_a_site_without_a_run_names_the_command(lab_home, capsys):
 
     with pytest.raises(SystemExit, match="make 02"):
         site.main(["ml-100k"])
+
+
+# ---- the benchmark ---------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_names_its_figures():
+    from recsys_lib.benchmarks import demo
+
+    found = {
+        "dataset": "made",
+        "cores": 2,
+        "pool": 2,
+        "first_widget_s": [1.0, 3.0, 2.0],
+        "changes_ms": {"another person": [10.0, 90.0, 20.0]},
+        "memory_mb": {"rss": 200.0, "pss": 150.0, "uss": 120.0},
+        "torch": False,
+        "at_once_s": [1.0, 9.0],
+        "kernels_left": 0,
+    }
+    text = demo.report(found)
+    assert re.search(r"first widget +2\.00 s +median of 3, longest 3\.00", text)
+    assert re.search(r"another person +20 ms", text)
+    assert "until the last one is up" in text

@@ -101,171 +101,184 @@ class Combo {
   }
 }
 
+class Page {
+  // One view of the application: `model` is the kernel's side, `root` the element that everything stands in.
+  constructor(model, root) {
+    this.model = model;
+    this.root = root;
+    this.asked = 0;
+    this.answered = 0;
+    this.watched = [];
+    root.innerHTML = model.get("page");
+    this.paint(preferredTheme());
+    this.combos = [...this.all("[data-combo]")].map((box) => new Combo(box, (content) => this.send(content)));
+    this.onAnswer = (content) => this.answer(content);
+    model.on("msg:custom", this.onAnswer);
+    for (const region of this.all("[data-region]")) this.watch(region.dataset.region, () => this.refresh(region));
+    this.watch("values", () => this.fill(model.get("values")));
+    this.watch("link", () => this.keepLink());
+    for (const event of ["input", "change", "click", "keydown"]) root.addEventListener(event, (e) => this[event](e));
+    root.addEventListener("toggle", (e) => this.toggle(e), true);
+    root.dataset.ready = "yes";
+    if (inVoila()) this.begin();
+  }
+  all(selector) { return this.root.querySelectorAll(selector); }
+  one(selector) { return this.root.querySelector(selector); }
+  watch(name, call) {
+    this.model.on("change:" + name, call);
+    this.watched.push([name, call]);
+    call();
+  }
+  close() {
+    this.model.off("msg:custom", this.onAnswer);
+    for (const [name, call] of this.watched) this.model.off("change:" + name, call);
+  }
+  begin() {
+    document.title = "Film lab";
+    if (location.search.length > 1) this.send({ event: "restore", value: location.search });
+  }
+
+  // ---- between the page and the kernel
+  send(content) {
+    this.asked += 1;
+    this.root.dataset.asked = this.asked;
+    clearTimeout(this.slow);
+    clearTimeout(this.lost);
+    this.slow = setTimeout(() => this.root.setAttribute("aria-busy", "true"), 250);
+    this.lost = setTimeout(() => this.gone(), 15000);
+    try {
+      this.model.send({ ...content, number: this.asked });
+    } catch (closed) { // the kernel's end of the line is not there any more
+      clearTimeout(this.slow);
+      this.gone();
+    }
+  }
+  answer(content) {
+    if (content.why !== undefined) {
+      const place = `details[data-why="${CSS.escape(content.scope)}"][data-value="${CSS.escape(content.film)}"]`;
+      const box = this.one(`${place} .rl-why-text`);
+      if (box) box.innerHTML = content.why;
+    }
+    if (!content.done) return;
+    this.answered = Math.max(this.answered, content.done);
+    this.root.dataset.answered = this.answered;
+    if (this.answered < this.asked) return;
+    clearTimeout(this.slow);
+    clearTimeout(this.lost);
+    this.root.removeAttribute("aria-busy");
+  }
+  gone() {
+    const notice = this.one("[data-region=notice]");
+    if (notice) notice.innerHTML = '<p>The session has ended, perhaps because it was idle. '
+      + '<button type="button" data-local="reload">Open it again where you were</button></p>';
+  }
+
+  // ---- what the kernel says is shown
+  refresh(region) {
+    show(region, this.model.get(region.dataset.region));
+    this.combos.filter((combo) => combo.list === region).forEach((combo) => combo.refresh());
+  }
+  fill(values) {
+    if (values.tab) this.open(values.tab, false);
+    for (const control of this.all("[data-name]")) {
+      const value = values[control.dataset.name];
+      if (value === undefined) continue;
+      if (control.type === "checkbox") control.checked = Array.isArray(value) ? value.includes(control.value) : value;
+      else if (document.activeElement !== control || control.type !== "number") control.value = value;
+    }
+    for (const output of this.all("[data-shows]")) output.textContent = values[output.dataset.shows];
+    for (const combo of this.combos) {
+      const text = (values.texts || {})[combo.name];
+      if (text !== undefined && document.activeElement !== combo.input) combo.input.value = text;
+    }
+  }
+  link() { return location.pathname + (this.model.get("link") ? "?" + this.model.get("link") : ""); }
+  keepLink() { if (inVoila() && this.asked) history.replaceState(null, "", this.link()); }
+  open(key, focus) {
+    for (const tab of this.all("[data-tab]")) {
+      const chosen = tab.dataset.tab === key;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+      this.one("#rl-page-" + tab.dataset.tab).hidden = !chosen;
+      if (chosen && focus) tab.focus();
+      if (chosen) tab.parentNode.scrollLeft = tab.offsetLeft - (tab.parentNode.clientWidth - tab.offsetWidth) / 2;
+    }
+  }
+  paint(theme) {
+    this.root.dataset.theme = theme;
+    if (inVoila()) document.documentElement.dataset.theme = theme;
+    this.one("[data-local=theme]")?.setAttribute("aria-pressed", String(theme === "dark"));
+  }
+
+  // ---- what a person does is told
+  input({ target }) {
+    if (target.type !== "range") return;
+    for (const output of this.all(`[data-shows="${target.dataset.name}"]`)) output.textContent = target.value;
+  }
+  change({ target }) {
+    const { action, name, value } = target.dataset;
+    if (action) this.send({ event: action, value, rating: target.value });
+    else if (name === "models") {
+      const chosen = target.closest("fieldset").querySelectorAll("input:checked");
+      this.send({ event: "set", name, value: [...chosen].map((each) => each.value) });
+    } else if (name) {
+      this.send({ event: "set", name, value: target.type === "checkbox" ? target.checked : target.value });
+    }
+  }
+  click(event) {
+    const button = event.target.closest("button, a");
+    if (!button) return;
+    const { tab, action, value, local } = button.dataset;
+    if (tab) {
+      this.open(tab, true);
+      this.send({ event: "set", name: "tab", value: tab });
+    } else if (action) this.send({ event: action, value });
+    else if (local === "theme") this.switchTheme();
+    else if (local === "copy") this.copy(button);
+    else if (local === "reload") location.reload();
+    else if (button.closest("table[data-sortable] th")) sortTable(button);
+    else if (button.classList.contains("rl-skip")) {
+      event.preventDefault();
+      this.one("#rl-main").focus();
+    }
+  }
+  keydown(event) {
+    if (!event.target.dataset.tab) return;
+    const tabs = [...this.all("[data-tab]")];
+    const here = tabs.indexOf(event.target);
+    const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    tabs[(to + tabs.length) % tabs.length].click();
+  }
+  toggle({ target }) {
+    if (!target.dataset.why || !target.open || target.dataset.known) return;
+    target.dataset.known = "yes";
+    this.send({ event: "why", name: target.dataset.why, value: target.dataset.value });
+  }
+  switchTheme() {
+    const theme = this.root.dataset.theme === "dark" ? "light" : "dark";
+    keep("theme", theme);
+    this.paint(theme);
+  }
+  async copy(button) {
+    const [link, said] = [location.origin + this.link(), button.textContent];
+    try {
+      await navigator.clipboard.writeText(link);
+      button.textContent = "Copied";
+    } catch (refused) {
+      window.prompt("Copy this link:", link);
+    }
+    setTimeout(() => { button.textContent = said; }, 1500);
+  }
+}
+
 export default {
   render({ model, el }) {
     const root = document.createElement("div");
     root.className = "rl";
     el.append(root);
-    root.innerHTML = model.get("page");
-    let asked = 0;
-    let answered = 0;
-    let slow = null;
-    let lost = null;
-
-    const paint = (theme) => {
-      root.dataset.theme = theme;
-      if (inVoila()) document.documentElement.dataset.theme = theme;
-      root.querySelector("[data-local=theme]")?.setAttribute("aria-pressed", String(theme === "dark"));
-    };
-    paint(preferredTheme());
-
-    const gone = () => {
-      const notice = root.querySelector("[data-region=notice]");
-      if (notice) notice.innerHTML = '<p>The session has ended, perhaps because it was idle. '
-        + '<button type="button" data-local="reload">Open it again where you were</button></p>';
-    };
-    const send = (content) => {
-      asked += 1;
-      root.dataset.asked = asked;
-      clearTimeout(slow);
-      slow = setTimeout(() => root.setAttribute("aria-busy", "true"), 250);
-      clearTimeout(lost);
-      lost = setTimeout(gone, 15000);
-      try {
-        model.send({ ...content, number: asked });
-      } catch (closed) { // the kernel's end of the line is not there any more
-        clearTimeout(slow);
-        gone();
-      }
-    };
-    const onAnswer = (content) => {
-      if (content.done) {
-        answered = Math.max(answered, content.done);
-        root.dataset.answered = answered;
-        if (answered >= asked) {
-          clearTimeout(slow);
-          clearTimeout(lost);
-          root.removeAttribute("aria-busy");
-        }
-      }
-      if (content.why !== undefined) {
-        const box = root.querySelector(
-          `details[data-why="${CSS.escape(content.scope)}"][data-value="${CSS.escape(content.film)}"] .rl-why-text`);
-        if (box) box.innerHTML = content.why;
-      }
-    };
-    model.on("msg:custom", onAnswer);
-
-    const combos = [...root.querySelectorAll("[data-combo]")].map((box) => new Combo(box, send));
-    const regions = [...root.querySelectorAll("[data-region]")];
-    const watched = [];
-    const watch = (name, call) => { model.on("change:" + name, call); watched.push([name, call]); call(); };
-    for (const region of regions) {
-      const name = region.dataset.region;
-      watch(name, () => {
-        show(region, model.get(name));
-        combos.filter((combo) => combo.list === region).forEach((combo) => combo.refresh());
-      });
-    }
-
-    const openTab = (key, focus) => {
-      for (const tab of root.querySelectorAll("[data-tab]")) {
-        const chosen = tab.dataset.tab === key;
-        tab.setAttribute("aria-selected", String(chosen));
-        tab.tabIndex = chosen ? 0 : -1;
-        root.querySelector("#rl-page-" + tab.dataset.tab).hidden = !chosen;
-        if (chosen && focus) tab.focus();
-        if (chosen) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
-      }
-    };
-    const fill = () => {
-      const values = model.get("values");
-      if (values.tab) openTab(values.tab, false);
-      for (const control of root.querySelectorAll("[data-name]")) {
-        const value = values[control.dataset.name];
-        if (value === undefined) continue;
-        if (control.type === "checkbox") control.checked = Array.isArray(value) ? value.includes(control.value) : value;
-        else if (document.activeElement !== control || control.type !== "number") control.value = value;
-      }
-      for (const output of root.querySelectorAll("[data-shows]")) output.textContent = values[output.dataset.shows];
-      for (const combo of combos) {
-        const text = (values.texts || {})[combo.name];
-        if (text !== undefined && document.activeElement !== combo.input) combo.input.value = text;
-      }
-    };
-    watch("values", fill);
-    watch("link", () => {
-      if (inVoila() && root.dataset.asked) history.replaceState(null, "", location.pathname + (model.get("link") ? "?" + model.get("link") : ""));
-    });
-
-    root.addEventListener("input", (event) => {
-      const { name } = event.target.dataset;
-      if (event.target.type !== "range") return;
-      root.querySelectorAll(`[data-shows="${name}"]`).forEach((output) => { output.textContent = event.target.value; });
-    });
-    root.addEventListener("change", (event) => {
-      const control = event.target;
-      if (control.dataset.action) {
-        send({ event: control.dataset.action, value: control.dataset.value, rating: control.value });
-        return;
-      }
-      if (!control.dataset.name) return;
-      let value = control.type === "checkbox" ? control.checked : control.value;
-      if (control.dataset.name === "models") {
-        const group = control.closest("fieldset");
-        value = [...group.querySelectorAll("input:checked")].map((each) => each.value);
-      }
-      send({ event: "set", name: control.dataset.name, value });
-    });
-    root.addEventListener("click", (event) => {
-      const button = event.target.closest("button, a");
-      if (!button) return;
-      if (button.dataset.tab) { openTab(button.dataset.tab, true); send({ event: "set", name: "tab", value: button.dataset.tab }); }
-      else if (button.dataset.action) send({ event: button.dataset.action, value: button.dataset.value });
-      else if (button.dataset.local === "theme") {
-        const theme = root.dataset.theme === "dark" ? "light" : "dark";
-        keep("theme", theme);
-        paint(theme);
-      } else if (button.dataset.local === "reload") location.reload();
-      else if (button.dataset.local === "copy") copyLink(button);
-      else if (button.closest("table[data-sortable] th")) sortTable(button);
-      else if (button.classList.contains("rl-skip")) { event.preventDefault(); root.querySelector("#rl-main").focus(); }
-    });
-    root.addEventListener("keydown", (event) => {
-      if (!event.target.dataset.tab) return;
-      const tabs = [...root.querySelectorAll("[data-tab]")];
-      const here = tabs.indexOf(event.target);
-      const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
-      if (to === undefined) return;
-      event.preventDefault();
-      tabs[(to + tabs.length) % tabs.length].click();
-    });
-    root.addEventListener("toggle", (event) => {
-      const why = event.target;
-      if (why.dataset.why && why.open && !why.dataset.known) {
-        why.dataset.known = "yes";
-        send({ event: "why", name: why.dataset.why, value: why.dataset.value });
-      }
-    }, true);
-
-    async function copyLink(button) {
-      const link = location.origin + location.pathname + (model.get("link") ? "?" + model.get("link") : "");
-      const said = button.textContent;
-      try {
-        await navigator.clipboard.writeText(link);
-        button.textContent = "Copied";
-      } catch (refused) {
-        window.prompt("Copy this link:", link);
-      }
-      setTimeout(() => { button.textContent = said; }, 1500);
-    }
-
-    root.dataset.ready = "yes";
-    if (inVoila()) document.title = "Film lab";
-    if (inVoila() && location.search.length > 1) send({ event: "restore", value: location.search });
-    return () => {
-      model.off("msg:custom", onAnswer);
-      for (const [name, call] of watched) model.off("change:" + name, call);
-    };
+    const page = new Page(model, root);
+    return () => page.close();
   },
 };
