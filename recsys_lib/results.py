@@ -238,7 +238,8 @@ def refit_with_seeds(
             continue
         columns = []
         for shift in range(seeds):
-            again = type(model)(**{**params, which: int(params[which] or 0) + shift})
+            quiet = {"progress": False} if "progress" in params else {}
+            again = type(model)(**{**params, **quiet, which: int(params[which] or 0) + shift})
             again.fit(task.known, items=prepared.items, users=prepared.users)
             columns.append(evaluate(again, task, resamples=1).per_user[by].to_numpy(float))
         table[name] = np.stack(columns, axis=1)
