@@ -149,8 +149,9 @@ def report(found: dict[str, Any]) -> str:
             f"  {name:<31} {statistics.median(taken):6.0f} ms  median of {len(taken)}, longest {max(taken):.0f}"
         )
     together = f"until the last one is up, the first after {min(once):.1f}"
+    own = f"its own alone {megabytes['uss']:.0f}, resident {megabytes['rss']:.0f}"
     lines += [
-        f"  memory of a session   {megabytes['rss']:6.0f} MB  of which its own {megabytes['uss']:.0f} MB",
+        f"  memory of a session   {megabytes['pss']:6.0f} MB  with its part of what kernels share; {own}",
         f"  torch in the kernel   {'YES' if found['torch'] else 'no':>6}",
         f"  {len(once)} sessions at once   {max(once):6.1f} s   {together}",
         f"  kernels left          {found['kernels_left']:6d}     after the pages were closed",

@@ -25,6 +25,7 @@ from recsys_lib.steps import step_that_writes
 
 KEPT = 4  # models in memory at a time; reading one takes some 20 ms
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD"}
+LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 SMALL_WORDS = {"the", "a", "an", "of", "in", "and", "on", "to", "for", "s"}
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
 HUES = {
@@ -387,7 +388,7 @@ class Lab:
     def ranking(self, metric: str) -> list[dict[str, Any]]:
         """Models of the leaderboard that have a measure, the best first."""
         models = [m for m in (self.board or {}).get("models", []) if _mean(m, metric) is not None]
-        sign = 1 if metric.startswith(("rmse", "mae")) else -1
+        sign = 1 if metric.split("@")[0] in LOWER_IS_BETTER else -1
         return sorted(models, key=lambda model: (sign * _mean(model, metric), model["name"]))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recsys_lib.demo.lab import HUES, Lab, NotPossibleError, label
+from recsys_lib.demo.lab import HUES, LOWER_IS_BETTER, Lab, NotPossibleError, label
 from recsys_lib.demo.state import LONGEST, MOST_MODELS, SHORTEST, TABS, State
 
 MEANINGS = {
@@ -23,12 +23,31 @@ MEANINGS = {
     "hit": "share of people with at least one liked film in the list",
     "mrr": "how early the first liked film comes",
     "map": "how early the liked films come, on the whole",
+    "r_precision": "precision of a list as long as what the person liked",
+    "auc": "chance that a liked film stands before one that was not met",
     "rmse": "typical error of a predicted rating, in stars; lower is better",
     "mae": "mean error of a predicted rating, in stars; lower is better",
     "coverage": "share of the catalogue that anybody is shown",
+    "gini": "how unevenly the films are shown; lower is more even",
     "novelty": "how little known the films shown are",
     "diversity": "how unlike each other the films of one list are",
+    "serendipity": "liked films that popularity alone would not have shown",
+    "popularity_lift": "how much better known the films shown are than those the person has watched",
+    "personalisation": "how unlike each other the lists of different people are",
+    "miscalibration": "how far the genres of the list are from the person's own; lower is nearer",
 }
+CAPITALS = ("ndcg", "mrr", "map", "auc", "rmse", "mae")
+
+
+def measure(name: str) -> str:
+    """A measure's name, for people.
+
+    >>> measure("ndcg@10"), measure("r_precision"), measure("ndcg_graded@5")
+    ('NDCG@10', 'R precision', 'NDCG graded@5')
+    """
+    words = [word.upper() if word in CAPITALS else word for word in name.replace("@", "_@").split("_")]
+    text = " ".join(words).replace(" @", "@")
+    return text[:1].upper() + text[1:]
 
 
 @cache
@@ -413,10 +432,11 @@ def results_board(lab: Lab, state: State, *, live: bool = True) -> str:
         "board",
         command=lab.command(lab.paths.metrics / "leaderboard.json"),
         rows=[_board_row(model, metric, low, wide) for model in ranking],
-        title="Which model is best, and is it certain?" if live else metric,
-        metrics=lab.metrics if live else [],
+        title="Which model is best, and is it certain?" if live else measure(metric),
+        metrics={name: measure(name) for name in lab.metrics} if live else {},
         metric=metric,
-        lower_is_better=kind in ("rmse", "mae"),
+        shown=measure(metric),
+        lower_is_better=kind in LOWER_IS_BETTER,
         timed=any(model.get("fit_seconds") is not None for model in ranking),
         meaning=next((text for name, text in MEANINGS.items() if kind.startswith(name)), ""),
         takeaway=_takeaway(ranking, metric),
@@ -448,7 +468,7 @@ def _board_row(model: dict[str, Any], metric: str, low: float, wide: float) -> d
 
 def _takeaway(ranking: list[dict[str, Any]], metric: str) -> str:
     """One sentence on who leads, careful where the intervals overlap."""
-    if len(ranking) < 2:
+    if len(ranking) < 2 or metric.startswith("popularity_lift"):  # more of it is neither good nor bad
         return ""
     first, second = ranking[0], ranking[1]
     one, two = first["metrics"][metric], second["metrics"][metric]

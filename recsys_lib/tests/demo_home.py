@@ -1,7 +1,5 @@
 """A small run for the tests of the demo: made tables, two fitted models and a leaderboard, in a home of their own."""
 
-from pathlib import Path
-
 import numpy as np
 
 from recsys_lib import artifacts, splits
@@ -45,8 +43,3 @@ def _entry(name: str, mean: float) -> dict:
     value = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "n_users": 120}
     rmse = {"mean": 1 - mean, "low": 0.9 - mean, "high": np.nextafter(1 - mean, 2), "n_users": 120}
     return {"name": name, "params": {}, "metrics": {"ndcg@10": value, "rmse": rmse}, "fit_seconds": 0.5}
-
-
-def home_of(folder: Path) -> str:
-    """The home's name as an environment variable takes it."""
-    return str(folder.resolve())
