@@ -154,7 +154,9 @@ class GenrePopularity(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if items is None or "genres" not in items:
             raise ValueError("GenrePopularity needs the table of items with its column 'genres': fit(..., items=items)")
-        genres = genre_matrix(items, train)
+        if self.genres is None:
+            raise ValueError("no item has a genre; GenrePopularity has nothing to go by")
+        genres = self.genres.astype(np.float32)
         norms = np.linalg.norm(genres, axis=1, keepdims=True)
         self.genres_ = np.divide(genres, norms, out=np.zeros_like(genres), where=norms > 0)
         self.popularity_ = (train.item_counts / train.item_counts.max()).astype(np.float32)
@@ -182,28 +184,3 @@ class GenrePopularity(Recommender):
 
     def _item_vectors(self) -> np.ndarray:
         return self.genres_
-
-
-def genre_matrix(items: pd.DataFrame, train: Interactions) -> np.ndarray:
-    """Genres of each column of ``train``, (n_items, n_genres) float32 of 0 and 1; names in alphabetical order.
-
-    Raises
-    ------
-    ValueError
-        If no item has a genre.
-
-    Examples
-    --------
-    >>> train = Interactions.from_frame(pd.DataFrame({"user_id": [1, 1], "item_id": [5, 6]}))
-    >>> genre_matrix(pd.DataFrame({"item_id": [6, 5], "genres": [["Drama", "War"], ["War"]]}), train)
-    array([[0., 1.],
-           [1., 1.]], dtype=float32)
-    """
-    pairs = items[["item_id", "genres"]].explode("genres").dropna(subset="genres")
-    codes = train.item_codes(pairs["item_id"])
-    names, columns = np.unique(pairs["genres"].to_numpy(str), return_inverse=True)
-    if len(names) == 0:
-        raise ValueError("no item has a genre; a model of genres has nothing to go by")
-    genres = np.zeros((train.n_items, len(names)), dtype=np.float32)
-    genres[codes[codes >= 0], columns[codes >= 0]] = 1
-    return genres
