@@ -376,6 +376,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     block: int = BLOCK,
+    whole: bool = True,
 ) -> Evaluation:
     """Evaluate a model on the test part of a split.
 
@@ -395,6 +396,9 @@ def evaluate(
         Of the bootstrap over people.
     block
         People scored at once.
+    whole
+        Also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc". That
+        compares each with the whole catalogue, so it is what takes long on millions of ratings.
 
     Raises
     ------
@@ -403,7 +407,7 @@ def evaluate(
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
-    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block)
+    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block, whole=whole)
     return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
 
 

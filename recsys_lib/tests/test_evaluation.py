@@ -127,3 +127,63 @@ def test_implicit_feedback(tables):
     result = evaluate(Guessing().fit(Interactions.from_frame(cut.history)), cut)
     assert result.protocol["relevant"] == len(cut.test)
     assert result.rating is None
+
+
+def test_people_without_a_history_get_the_popular_films_as_recommend_serves_them(tables):
+    cut = splits.temporal_global(tables[0], test=0.3, valid=0.0)
+    model = Guessing().fit(Interactions.from_frame(cut.history))
+    result = evaluate(model, cut)
+    strangers = ~result.per_user["user_id"].isin(cut.history["user_id"])
+    assert result.protocol["people_without_history"] == strangers.sum() > 0
+    served = model.recommend(result.per_user.loc[strangers, "user_id"], k=20)
+    own = result.lists[result.lists["user_id"].isin(served["user_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, served)
+    assert own["fallback"].all()
+
+
+def test_without_the_whole_ranking_the_rest_is_the_same(split, history, results):
+    quick = evaluate(Counting().fit(history), split, whole=False)
+    assert {"mrr", "auc", "r_precision"}.isdisjoint(quick.means)
+    shared = list(quick.per_user.columns)
+    pd.testing.assert_frame_equal(quick.per_user, results["counting"].per_user[shared])
+
+
+def test_ranking_without_cut_off_agrees_with_the_lists(split, history, results):
+    result = results["counting"]
+    places = result.positions[result.positions["rank"].between(1, 20)]
+    listed = result.lists.merge(
+        places[["user_id", "item_id", "rank"]], on=["user_id", "item_id"], suffixes=("", "_whole")
+    )
+    assert len(listed) == len(places)
+    assert (listed["rank"] == listed["rank_whole"]).all()
+
+
+def test_a_winner_is_named_only_among_enough_people_and_outside_the_noise(results):
+    board = compare(results)
+    assert "leads every other model" in conclusion(board)
+    board["n_users"] = 99
+    assert "no winner is named" in conclusion(board)
+    twins = compare({"a": results["counting"], "b": results["counting"]})
+    assert not twins["distinct"].any()
+    assert "cannot be told apart from b: no winner" in conclusion(twins)
+
+
+def test_two_leaders_of_few_people_are_not_distinct(tables, split):
+    few = split.test["user_id"].unique()[:40]
+    small = splits.Split(split.train, split.valid, split.test[split.test["user_id"].isin(few)], name="small")
+    known = Interactions.from_frame(small.history)
+    board = compare({"a": evaluate(Counting().fit(known), small), "b": evaluate(Guessing().fit(known), small)})
+    assert board["p_holm"].iloc[1] < 0.01
+    assert not board["distinct"].any()
+
+
+def test_empty_test_part_and_nothing_relevant_are_named(split):
+    with pytest.raises(ValueError, match="test part of the split is empty"):
+        Task.from_split(splits.Split(split.train, split.valid, split.test.iloc[:0], name="x"))
+    with pytest.raises(ValueError, match="lower relevant_from"):
+        Task.from_split(split, 6.0)
+
+
+def test_an_unknown_metric_names_the_known_ones(results):
+    with pytest.raises(ValueError, match="no metric 'ndcg@7'; it has ndcg@5"):
+        compare(results, by="ndcg@7")
