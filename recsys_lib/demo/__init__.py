@@ -1,7 +1,8 @@
 """The demo: what `make demo` serves from 09_demo, and what that notebook shows in JupyterLab.
 
-``lab`` holds the tables and the models, ``state`` the choices of one session, ``pages`` turns both into HTML,
-``app`` is the widget that brings them together, ``serve`` starts Voilà.
+``lab`` holds the tables and the models, ``state`` the choices of one session; ``pages``, ``people``, ``side_by_side``
+and ``results`` turn both into HTML; ``app`` is the widget that brings them together, ``serve`` starts Voilà, and
+``site`` writes what can live without a kernel.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 from traitlets import Dict, Unicode
 
 from recsys_lib.artifacts import MissingArtifactError
-from recsys_lib.demo import pages
+from recsys_lib.demo import pages, people, rendering, results, side_by_side
 from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label, make_command
 from recsys_lib.demo.state import MOST_MODELS, State, from_query, with_choice
 from recsys_lib.paths import Paths
@@ -48,19 +48,19 @@ class Part:
 
 
 PARTS = {
-    "person_card": Part("you", ("person",), pages.person_card),
+    "person_card": Part("you", ("person",), people.person_card),
     "person_list": Part(
         "you",
         ("person", "model", "k", "unseen", "genre", "since", "until", "diversity"),
-        pages.person_list,
+        people.person_list,
     ),
-    "person_history": Part("you", ("person",), pages.person_history),
-    "new_picks": Part("new", ("liked",), pages.new_picks),
-    "new_list": Part("new", ("liked", "model", "k"), pages.new_list),
-    "similar_lists": Part("similar", ("film", "models", "k"), pages.similar_lists),
-    "compare_lists": Part("compare", ("person", "models", "k"), pages.compare_lists),
-    "results_data": Part("results", (), pages.results_data),
-    "results_board": Part("results", ("metric",), pages.results_board),
+    "person_history": Part("you", ("person",), people.person_history),
+    "new_picks": Part("new", ("liked",), people.new_picks),
+    "new_list": Part("new", ("liked", "model", "k"), people.new_list),
+    "similar_lists": Part("similar", ("film", "models", "k"), side_by_side.similar_lists),
+    "compare_lists": Part("compare", ("person", "models", "k"), side_by_side.compare_lists),
+    "results_data": Part("results", (), results.results_data),
+    "results_board": Part("results", ("metric",), results.results_board),
 }
 SEARCHES = {
     "person": (pages.person_options, "person"),
@@ -202,7 +202,7 @@ class Application(anywidget.AnyWidget):
     def _why(self, scope: str, film: str) -> str:
         if not self.lab.knows_film(film):
             raise NotPossibleError("That film is not in the catalogue.")
-        return pages.why(self.lab, self.state, scope, film)
+        return people.why(self.lab, self.state, scope, film)
 
     # ---- what is shown ---------------------------------------------------------------------------------------
 
@@ -228,10 +228,10 @@ class Application(anywidget.AnyWidget):
         try:
             return part.view(self.lab, self.state), True
         except NotPossibleError as error:
-            return pages.render("sorry", text=str(error)), False
+            return rendering.render("sorry", text=str(error)), False
         except Exception:
             log.exception("The demo could not make %s of %r", name, self.state)
-            return pages.render("sorry", text=SORRY), False
+            return rendering.render("sorry", text=SORRY), False
 
     def _show_values(self) -> None:
         film = self.lab.films([self.lab.film_id(self.state.film)])[0].title if self.state.film else ""
@@ -243,7 +243,7 @@ class Application(anywidget.AnyWidget):
         self.said = f"Person {self.state.person}, {label(self.state.model)}, {self.state.k} films"
 
     def _tell(self, text: str) -> None:
-        self.notice = pages.render("notice", text=text) if text else ""
+        self.notice = rendering.render("notice", text=text) if text else ""
 
 
 def first_state(lab: Lab) -> State:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from recsys_lib.demo import pages
+from recsys_lib.demo import people as people_views
+from recsys_lib.demo import rendering, results, side_by_side
 from recsys_lib.demo.app import HERE, first_state
 from recsys_lib.demo.lab import Lab, label
 from recsys_lib.demo.state import State
@@ -51,7 +52,7 @@ class Site:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         history = self.lab.history
-        html = pages.render(
+        html = rendering.render(
             "site",
             title=title,
             subtitle=f"{self.lab.paths.name} · {history.n_users:,} people · {history.n_items:,} films",
@@ -97,7 +98,7 @@ def build(paths: Paths, *, people: int = 24, films: int = 36) -> Path:
         _films(site, state, films)
         if groups:
             lead = "The figures of the notebooks. Those that react to the mouse can be zoomed and read point by point."
-            site.write("figures.html", "Figures", pages.render("figures", groups=groups, lead=lead))
+            site.write("figures.html", "Figures", rendering.render("figures", groups=groups, lead=lead))
         if report.is_file():
             shutil.copy(report, folder / "report.html")
     return paths.outputs / "site" / "index.html"
@@ -129,8 +130,8 @@ def _assets(folder: Path) -> None:
 
 def _results(site: Site, state: State) -> None:
     boards = [metric for metric in BOARDS if site.lab.ranking(metric)] or site.lab.metrics[:1]
-    parts = [pages.results_board(site.lab, replace(state, metric=metric), live=False) for metric in boards]
-    site.write("index.html", "The data and the results", pages.results_data(site.lab, state), *parts)
+    parts = [results.results_board(site.lab, replace(state, metric=metric), live=False) for metric in boards]
+    site.write("index.html", "The data and the results", results.results_data(site.lab, state), *parts)
 
 
 def _people(site: Site, state: State, people: list[str]) -> None:
@@ -138,10 +139,10 @@ def _people(site: Site, state: State, people: list[str]) -> None:
     for number, person in enumerate(people, 1):
         chosen = replace(state, person=person)
         parts = [
-            pages.person_card(site.lab, chosen),
-            pages.person_list(site.lab, chosen, live=False),
-            '<h2 class="rl-h2">Models side by side</h2>' + pages.compare_lists(site.lab, chosen),
-            pages.person_history(site.lab, chosen),
+            people_views.person_card(site.lab, chosen),
+            people_views.person_list(site.lab, chosen, live=False),
+            '<h2 class="rl-h2">Models side by side</h2>' + side_by_side.compare_lists(site.lab, chosen),
+            people_views.person_history(site.lab, chosen),
         ]
         name = f"people/{number}.html"
         site.write(name, f"Person {person}", *parts, here="people.html")
@@ -151,18 +152,18 @@ def _people(site: Site, state: State, people: list[str]) -> None:
         f"A sample of {len(people)} people, from the least to the most active: what {label(state.model)} would put "
         "before them and why, other models beside it, and what they really watched next."
     )
-    site.write("people.html", "For people", pages.render("links", lead=lead, links=links))
+    site.write("people.html", "For people", rendering.render("links", lead=lead, links=links))
 
 
 def _films(site: Site, state: State, n: int) -> None:
     links = []
     for number, film in enumerate(site.lab.well_known(n), 1):
         name = f"films/{number}.html"
-        lists = pages.similar_lists(site.lab, replace(state, film=film.id))
+        lists = side_by_side.similar_lists(site.lab, replace(state, film=film.id))
         site.write(name, film.title, lists, here="films.html")
         links.append({"href": name, "text": film.title, "more": film.year or "", "film": film})
     lead = f"The {len(links)} films that most people know, and which films the models hold to be like them."
-    site.write("films.html", "Similar films", pages.render("links", lead=lead, links=links))
+    site.write("films.html", "Similar films", rendering.render("links", lead=lead, links=links))
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lib import artifacts
-from recsys_lib.demo import pages, require_open, serve
+from recsys_lib.demo import pages, people, require_open, results, serve, side_by_side
 from recsys_lib.demo.app import PARTS, SORRY, Application, application, first_state
 from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, plain, readable_title
 from recsys_lib.demo.state import LONGEST, TABS, State, from_query, with_choice
@@ -176,7 +176,7 @@ def every_html(made):
     html = {name: part.view(made, state) for name, part in PARTS.items()}
     html["page"] = pages.page(made, state)
     html["options"] = pages.film_options(made, "pick", "script") + pages.person_options(made, "person", "1")
-    html["why"] = "".join(pages.why(made, state, scope, film) for scope in ("person", "new") for film in "1234")
+    html["why"] = "".join(people.why(made, state, scope, film) for scope in ("person", "new") for film in "1234")
     return html
 
 
@@ -210,7 +210,7 @@ def test_every_control_has_a_name(made):
 
 
 def test_the_reasons_add_up(made):
-    text = pages.why(made, replace(first_state(made), model="ease"), "person", "40")
+    text = people.why(made, replace(first_state(made), model="ease"), "person", "40")
     shares = [abs(int(share)) for share in re.findall(r"<span>[−-]?(\d+) %", text)]
     assert shares
     assert sum(shares) == pytest.approx(100, abs=3)
@@ -220,7 +220,7 @@ def test_what_was_watched_next_is_marked(made):
     after = made.prepared.split.test
     person = str(after["user_id"].iloc[0])
     state = replace(first_state(made), person=person, k=LONGEST)
-    text = pages.compare_lists(made, state)
+    text = side_by_side.compare_lists(made, state)
     names = set(made.watched_next(person)["item_id"])
     tables = [made.model(name).recommend([int(person)], LONGEST) for name in state.models]
     hits = sum(item in names for table in tables for item in table["item_id"])
@@ -231,19 +231,21 @@ def test_what_was_watched_next_is_marked(made):
 def test_lists_that_share_films_say_so(made):
     state = replace(first_state(made), models=("ease", "popularity"), k=5)
     tables = [set(made.model(name).recommend([made.person_id(state.person)], 5)["item_id"]) for name in state.models]
-    assert pages.compare_lists(made, state).count(">in 2 lists<") == 2 * len(tables[0] & tables[1]) + 1  # the legend
+    assert (
+        side_by_side.compare_lists(made, state).count(">in 2 lists<") == 2 * len(tables[0] & tables[1]) + 1
+    )  # the legend
 
 
 def test_no_winner_is_claimed_where_intervals_overlap(made):
     board = {"models": [_model("a", 0.20, 0.15, 0.25), _model("b", 0.19, 0.14, 0.24), _model("c", 0.05, 0.04, 0.06)]}
-    text = pages.results_board(replace_board(made, board), State())
+    text = results.results_board(replace_board(made, board), State())
     assert "may be equally good" in text
     board["models"].pop(1)
-    assert "do not even touch" in pages.results_board(replace_board(made, board), State())
+    assert "do not even touch" in results.results_board(replace_board(made, board), State())
 
 
 def test_a_missing_leaderboard_names_its_command(made):
-    assert "<code>make 07 DATASET=made</code>" in pages.results_board(replace_board(made, None), State())
+    assert "<code>make 07 DATASET=made</code>" in results.results_board(replace_board(made, None), State())
 
 
 def _model(name, mean, low, high):
@@ -327,7 +329,7 @@ def test_variety_can_be_chosen_where_models_offer_it(made, monkeypatch):
 @pytest.mark.parametrize(("low", "choices"), [(1.0, 5), (0.5, 10)])
 def test_a_newcomer_rates_on_the_scale_of_the_data(made, monkeypatch, low, choices):
     monkeypatch.setattr(Lab, "scale", (low, 5.0))
-    text = pages.new_picks(made, replace(first_state(made), liked=(("20", 4.0),)))
+    text = people.new_picks(made, replace(first_state(made), liked=(("20", 4.0),)))
     assert text.count('type="radio"') + text.count("<option") == choices
     assert "selected>★ 4<" in text or re.search(r'value="4.0"[^>]*checked', text)
 
