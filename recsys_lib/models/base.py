@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import svds
 from threadpoolctl import ThreadpoolController
 
 from recsys_lib.files import read_json, read_npz, replacing_folder, write_json, write_npz
 from recsys_lib.interactions import Histories, Interactions, as_ids
-from recsys_lib.ranking import top_k
+from recsys_lib.ranking import calibrate, mmr, top_k
 
 FORMAT = 1  # of the folders that `save` writes
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
@@ -57,6 +58,7 @@ class Recommender(ABC):
     """
 
     train: Interactions
+    genres: np.ndarray | None = None  # (n_items, n_genres) uint8, where fit was given genres
     _registry: ClassVar[dict[str, type[Recommender]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -112,6 +114,7 @@ class Recommender(ABC):
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
         self.train = train
+        self.genres = _genres_of(items, train)
         with one_blas_thread():
             self._fit(train, items, users)
         return self
@@ -165,6 +168,8 @@ class Recommender(ABC):
         exclude_seen: bool = True,
         candidates: Iterable | None = None,
         unknown: str = "popular",
+        diversity: float = 0.0,
+        diversify: str = "mmr",
     ) -> pd.DataFrame:
         """List the k best items for each person.
 
@@ -181,6 +186,12 @@ class Recommender(ABC):
         unknown : {"popular", "raise"}
             What a user id nobody knows gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
             People that the model knows and cannot score get the popular items, too, flagged likewise.
+        diversity
+            From 0 (the best scores) to 1: how much of the score gives way to variety, among the best
+            ``max(50, 5 k)``. The column score stays the model's own, so it need not fall along such a list.
+        diversify : {"mmr", "calibration"}
+            What variety is: unlikeness within the list (:func:`recsys_lib.ranking.mmr`, by who watched what), or
+            genres in the shares of the person's history (:func:`recsys_lib.ranking.calibrate`).
 
         Returns
         -------
@@ -193,14 +204,15 @@ class Recommender(ABC):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
         if unknown == "raise" and (codes < 0).any():
             raise KeyError(f"user {users[codes < 0][0]} is not among the {self.train.n_users:,} users known")
-        allowed = self._allowed(candidates)
+        allowed, order = self._allowed(candidates), self._order(diversify, diversity)
         blocks = []
         for start in range(0, max(1, len(users)), BLOCK):  # one empty block for nobody, so that there are columns
             block, ids = codes[start : start + BLOCK], users[start : start + BLOCK]
             histories = self.train.rows(block)
             scores, fallback = self.scores_to_list(histories, ids)
             scores[block < 0] = self.train.item_counts
-            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback | (block < 0)))
+            fallback |= block < 0
+            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback, order))
         return pd.concat(blocks, ignore_index=True)
 
     def recommend_new(
@@ -210,6 +222,8 @@ class Recommender(ABC):
         *,
         exclude_seen: bool = True,
         candidates: Iterable | None = None,
+        diversity: float = 0.0,
+        diversify: str = "mmr",
     ) -> pd.DataFrame:
         """List the k best items for a person the model has never met.
 
@@ -219,6 +233,8 @@ class Recommender(ABC):
             ``{item_id: rating}``, or item ids, oldest first, which count as the best rating in the data.
             Ids outside the catalogue raise ``KeyError``. Nothing at all gives what the model has for strangers: the
             popular items.
+        diversity, diversify
+            As in :meth:`recommend`.
 
         Returns
         -------
@@ -228,7 +244,8 @@ class Recommender(ABC):
         history = self.history_of(liked)
         scores, fallback = self.scores_to_list(history)
         fallback |= history.matrix.nnz == 0
-        lists = self._lists(np.array([""]), scores, history, k, exclude_seen, self._allowed(candidates), fallback)
+        allowed, order = self._allowed(candidates), self._order(diversify, diversity)
+        lists = self._lists(np.array([""]), scores, history, k, exclude_seen, allowed, fallback, order)
         return lists.drop(columns="user_id")
 
     def history_of(self, liked: Mapping | Iterable) -> Histories:
@@ -345,7 +362,7 @@ class Recommender(ABC):
         """
         history = {"matrix": self.train.matrix.data, "indices": self.train.matrix.indices}
         history |= {"indptr": self.train.matrix.indptr, "timestamps": self.train.timestamps}
-        history |= {"user_ids": self.train.user_ids, "item_ids": self.train.item_ids}
+        history |= {"genres": self.genres, "user_ids": self.train.user_ids, "item_ids": self.train.item_ids}
         arrays = {f"train.{name}": value for name, value in history.items() if value is not None}
         config = {
             "model": type(self).__name__,
@@ -393,6 +410,7 @@ class Recommender(ABC):
         shape = (len(stored["user_ids"]), len(stored["item_ids"]))
         matrix = csr_matrix((stored["matrix"], stored["indices"], stored["indptr"]), shape=shape)
         model.train = Interactions(matrix, stored["user_ids"], stored["item_ids"], stored.get("timestamps"))
+        model.genres = stored.get("genres")
         model._restore(arrays)
         model._load_more(folder)
         return model
@@ -402,6 +420,45 @@ class Recommender(ABC):
         return f"{type(self).__name__}({given})"
 
     # ---- shared pieces ---------------------------------------------------------------------------------------
+
+    def _order(
+        self, diversify: str, diversity: float
+    ) -> Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None:
+        """How candidates are ordered for variety; None where none is asked for."""
+        if diversify not in ("mmr", "calibration"):
+            raise ValueError(f"diversify is {diversify!r}; it must be 'mmr' or 'calibration'")
+        if not 0 <= diversity <= 1:
+            raise ValueError(f"diversity is {diversity}; it must be from 0 (none) to 1")
+        if diversity == 0:
+            return None
+        if diversify == "mmr":
+            return lambda codes, best, _, k: mmr(best, self._audience[np.maximum(codes, 0)], k, diversity)
+        if self.genres is None:
+            raise ValueError(f"calibration needs genres: fit {type(self).__name__} with items=, a table with genres")
+        shares = self.genres / np.maximum(self.genres.sum(axis=1, keepdims=True), 1)
+
+        def order(codes: np.ndarray, best: np.ndarray, histories: Histories, k: int) -> np.ndarray:
+            target = histories.matrix.astype(bool).astype(np.float64) @ shares
+            target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-12)
+            return calibrate(best, shares[np.maximum(codes, 0)], target, k, diversity)
+
+        return order
+
+    @property
+    def _audience(self) -> np.ndarray:
+        """Vectors of unit length that say who watched an item, (n_items, d): the same for every model."""
+        found = vars(self).get("_audience_vectors")
+        if found is None or len(found) != self.train.n_items:
+            watched = self.train.matrix.astype(bool).astype(np.float64)
+            d = min(32, min(watched.shape) - 1)
+            start = np.ones(min(watched.shape))
+            _, values, right = (
+                svds(watched, k=d, v0=start) if d > 0 else (None, np.ones(1), np.ones((1, watched.shape[1])))
+            )
+            found = right.T * values
+            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+            self._audience_vectors = found
+        return found
 
     def _allowed(self, candidates: Iterable | None) -> np.ndarray | None:
         """Mask of the columns that may be listed, or None for all."""
@@ -421,11 +478,18 @@ class Recommender(ABC):
         exclude_seen: bool,
         allowed: np.ndarray | None,
         fallback: np.ndarray,
+        order: Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None = None,
     ) -> pd.DataFrame:
         """Turn scores into the table of recommendations."""
         if allowed is not None:
             scores = np.where(allowed, scores, np.nan)
-        codes, best = top_k(scores, k, exclude=histories.matrix if exclude_seen else None)
+        depth = k if order is None else max(50, 5 * k)
+        codes, best = top_k(scores, depth, exclude=histories.matrix if exclude_seen else None)
+        if order is not None:
+            places = order(codes, best, histories, k)
+            there = places >= 0
+            codes = np.where(there, np.take_along_axis(codes, np.maximum(places, 0), axis=1), -1)
+            best = np.where(there, np.take_along_axis(best, np.maximum(places, 0), axis=1), np.nan)
         listed = codes >= 0
         rows, places = np.nonzero(listed)
         return pd.DataFrame(
@@ -437,6 +501,18 @@ class Recommender(ABC):
                 "fallback": fallback[rows],
             }
         )
+
+
+def _genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:
+    """Genres of each column as zeros and ones, (n_items, n_genres) uint8; None where there are none."""
+    if items is None or "genres" not in items or not items["genres"].map(len).gt(0).any():
+        return None
+    pairs = items[["item_id", "genres"]].explode("genres").dropna(subset="genres")
+    codes = train.item_codes(pairs["item_id"])
+    names, columns = np.unique(pairs["genres"].to_numpy(str), return_inverse=True)
+    genres = np.zeros((train.n_items, len(names)), dtype=np.uint8)
+    genres[codes[codes >= 0], columns[codes >= 0]] = 1
+    return genres
 
 
 def load_model(folder: Path | str) -> Recommender:

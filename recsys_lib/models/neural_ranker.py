@@ -225,8 +225,9 @@ class NeuralRanker(Recommender):
         return scores / len(self.states)
 
     def _item_vectors(self) -> np.ndarray:
-        """Embeddings of the films as parts of a history, those of all nets side by side."""
-        return np.concatenate([state["films"] for state in self.states], axis=1)
+        """What each film is ranked by, those of all nets side by side, less their mean (which popularity fills)."""
+        vectors = np.concatenate([state["candidates"] for state in self.states], axis=1)
+        return vectors - vectors.mean(axis=0)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         return self._attributed(history, item, user)[0]

@@ -84,8 +84,8 @@ def ranking_slopes(
     """Mean slopes of one film's score on the straight way from nothing known to this person.
 
     Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017), midpoint rule.
-    The layer norm's spread is held at the person's own (Ali et al., "XAI for transformers", 2022), which keeps what each
-    event adds linear.
+    The layer norm's spread is held at the person's own (Ali et al., "XAI for transformers", 2022), which keeps what
+    each event adds linear.
 
     Returns
     -------

@@ -1,0 +1,165 @@
+"""The tables and figures of 06, the ensemble partner, and the command of the published folds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib import canonical, neural_study
+from recsys_lib.evaluation import Task
+from recsys_lib.interactions import Interactions
+from recsys_lib.metrics.rating import rmse
+from recsys_lib.models import NeuralRanker, load_model
+from recsys_lib.models.bayesian import BayesianFactors
+from recsys_lib.plots import neural as plots
+from recsys_lib.splits import temporal_user
+
+JUDGED = pd.DataFrame(
+    {
+        "item_id": [1, 2, 1, 3],
+        "rating": [1.0, 5.0, 5.0, 3.0],
+        "predicted": [2.0, 4.0, 5.0, 3.0],
+        "error": [1.0, -1.0, 0.0, 0.0],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def split(tables):
+    return temporal_user(tables[0], test=0.2, valid=0)
+
+
+@pytest.fixture(scope="module")
+def bayesian(split, tables):
+    model = BayesianFactors(n_factors=4, sweeps=30, burn_in=10, kept=10)
+    return model.fit(Interactions.from_frame(split.train), items=tables[1], users=tables[2])
+
+
+def test_errors_by_rating():
+    table = neural_study.errors_by_rating(JUDGED).set_index("rating")
+    assert table.loc[5.0].to_dict() == {"n": 2, "predicted": 4.5, "bias": -0.5, "rmse": pytest.approx(0.5**0.5)}
+
+
+def test_errors_by_genre_counts_a_film_in_each_of_its_genres():
+    items = pd.DataFrame({"item_id": [1, 2, 3], "genres": [["A", "B"], ["B"], []]})
+    table = neural_study.errors_by_genre(JUDGED, items, least=1).set_index("genre")
+    assert table["n"].to_dict() == {"A": 2, "B": 3}
+    assert table.loc["A", "bias"] == 0.5
+    assert table.index[0] == "B"  # the worst first: rmse .816 against .707
+
+
+def test_calibration_of_a_calibrated_model():
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(2, 4, size=5000)
+    table = neural_study.calibration(
+        pd.DataFrame({"predicted": predicted, "rating": predicted + rng.normal(size=5000)})
+    )
+    inside = (table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])
+    assert inside.mean() >= 0.75
+    assert table["n"].sum() == 5000
+
+
+def test_warm_and_cold():
+    history = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
+    judged = JUDGED.assign(user_id=[1, 1, 9, 9])
+    table = neural_study.warm_and_cold(history, judged, judged["rating"].to_numpy() + 2).set_index("rows")
+    assert table["n"].to_dict() == {"person and film known": 2, "person new": 1, "both new": 1, "all": 4}
+    assert table.loc["person and film known", "model"] == 1.0
+    assert (table["biases"] == 2.0).all()
+
+
+def test_known_films_from_nothing_to_everything(split):
+    task = Task.from_split(split, 4.0)
+    model = NeuralRanker(embedding_dim=8, hidden=16, epochs=60, batch_size=40).fit(task.known)
+    table = neural_study.by_known_films(model, task, (0, 1, 1000))
+    assert table["films"].tolist() == [0, 1, 1000]
+    whole = model.score(model.train.rows(model.train.user_codes(task.users)))
+    from recsys_lib.metrics import ranking
+    from recsys_lib.ranking import top_k
+
+    codes, _ = top_k(whole, 10, exclude=model.train.rows(model.train.user_codes(task.users)).matrix)
+    expected = ranking.ndcg(ranking.judge(codes, task.relevant), 10).mean()
+    assert table["ndcg@10"].iloc[-1] == pytest.approx(expected)
+
+
+def test_study_of_other_data_is_not_shown(tmp_path, lab_home):
+    from recsys_lib.paths import Paths
+
+    paths = Paths("somewhere")
+    paths.reports.mkdir(parents=True)
+    (paths.reports / neural_study.STUDY).write_text(json.dumps({"data": {"sha256": "a"}}))
+    assert neural_study.read_study(paths, "a") == {"data": {"sha256": "a"}}
+    assert neural_study.read_study(paths, "b") is None
+
+
+# ---- the ensemble partner ------------------------------------------------------------------------------------------
+
+
+def test_bayesian_beats_the_biases(bayesian, split):
+    found = rmse(neural_study.predictions(bayesian, split.test)["error"].to_numpy())
+    biases = neural_study.bias_predictions(split.train, split.test) - split.test["rating"].to_numpy()
+    assert found < rmse(biases)
+
+
+def test_bayesian_is_saved_and_loaded(bayesian, split, tmp_path):
+    bayesian.save(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    first, second = (neural_study.predictions(model, split.test)["predicted"] for model in (bayesian, again))
+    assert np.allclose(first, second)
+
+
+def test_bayesian_serves_newcomers(bayesian):
+    liked = bayesian.score(bayesian.history_of({1: 5.0, 2: 5.0, 3: 5.0}).matrix)
+    loathed = bayesian.score(bayesian.history_of({1: 1.0, 2: 1.0, 3: 1.0}).matrix)
+    assert np.isfinite(liked).all()
+    assert liked.mean() > loathed.mean()
+    assert np.isfinite(bayesian.predict([9999], [1])).all()
+
+
+def test_bayesian_score_of_a_known_person_is_the_prediction(bayesian):
+    train = bayesian.train
+    grid = bayesian.score(train.rows(np.array([2])), train.user_ids[[2]])[0]
+    pairs = bayesian.predict(np.repeat(train.user_ids[2], train.n_items), train.item_ids)
+    np.testing.assert_allclose(np.clip(grid, 1, 5), pairs, atol=1e-3)
+
+
+# ---- the published folds -------------------------------------------------------------------------------------------
+
+
+def test_summary_of_folds():
+    rows = pd.DataFrame(
+        [
+            {"fold": "u1", "model": "m", "seed": 0, "rmse": 0.9, "mae": 0.7, "cpu_seconds": 1.0},
+            {"fold": "u2", "model": "m", "seed": 0, "rmse": 0.8, "mae": 0.6, "cpu_seconds": 3.0},
+            {"fold": "u1", "model": "m", "seed": 1, "rmse": 1.0, "mae": 0.7, "cpu_seconds": 1.0},
+            {"fold": "u2", "model": "m", "seed": 1, "rmse": 0.9, "mae": 0.6, "cpu_seconds": 3.0},
+            {"fold": "u1", "model": "b", "seed": None, "rmse": 1.1, "mae": 0.9, "cpu_seconds": None},
+        ]
+    )
+    table = canonical.summary(rows).set_index("model")
+    assert table.loc["m", "RMSE u1"] == pytest.approx(0.95)
+    assert table.loc["m", "RMSE"] == pytest.approx(0.9)
+    assert table.loc["m", "spread"] == pytest.approx(np.std([0.85, 0.95], ddof=1))
+    assert np.isnan(table.loc["b", "spread"])
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_drawn(split):
+    import matplotlib.pyplot as plt
+
+    log = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "valid": [None, None], "lr": [0.1, 0.1]})
+    model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1).fit(Interactions.from_frame(split.train))
+    ablation = pd.DataFrame({"variant": ["whole", "a"], "rmse": [0.9, 1.0], "spread": [0.01, None]})
+    drawn = [
+        plots.diagram_figure(8, (16, 8), 4, 8),
+        plots.curves_figure(log, "no validation"),
+        plots.ablation_figure(ablation, "rmse", "title"),
+        plots.known_films_figure(pd.DataFrame({"films": [0, 1], "ndcg@10": [0.1, 0.2]}), 0.1),
+        plots.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why"),
+        plots.importance_figure(pd.DataFrame({"input": ["a", "b"], "rise": [0.1, 0.0]})),
+    ]
+    assert all(figure.axes for figure in drawn)
+    plt.close("all")
