@@ -23,7 +23,7 @@ STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
-.PHONY: help setup run dag lab demo readme test lint format clean
+.PHONY: help setup run dag lab demo site tune canonical bench bench-demo readme test lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -70,6 +70,24 @@ demo: $(READY)  ## the Voilà application, on what `make run` made
 
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab notebooks
+
+site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
+	$(PY) -m recsys_lib.demo.site "$(DATASET)"
+
+tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
+	$(PY) -m recsys_lib.tuning "$(DATASET)"
+
+canonical: $(READY)  ## ratings on the five published folds of ml-100k
+	$(PY) -m recsys_lib.canonical
+
+bench: $(READY)  ## speed: reading, metrics, models, nets
+	$(PY) -m recsys_lib.benchmarks.reading
+	$(PY) -m recsys_lib.benchmarks.metrics
+	$(PY) -m recsys_lib.benchmarks.models
+	$(PY) -m recsys_lib.benchmarks.neural
+
+bench-demo: $(READY)  ## speed and memory of the application
+	$(PY) -m recsys_lib.benchmarks.demo
 
 readme: run  ## put the leaderboard of the report into the README
 	@$(PY) -m recsys_lib.report readme "$(DATASET)"
