@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.preprocessing import normalize
 
 from recsys_lib import inference
-from recsys_lib.evaluation import BEYOND_AT, MAIN, Evaluation, Task
+from recsys_lib.evaluation import BEYOND_AT, MAIN, Evaluation, Task, rating_summary
 from recsys_lib.interactions import Histories
 from recsys_lib.metrics import beyond_accuracy, ranking
 from recsys_lib.models.base import Recommender
@@ -205,6 +205,32 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     table = grouped.agg(predicted=("predicted", "mean"), rating=("rating", "mean"), rows=("rating", "size"))
     margin = 1.96 * grouped["rating"].std().fillna(0) / np.sqrt(table["rows"])
     return table.assign(low=table["rating"] - margin, high=table["rating"] + margin).reset_index(drop=True)
+
+
+def errors_by_kind(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """RMSE and MAE of predicted ratings by how many ratings of the film, and of the person, were known before.
+
+    Returns
+    -------
+    DataFrame
+        of ("film" or "person"), group, rmse, low, high, mae, rows.
+    """
+    names = ["none", f"under {COLD}", f"{COLD}-49", "50 and more"]
+    of_people = np.diff(task.known.matrix.indptr)
+    known = {
+        "film": (task.known.item_codes(predictions["item_id"]), task.popularity),
+        "person": (task.known.user_codes(predictions["user_id"]), of_people),
+    }
+    rows = []
+    for kind, (codes, counts) in known.items():
+        part = np.digitize(np.where(codes >= 0, counts[codes], 0), [1, COLD, 50])
+        for code, name in enumerate(names):
+            chosen = predictions[part == code]
+            if len(chosen):
+                found = rating_summary(chosen)
+                error = {"rmse": found["rmse"]["mean"], "low": found["rmse"]["low"], "high": found["rmse"]["high"]}
+                rows.append({"of": kind, "group": name, **error, "mae": found["mae"]["mean"], "rows": len(chosen)})
+    return pd.DataFrame(rows)
 
 
 def served_worst(result: Evaluation, task: Task, *, n: int = 5, least: int = 5, metric: str = MAIN) -> pd.DataFrame:

@@ -189,3 +189,12 @@ def test_sentences_are_made_from_the_results(prepared, task, evaluations):
     assert findings.seeds({}, board).startswith("No model")
     assert findings.reliable(evaluations, {}) == "No model here predicts ratings."
     assert findings.seeds({"als": inference.seed_variance(np.random.default_rng(0).random((9, 3)))}, board)
+
+
+def test_errors_by_kind_cover_every_row_once(task):
+    test = task.test[["user_id", "item_id", "rating"]]
+    frame = test.assign(error=np.where(test["item_id"] % 2 == 0, 1.0, -1.0))
+    table = segments.errors_by_kind(frame, task)
+    assert table.groupby("of")["rows"].sum().tolist() == [len(test), len(test)]
+    assert (table["rmse"] == 1.0).all()
+    assert table.loc[table["of"] == "film", "group"].tolist()[-1] in ("10-49", "50 and more")
