@@ -35,6 +35,7 @@ CHANGES = {
     "another person": "document.querySelector('[data-action=next]').click()",
     "another model": SET.format("#rl-model-you", "e.selectedIndex = (e.selectedIndex + 1) % e.options.length"),
     "a list of 50": SET.format("[data-name=k]", "e.value = e.value === '50' ? '49' : '50'"),
+    "more or less variety": SET.format("#rl-diversity-you", "e.value = e.value === '0' ? '50' : '0'"),
     "why a film": "[...document.querySelectorAll('#rl-page-you details[data-why]:not([open])')][0].open = true;"
     "await new Promise((done) => setTimeout(done, 5))",
     "page: New here?": "document.querySelector('#rl-tab-new').click()",

@@ -56,7 +56,7 @@ PARTS = {
     ),
     "person_history": Part("you", ("person",), people.person_history),
     "new_picks": Part("new", ("liked",), people.new_picks),
-    "new_list": Part("new", ("liked", "model", "k"), people.new_list),
+    "new_list": Part("new", ("liked", "model", "k", "diversity"), people.new_list),
     "similar_lists": Part("similar", ("film", "models", "k"), side_by_side.similar_lists),
     "compare_lists": Part("compare", ("person", "models", "k"), side_by_side.compare_lists),
     "results_data": Part("results", (), results.results_data),
@@ -273,7 +273,9 @@ def application(paths: Paths) -> Application:
     """The application of one data set, or a page that says what is missing and which command makes it."""
     keep_log(paths)
     try:
-        return Application(Lab.open(paths))
+        opened = Application(Lab.open(paths))
+        warm(opened)
+        return opened
     except (MissingArtifactError, OtherDataError) as error:
         return Application(None, str(error))
     except Exception:
@@ -281,6 +283,12 @@ def application(paths: Paths) -> Application:
         return Application(
             None, f"The results of {paths.name} cannot be read: `{make_command(paths)}` makes them again"
         )
+
+
+def warm(opened: Application) -> None:
+    """Do once, before anybody looks, what is slow the first time: libraries and vectors for varied lists."""
+    lab, state = opened.lab, opened.state
+    lab.model(state.model).recommend([lab.person_id(state.person)], 5, diversity=0.5)
 
 
 def require_open(application: Application) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 import unicodedata
@@ -201,12 +200,6 @@ class Lab:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(name)
         return self._loaded[name]
-
-    @cached_property
-    def diversity_argument(self) -> str | None:
-        """Name of the argument of ``recommend`` that asks for variety; None where there is none."""
-        known = inspect.signature(Recommender.recommend).parameters
-        return next((name for name in ("diversity", "diversify") if name in known), None)
 
     # ---- people ----------------------------------------------------------------------------------------------
 

@@ -72,10 +72,10 @@ def _rows(lab: Lab, table: pd.DataFrame) -> list[dict[str, Any]]:
 def person_list(lab: Lab, state: State, *, live: bool = True) -> str:
     """The films that a model puts before a person; ``live``: the reasons come when they are asked for."""
     model = lab.model(state.model)
-    more = {lab.diversity_argument: state.diversity / 100} if lab.diversity_argument and state.diversity else {}
     candidates = lab.candidates(state.genre, state.since, state.until)
     user = lab.person_id(state.person)
-    table = model.recommend([user], state.k, exclude_seen=state.unseen, candidates=candidates, **more)
+    wanted = {"exclude_seen": state.unseen, "candidates": candidates, "diversity": state.diversity / 100}
+    table = model.recommend([user], state.k, **wanted)
     title = f"{len(table)} films for person {state.person}, by {label(state.model)}"
     nothing = "No film fits these choices. Allow more years or another genre."
     rows = _rows(lab, table)
@@ -126,7 +126,7 @@ def new_picks(lab: Lab, state: State) -> str:
 def new_list(lab: Lab, state: State) -> str:
     """The films that a model puts before somebody it has never met."""
     liked = {lab.film_id(film): rating for film, rating in state.liked}
-    table = lab.model(state.model).recommend_new(liked, state.k)
+    table = lab.model(state.model).recommend_new(liked, state.k, diversity=state.diversity / 100)
     fallback = bool(table["fallback"].any())
     title = f"{len(table)} films for you, by {label(state.model)}"
     note = "Nothing is known of you yet, so these are the films that most people know." if fallback else ""

@@ -309,21 +309,17 @@ def test_a_newcomer_can_ask_every_model(app, model):
     assert 'data-film="20"' not in app.new_list
 
 
-def test_variety_can_be_chosen_where_models_offer_it(made, monkeypatch):
-    from recsys_lib.models.base import Recommender
-
-    asked, plain_recommend = [], Recommender.recommend
-
-    def recommend(self, users, k=10, *, exclude_seen=True, candidates=None, unknown="popular", diversity=0.0):
-        asked.append(diversity)
-        return plain_recommend(self, users, k, exclude_seen=exclude_seen, candidates=candidates, unknown=unknown)
-
-    monkeypatch.setattr(Recommender, "recommend", recommend)
-    app = Application(Lab.open(made.paths))
-    assert 'data-name="diversity"' in app.page
-    do(app, "set", "diversity", "40")
-    assert asked[-1] == pytest.approx(0.4)
-    assert app.link == "diversity=40"
+def test_variety_changes_both_lists_and_the_link(app):
+    do(app, "set", "model", "ease")
+    before = app.person_list
+    do(app, "set", "diversity", "80")
+    assert app.person_list != before
+    assert app.link == "model=ease&diversity=80"
+    do(app, "set", "tab", "new")
+    do(app, "add", value="20")
+    varied = app.new_list
+    do(app, "set", "diversity", 0)
+    assert app.new_list != varied
 
 
 @pytest.mark.parametrize(("low", "choices"), [(1.0, 5), (0.5, 10)])

@@ -55,6 +55,8 @@ def test_every_control_of_for_you_changes_the_list(visitor):
     slide(visitor, "#rl-k-you", 7)
     changed()
     assert len(visitor.titles("person_list")) == 7
+    slide(visitor, "#rl-diversity-you", 90)
+    changed()
     page.uncheck("[data-name=unseen]")
     changed()
     page.select_option("#rl-genre", "Drama")
