@@ -2,7 +2,21 @@
 
 All of them read a :class:`Judged`: for each person, which places of the list hold something relevant. Libraries
 differ in details (what precision divides by, how long NDCG's ideal list is); each function names our convention first
-and takes the others as an argument. A person with nothing relevant has no value (NaN), not zero.
+and takes the others as an argument. What was seen to differ, with the argument that gives it:
+
+==================  ==================================  ====================================================
+metric              ours                                others
+==================  ==================================  ====================================================
+NDCG                ideal of min(k, relevant) items     RecTools: of k items always (``ideal="k"``)
+NDCG                discount 1 / log2(rank + 1)         LensKit: 1 / max(log2 rank, 1) (``"lenskit"``)
+precision           over k                              implicit: hits of all people over the sum of their
+                                                        min(k, relevant) (``divisor="min"``, weighted by it)
+recall              over all that is relevant           LensKit: over min(k, relevant) (``divisor="min"``)
+average precision   over min(k, relevant)               trec_eval, ranx: over all (``divisor="relevant"``)
+nothing relevant    no value (NaN)                      trec_eval: left out, or 0
+ties                lower item code first               trec_eval: later name first
+item listed twice   counts at its first place           trec_eval, ranx: cannot be given
+==================  ==================================  ====================================================
 """
 
 from __future__ import annotations
