@@ -9,7 +9,9 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 endif
 export MAKE
+# One thread a process: two fight over two cores, and results stay the same bit by bit.
 export OPENBLAS_NUM_THREADS ?= 1
+export OMP_NUM_THREADS ?= 1
 
 # Variables and rules of the sequence (NAME, DONE, STEPS, which notebook needs which): recsys_lib/steps.py knows them.
 RULES := outputs/.rules.mk

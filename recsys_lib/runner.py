@@ -159,8 +159,9 @@ def main() -> int:
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--params", type=Path, default=None, help="a file such as notebooks/params/ml-100k.yaml")
     given = parser.parse_args()
-    # The kernel's linear algebra runs on one thread: two fight over two cores, and results stay the same bit by bit.
+    # Kernels compute on one thread: two fight over two cores, and results stay the same bit by bit.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         execute(given.notebook.resolve(), given.dataset, given.params)
     except (UnknownParameterError, FileNotFoundError, ValueError) as error:
