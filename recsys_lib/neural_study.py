@@ -59,7 +59,11 @@ RANKERS: dict[str, dict[str, Any]] = {
     "without side features": {"tables": False},
     "without time": {"times": False},
 }
-COLD = {"history dropout .01": {}, "without history dropout": {"history_dropout": 0.0}}
+COLD = {
+    "history dropout .05": {"history_dropout": 0.05},
+    "history dropout .01": {},
+    "without history dropout": {"history_dropout": 0.0},
+}
 
 
 def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,10 @@ def gelu_slope(x: np.ndarray) -> np.ndarray:
 
 def silu(x: np.ndarray) -> np.ndarray:
     """Sigmoid linear unit, x * sigmoid(x)."""
-    return x / (1 + np.exp(-x))
+    gate = np.negative(x)
+    np.exp(gate, out=gate)
+    gate += 1
+    return np.divide(x, gate, out=gate)
 
 
 def silu_slope(x: np.ndarray) -> np.ndarray:
@@ -180,13 +183,14 @@ def rating_grid(
         + film @ flat[ends[0] : ends[1]]
         + state["linear.bias"]
     )
+    product, rest = weight[2 * dim : 3 * dim] * state["product"], dense[ends[1] :]
     for row in range(len(u)):
-        x = v @ (u[row][:, None] * weight[2 * dim : 3 * dim] * state["product"]) + of_film + of_person[row]
-        for number, values in enumerate(pair):
-            x += values[row][:, None] * dense[ends[1] + number]
-            scores[row] += values[row] * flat[ends[1] + number]
+        values = np.stack([each[row] for each in pair], axis=1) if pair else np.zeros((len(v), 0), np.float32)
+        x = np.concatenate([v, values], axis=1) @ np.concatenate([u[row][:, None] * product, rest])
+        x += of_film
+        x += of_person[row]
         x = _after(state, 0, x)
         for number in range(1, hidden_layers(state)):
             x = _after(state, number, linear(state, f"layers.{number}", x))
-        scores[row] += linear(state, "last", x)[:, 0]
+        scores[row] += values @ flat[ends[1] :] + linear(state, "last", x)[:, 0]
     return scores.astype(np.float32)
