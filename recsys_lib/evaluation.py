@@ -144,10 +144,12 @@ class Task:
     @cached_property
     def expected(self) -> np.ndarray:
         """What plain popularity would show each person, (n_users, BEYOND_AT) codes."""
+        place = np.empty(self.known.n_items, np.float32)  # without ties, which would have to be sorted out row by row
+        place[np.argsort(-self.popularity, kind="stable")] = -np.arange(self.known.n_items)
         blocks = []
         for start in range(0, len(self.users), BLOCK):
             seen = self.histories[start : start + BLOCK]
-            scores = np.broadcast_to(self.popularity, seen.shape)
+            scores = np.broadcast_to(place, seen.shape)
             blocks.append(top_k(scores, BEYOND_AT, exclude=seen)[0])
         return np.concatenate(blocks)
 

@@ -187,3 +187,11 @@ def test_empty_test_part_and_nothing_relevant_are_named(split):
 def test_an_unknown_metric_names_the_known_ones(results):
     with pytest.raises(ValueError, match="no metric 'ndcg@7'; it has ndcg@5"):
         compare(results, by="ndcg@7")
+
+
+def test_what_popularity_would_show_is_what_it_shows(split, history, results):
+    task = Task.from_split(split)
+    lists = results["counting"].lists
+    first = lists[lists["rank"] <= 10].groupby("user_id")["item_id"].agg(list)
+    assert [task.known.item_ids[row].tolist() for row in task.expected] == first.loc[task.users].tolist()
+    assert results["counting"].means["serendipity@10"] == 0
