@@ -631,9 +631,9 @@ def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics
 def _paired(values: np.ndarray, *, level: float, resamples: int, permutations: int, seed: int) -> pd.DataFrame:
     """Differences to the first column, with interval, tests, effect size and power."""
     behind = values[:, 1:] - values[:, :1]
-    blank = pd.DataFrame({"difference": 0.0}, index=range(values.shape[1]))
     if behind.shape[1] == 0:
-        return blank
+        names = inference.paired_table(np.zeros((2, 1)), resamples=1, permutations=1).columns
+        return pd.DataFrame({name: [np.nan] for name in names}).assign(difference=0.0, distinct=False)
     table = inference.paired_table(behind, level=level, resamples=resamples, permutations=permutations, seed=seed)
     enough = len(values) >= inference.LEAST_PEOPLE
     table["distinct"] = (table["p_holm"] < 1 - level) & enough

@@ -195,3 +195,10 @@ def test_what_popularity_would_show_is_what_it_shows(split, history, results):
     first = lists[lists["rank"] <= 10].groupby("user_id")["item_id"].agg(list)
     assert [task.known.item_ids[row].tolist() for row in task.expected] == first.loc[task.users].tolist()
     assert results["counting"].means["serendipity@10"] == 0
+
+
+def test_one_model_alone_has_the_same_columns(results):
+    alone, both = compare({"counting": results["counting"]}), compare({**results, "guessing": results["counting"]})
+    assert alone.columns.tolist() == both.columns.tolist()
+    assert not alone["distinct"].any()
+    assert "nothing to compare it with" in conclusion(alone)
