@@ -134,37 +134,12 @@ class NeuralRanker(Recommender):
 
     def _fit_one(self, train: Interactions, features: np.ndarray, number: int) -> None:
         """Train one net and keep what serving needs of it."""
-        import torch
-
-        from recsys_lib.models.neural.ranking_net import Prefixes, RankingNet, ranking_loss
-        from recsys_lib.models.neural.training import Plan, Task, choose_device
+        from recsys_lib.models.neural.ranking_net import ranking_loss
+        from recsys_lib.models.neural.training import Plan, Task
         from recsys_lib.models.neural.training import train as run
 
         seed = self.seed + 1000 * number
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = RankingNet(
-                features,
-                train.matrix.getnnz(axis=0),
-                self.levels_,
-                context=1 + len(self.months_[2:]) + self.people_.shape[1],
-                dim=self.embedding_dim,
-                heads=self.heads,
-                hidden=self.hidden,
-                dropout=self.dropout,
-            )
-        weights = np.where(train.matrix.data >= self.relevant_from, 1.0, self.low_weight).astype(np.float32)
-        examples = Prefixes(
-            train,
-            self._codes(train.matrix.data),
-            weights,
-            self._context,
-            batch_size=self.batch_size,
-            window=self.window,
-            drop=self.event_dropout,
-            demographics=self.context_dropout,
-            device=choose_device(self.device),
-        )
+        net, examples = self._net(train, features, seed), self._examples(train)
         plan = Plan(self.epochs, self.lr, "constant", average=self.average, seed=seed, device=self.device)
         validate = self._options["validate"]
         task = Task(net, net.groups(self.weight_decay), examples, examples.steps, ranking_loss)
@@ -180,6 +155,43 @@ class NeuralRanker(Recommender):
         )
         self.states.append(_state(net))
         self.log += [{"model": number, **row} for row in log]
+
+    def _net(self, train: Interactions, features: np.ndarray, seed: int) -> Any:
+        """A net with fresh weights."""
+        import torch
+
+        from recsys_lib.models.neural.ranking_net import RankingNet
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return RankingNet(
+                features,
+                train.matrix.getnnz(axis=0),
+                self.levels_,
+                context=1 + len(self.months_[2:]) + self.people_.shape[1],
+                dim=self.embedding_dim,
+                heads=self.heads,
+                hidden=self.hidden,
+                dropout=self.dropout,
+            )
+
+    def _examples(self, train: Interactions) -> Any:
+        """Histories to be cut, with the weights of their events as targets."""
+        from recsys_lib.models.neural.ranking_net import Prefixes
+        from recsys_lib.models.neural.training import choose_device
+
+        weights = np.where(train.matrix.data >= self.relevant_from, 1.0, self.low_weight).astype(np.float32)
+        return Prefixes(
+            train,
+            self._codes(train.matrix.data),
+            weights,
+            self._context,
+            batch_size=self.batch_size,
+            window=self.window,
+            drop=self.event_dropout,
+            demographics=self.context_dropout,
+            device=choose_device(self.device),
+        )
 
     def _with(self, states: list[State]) -> NeuralRanker:
         """A copy of this model that serves with these states."""
