@@ -16,6 +16,8 @@ from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.ranking import top_k
 
+PEOPLE = 2000  # enough to learn a dozen weights from
+
 
 class Blend(Recommender):
     """Weighted sum of the z-scores that each model gives a person's unseen items.
@@ -62,6 +64,8 @@ class Blend(Recommender):
         self.holdout = holdout
         self.share = share
         self.relevant_from = relevant_from
+        self._other: Blend | None = None
+        self._rehearsed: tuple[Histories, dict[str, np.ndarray], csr_matrix] | None = None
 
     def params(self) -> dict[str, Any]:
         """Parameters without the models, which are saved in folders of their own."""
@@ -90,18 +94,42 @@ class Blend(Recommender):
         """Set ``weights_``, (n_models,)."""
         weights = self.weights
         if weights is None:
-            earlier, scores, relevant = self._rehearse(train, items, users)
-            weights = search_weights(scores, relevant, earlier.matrix)
+            histories, scores, relevant = self._rehearse(train, items, users)
+            weights = search_weights(scores, relevant, histories.matrix)
         self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
 
     def _rehearse(
         self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None
-    ) -> tuple[Interactions, dict[str, np.ndarray], csr_matrix]:
-        """Histories cut short, what fresh models say then (by name), and what turned out relevant."""
+    ) -> tuple[Histories, dict[str, np.ndarray], csr_matrix]:
+        """Histories cut short, what fresh models say then (by name), what turned out relevant; of up to ``PEOPLE``."""
+        other = self._other
+        if other is not None and getattr(other, "train", None) is train and other._rehearsed is not None:
+            return other._rehearsed
         earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from)
         copies = {name: part.fresh().fit(earlier, items=items, users=users) for name, part in self.models.items()}
-        histories = earlier.rows(np.arange(earlier.n_users))
-        return earlier, {name: copy.score(histories, train.user_ids) for name, copy in copies.items()}, relevant
+        people = np.arange(earlier.n_users)
+        if len(people) > PEOPLE:
+            people = np.sort(np.random.default_rng(0).choice(people, PEOPLE, replace=False))
+        histories, ids = earlier.rows(people), train.user_ids[people]
+        scores = {name: copy.score(histories, ids) for name, copy in copies.items()}
+        self._rehearsed = histories, scores, relevant[people]
+        return self._rehearsed
+
+    def sharing(self, other: Blend) -> Self:
+        """Use what another blend of the same models learnt from, where both are fitted on the same interactions.
+
+        Raises
+        ------
+        ValueError
+            If the models, or what is held back, are not the same.
+        """
+        mine, theirs = ((m.holdout, m.share, m.relevant_from, list(m.models.values())) for m in (self, other))
+        if mine != theirs:
+            raise ValueError(
+                "only blends of the very same models, that hold back the same, can share what they learn from"
+            )
+        self._other = other
+        return self
 
     @property
     def learnt_weights(self) -> dict[str, float]:
