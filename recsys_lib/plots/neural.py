@@ -158,8 +158,10 @@ def ablation_figure(table: pd.DataFrame, value: str, title: str) -> Figure:
     places = np.arange(len(table))[::-1] if value == "rmse" else np.arange(len(table))
     axes.errorbar(table[value], places, xerr=spread, fmt="none", ecolor=MUTED, lw=2)
     axes.scatter(table[value], places, color=colours, s=36, zorder=3)
-    for place, number in zip(places, table[value], strict=True):
-        axes.annotate(f"{number:.4f}", (number, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+    for place, number, half in zip(places, table[value], spread, strict=True):
+        axes.annotate(
+            f"{number:.4f}", (number + half, place), (8, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axes.set_yticks(places, table["variant"])
     axes.margins(x=0.12)
     axes.set(title=title, xlabel=f"{value} on validation (bar: spread over seeds)")
