@@ -89,5 +89,5 @@ class Paths:
 
     @property
     def figures(self) -> Path:
-        """PNG figures of the report."""
-        return self.reports / "figures"
+        """PNG figures of the notebooks; the report takes up some of them."""
+        return self.outputs / "figures"

@@ -8,6 +8,7 @@ import html
 import itertools
 import mimetypes
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,21 @@ from recsys_lib.paths import REPOSITORY, Paths, home
 from recsys_lib.steps import STEPS
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
+RESULT_FIGURES = {
+    "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval",
+    "evaluation_differences": "Paired differences to the best model",
+    "evaluation_trade_offs": "Accuracy against what else matters",
+    "evaluation_segments": "Accuracy by group of people",
+    "evaluation_reliability": "Predicted against given ratings",
+}
+MODEL_FIGURES = {"neural_ranker_training": "The neural ranker, epoch by epoch"}
+DATA_FIGURES = {
+    "01_ratings": "How ratings are spread",
+    "01_long_tail": "How unequal films and people are",
+    "01_genres": "What genres get, and how they are rated",
+    "01_time": "When ratings were given",
+}
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
@@ -78,7 +94,10 @@ def write_report(dataset: str) -> Path:
     paths = Paths(dataset)
     content = {name: read_json(require(paths.reports / f"{name}_report.json")) for name in REPORTS}
     leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
-    figures = {file.stem: f"figures/{file.name}" for file in sorted(paths.figures.glob("*.png"))}
+    figures = {
+        subject: _take_up(paths, captions)
+        for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
+    }
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     templates.filters |= {"interval": interval, "thousands": "{:,}".format}
@@ -98,6 +117,18 @@ def write_report(dataset: str) -> Path:
         with replacing(paths.reports / name) as temporary:
             temporary.write_text(written, encoding="utf-8")
     return paths.reports / "index.html"
+
+
+def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
+    """Copy figures into the report's folder; those that this data set has, as ``{file below the report: caption}``."""
+    found = {}
+    for name, caption in captions.items():
+        source = paths.figures / f"{name}.png"
+        if source.is_file():
+            with replacing(paths.reports / "figures" / source.name) as temporary:
+                shutil.copyfile(source, temporary)
+            found[f"figures/{source.name}"] = caption
+    return found
 
 
 def _environment(paths: Paths) -> dict[str, Any]:

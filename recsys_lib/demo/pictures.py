@@ -46,7 +46,8 @@ def take(paths: Paths) -> list[Path]:
     with serve.running(paths.dataset, log, pool=1) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         taken = [
-            _take(browser, server.url, paths.figures / f"demo_{name}.png", **how) for name, how in PICTURES.items()
+            _take(browser, server.url, paths.reports / "figures" / f"demo_{name}.png", **how)
+            for name, how in PICTURES.items()
         ]
         browser.close()
     return taken

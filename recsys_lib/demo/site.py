@@ -170,7 +170,7 @@ def _films(site: Site, state: State, n: int) -> None:
 
 
 def figures(paths: Paths, folder: Path) -> list[dict[str, Any]]:
-    """Write the figures of a run: the interactive ones of its notebooks, then the pictures of its report.
+    """Write the figures of a run: the interactive ones of its notebooks, then the pictures of its notebooks.
 
     Returns
     -------
@@ -183,13 +183,12 @@ def figures(paths: Paths, folder: Path) -> list[dict[str, Any]]:
         if found:
             groups.append({"title": notebook.stem.replace("_", " "), "figures": found})
     pictures = sorted(paths.figures.glob("*.png"))
-    pictures = [picture for picture in pictures if not picture.stem.startswith("demo_")]
     for picture in pictures:
         (folder / "figures").mkdir(exist_ok=True)
         shutil.copy(picture, folder / "figures" / picture.name)
     if pictures:
         found = [_picture(picture) for picture in pictures]
-        groups.append({"title": "Pictures of the report", "figures": found})
+        groups.append({"title": "Pictures of the notebooks", "figures": found})
     return groups
 
 
