@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from recsys_lib.artifacts import Prepared, read_prepared, save_model
 from recsys_lib.evaluation import Task, mean_ndcg
 from recsys_lib.files import write_json
-from recsys_lib.interactions import Interactions
+from recsys_lib.interactions import Interactions, codes_of
+from recsys_lib.metrics.ranking import judge, ndcg
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 from recsys_lib.splits import rehearsal
@@ -49,6 +50,7 @@ class Training:
         self.rehearsal = rehearsal(self.prepared.split)
         self.train = Interactions.from_frame(self.rehearsal.train)
         self._kept: dict[str, dict[str, Any]] = {}
+        self._models: dict[str, Recommender] = {}
         self._tables: dict[str, Any] = {}
 
     @cached_property
@@ -72,6 +74,11 @@ class Training:
     def has_time(self) -> bool:
         """Whether the interactions say when."""
         return self.train.timestamps is not None
+
+    @property
+    def holdout(self) -> str:
+        """How a :class:`recsys_lib.models.Blend` should hold films back: as the split does."""
+        return "recent" if self.prepared.split.name.startswith(("temporal", "leave")) else "random"
 
     @property
     def has_genres(self) -> bool:
@@ -107,7 +114,9 @@ class Training:
             rows.append({"model": name, f"ndcg@{LISTED}": self.judge(model), "fit_seconds": seconds})
         return pd.DataFrame(rows)
 
-    def keep(self, name: str, model: Recommender, *, valid: float | None = None, **facts: Any) -> Recommender:
+    def keep(
+        self, name: str, model: Recommender, *, valid: float | None = None, after: str = "", **facts: Any
+    ) -> Recommender:
         """Fit a model of the same parameters on the history and save it.
 
         Parameters
@@ -116,20 +125,39 @@ class Training:
             Of the model's folder, and of the model in the leaderboard.
         valid
             Its NDCG@10 on the rehearsal, where it is known already; else it is fitted on train and judged first.
+        after
+            A model kept before whose fit this one builds on: its seconds are added.
         facts
             Such as ``trials``: how many sets of parameters were tried.
         """
         if valid is None:
             self.fit(model)
             valid = self.judge(model)
-        chosen = model.fresh()
-        seconds = self.fit(chosen, self.history)
+        chosen = model.fresh() if hasattr(model, "train") else model
+        seconds = self.fit(chosen, self.history) + (self._kept[after]["fit_seconds"] if after else 0)
         facts = {"rehearsal_ndcg@10": valid if np.isfinite(valid) else None, "fit_seconds": seconds, **facts}
         save_model(self.paths, name, chosen, self.prepared, **facts)
+        self._models[name] = chosen
         self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
         return chosen
 
-    def note(self, name: str, table: pd.DataFrame | float | str) -> None:
+    def model(self, name: str) -> Recommender:
+        """A model that was kept, fitted on the history."""
+        return self._models[name]
+
+    def price_of_variety(self, model: Recommender, diversify: str, diversity: float) -> dict[str, Any]:
+        """What a list with more variety is worth: NDCG@10 of a model fitted on train, and how many films are shown."""
+        people = self.train.user_ids if self.task is None else self.task.users
+        lists = model.recommend(people, LISTED, diversify=diversify, diversity=diversity)
+        row = {"diversify": diversify, "diversity": diversity, "films shown": lists["item_id"].nunique()}
+        codes = np.full((len(people), LISTED), -1)
+        codes[codes_of(lists["user_id"], people), lists["rank"].to_numpy() - 1] = self.train.item_codes(
+            lists["item_id"]
+        )
+        worth = np.nan if self.task is None else float(ndcg(judge(codes, self.task.relevant), LISTED).mean())
+        return {**row, f"ndcg@{LISTED}": worth}
+
+    def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
         """Add a table or a value to the notebook's report."""
         self._tables[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
 

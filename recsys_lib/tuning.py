@@ -46,8 +46,8 @@ class Space:
         From the parameters to a model.
     suggest
         From a trial to parameters.
-    notebook, parameter
-        Where the choice goes to: the notebook, and the name of its parameter, which is a mapping; None: the
+    places
+        Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
         parameters themselves are the notebook's.
     needs
         "timestamps" or "genres", where the model cannot be without.
@@ -55,8 +55,7 @@ class Space:
 
     build: Callable[..., Recommender]
     suggest: Callable[[optuna.Trial], dict[str, Any]]
-    notebook: str
-    parameter: str | None
+    places: tuple[tuple[str, str | None], ...]
     needs: tuple[str, ...] = ()
 
 
@@ -130,19 +129,21 @@ SPACES: dict[str, Space] = {
     "popularity_decayed": Space(
         lambda **given: Popularity(kind="decayed", **given),
         lambda trial: {"half_life_days": round(trial.suggest_float("half_life_days", 3, 2000, log=True), 1)},
-        "03_popularity",
-        None,
+        (("03_popularity", None),),
         ("timestamps",),
     ),
-    "genre_popularity": Space(GenrePopularity, _genre, "03_popularity", "genre_tuned", ("genres",)),
-    "als": Space(ALS, _als, "04_als", None),
+    "genre_popularity": Space(GenrePopularity, _genre, (("03_popularity", "genre_tuned"),), ("genres",)),
+    "als": Space(ALS, _als, (("04_als", None), ("05_item_models", "als_plain"))),
     "als_recent": Space(
-        ALS, lambda trial: {**_als(trial), "half_life": _half_life(trial)}, "04_als", "recent", ("timestamps",)
+        ALS,
+        lambda trial: {**_als(trial), "half_life": _half_life(trial)},
+        (("04_als", "recent"), ("05_item_models", "als")),
+        ("timestamps",),
     ),
-    "bpr": Space(BPR, _bpr, "04_als", "bpr"),
-    "item_knn": Space(ItemKNN, _item_knn, "05_item_models", "item_knn"),
-    "sequence_knn": Space(SequenceKNN, _sequence_knn, "05_item_models", "sequence_knn", ("timestamps",)),
-    "ease": Space(EASE, _ease, "05_item_models", "ease"),
+    "bpr": Space(BPR, _bpr, (("04_als", "bpr"), ("05_item_models", "bpr"))),
+    "item_knn": Space(ItemKNN, _item_knn, (("05_item_models", "item_knn"),)),
+    "sequence_knn": Space(SequenceKNN, _sequence_knn, (("05_item_models", "sequence_knn"),), ("timestamps",)),
+    "ease": Space(EASE, _ease, (("05_item_models", "ease"),)),
 }
 
 
@@ -242,10 +243,11 @@ def chosen(studies: dict[str, optuna.Study]) -> dict[str, dict[str, Any]]:
     """Sections of a parameters file: the best trial of each model, and how many there were."""
     sections: dict[str, dict[str, Any]] = {}
     for name, study in studies.items():
-        space, section = SPACES[name], sections.setdefault(SPACES[name].notebook, {})
         best = study.best_trial.user_attrs["params"]
-        section.update(best if space.parameter is None else {space.parameter: best})
-        section["trials"] = max(section.get("trials", 0), len(study.trials))
+        for notebook, parameter in SPACES[name].places:
+            section = sections.setdefault(notebook, {})
+            section.update(best if parameter is None else {parameter: dict(best)})
+            section["trials"] = max(section.get("trials", 0), len(study.trials))
     return sections
 
 

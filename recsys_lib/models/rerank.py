@@ -10,7 +10,7 @@ import pandas as pd
 
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.blend import Blend, best_unseen, labels_at, listwise_fit, search_weights, standardised
+from recsys_lib.models.blend import Blend, best_unseen, hold_back, labels_at, listwise_fit, search_weights, standardised
 from recsys_lib.models.popularity import DAY
 
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
@@ -56,12 +56,13 @@ class Reranker(Blend):
         self.penalty = penalty
 
     def _learn(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        earlier, scores, relevant = self._rehearse(train, items, users)
-        weights = self.weights or search_weights(scores, relevant, earlier.matrix)
+        histories, scores, relevant = self._rehearse(train, items, users)
+        weights = self.weights or search_weights(scores, relevant, histories.matrix)
         self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
-        histories = earlier.rows(np.arange(earlier.n_users))
-        z = np.stack([standardised(table, earlier.matrix)[0] for table in scores.values()])
-        codes, there = best_unseen(np.tensordot(self.weights_.astype(np.float32), z, 1), earlier.matrix, self.depth)
+        seen = histories.matrix
+        z = np.stack([standardised(table, seen)[0] for table in scores.values()])
+        codes, there = best_unseen(np.tensordot(self.weights_.astype(np.float32), z, 1), seen, self.depth)
+        earlier, _ = hold_back(train, self.share, self.holdout, self.relevant_from)
         features = self._features(z, codes, histories, item_facts(earlier))
         self.mean_ = features[there].mean(axis=0)
         spread = features[there].std(axis=0)

@@ -121,7 +121,7 @@ def map_figure(films: pd.DataFrame, named: int = 16) -> Figure:
     for film in best_known[_apart(best_known[["x", "y"]].to_numpy(), named)].itertuples():
         axes.annotate(film.title[:28], (film.x, film.y), (4, 2), textcoords="offset points", fontsize=8)
     axes.set(title="Films by the direction of their factors", xlabel="first component", ylabel="second component")
-    axes.legend(markerscale=1.2, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncol=8, markerscale=1.2)
     return figure
 
 

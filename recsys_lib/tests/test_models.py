@@ -259,6 +259,16 @@ def test_a_reranker_leaves_the_tail_behind_and_in_order(known):
         assert not set(lists["item_id"][10:]) & first[user]
 
 
+def test_a_reranker_that_shares_a_rehearsal_is_the_same(known):
+    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    blend = Blend(parts).fit(known)
+    shared = Reranker(parts, depth=20).sharing(blend).fit(known)
+    alone = Reranker({name: part.fresh() for name, part in parts.items()}, depth=20).fit(known)
+    pd.testing.assert_frame_equal(shared.recommend(known.user_ids), alone.recommend(known.user_ids))
+    with pytest.raises(ValueError, match="the very same models"):
+        Reranker({"ease": EASE()}).sharing(blend)
+
+
 def test_blend_says_what_it_lacks(known):
     with pytest.raises(ValueError, match="Blend needs models"):
         Blend().fit(known)

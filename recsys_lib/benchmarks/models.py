@@ -1,0 +1,112 @@
+"""How long the classic models take: ``python -m recsys_lib.benchmarks.models [--large]``.
+
+On a made matrix of ml-100k's shape: fit and top-10 for everybody, each model, and what wrapping costs beside calling
+``implicit`` itself. ``--large``: ALS on 20 million interactions of 138,000 people with 27,000 items, with memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+
+from recsys_lib.interactions import Interactions
+from recsys_lib.models import ALS, EASE, ItemKNN, Popularity, Recommender, SequenceKNN
+from recsys_lib.models.base import one_blas_thread
+
+K = 10
+
+
+def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions:
+    """Made interactions: items and activity of people follow power laws, times are random."""
+    rng = np.random.default_rng(seed)
+    share = 1 / (np.arange(n_users) + 50) ** 0.6
+    lengths = np.minimum(np.maximum(rng.poisson(share / share.sum() * n * 1.3), 5), n_items // 3)
+    users = np.repeat(np.arange(n_users), lengths)
+    items = np.minimum((n_items + 30) ** rng.random(len(users)) * 30 ** rng.random(len(users)), n_items - 1).astype(int)
+    keys = np.unique(users * np.int64(n_items) + items)
+    if len(keys) > n:
+        keys = np.sort(rng.choice(keys, n, replace=False))
+    rows, columns = keys // n_items, (keys % n_items).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_users))]).astype(np.int32)
+    ratings = rng.choice(np.arange(1, 6), len(keys), p=[0.06, 0.11, 0.27, 0.34, 0.22]).astype(np.float32)
+    when = rng.integers(880_000_000, 900_000_000, len(keys))
+    shape = (n_users, n_items)
+    return Interactions(csr_matrix((ratings, columns, indptr), shape), np.arange(n_users), np.arange(n_items), when)
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """Shortest of some runs."""
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def compare(model: Recommender, known: Interactions) -> dict[str, object]:
+    """Fit, scores and lists for everybody."""
+    fit = seconds(lambda: model.fresh().fit(known), 2)
+    model.fit(known)
+    histories = known.rows(np.arange(known.n_users))
+    return {
+        "model": type(model).__name__,
+        "fit s": fit,
+        "scores ms": 1000 * seconds(lambda: model.score(histories)),
+        "top-10 table ms": 1000 * seconds(lambda: model.recommend(known.user_ids, K)),
+    }
+
+
+def beside_implicit(known: Interactions, iterations: int, repeats: int) -> dict[str, float]:
+    """Seconds of ALS here and of implicit's own calls on the same weights: fit, and lists for everybody."""
+    ours = ALS(factors=64, iterations=iterations)
+    ours.train = known
+    weights = ours._weights(known.rows(np.arange(known.n_users)))
+
+    def own() -> AlternatingLeastSquares:
+        solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
+        solver.fit(weights, show_progress=False)
+        return solver
+
+    with one_blas_thread():
+        direct = seconds(own, repeats)
+        solver = own()
+        people = np.arange(known.n_users)
+        lists = seconds(lambda: solver.recommend(people, known.matrix, N=K, recalculate_user=True), 1)
+    fit = seconds(lambda: ours.fit(known), repeats)
+    return {
+        "fit": fit,
+        "implicit fit": direct,
+        "lists": seconds(lambda: ours.recommend(known.user_ids, K), 1),
+        "implicit lists, folding in": lists,
+    }
+
+
+def main() -> None:
+    """Print a table for the small matrix, and the large one where it is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.models", description=main.__doc__)
+    parser.add_argument("--large", action="store_true")
+    given = parser.parse_args()
+    small = power_law(943, 1682, 100_000)
+    print(small)
+    models = [Popularity(), ALS(), ItemKNN(), SequenceKNN(), EASE()]
+    print(pd.DataFrame([compare(model, small) for model in models]).round(2).to_string(index=False))
+    found = beside_implicit(small, 15, 5)
+    print({name: round(value, 3) for name, value in found.items()})
+    print(f"wrapping the fit costs {found['fit'] / found['implicit fit'] - 1:+.1%}")
+    if given.large:
+        large = power_law(138_000, 27_000, 20_000_000)
+        print(large)
+        print({name: round(value, 1) for name, value in beside_implicit(large, 15, 1).items()})
+        print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Searches: resumable, repeatable, and blind to the test part."""
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+
+from recsys_lib import splits
+from recsys_lib.tuning import SPACES, Tuner, chosen, importances, results, write_chosen
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="module")
+def split(tables):
+    return splits.temporal_user(tables[0])
+
+
+def keys(frame):
+    return set(zip(frame["user_id"], frame["item_id"], strict=True))
+
+
+@pytest.mark.parametrize("make", [splits.temporal_user, splits.temporal_global, splits.random])
+def test_a_rehearsal_holds_back_as_much_as_the_test_and_never_the_test(tables, make):
+    split = make(tables[0])
+    again = splits.rehearsal(split)
+    assert keys(again.train) | keys(again.test) == keys(split.history)
+    assert not keys(again.test) & keys(split.test)
+    assert len(again.test) / len(split.history) == pytest.approx(0.25, abs=0.02)
+    assert len(again.valid) == 0
+
+
+def test_splits_of_their_own_kind_are_rehearsed_on_validation(tables):
+    split = splits.leave_one_out(tables[0])
+    assert keys(splits.rehearsal(split).test) == keys(split.valid)
+
+
+def test_a_search_stops_at_its_budget_and_goes_on_later(split, tables, tmp_path):
+    def search(trials):
+        tuner = Tuner(split, tables[1], storage=f"sqlite:///{tmp_path / 'tuning.db'}", identity="made")
+        return tuner.search("ease", trials)
+
+    assert len(search(3).trials) == 3
+    more = search(5)
+    assert len(more.trials) == 5
+    assert len(search(4).trials) == 5
+    assert more.best_value == max(trial.value for trial in more.trials)
+
+
+def test_a_search_never_sees_the_test_part(split, tables):
+    """Another test part, the same search."""
+    other = splits.Split(
+        split.train, split.valid, split.test.sample(frac=0.3, random_state=1), "temporal_user", split.params
+    )
+    values = [[t.value for t in Tuner(s, tables[1]).search("item_knn", 4).trials] for s in (split, other)]
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_every_model_can_be_searched(split, tables, name):
+    study = Tuner(split, tables[1]).search(name, 1)
+    assert np.isfinite(study.best_value)
+    assert study.best_trial.user_attrs["params"]
+
+
+def test_models_that_the_data_has_nothing_for_are_left_out(tables):
+    split = splits.random(tables[0].drop(columns="timestamp"))
+    items = tables[1].assign(genres=[[] for _ in range(len(tables[1]))])
+    assert Tuner(split, items).possible() == ["als", "bpr", "item_knn", "ease"]
+
+
+def test_the_choice_is_written_beside_what_others_wrote(split, tables, tmp_path):
+    tuner = Tuner(split, tables[1])
+    studies = {name: tuner.search(name, 5) for name in ("als", "ease")}
+    file = tmp_path / "made.yaml"
+    file.write_text("06_neural_hybrid: {epochs: 3}\n05_item_models: {depth: 9, ease: {regularization: 1}}\n")
+    content = yaml.safe_load(write_chosen(file, chosen(studies)).read_text())
+    assert content["06_neural_hybrid"] == {"epochs": 3}
+    assert content["05_item_models"]["depth"] == 9
+    assert content["05_item_models"]["ease"] == studies["ease"].best_trial.user_attrs["params"]
+    assert content["04_als"]["factors"] == studies["als"].best_trial.user_attrs["params"]["factors"]
+    assert content["04_als"]["trials"] == 5
+    table, shares = results(studies.values()), importances(studies.values())
+    assert table.groupby("model").size().to_dict() == {"als": 5, "ease": 5}
+    np.testing.assert_allclose(shares.groupby("model")["importance"].sum(), 1)
+    assert isinstance(shares, pd.DataFrame)
