@@ -25,7 +25,7 @@ STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
-.PHONY: help setup run dag lab demo site tune canonical bench bench-demo readme test lint format clean
+.PHONY: help setup run dag lab demo site tune canonical neural-study bench bench-demo readme test lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -81,6 +81,9 @@ tune: $(READY)  ## search the models' parameters again, on validation only; writ
 
 canonical: $(READY)  ## ratings on the five published folds of ml-100k
 	$(PY) -m recsys_lib.canonical
+
+neural-study: $(READY)  ## what each part of the neural models is worth, on validation
+	$(PY) -m recsys_lib.neural_study
 
 bench: $(READY)  ## speed: reading, metrics, models, nets
 	$(PY) -m recsys_lib.benchmarks.reading
