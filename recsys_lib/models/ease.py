@@ -71,7 +71,9 @@ class EASE(Recommender):
         weights = confidence(
             histories, self.train, positive_from=self.positive_from, low_weight=self.low_weight, half_life=half_life
         )
-        return (weights[:, self.modelled_] @ diags_array(self.scale_)).tocsr()
+        if len(self.modelled_) < self.train.n_items:
+            weights = weights[:, self.modelled_]
+        return (weights @ diags_array(self.scale_)).tocsr()
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         kept = min(self.max_items or train.n_items, train.n_items)
@@ -94,20 +96,22 @@ class EASE(Recommender):
         inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)), overwrite_b=True)
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
-        self.weights_ = weights.astype(np.float32)
+        self.weights_ = np.ascontiguousarray(weights, dtype=np.float32)
 
     def _fit_people(self, rows: csr_matrix) -> None:
         """Invert people x people: keep X, K^-1 X and the diagonal of P, from which any row's scores follow."""
         gram = (rows @ rows.T).toarray()
         gram[np.diag_indices_from(gram)] += self.regularization
         solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (people, items)
-        self.solved_ = solved.astype(np.float32)
+        self.solved_ = np.ascontiguousarray(solved, dtype=np.float32)
         self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         rows = self._weights(histories, self.half_life)
-        scores = np.full((rows.shape[0], self.train.n_items), np.nan, dtype=np.float32)
-        scores[:, self.modelled_] = self._product(rows)
+        scores = self._product(rows)
+        if len(self.modelled_) < self.train.n_items:
+            modelled, scores = scores, np.full((rows.shape[0], self.train.n_items), np.nan, dtype=np.float32)
+            scores[:, self.modelled_] = modelled
         scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
 

@@ -13,6 +13,7 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.models.weights import confidence, whole
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
+DENSE = 4096  # items up to which similarities are multiplied as a dense table
 _BLOCK = 1024  # items whose neighbours are sought at once
 
 
@@ -71,9 +72,19 @@ class ItemKNN(Recommender):
         self._similarity = similarities(columns, self.neighbours, self.shrinkage)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        scores = (self._weights(histories, self.half_life) @ self._similarity).toarray()
+        weights = self._weights(histories, self.half_life)
+        if self.train.n_items <= DENSE:  # a third of the time for the memory of a small table
+            scores = weights @ self._dense_similarity()
+        else:
+            scores = (weights @ self._similarity).toarray()
         scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
+
+    def _dense_similarity(self) -> np.ndarray:
+        found = vars(self).get("_dense")
+        if found is None or found[0] is not self._similarity:
+            self._dense = found = (self._similarity, self._similarity.toarray())
+        return found[1]
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         weights = self._weights(history, self.half_life).toarray()[0]
