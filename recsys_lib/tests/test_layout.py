@@ -32,7 +32,6 @@ ORDER = [
     "canonical",
     "leakage_study",
     "artifacts",
-    "training",
     "results",
     "findings",
     "tracking",
