@@ -95,4 +95,4 @@ def find_title(items: pd.DataFrame, text: str) -> Any:
         raise KeyError(f"no title contains {text!r}")
     if len(matches) > 1 and matches["title"].nunique() > 1:
         raise KeyError(f"{len(matches)} titles contain {text!r}: {'; '.join(matches['title'].head(5))}")
-    return matches["item_id"].iloc[0]
+    return matches["item_id"].tolist()[0]
