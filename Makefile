@@ -58,7 +58,7 @@ $(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(
 	@$(PY) -m recsys_lib.runner $< --dataset "$(DATASET)" $(if $(PARAMS),--params "$(PARAMS)")
 $(DONE)/00_environment.ipynb: $(wildcard $(DATASET))
 
-$(REPORT): $(EXECUTED)
+$(REPORT): $(EXECUTED) $(wildcard recsys_lib/templates/*)
 	@$(PY) -m recsys_lib.report write "$(DATASET)"
 
 run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
