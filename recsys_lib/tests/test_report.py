@@ -2,6 +2,7 @@
 
 import base64
 import re
+import subprocess
 
 import pytest
 
@@ -101,8 +102,12 @@ def test_a_missing_report_names_its_step(run):
 
 
 def test_the_readme_shows_the_committed_report():
-    """`make readme` keeps them alike."""
-    table = report.results_table((REPOSITORY / "reports/ml-100k/report.md").read_text(encoding="utf-8"))
+    """`make readme` keeps them alike. A run on this machine may have written a report with other seconds since."""
+    command = ["git", "show", "HEAD:reports/ml-100k/report.md"]
+    committed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
+    if committed.returncode:
+        pytest.skip("not a git checkout: nothing is committed")
+    table = report.results_table(committed.stdout.decode("utf-8"))
     assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
