@@ -264,14 +264,22 @@ def test_for_validation_does_not_hold_the_test_part():
 # A slice of the published u1.test; it lies at this place only if all that is before it is alike.
 PUBLISHED_SLICE = slice(93_000, 93_738)
 PUBLISHED_SLICE_SHA256 = "d9b5ee5a25bc1cfa3127e63df47e03fa0458ca736c0fad5fc2a2d09320792929"
-# Sizes in bytes of u1.base and u1.test, u2.base, ... as GroupLens cuts them from u.data (its script mku.sh): two parts
-# of its 1,979,173 bytes. Where the archive is at hand, the files themselves are compared.
+# Sizes in bytes of the published u1.base and u1.test, u2.base, ..., which GroupLens cuts from u.data (its script
+# mku.sh): two parts of its 1,979,173 bytes. Where the archive is at hand, the files themselves are compared.
 FOLD_BYTES = {
     1: (1_586_544, 392_629),
     2: (1_583_948, 395_225),
     3: (1_582_546, 396_627),
     4: (1_581_878, 397_295),
     5: (1_581_776, 397_397),
+}
+# The last rows of the published u1.test to u5.test: where they stand depends on every row before them.
+FOLD_ENDS = {
+    1: b"459\t934\t3\t879563639\n460\t10\t3\t882912371\n462\t682\t5\t886365231\n",
+    2: b"655\t918\t2\t892436609\n655\t1403\t3\t888813372\n658\t276\t4\t875145572\n",
+    3: b"875\t772\t5\t876465188\n876\t294\t4\t879428145\n877\t382\t3\t882677012\n",
+    4: b"943\t1067\t2\t875501756\n943\t1074\t4\t888640250\n943\t1188\t3\t888640250\n",
+    5: b"943\t1047\t2\t875502146\n943\t1228\t3\t888640275\n943\t1330\t3\t888692465\n",
 }
 
 
@@ -334,6 +342,7 @@ def test_canonical_folds_equal_the_published_files(published, k):
     split = splits.canonical_fold(interactions, k)
     base, test = as_published(split.history), as_published(split.test)
     assert (len(base), len(test)) == FOLD_BYTES[k]
+    assert test.endswith(FOLD_ENDS[k])
     for name, made in ((f"u{k}.base", base), (f"u{k}.test", test)):
         if name in files:
             assert hashlib.md5(made).hexdigest() == hashlib.md5(files[name]).hexdigest(), name
