@@ -60,6 +60,21 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Hold a lock that one process of this machine can have at a time; others wait. The file stays, and is empty.
+
+    A process that dies lets go of it.
+    """
+    import fcntl  # only where the system has it: what needs no lock works elsewhere, too
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _plain(value: Any) -> Any:
     """Turn numpy and pandas scalars, arrays and NaN into what JSON knows (NaN becomes null)."""
     if isinstance(value, Mapping):

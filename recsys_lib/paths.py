@@ -73,6 +73,11 @@ class Paths:
         return self.outputs / "models"
 
     @property
+    def registry(self) -> Path:
+        """Registered versions of models, and which of them is champion."""
+        return self.outputs / "registry"
+
+    @property
     def metrics(self) -> Path:
         """The leaderboard and the per-user results."""
         return self.outputs / "metrics"

@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from recsys_lib.files import read_json, read_npz, replacing_folder, write_json, write_npz
 from recsys_lib.interactions import Histories, Interactions, as_ids
+from recsys_lib.paths import Paths
 from recsys_lib.ranking import calibrate, mmr, top_k
 
 FORMAT = 1  # of the folders that `save` writes
@@ -515,9 +516,45 @@ def _genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | 
     return genres
 
 
-def load_model(folder: Path | str) -> Recommender:
-    """Read any saved model from its folder; the class is named in its ``config.json``."""
-    return Recommender.load(folder)
+def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
+    """Read any saved model from its folder; the class is named in its ``config.json``.
+
+    Parameters
+    ----------
+    folder
+        Of a saved model; or the word ``"champion"``: the version that the registry of a data set calls so. (A folder
+        of that name is ``"./champion"``.)
+    dataset
+        Name or path of the data set whose champion is meant.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no champion yet.
+    """
+    return Recommender.load(champion_folder(Paths(dataset)) if folder == "champion" else folder)
+
+
+def champion_folder(paths: Paths) -> Path:
+    """Folder of the version that the registry of a data set calls its champion (see ``recsys_lib.registry``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, or the folder is gone.
+    """
+    file, chosen = paths.registry / "registry.json", "" if paths.dataset == "ml-100k" else f" DATASET={paths.dataset}"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{paths.name} has no champion yet: `make 07{chosen}` evaluates models and registers them"
+        )
+    named = read_json(file)["champion"]
+    folder = paths.registry / named["model"] / named["version"]
+    if not (folder / "card.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}, which {file} names as champion, is gone: `make 07{chosen}` chooses a champion anew"
+        )
+    return folder
 
 
 def cosine(vectors: np.ndarray | csr_matrix, codes: np.ndarray) -> np.ndarray:

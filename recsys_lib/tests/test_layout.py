@@ -34,6 +34,7 @@ ORDER = [
     "artifacts",
     "results",
     "findings",
+    "registry",
     "tracking",
     "plots",
     "tuning",
