@@ -541,7 +541,7 @@ def _positions_frame(ranked: Ranked, task: Task) -> pd.DataFrame | None:
 
 
 def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame | None = None) -> Ranked:
-    """Turn saved tables of lists and positions back into arrays.
+    """Turn saved tables of lists and positions, whose rows may stand in any order, back into arrays.
 
     Raises
     ------
@@ -559,10 +559,13 @@ def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame 
     table[rows, lists["rank"] - 1], scores[rows, lists["rank"] - 1] = codes, lists["score"]
     if positions is None:
         return Ranked(table, scores)
-    ids = np.repeat(task.users, task.n_relevant), task.items[task.relevant.indices]
-    if not (np.array_equal(positions["user_id"], ids[0]) and np.array_equal(positions["item_id"], ids[1])):
+    wanted = pd.DataFrame(
+        {"user_id": np.repeat(task.users, task.n_relevant), "item_id": task.items[task.relevant.indices]}
+    )
+    found = wanted.merge(positions, on=["user_id", "item_id"], how="left")
+    if found["rank"].isna().any() or len(positions) != len(wanted):
         raise ValueError("the saved positions do not belong to the relevant items of this task")
-    return Ranked(table, scores, positions["rank"].to_numpy(), positions["midrank"].to_numpy())
+    return Ranked(table, scores, found["rank"].to_numpy(np.int64), found["midrank"].to_numpy(np.float64))
 
 
 def compare(

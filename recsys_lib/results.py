@@ -2,6 +2,10 @@
 
 ``python -m recsys_lib.results ml-100k`` does that: it reads no model, only the lists, and says how far the numbers are
 from those that stand in ``leaderboard.json``.
+
+A saved list is what a model said of the people in the test part, one table: the first places of each person; below
+them the relevant films that stand further down, each with its place in the whole catalogue, which "mrr" and "auc" need;
+and the rating predicted for each row of the test part, of models that predict any.
 """
 
 from __future__ import annotations
@@ -16,12 +20,23 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib import artifacts
-from recsys_lib.evaluation import MAIN, Evaluation, Task, compare, conclusion, evaluate, from_ranked, ranked_from_frames
+from recsys_lib.evaluation import (
+    BEYOND_AT,
+    MAIN,
+    Evaluation,
+    Task,
+    compare,
+    conclusion,
+    evaluate,
+    from_ranked,
+    ranked_from_frames,
+)
 from recsys_lib.files import read_json, write_json, write_parquet
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 
-TABLES = ("per_user", "lists", "positions", "predictions")  # folders below outputs/<dataset>/metrics, a file a model
+TABLES = ("per_user", "lists")  # folders below outputs/<dataset>/metrics, a file a model
+_PAIR = ["user_id", "item_id"]
 
 
 def leaderboard(
@@ -98,17 +113,53 @@ def write_results(paths: Paths, results: Mapping[str, Evaluation], content: Mapp
     for table in TABLES:
         written = set()
         for name, result in results.items():
-            frame = getattr(result, table)
-            if frame is not None:
-                written.add(write_parquet(paths.metrics / table / f"{name}.parquet", frame))
+            frame = result.per_user if table == "per_user" else whole_lists(result)
+            written.add(write_parquet(paths.metrics / table / f"{name}.parquet", frame))
         for old in set((paths.metrics / table).glob("*.parquet")) - written:
             old.unlink()
     return write_json(paths.metrics / "leaderboard.json", content)
 
 
-def _read(paths: Paths, table: str, name: str) -> pd.DataFrame | None:
-    path = paths.metrics / table / f"{name}.parquet"
-    return pd.read_parquet(path) if path.is_file() else None
+def whole_lists(result: Evaluation) -> pd.DataFrame:
+    """Everything that a model said of the people in the test part, as one table.
+
+    Returns
+    -------
+    DataFrame
+        user_id, item_id; score (float32), fallback: of the first places alone; rank (Int64): from 1, 0 for a relevant
+        item that cannot be listed, empty for other rows of the test part; relevant; midrank: mean rank over equal
+        scores, of relevant items; rating, predicted: of rows of the test part, where the model predicts ratings.
+        Ordered by person and rank.
+    """
+    table = result.lists.astype({"rank": "Int64", "fallback": "boolean"})
+    if result.positions is not None:
+        further = result.positions.rename(columns={"rank": "place"}).assign(relevant=True)
+        table = table.merge(further, on=_PAIR, how="outer")
+        table["rank"] = table["rank"].fillna(table.pop("place").astype("Int64"))
+    if result.predictions is not None:
+        table = table.merge(result.predictions.drop(columns="error"), on=_PAIR, how="outer")
+    if "relevant" in table:
+        table["relevant"] = table["relevant"].notna()
+    return table.sort_values(["user_id", "rank"], kind="stable", ignore_index=True)
+
+
+def evaluation_of(table: pd.DataFrame, task: Task, ks: list[int], **resampling: Any) -> Evaluation:
+    """Evaluate what :func:`whole_lists` kept of a model.
+
+    Raises
+    ------
+    ValueError
+        If the table is of other people or items than the task's.
+    """
+    first = table[table["rank"].between(1, max(*ks, BEYOND_AT)).fillna(False)]
+    positions = table.loc[table["relevant"], [*_PAIR, "rank", "midrank"]] if "relevant" in table else None
+    predictions = None
+    if "predicted" in table:
+        said = table.loc[table["predicted"].notna(), [*_PAIR, "rating", "predicted"]]
+        predictions = task.test[_PAIR].merge(said, on=_PAIR)  # in the order of the test part
+        predictions["error"] = predictions["predicted"] - predictions["rating"].astype(np.float64)
+    ranked = ranked_from_frames(first, task, positions)
+    return from_ranked(ranked, task, ks, predictions=predictions, **resampling)
 
 
 def recompute(paths: Paths) -> tuple[dict[str, Any], dict[str, Evaluation]]:
@@ -137,10 +188,8 @@ def recompute(paths: Paths) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     results = {}
     for model in stored["models"]:
         name = model["name"]
-        artifacts.require(paths.metrics / "lists" / f"{name}.parquet")
-        ranked = ranked_from_frames(_read(paths, "lists", name), task, _read(paths, "positions", name))
-        predictions = _read(paths, "predictions", name)
-        results[name] = from_ranked(ranked, task, protocol["ks"], predictions=predictions, **again)
+        table = pd.read_parquet(artifacts.require(paths.metrics / "lists" / f"{name}.parquet"))
+        results[name] = evaluation_of(table, task, protocol["ks"], **again)
     board = compare(results, by=protocol["ranked_by"], **again)
     same = {key: value for key, value in protocol.items() if key not in task.protocol}
     content = leaderboard(results, board, stored["data"], {m["name"]: _kept(m) for m in stored["models"]})

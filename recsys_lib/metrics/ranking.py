@@ -45,8 +45,8 @@ class Judged:
         How many places of each list are filled.
     gains : ndarray of float64, (n_users, length), or None
         What each hit is worth, 0 elsewhere; None where relevance is yes or no.
-    ideal : ndarray of float64, (n_users, length), or None
-        The worths of the best list possible.
+    ideal : csr_matrix of float64, (n_users, largest n_relevant), or None
+        The worths of the best list possible, whatever the length of the lists.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Judged:
     n_relevant: np.ndarray
     lengths: np.ndarray
     gains: np.ndarray | None = None
-    ideal: np.ndarray | None = None
+    ideal: csr_matrix | None = None
 
     @cached_property
     def cumulative(self) -> np.ndarray:
@@ -116,7 +116,7 @@ def judge(lists: np.ndarray, relevant: csr_matrix, *, graded: bool = False) -> J
     lengths = (lists >= 0).sum(axis=1)
     if not graded:
         return Judged(hits, n_relevant, lengths)
-    return Judged(hits, n_relevant, lengths, np.where(hits, gains, 0.0), _ideal(relevant, values, lists.shape[1]))
+    return Judged(hits, n_relevant, lengths, np.where(hits, gains, 0.0), _ideal(relevant, values))
 
 
 def _look_up(lists: np.ndarray, relevant: csr_matrix, values: np.ndarray | None) -> np.ndarray:
@@ -153,16 +153,13 @@ def _repeated(lists: np.ndarray, hits: np.ndarray) -> np.ndarray:
     return again
 
 
-def _ideal(relevant: csr_matrix, values: np.ndarray, length: int) -> np.ndarray:
-    """The largest values of each row, descending, 0 where there are fewer, (n_users, length)."""
+def _ideal(relevant: csr_matrix, values: np.ndarray) -> csr_matrix:
+    """The values of each row, descending, in its first columns."""
     sizes = np.diff(relevant.indptr)
     rows = np.repeat(np.arange(len(sizes)), sizes)
     order = np.lexsort((-values, rows))
     place = np.arange(len(values)) - relevant.indptr[rows]
-    ideal = np.zeros((len(sizes), length))
-    kept = place < length
-    ideal[rows[kept], place[kept]] = values[order][kept]
-    return ideal
+    return csr_matrix((values[order], place, relevant.indptr), shape=(len(sizes), max(sizes, default=0)))
 
 
 def _check(k: int) -> int:
@@ -299,12 +296,15 @@ def graded_ndcg(judged: Judged, k: int, *, gain: str = "linear") -> np.ndarray:
     _choice("gain", gain, ("linear", "exponential"))
     if judged.gains is None:
         raise ValueError("graded NDCG needs worths: judge(lists, relevant, graded=True)")
-    weights = discounts(_check(k))[: judged.length]
-    worth, best = judged.gains[:, :k], judged.ideal[:, :k]
+    weights = discounts(_check(k))
+    worth, best = judged.gains[:, :k], judged.ideal
     if gain == "exponential":
-        worth, best = np.exp2(worth) - 1, np.exp2(best) - 1
-    most = best @ weights
-    return judged.defined(np.divide(worth @ weights, most, out=np.zeros(len(worth)), where=most > 0))
+        worth, best = np.exp2(worth) - 1, best.copy()
+        best.data = np.exp2(best.data) - 1
+    counted = np.zeros(best.shape[1])
+    counted[:k] = weights[: len(counted)]
+    most, reached = best @ counted, worth @ weights[: judged.length]
+    return judged.defined(np.divide(reached, most, out=np.zeros(len(worth)), where=most > 0))
 
 
 def average_precision(judged: Judged, k: int, *, divisor: str = "min") -> np.ndarray:

@@ -146,6 +146,17 @@ def test_ties_go_to_the_lower_code_and_agree_with_trec_eval():
         assert value.value == pytest.approx(ranking.ndcg(judged, 10)[int(value.query_id)], abs=1e-6)
 
 
+def test_lists_without_room_for_k_places_score_as_lists_padded_to_them():
+    """Of a small catalogue, lists are narrower than k; the best list possible is not."""
+    lists, relevant = np.array([[2], [0], [-1]]), csr_matrix(np.array([[5, 0, 3, 4], [2, 1, 0, 0], [1, 0, 0, 0]]))
+    padded = np.pad(lists, ((0, 0), (0, 4)), constant_values=-1)
+    narrow, wide = (ranking.judge(given, relevant, graded=True) for given in (lists, padded))
+    for metric in (ranking.graded_ndcg, ranking.ndcg, ranking.precision, ranking.recall, ranking.average_precision):
+        np.testing.assert_array_equal(metric(narrow, 3), metric(wide, 3), metric.__name__)
+    best = 5 + 4 / np.log2(3) + 3 / 2
+    assert ranking.graded_ndcg(narrow, 3)[0] == pytest.approx(3 / best)
+
+
 def test_auc_and_graded_ndcg_agree_with_scikit_learn():
     rng = np.random.default_rng(2)
     scores = rng.integers(0, 30, size=(500, ITEMS)).astype(float)  # many ties: they count one half

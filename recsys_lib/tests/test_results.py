@@ -79,6 +79,29 @@ def test_the_lists_alone_give_the_leaderboard(prepared, written):
     assert results.main([prepared[0].dataset, "--check"]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice", "ignore:Mean of empty slice")  # of one person, not all is defined
+def test_a_list_keeps_what_stands_below_it_and_what_cannot_be_listed():
+    """Films that nobody had rated before, predicted ratings, and text ids survive the way to the disk and back."""
+    rows = [("a", x, 5.0, day) for day, x in enumerate("qrstuvwxyz")]
+    rows += [("b", x, 4.0 - (x == "r"), day) for day, x in enumerate("rstuvwq")]
+    rows += [("c", x, 5.0, day) for day, x in enumerate("zyxr")]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"]).astype({"rating": np.float32})
+    later = pd.DataFrame([("a", "new", 5.0, 99), ("b", "z", 1.0, 99)], columns=frame.columns).astype(
+        {"rating": np.float32}
+    )
+    split = splits.temporal_user(pd.concat([frame, later]))
+    task = Task.from_split(split)
+    model = EASE(regularization=1).fit(task.known)
+    model.predict = lambda users, items: np.linspace(1, 5, len(users))
+    before = evaluate(model, task, (1, 2), resamples=50)
+    table = results.whole_lists(before)
+    assert (table["rank"] == 0).sum() == (before.positions["rank"] == 0).sum() > 0
+    after = results.evaluation_of(table, task, [1, 2], resamples=50)
+    pd.testing.assert_frame_equal(after.per_user, before.per_user)
+    pd.testing.assert_frame_equal(after.intervals, before.intervals)
+    assert (after.rating, after.overall) == (before.rating, before.overall)
+
+
 def test_a_list_that_was_changed_is_noticed(prepared, written, capsys):
     path = prepared[0].metrics / "lists" / "ease.parquet"
     lists = pd.read_parquet(path)
