@@ -94,14 +94,46 @@ def test_net_does_not_see_the_own_rating(split, content):
     entry = 7
     batch = RatingBatch(**{name: value[[entry]] for name, value in columns.items()})
     before = net(batch).item()
-    turned = net.sums.judged[0]
-    start, end = turned.crow_indices()[batch.items[0]], turned.crow_indices()[batch.items[0] + 1]
-    place = start + int(torch.searchsorted(turned.col_indices()[start:end], batch.users[0]))
-    net.sums.felt[0].values()[entry] += 2
-    turned.values()[place] += 2
+    raters = net.sums.films.lists
+    start, end = raters.starts[batch.items[0]], raters.starts[batch.items[0] + 1]
+    net.sums.people.lists.gaps[entry] += 2
+    raters.gaps[start + int(torch.searchsorted(raters.columns[start:end], batch.users[0]))] += 2
     changed = RatingBatch(**{**vars(batch), "user_gaps": batch.user_gaps + 2, "item_gaps": batch.item_gaps + 2})
     assert net(changed).item() == pytest.approx(before, abs=1e-5)
     assert net(batch).item() != pytest.approx(before, abs=1e-5)  # not taken out, it would be seen
+
+
+def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content):
+    """The hand-written gradients equal those that torch finds for the same sums written with dense matrices."""
+    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
+
+    model = NeuralHybrid(epochs=1, history_dropout=0, **SMALL).fit(Interactions.from_frame(split.train), **content)
+    net, matrix = model._net(3, torch.device("cpu")).eval(), model.knowledge.matrix
+    training = model.knowledge.training()
+    batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
+    ones, felt, judged = (
+        torch.from_numpy(csr_matrix((v, matrix.indices, matrix.indptr), matrix.shape).toarray().astype(np.float32))
+        for v in (np.ones(matrix.nnz), model.knowledge.people.gaps, model.knowledge.films.gaps)
+    )
+
+    def dense(_):
+        users, items = batch.users, batch.items
+        person = (
+            (ones @ net.seen + felt @ net.felt)[users] - net.seen[items] - felt[users, items][:, None] * net.felt[items]
+        )
+        film = ones.T @ net.raters + judged.T @ net.judged
+        film = film[items] - net.raters[users] - judged[users, items][:, None] * net.judged[users]
+        person, film = person / ones.sum(1)[users][:, None].sqrt(), film / ones.sum(0)[items][:, None].sqrt()
+        return person, film, (net.user_side @ net.user_map)[users], (net.item_side @ net.item_map)[items]
+
+    found = {}
+    for name, encode in (("package", net.encode), ("plain", dense)):
+        net.encode = encode
+        net.zero_grad()
+        squared_loss(net, batch).backward()
+        found[name] = {each: parameter.grad.clone() for each, parameter in net.named_parameters()}
+    for each, gradient in found["plain"].items():
+        torch.testing.assert_close(found["package"][each], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_torch_and_numpy_agree_on_ratings(split, content):

@@ -114,10 +114,14 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.share)
-        generator = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
-        bits = np.frombuffer(generator.bytes(2 * x.numel()), dtype=np.uint16)
-        kept = torch.from_numpy(bits >= round(self.share * 65_536)).view(x.shape)
-        return x * kept * (1 / (1 - self.share))
+        return x * self.mask(x)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """What to multiply ``x`` with on the CPU: zeros, and elsewhere 1 / (1 - share)."""
+        bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-x.numel() // 4)).view(np.uint16)
+        kept = bits[: x.numel()] >= round(self.share * 65_536)
+        scale = np.multiply(kept, np.float32(1 / (1 - self.share)), dtype=np.float32)
+        return torch.from_numpy(scale).view(x.shape)
 
 
 def choose_device(device: str = "auto") -> torch.device:
