@@ -7,6 +7,7 @@ VENV    := .venv
 ifeq ($(origin PY),undefined)
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
+API     := $(VENV)/.api
 endif
 export MAKE
 # One thread a process: two fight over two cores, and results stay the same bit by bit.
@@ -25,7 +26,7 @@ STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
-.PHONY: help setup run dag lab demo site tune canonical neural-study bench bench-demo readme test lint format clean
+.PHONY: help setup run dag lab demo site api tune canonical neural-study bench bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -40,6 +41,11 @@ $(VENV)/.ready: environment.yml pyproject.toml
 	sed -n 's/^      - //p' environment.yml > $(VENV)/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The extra `api` of pyproject.toml, for the targets that need the REST service.
+$(VENV)/.api: pyproject.toml $(VENV)/.ready
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[api]'
 	touch $@
 
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
@@ -73,6 +79,9 @@ demo: $(READY)  ## the Voilà application, on what `make run` made
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab notebooks
 
+api: $(API)  ## the REST service on this machine's port 8000, on what `make run` made
+	$(PY) -m recsys_lib.api "$(DATASET)"
+
 site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
 	$(PY) -m recsys_lib.demo.site "$(DATASET)"
 
@@ -94,15 +103,21 @@ bench: $(READY)  ## speed: reading, metrics, models, nets
 bench-demo: $(READY)  ## speed and memory of the application
 	$(PY) -m recsys_lib.benchmarks.demo
 
+bench-api: $(API)  ## the REST service under load, beside a bare endpoint; a new champion in the middle
+	$(PY) -m recsys_lib.benchmarks.api "$(DATASET)"
+
 readme: run  ## put the leaderboard of the report into the README
 	@$(PY) -m recsys_lib.report readme "$(DATASET)"
 
 # Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
 # names; then the demo in a browser.
-test: $(READY)  ## all tests
+test: $(READY) $(API)  ## all tests
 	$(PY) -m pytest -q -n 2 recsys_lib
 	$(PY) -m recsys_lib.tests.notebooks
 	$(PY) -m pytest -q recsys_lib/tests/browser -o addopts=-ra
+
+audit: $(API)  ## known vulnerabilities of what is installed (asks the network)
+	$(PY) -m pip_audit --local --skip-editable
 
 lint: $(READY)  ## style of the package and the notebooks, and that these are stripped of outputs
 	$(PY) -m ruff check .

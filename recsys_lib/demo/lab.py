@@ -341,20 +341,26 @@ class Lab:
         """How many people know each film of the catalogue, (n_films,) int, in the order of the ids."""
         return self.history.matrix.getnnz(axis=0)[np.maximum(self.history.item_codes(self._item_ids), 0)]
 
-    def find_films(self, text: str, limit: int = 8) -> list[Film]:
-        """Films whose title holds every word; those that begin with the text first, then the well known."""
-        words = plain(text).split()
-        if not words:
-            return []
-        titles = self._searchable
-        holds = np.logical_and.reduce([np.char.find(titles, word) >= 0 for word in words])
+    def film_ids(self, text: str = "") -> np.ndarray:
+        """Ids of the films whose title holds every word, those that begin with the text first, then the well known.
+
+        Without a word: all films.
+        """
+        words, titles = plain(text).split(), self._searchable
+        holds = np.logical_and.reduce(
+            [np.ones(len(titles), bool), *(np.char.find(titles, word) >= 0 for word in words)]
+        )
         starts = np.char.startswith(titles, " ".join(words))
         order = np.lexsort((-self.popularity, ~starts))
-        return self.films(self._item_ids[order[holds[order]][:limit]])
+        return self._item_ids[order[holds[order]]]
+
+    def find_films(self, text: str, limit: int = 8) -> list[Film]:
+        """Films of :meth:`film_ids`; none for no word."""
+        return self.films(self.film_ids(text)[:limit]) if plain(text).split() else []
 
     def well_known(self, limit: int = 12) -> list[Film]:
         """The films that most people know."""
-        return self.films(self._item_ids[np.argsort(-self.popularity, kind="stable")[:limit]])
+        return self.films(self.film_ids()[:limit])
 
     def candidates(self, genre: str, since: int, until: int) -> np.ndarray | None:
         """Ids of the films of a genre and of these years (0: no limit); None when nothing is left out."""
@@ -391,11 +397,11 @@ def _mean(model: dict[str, Any], metric: str) -> float | None:
 
 def _code(text: str, known: np.ndarray) -> int:
     """Position of an id given as text; -1 where there is none."""
-    if known.dtype.kind != "U":
-        if not re.fullmatch(r"-?[0-9]{1,18}", text):
-            return -1
-        return int(codes_of([int(text)], known)[0])
-    return int(codes_of([text], known)[0])
+    if known.dtype.kind == "U":
+        return -1 if "\0" in text else int(codes_of([text], known)[0])  # an array drops zeros at the end of a text
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+        return -1
+    return int(codes_of([int(text)], known)[0])
 
 
 __all__ = ["Film", "Lab", "MissingArtifactError", "NotPossibleError", "OtherDataError", "label"]

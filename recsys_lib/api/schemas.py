@@ -1,0 +1,246 @@
+"""What goes in and what comes out, as the service's OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
+
+MOST = 100  # films in a list
+PAGE = 100  # entries of a page
+
+# An array of texts drops zero bytes at the end, so that an id could pass for another: such texts are no ids.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+PathId = Annotated[Text, BeforeValidator(unquote)]  # paths are matched as they were sent: an id may hold a slash
+Id = int | str
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 7.0 is 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class _Asked(BaseModel):
+    """Parameters: a name that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(_Asked):
+    """Part of a list."""
+
+    limit: int = Field(20, ge=1, le=PAGE, description="How many entries.")
+    offset: int = Field(0, ge=0, le=2**31, description="How many entries are skipped.")
+
+
+class MoviePage(Page):
+    """Part of the films found."""
+
+    query: Annotated[str, StringConstraints(max_length=200)] = Field(
+        "", description="Words of the title; none: all films, the best known first."
+    )
+
+
+class ModelChoice(_Asked):
+    """Which model answers."""
+
+    model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
+
+
+class ListChoice(ModelChoice):
+    """Which model answers, and at what length."""
+
+    k: int = Field(10, ge=1, le=MOST, description="Length of the list.")
+
+
+class RecommendChoice(ListChoice):
+    """What may be listed."""
+
+    exclude_seen: bool = Field(True, description="Leave out what the person has rated.")
+    genre: Text | None = Field(None, description="Films of this genre alone.")
+    unknown: Literal["popular", "raise"] = Field(
+        "popular", description="What somebody nobody knows gets: popular films (`fallback` is true), or a 404."
+    )
+
+
+class ExplainChoice(ModelChoice):
+    """How many reasons."""
+
+    k: int = Field(5, ge=1, le=MOST, description="How many films of the history are named; the rest is summed up.")
+
+
+class Liked(_Asked):
+    """A film that a newcomer has named."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    movie_id: Annotated[StrictInt | Text, BeforeValidator(_whole)]
+    rating: float | None = Field(None, allow_inf_nan=False, description="On the data's scale; none: the best there is.")
+
+
+class Newcomer(_Asked):
+    """Somebody no model has met, and what they would like to have."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"liked": [{"movie_id": 1, "rating": 5}, {"movie_id": 2}], "k": 5}]},
+    )
+    liked: list[Liked] = Field(max_length=500, description="Oldest first, each film once.")
+    k: Whole = Field(10, ge=1, le=MOST, description="Length of the list.")
+    model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
+    genre: Text | None = Field(None, description="Films of this genre alone.")
+    exclude_seen: bool = Field(True, description="Leave out the films named.")
+
+
+class ModelName(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str = Field(description="Its version in the registry, or `unregistered`.")
+
+
+class Movie(BaseModel):
+    """A film."""
+
+    movie_id: Id
+    title: str | None
+    year: int | None
+    genres: list[str]
+
+
+class Recommendation(Movie):
+    """A film of a list."""
+
+    rank: int = Field(description="From 1.")
+    score: float = Field(description="Higher is better; comparable within one list only.")
+
+
+class Recommendations(BaseModel):
+    """A list for somebody."""
+
+    user_id: Id | None = Field(description="None for a newcomer.")
+    model: ModelName
+    fallback: bool = Field(description="True where popular films stand in for what the model cannot say.")
+    items: list[Recommendation]
+
+
+class Similar(BaseModel):
+    """Films like one film; the score is a cosine."""
+
+    movie: Movie
+    model: ModelName
+    items: list[Recommendation]
+
+
+class Reason(BaseModel):
+    """What speaks for a film, or against it."""
+
+    reason: str
+    movie: Movie | None
+    contribution: float
+
+
+class Explanation(BaseModel):
+    """Why a model would list a film; the contributions add up to the score."""
+
+    user_id: Id
+    movie: Movie
+    model: ModelName
+    score: float
+    reasons: list[Reason]
+
+
+class MovieFacts(Movie):
+    """A film and what the history says of it."""
+
+    n_ratings: int
+    mean_rating: float | None
+
+
+class Movies(BaseModel):
+    """Films found."""
+
+    total: int
+    limit: int
+    offset: int
+    items: list[Movie]
+
+
+class User(BaseModel):
+    """Somebody in the data."""
+
+    user_id: Id
+    n_ratings: int
+    facts: dict[str, str] = Field(description="What the data knows of the person, may be nothing.")
+
+
+class Users(BaseModel):
+    """People in the order of their ids."""
+
+    total: int
+    limit: int
+    offset: int
+    items: list[User]
+
+
+class Rated(Movie):
+    """A film of a history."""
+
+    rating: float | None
+    timestamp: int | None = Field(description="UNIX seconds.")
+
+
+class UserHistory(User):
+    """Somebody and their history, the latest first."""
+
+    mean_rating: float | None
+    limit: int
+    offset: int
+    history: list[Rated]
+
+
+class Model(ModelName):
+    """A model that can be asked."""
+
+    label: str
+    champion: bool
+    kind: str = Field(description="Its class in the package.")
+    params: dict[str, Any]
+    metrics: dict[str, float] = Field(description="Means of the leaderboard, may be none.")
+
+
+class Models(BaseModel):
+    """The models, the champion first, then in the order of the leaderboard."""
+
+    items: list[Model]
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: Literal["ok"]
+    dataset: str
+    model: ModelName
+    loaded_at: float = Field(description="UNIX seconds at which this model was taken up.")
+
+
+class Wrong(BaseModel):
+    """One thing wrong with a request."""
+
+    where: str
+    what: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[Wrong] | None = None
