@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,8 +11,11 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from recsys_lib import artifacts, inference
+from recsys_lib.environment import commit
 from recsys_lib.evaluation import BEYOND_AT, Evaluation, Task, ceilings, pareto
-from recsys_lib.paths import REPOSITORY, Paths
+from recsys_lib.models.base import Recommender
+from recsys_lib.paths import Paths
+from recsys_lib.results import has_seed
 from recsys_lib.segments import person_traits
 
 
@@ -83,15 +85,23 @@ def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:
     return "Nothing is better in both: " + "; ".join(sentences) + "."
 
 
-def seeds(seeds: Mapping[str, Mapping[str, float]], board: pd.DataFrame) -> str:
-    """How far seeds move the means, beside how far people do."""
+def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -> str:
+    """How far seeds move the means, beside how far people do.
+
+    Parameters
+    ----------
+    left
+        Seconds to fit of models that have a seed and were not fitted again.
+    """
+    rest = ", ".join(f"`{name}` ({taken:.0f} s)" for name, taken in left.items())
+    rest = f" Not fitted again, for the time it takes: {rest}." if rest else ""
     if not seeds:
-        return "No model both has a seed and is quick enough to fit again here; intervals speak of people only."
+        return f"No model was fitted with several seeds: the intervals speak of people only.{rest}"
     parts = [f"`{name}` by {row['sd_seeds']:.4f}" for name, row in seeds.items()]
     people = max(row["se_people"] for row in seeds.values())
     return (
         f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other people would move it by up to "
-        f"{people:.4f}. The intervals above speak of people, for the seed that was saved."
+        f"{people:.4f}. The intervals above speak of people, for the seed that was saved.{rest}"
     )
 
 
@@ -150,15 +160,17 @@ def threats(task: Task, prepared: artifacts.Prepared, board: pd.DataFrame) -> st
     return "\n".join(f"- {line}" for line in lines)
 
 
-def footer(paths: Paths, prepared: artifacts.Prepared, seed: int) -> str:
-    """Where the results come from: data, commit, versions, seed."""
+def footer(paths: Paths, prepared: artifacts.Prepared, models: Mapping[str, Recommender], seed: int) -> str:
+    """Where the results come from: data, commit, versions, seeds."""
     names = ("numpy", "scipy", "pandas", "scikit-learn", "implicit", "torch")
     found = [f"{name} {version(name)}" for name in names if _installed(name)]
+    seeds = [f"{name} {model.params()['seed']}" for name, model in models.items() if has_seed(model)]
     data = prepared.manifest["data"]
     stamp = prepared.manifest.get("files", {}).get("test.parquet", {}).get("sha256", "")
     return (
-        f"---\n`{paths.name}`: archive sha256 `{str(data['sha256'])[:16]}`, test part sha256 `{stamp[:16]}` · commit "
-        f"`{commit()}` · Python {platform.python_version()}, {', '.join(found)} · seed {seed}"
+        f"---\n`{paths.name}`: interactions sha256 `{str(data['sha256'])[:16]}`, test part sha256 `{stamp[:16]}` · "
+        f"commit `{commit()}` · Python {platform.python_version()}, {', '.join(found)} · seeds: bootstrap {seed}, "
+        f"{', '.join(seeds)}"
     )
 
 
@@ -168,16 +180,6 @@ def _installed(name: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def commit() -> str:
-    """Short hash of the code's commit, with a mark where files were changed since; "unknown" outside a repository."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
 
 
 def for_whom(by_person: pd.DataFrame, by_film: pd.DataFrame, model: str, metric: str) -> str:
@@ -206,6 +208,20 @@ def curve(curve: pd.DataFrame, model: str) -> str:
         f"`{model}` goes from {first['mean']:.3f} with {first['size']} known to {last['mean']:.3f} with {last['size']} "
         f"({int(last['n_users']):,} people). First with {lead.index[0]} known is `{lead.iloc[0]}`, with "
         f"{lead.index[-1]} `{lead.iloc[-1]}`."
+    )
+
+
+def more_people(curve: pd.DataFrame) -> str:
+    """What fitting on everybody gives over fitting on half of them or fewer."""
+    if len(curve) == 0:
+        return "No model is quick enough to fit again here."
+    most, parts = curve["size"].max(), []
+    for name, own in curve.groupby("model", sort=False):
+        whole, less = own.loc[own["size"].idxmax(), "mean"], own.loc[own["size"].idxmin()]
+        parts.append(f"`{name}` {less['mean']:.3f} to {whole:.3f}")
+    return (
+        f"From {curve['size'].min():,} people to {most:,}: {', '.join(parts)}. A curve that still rises at its end "
+        "would gain from more data."
     )
 
 

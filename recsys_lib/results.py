@@ -261,7 +261,7 @@ def _records(part: Any) -> Any:
     return {name: _records(inner) for name, inner in part.items()} if isinstance(part, Mapping) else part
 
 
-def refit_with_seeds(
+def with_other_seeds(
     models: Mapping[str, Recommender],
     facts: Mapping[str, Mapping[str, Any]],
     task: Task,
@@ -271,7 +271,10 @@ def refit_with_seeds(
     within: float = 2.0,
     by: str = MAIN,
 ) -> dict[str, np.ndarray]:
-    """Fit models that have a seed, and took at most ``within`` seconds, again with other seeds.
+    """What the seed does: models that were fitted within ``within`` seconds are fitted again with other seeds.
+
+    A model that is an average of several with seeds of their own (its method ``members`` gives them) is not fitted
+    again: those are evaluated one by one, whatever the time it took.
 
     Returns
     -------
@@ -280,19 +283,27 @@ def refit_with_seeds(
     """
     table = {}
     for name, model in models.items():
-        params = model.params()
-        which = next((key for key in ("seed", "random_state") if key in params), None)
+        members = model.members() if hasattr(model, "members") else []
         seconds = facts[name].get("fit_seconds")
-        if which is None or seconds is None or seconds > within or seeds < 2:
-            continue
-        columns = []
-        for shift in range(seeds):
-            quiet = {"progress": False} if "progress" in params else {}
-            again = type(model)(**{**params, **quiet, which: int(params[which] or 0) + shift})
-            again.fit(task.known, items=prepared.items, users=prepared.users)
-            columns.append(evaluate(again, task, resamples=1).per_user[by].to_numpy(float))
-        table[name] = np.stack(columns, axis=1)
+        if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
+            members = [_seeded(model, shift, task, prepared) for shift in range(seeds)]
+        if len(members) > 1:
+            found = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
+            table[name] = np.stack([column.to_numpy(float) for column in found], axis=1)
     return table
+
+
+def has_seed(model: Recommender) -> bool:
+    """Whether chance has a part in fitting a model."""
+    return model.params().get("seed") is not None
+
+
+def _seeded(model: Recommender, shift: int, task: Task, prepared: artifacts.Prepared) -> Recommender:
+    """The model fitted again with its seed and ``shift``."""
+    params = model.params()
+    quiet = {"progress": False} if "progress" in params else {}
+    again = type(model)(**{**params, **quiet, "seed": params["seed"] + shift})
+    return again.fit(task.known, items=prepared.items, users=prepared.users)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -144,11 +144,18 @@ def by_film(results: Mapping[str, Evaluation], task: Task, table: pd.DataFrame, 
     return pd.concat(rows, ignore_index=True)
 
 
-def shortened(histories: Histories, size: int) -> Histories:
-    """Only the ``size`` most recent entries of each row; equal times in the order of the columns."""
+def shortened(histories: Histories, size: int, order: np.ndarray | None = None) -> Histories:
+    """Only the ``size`` first entries of each row.
+
+    Parameters
+    ----------
+    order : ndarray of int64, (nnz,), optional
+        The entries, row after row, those to keep first; by default the most recent, equal times by the column.
+    """
     rows, matrix = histories.row_of_entry, histories.matrix
-    when = np.zeros(matrix.nnz, np.int64) if histories.timestamps is None else histories.timestamps
-    order = np.lexsort((matrix.indices, -when, rows))
+    if order is None:
+        when = np.zeros(matrix.nnz, np.int64) if histories.timestamps is None else histories.timestamps
+        order = np.lexsort((matrix.indices, -when, rows))
     place = np.empty(matrix.nnz, np.int64)
     place[order] = np.arange(matrix.nnz) - matrix.indptr[rows[order]]
     kept = place < size
@@ -182,13 +189,47 @@ def learning_curve(
     )
 
 
-def _ndcg_of(model: Recommender, task: Task, chosen: np.ndarray, size: int, k: int) -> np.ndarray:
-    """NDCG@k of the chosen people when the model sees ``size`` of their ratings, (n_chosen,)."""
+def curve_of_people(
+    models: Mapping[str, Recommender],
+    task: Task,
+    shares: tuple[float, ...] = (0.1, 0.3, 1.0),
+    *,
+    items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
+    k: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What more data is worth: NDCG@k of models fitted again on the histories of a part of the people.
+
+    The parts are drawn at random and lie inside one another. Everybody in the task is served, from their own whole
+    history, whether the model was fitted on it or not, so that a point differs from the next by what the model knows
+    of other people alone.
+
+    Returns
+    -------
+    DataFrame
+        model, size (people fitted on), mean, low, high, n_users.
+    """
+    order = np.random.default_rng(seed).permutation(task.known.n_users)
+    everybody, rows = np.arange(len(task.users)), []
+    sizes = sorted({max(2, round(share * len(order))) for share in shares})
+    for name, model in models.items():
+        columns = {}
+        for size in sizes:
+            some = task.known.only(np.sort(order[:size]))
+            columns[size] = _ndcg_of(model.fresh().fit(some, items=items, users=users), task, everybody, None, k)
+        rows.append(inference.intervals(pd.DataFrame(columns)).rename_axis("size").reset_index().assign(model=name))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["size", "mean", "model"])
+
+
+def _ndcg_of(model: Recommender, task: Task, chosen: np.ndarray, size: int | None, k: int) -> np.ndarray:
+    """NDCG@k of the chosen people when the model sees ``size`` of their ratings (None: all), (n_chosen,)."""
     lists = []
     for start in range(0, len(chosen), 1024):
         part = chosen[start : start + 1024]
         histories = task.known.rows(task.codes[part])
-        lists.append(top_k(model.score(shortened(histories, size)), k, exclude=histories.matrix)[0])
+        shown = histories if size is None else shortened(histories, size)
+        lists.append(top_k(model.score(shown), k, exclude=histories.matrix)[0])
     return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[chosen]), k)
 
 

@@ -193,6 +193,10 @@ class NeuralRanker(Recommender):
             device=choose_device(self.device),
         )
 
+    def members(self) -> list[NeuralRanker]:
+        """The nets one by one, each a model of one seed."""
+        return [self._with([state]) for state in self.states]
+
     def _with(self, states: list[State]) -> NeuralRanker:
         """A copy of this model that serves with these states."""
         copy = NeuralRanker(**self.params())

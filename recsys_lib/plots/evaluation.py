@@ -154,13 +154,17 @@ def distribution_figure(per_user: pd.DataFrame, metric: str) -> go.Figure:
     return figure.update_layout(title=f"{metric} over people", height=380, margin={"t": 50, "b": 40})
 
 
-def learning_curve_figure(curve: pd.DataFrame, metric: str) -> go.Figure:
-    """How a metric grows with what is known of a person, a line a model, with intervals."""
+def learning_curve_figure(curve: pd.DataFrame, metric: str, *, of: str = "person") -> go.Figure:
+    """How a metric grows with what is known ``of`` a "person", or with the "people" known, a line a model."""
+    title, axis = {
+        "person": ("known ratings", "most recent ratings shown to the model"),
+        "people": ("people fitted on", "people whose histories the model was fitted on"),
+    }[of]
     figure = go.Figure()
     for place, (model, part) in enumerate(curve.groupby("model", sort=False)):
         reach = {"array": part["high"] - part["mean"], "arrayminus": part["mean"] - part["low"], "thickness": 1}
         line = {"color": COLOURS[place % len(COLOURS)]}
         figure.add_scatter(x=part["size"], y=part["mean"], name=str(model), error_y=reach, line=line)
-    figure.update_layout(template="none", height=400, margin={"t": 50, "b": 40}, title=f"{metric} by known ratings")
-    figure.update_xaxes(type="log", title="most recent ratings shown to the model", tickvals=curve["size"].unique())
+    figure.update_layout(template="none", height=400, margin={"t": 50, "b": 40}, title=f"{metric} by {title}")
+    figure.update_xaxes(type="log", title=axis, tickvals=curve["size"].unique())
     return figure.update_yaxes(title=metric, rangemode="tozero")

@@ -8,7 +8,7 @@ from recsys_lib import artifacts, findings, inference, results, segments, splits
 from recsys_lib.evaluation import Task, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.interactions import Histories, Interactions
-from recsys_lib.models import ALS, EASE, Popularity
+from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
 from recsys_lib.paths import Paths
 
 KS = (5, 10)
@@ -171,6 +171,15 @@ def test_with_the_whole_history_the_curve_ends_at_the_evaluation(task, models, e
     assert curve["n_users"].unique().tolist() == [(lengths >= 5).sum()]
 
 
+def test_the_curve_of_people_ends_at_the_evaluation(task, models, evaluations):
+    curve = segments.curve_of_people(models, task, (0.2, 1.0))
+    assert curve["size"].unique().tolist() == [24, 120]
+    last = curve[curve["size"] == 120].set_index("model")["mean"]
+    for name, result in evaluations.items():
+        assert last[name] == pytest.approx(result.means["ndcg@10"])
+    assert "ease" in findings.more_people(curve)
+
+
 def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations):
     worst = segments.served_worst(evaluations["ease"], task, n=3, least=1)
     values = evaluations["ease"].per_user["ndcg@10"]
@@ -190,11 +199,22 @@ def test_reliability_of_perfect_predictions_lies_on_the_diagonal():
 def test_seeds_move_models_that_have_one(prepared, task, models):
     als = ALS(factors=4, iterations=2, seed=1).fit(task.known)
     facts = {"als": {"fit_seconds": 0.1}, "ease": {"fit_seconds": 0.1}}
-    found = results.refit_with_seeds({"als": als, "ease": models["ease"]}, facts, task, prepared[1], seeds=2)
+    found = results.with_other_seeds({"als": als, "ease": models["ease"]}, facts, task, prepared[1], seeds=2)
     assert list(found) == ["als"]
     assert found["als"].shape == (len(task.users), 2)
-    slow = results.refit_with_seeds({"als": als}, {"als": {"fit_seconds": 9.0}}, task, prepared[1], seeds=2)
+    slow = results.with_other_seeds({"als": als}, {"als": {"fit_seconds": 9.0}}, task, prepared[1], seeds=2)
     assert slow == {}
+
+
+def test_nets_that_are_averaged_are_evaluated_one_by_one(prepared, task):
+    model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1, n_models=2)
+    model.fit(task.known, items=prepared[1].items, users=prepared[1].users)
+    facts = {"nets": {"fit_seconds": 99.0}}
+    found = results.with_other_seeds({"nets": model}, facts, task, prepared[1])["nets"]
+    alone = evaluate(model.members()[1], task, resamples=1).per_user["ndcg@10"]
+    np.testing.assert_array_equal(found[:, 1], alone)
+    assert found.shape[1] == 2
+    assert (found[:, 0] != found[:, 1]).any()
 
 
 def test_pareto_keeps_what_nothing_beats():
@@ -208,10 +228,10 @@ def test_sentences_are_made_from_the_results(prepared, task, evaluations):
     assert f"`{board['model'].iloc[1]}`" in findings.power(board)
     assert "Nothing is better" in findings.trade_off(board, {"coverage@10": "coverage"})
     assert "2 models were compared" in findings.threats(task, prepared[1], board)
-    assert "numpy" in findings.footer(prepared[0], prepared[1], 0)
-    assert findings.seeds({}, board).startswith("No model")
+    assert "numpy" in findings.footer(prepared[0], prepared[1], {}, 0)
+    assert findings.seeds({}, {}).startswith("No model")
     assert findings.reliable(evaluations, {}) == "No model here predicts ratings."
-    assert findings.seeds({"als": inference.seed_variance(np.random.default_rng(0).random((9, 3)))}, board)
+    assert findings.seeds({"als": inference.seed_variance(np.random.default_rng(0).random((9, 3)))}, {"net": 9.0})
 
 
 def test_errors_by_kind_cover_every_row_once(task):
