@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
+import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+PADDING = 0xD935  # name of an extra field that only fills up, as Android's zipalign writes it
+
+_WRITTEN: dict[Path, float] = {}
 
 
 @contextmanager
@@ -116,9 +123,20 @@ def write_npz(path: Path | str, **arrays: np.ndarray) -> Path:
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise TypeError(f"array {name!r} holds Python objects; give it a numeric or string dtype")
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, **arrays)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            _write_member(archive, f"{name}.npy", np.asarray(array))
     return Path(path)
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    """As ``numpy.savez`` writes it, save that the array begins at a multiple of 64 bytes, so that it can be mapped."""
+    member = zipfile.ZipInfo(name)
+    fixed, large = 30, 20  # bytes of the header that every member has, and of the field for large files
+    padding = -(archive.start_dir + fixed + large + len(name.encode()) + 4) % 64
+    member.extra = struct.pack("<HH", PADDING, padding) + bytes(padding)
+    with archive.open(member, "w", force_zip64=True) as handle:
+        np.lib.format.write_array(handle, array, allow_pickle=False)
 
 
 def read_npz(path: Path | str) -> dict[str, np.ndarray]:

@@ -99,7 +99,7 @@ class ALS(Recommender):
     def fold_in(self, histories: Histories) -> np.ndarray:
         """Factors of people from their histories, (n, factors) float32; zeros for an empty history."""
         solver = self._solver()
-        solver.item_factors = self.item_factors_
+        solver.item_factors = np.require(self.item_factors_, requirements="W")  # implicit takes nothing read-only
         return solver.recalculate_user(np.arange(histories.matrix.shape[0]), self._weights(histories))
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:

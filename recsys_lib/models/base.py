@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
-from scipy.sparse.linalg import svds
 from threadpoolctl import ThreadpoolController
 
-from recsys_lib.files import read_json, read_npz, replacing_folder, write_json, write_npz
+from recsys_lib.files import read_json, replacing_folder, write_json, write_npz
 from recsys_lib.interactions import Histories, Interactions, as_ids
+from recsys_lib.models.stored import interactions_of, read_arrays
 from recsys_lib.paths import Paths
 from recsys_lib.ranking import calibrate, mmr, top_k
 
@@ -406,11 +406,9 @@ class Recommender(ABC):
         if found is None or not issubclass(found, cls):
             raise ValueError(f"{folder} holds a model of class {config['model']}, not {cls.__name__}")
         model = found(**config["params"])
-        arrays = read_npz(folder / "arrays.npz")
+        arrays = read_arrays(folder / "arrays.npz")
         stored = {name.removeprefix("train."): arrays.pop(name) for name in list(arrays) if name.startswith("train.")}
-        shape = (len(stored["user_ids"]), len(stored["item_ids"]))
-        matrix = csr_matrix((stored["matrix"], stored["indices"], stored["indptr"]), shape=shape)
-        model.train = Interactions(matrix, stored["user_ids"], stored["item_ids"], stored.get("timestamps"))
+        model.train = interactions_of(stored)
         model.genres = stored.get("genres")
         model._restore(arrays)
         model._load_more(folder)
@@ -450,6 +448,8 @@ class Recommender(ABC):
         """Vectors of unit length that say who watched an item, (n_items, d): the same for every model."""
         found = vars(self).get("_audience_vectors")
         if found is None or len(found) != self.train.n_items:
+            from scipy.sparse.linalg import svds  # 10 MB, for variety alone
+
             watched = self.train.matrix.astype(bool).astype(np.float64)
             d = min(32, min(watched.shape) - 1)
             start = np.ones(min(watched.shape))

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from recsys_lib.files import read_json, write_json
@@ -300,6 +299,8 @@ def listwise_fit(
     D. McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior", 1974. Z. Cao et al., "Learning to Rank:
     From Pairwise Approach to Listwise Approach", ICML 2007 (ListNet, whose top-one form this is).
     """
+    from scipy.optimize import minimize  # 18 MB that a served blend does without
+
     labels = labels & there
     kept = labels.any(axis=1)
     n = int(kept.sum())

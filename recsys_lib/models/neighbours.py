@@ -13,7 +13,8 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.models.weights import confidence, whole
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
-DENSE = 4096  # items up to which similarities are multiplied as a dense table
+DENSE = 4096  # items up to which similarities are multiplied as a dense table,
+MANY = 32  # where at least so many people are scored at once
 _BLOCK = 1024  # items whose neighbours are sought at once
 
 
@@ -73,7 +74,8 @@ class ItemKNN(Recommender):
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         weights = self._weights(histories, self.half_life)
-        if self.train.n_items <= DENSE:  # a third of the time for the memory of a small table
+        # A third of the time for the memory of a small table; the sums have the same order and come out the same.
+        if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
             scores = weights @ self._dense_similarity()
         else:
             scores = (weights @ self._similarity).toarray()
