@@ -105,26 +105,26 @@ def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -
     )
 
 
-def validation(board: pd.DataFrame, before: Mapping[str, float]) -> str:
-    """Whether validation, by which everything was chosen, put the models in the order of the test part.
+def rehearsal(board: pd.DataFrame, before: Mapping[str, float]) -> str:
+    """Whether the rehearsal, by which everything was chosen, put the models in the order of the test part.
 
     Parameters
     ----------
     before
-        Means on validation by model.
+        Means on the rehearsal by model.
     """
     by = board.attrs["by"]
     known = board.loc[board["model"].isin(list(before)), ["model", by]]
     if len(known) < 3:
-        return "Fewer than three models kept their value on validation: nothing to compare."
-    valid = known["model"].map(before)
-    agreement = float(valid.rank().corr(known[by].rank()))
-    chosen, first = known.loc[valid.idxmax(), "model"], known["model"].iloc[0]
+        return "Fewer than three models kept their value on the rehearsal: nothing to compare."
+    then = known["model"].map(before)
+    agreement = float(then.rank().corr(known[by].rank()))
+    chosen, first = known.loc[then.idxmax(), "model"], known["model"].iloc[0]
     ending = "also first on test" if chosen == first else f"on test `{first}` is before it"
     return (
-        f"Of {len(known)} models with a value on validation, `{chosen}` is first there, {ending}; the rank correlation "
-        f"between both parts is {agreement:.2f}. Test means are {float((known[by] / valid).median()):.2f} times the "
-        "validation's (median): the parts differ in size, so levels are not comparable, orders are."
+        f"Of {len(known)} models with a value on the rehearsal, `{chosen}` is first there, {ending}; the rank "
+        f"correlation between both is {agreement:.2f}. Test means are {float((known[by] / then).median()):.2f} times "
+        "the rehearsal's (median): the parts differ in size, so levels are not comparable, orders are."
     )
 
 

@@ -217,13 +217,13 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     return float(np.nanmax(np.abs(numbers[:, 0] - numbers[:, 1])))
 
 
-def validation_means(paths: Paths, metric: str = MAIN) -> dict[str, float]:
-    """What each training notebook saw on validation, by model, where it kept such a value."""
+def rehearsal_means(paths: Paths, metric: str = MAIN) -> dict[str, float]:
+    """What each training notebook saw on the rehearsal, by model, where it kept such a value."""
     found = {}
     for file in sorted((paths.metrics / "training").glob("*.json")):
         models = read_json(file).get("models", {})
         for name, facts in models.items() if isinstance(models, dict) else ():
-            value = facts.get(f"valid_{metric}") if isinstance(facts, dict) else None
+            value = facts.get(f"rehearsal_{metric}") if isinstance(facts, dict) else None
             if isinstance(value, int | float):
                 found[name] = float(value)
     return found

@@ -10,6 +10,7 @@ from recsys_lib.files import read_json, write_parquet
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
 from recsys_lib.paths import Paths
+from recsys_lib.training import Training
 
 KS = (5, 10)
 
@@ -194,6 +195,20 @@ def test_reliability_of_perfect_predictions_lies_on_the_diagonal():
     table = segments.reliability(pd.DataFrame({"predicted": ratings, "rating": ratings}), bins=5)
     np.testing.assert_allclose(table["predicted"], table["rating"])
     assert table["rows"].tolist() == [40] * 5
+
+
+def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
+    training = Training(prepared[0], "05_made")
+    for name, model in {"popularity": Popularity(), "ease": EASE(regularization=20), "als": ALS(factors=4)}.items():
+        training.keep(name, model)
+    training.report()
+    before = results.rehearsal_means(prepared[0])
+    assert set(before) == {"popularity", "ease", "als"}
+    assert all(0 < value < 1 for value in before.values())
+    board = compare({**evaluations, "als": evaluations["popularity"]}, resamples=50, seed=3)
+    assert findings.rehearsal(board, before).startswith("Of 3 models with a value on the rehearsal")
+    assert findings.rehearsal(board, {}).startswith("Fewer than three")
 
 
 def test_seeds_move_models_that_have_one(prepared, task, models):
