@@ -22,7 +22,7 @@ class ALS(Recommender):
     interacted with and 0 for all else, and c is ``alpha * weight`` there and 1 elsewhere.
 
     A person's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``, so
-    that a newcomer is served like everybody else.
+    that a newcomer is served like everybody else. An empty history cannot be scored.
 
     Parameters
     ----------

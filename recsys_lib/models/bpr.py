@@ -20,7 +20,7 @@ class BPR(Recommender):
     The fit maximises ``log sigmoid(score(u, i) - score(u, j))`` over items i that the person liked and sampled
     items j, with ``score(u, i) = x_u . y_i + b_i``. To serve any history, known or new, the person's factors are
     solved from it by ridge regression, as in ALS: ``x = (Y'Y * background + Y_h'Y_h + I * fold_in)^-1 Y_h' 1``,
-    over the rows Y_h of the history. One thread: the fit is not repeatable with more.
+    over the rows Y_h of the history; an empty one cannot be scored. One thread: the fit is not repeatable with more.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ class EASE(Recommender):
 
     With ``P = (X'X + regularization I)^-1``, the item-to-item weights are ``B_ij = -P_ij / P_jj``, and 0 on the
     diagonal; ``score = x B``. Where there are fewer people than items, the smaller matrix
-    ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``.
+    ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``. An empty
+    history cannot be scored.
 
     Parameters
     ----------

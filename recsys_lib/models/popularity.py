@@ -17,7 +17,7 @@ KINDS = ("count", "sum", "mean", "decayed", "recent")
 
 
 class Popularity(Recommender):
-    """The same list for everybody.
+    """The same list for everybody, those with an empty history among them.
 
     Parameters
     ----------

@@ -28,6 +28,7 @@ ORDER = [
     "inference",
     "evaluation",
     "segments",
+    "cold_start",
     "neural_study",
     "canonical",
     "leakage_study",

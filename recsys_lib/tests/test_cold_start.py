@@ -1,0 +1,183 @@
+"""Newcomers: which films are shown, what every model does with nothing, and people whom no model has met."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from recsys_lib import cold_start, splits
+from recsys_lib.evaluation import Task, evaluate
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models import EASE, Blend, ItemKNN, NeuralRanker, Popularity
+from recsys_lib.models.base import MODULES
+from recsys_lib.tests.made import made_tables
+
+SMALL = {
+    "ALS": {"factors": 4, "iterations": 2},
+    "BPR": {"factors": 4, "iterations": 2},
+    "NeuralHybrid": {"embedding_dim": 4, "hidden": (4,), "epochs": 1},
+    "NeuralRanker": {"embedding_dim": 4, "hidden": 4, "epochs": 1},
+    "BayesianFactors": {"n_factors": 2, "sweeps": 4, "burn_in": 1, "kept": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def task():
+    interactions, items, _ = made_tables()
+    return Task.from_split(splits.temporal_user(interactions), 4.0, items=items)
+
+
+@pytest.fixture(scope="module")
+def fitted(task):
+    """One small model of every class there is."""
+    import recsys_lib.models as models
+
+    _, items, users = made_tables()
+    made = {}
+    for name in MODULES:
+        kind = getattr(models, name)
+        parts = ({"ease": EASE(), "popularity": Popularity()},) if issubclass(kind, Blend) else ()
+        made[name] = kind(*parts, **SMALL.get(name, {})).fit(task.known, items=items, users=users)
+    return made
+
+
+def test_every_class_of_model_says_what_it_does_with_nothing():
+    assert set(cold_start.WITH_NOTHING) == set(MODULES)
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
+    model = fitted[name]
+    scores = model.score(csr_matrix((1, model.train.n_items), dtype=np.float32))
+    listed = model.recommend_new({}, k=5)
+    assert listed["fallback"].all()  # nothing is known of the person, whoever answers
+    assert len(listed) == 5
+    assert listed["score"].notna().all()
+    falls_back = cold_start.WITH_NOTHING[name] == cold_start.POPULAR
+    assert np.isnan(scores).all() == falls_back
+    assert falls_back or np.isfinite(scores).all()
+    if falls_back or name in ("Popularity", "GenrePopularity"):
+        order = np.lexsort((np.arange(model.train.n_items), -model.train.item_counts))
+        assert listed["item_id"].tolist() == model.train.item_ids[order[:5]].tolist()
+
+
+def test_the_table_of_nothing(fitted):
+    table = cold_start.with_nothing({"ease": fitted["EASE"], "hybrid": fitted["NeuralHybrid"]}, 5).set_index("model")
+    assert table["fallback"].tolist() == [True, False]
+    assert table.loc["ease", "popular"] == 5
+    assert (table["milliseconds"] > 0).all()
+
+
+def test_the_films_shown(task):
+    histories = task.known.rows(task.codes)
+    for way, key in (("first", 1), ("last", -1)):
+        shown = cold_start.shown_films(histories, 3, way, task.popularity)
+        assert (np.diff(shown.matrix.indptr) == 3).all()
+        row = histories.matrix[[4]].indices
+        when = histories.timestamps[histories.row_of_entry == 4]
+        expected = row[np.lexsort((row, key * when))[:3]]
+        assert shown.matrix[[4]].indices.tolist() == sorted(expected)
+    with pytest.raises(ValueError, match="no way 'best' to choose films; there are first, last, known, liked"):
+        cold_start.shown_films(histories, 3, "best", task.popularity)
+
+
+def test_the_best_liked_and_the_best_known():
+    histories = Histories(csr_matrix(np.array([[5.0, 3.0, 5.0, 1.0]])), np.arange(4))
+    counts = np.array([2, 9, 7, 8])
+    liked = [cold_start.shown_films(histories, size, "liked", counts).matrix.indices.tolist() for size in (1, 2, 3)]
+    assert liked == [[2], [0, 2], [0, 1, 2]]
+    assert cold_start.shown_films(histories, 2, "known", counts).matrix.indices.tolist() == [1, 3]
+    assert cold_start.shown_films(histories, 0, "known", counts).matrix.nnz == 0
+
+
+def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
+    models = {"ease": EASE().fit(task.known), "popularity": Popularity().fit(task.known)}
+    values = cold_start.newcomer_table(models, task, (0, 4))
+    expected = evaluate(models["ease"], task, resamples=1).per_user.set_index("user_id")["ndcg@10"]
+    own = values[(values["model"] == "ease") & (values["size"] == -1)].set_index("user_id")["value"]
+    np.testing.assert_allclose(own, expected[own.index])
+    wide = values.pivot(index="user_id", columns=["model", "size"], values="value")
+    pd.testing.assert_series_equal(wide["ease", 0], wide["popularity", 0], check_names=False)
+    curve = cold_start.curve(values, resamples=50).set_index(["model", "size"])
+    assert curve.loc[("ease", 4), "mean"] == pytest.approx(wide["ease", 4].mean())
+    assert (curve["low"] <= curve["mean"]).all()
+    gained = cold_start.gains(values, "popularity", resamples=50).set_index("size")["mean"]
+    assert gained[4] == pytest.approx((wide["ease", 4] - wide["popularity", 4]).mean())
+    assert gained[0] == 0
+
+
+def test_only_people_with_enough_films_are_newcomers(task):
+    lengths = np.diff(task.histories.indptr)
+    assert cold_start.newcomers(task, 18).tolist() == np.flatnonzero(lengths >= 18).tolist()
+    assert len(cold_start.newcomer_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
+
+
+def test_better_from_when_on():
+    gained = pd.DataFrame(
+        {
+            "model": ["a"] * 4 + ["b"] * 4 + ["c"] * 4,
+            "size": [0, 1, 3, -1] * 3,
+            "low": [0, 0.1, 0.1, 9, 0, 0.1, -0.1, 9, 0.1, 0.1, 0.1, 9],
+        }
+    )
+    needed = cold_start.films_needed(gained)
+    assert needed["a"] == 1
+    assert np.isnan(needed["b"])
+    assert needed["c"] == 0
+    means = pd.DataFrame({0: [0.1, 0.2, 0.1], 1: [0.3, 0.1, 0.1], 3: [0.1, 0.1, 0.4]}, index=["a", "b", "c"])
+    text = cold_start.sentence(means, needed)
+    assert text.startswith(
+        "With none the best has 0.200; with 1 film `a` leads (0.300); with 3 films `c` leads (0.400)"
+    )
+    assert "Not surely better with 3: b" in text
+
+
+def test_strangers_are_in_no_training_data():
+    interactions, _, _ = made_tables()
+    split = splits.temporal_user(interactions)
+    task = cold_start.strangers_task(split, 0.25, 4, 4.0, seed=1)
+    assert (np.diff(task.histories.indptr) == 4).all()
+    fitted = cold_start.fitted_without({"knn": ItemKNN(), "net": NeuralRanker(2, epochs=1, n_models=3)}, task, {})
+    for model in fitted.values():
+        assert not set(model.train.user_ids) & set(task.users)
+        assert np.array_equal(model.train.item_ids, task.known.item_ids)
+    assert len(fitted["net"].states) == 1
+    own = pd.concat([split.history, split.test])
+    own = own[own["user_id"] == task.users[0]]
+    first = own.sort_values(["timestamp", "item_id"])["item_id"][:4]
+    asked = task.items[task.relevant[[0]].indices]
+    assert set(asked) == set(own.loc[own["rating"] >= 4, "item_id"]) - set(first)
+    values = cold_start.newcomer_table(fitted, task, (0, 4), whole=False)
+    assert values["size"].unique().tolist() == [0, 4]
+    assert values["value"].between(0, 1).all()
+    with pytest.raises(ValueError, match="nobody has more than 1000 films in the history"):
+        cold_start.strangers_task(split, 0.25, 1000, 4.0)
+
+
+def test_leaving_people_out_keeps_the_catalogue(known):
+    rest = cold_start.without_people(known, np.array([0, 3]))
+    assert isinstance(rest, Interactions)
+    assert rest.n_items == known.n_items
+    assert rest.n_users == known.n_users - 2
+    assert known.user_ids[3] not in rest.user_ids
+    np.testing.assert_array_equal(rest.matrix[[0]].toarray(), known.matrix[[1]].toarray())
+
+
+def test_films_and_people_by_how_many_ratings_they_have(task):
+    films = cold_start.films_by_count(task, (1, 5, 30))
+    counts = np.concatenate([task.popularity, np.zeros(len(task.items) - task.known.n_items)])
+    assert (
+        films.loc[films["ratings"] == "5-29", "item_id"].tolist() == task.items[(counts >= 5) & (counts < 30)].tolist()
+    )
+    people = cold_start.people_by_count(task, (1, 15))
+    lengths = np.diff(task.histories.indptr)
+    assert (people["films"] == "15 and more").tolist() == (lengths >= 15).tolist()
+    assert people["films"].cat.categories.tolist() == ["none", "1-14", "15 and more"]
+
+
+def test_what_is_said_of_films_and_people():
+    table = pd.DataFrame({"segment": "s", "group": ["1-4", "1-4"], "model": ["a", "p"], "mean": [0.2, 0.1]})
+    text = cold_start.sentence_known(table, table, "p")
+    assert text.startswith(
+        "Best recall among films with 1-4 ratings `a` (0.200). Among people with 1-4 films `a` leads"
+    )
