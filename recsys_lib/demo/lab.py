@@ -16,6 +16,7 @@ import pandas as pd
 
 from recsys_lib import artifacts
 from recsys_lib.artifacts import MissingArtifactError
+from recsys_lib.demo.tables import read_tables
 from recsys_lib.files import read_json
 from recsys_lib.interactions import Interactions, codes_of
 from recsys_lib.models.base import Recommender
@@ -150,7 +151,7 @@ class Lab:
         OtherDataError
             If models were made from other data; likewise.
         """
-        prepared = artifacts.read_prepared(paths, test=True)
+        prepared = read_tables(paths)
         path = paths.metrics / "leaderboard.json"
         lab = cls(paths, prepared, read_json(path) if path.is_file() else None)
         if not lab.models:

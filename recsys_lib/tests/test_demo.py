@@ -8,12 +8,13 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lib import artifacts
-from recsys_lib.demo import pages, people, require_open, results, serve, side_by_side
+from recsys_lib.demo import pages, people, require_open, results, serve, side_by_side, tables
 from recsys_lib.demo.app import PARTS, SORRY, Application, application, first_state
 from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, plain, readable_title
 from recsys_lib.demo.state import LONGEST, TABS, State, from_query, with_choice
@@ -437,13 +438,86 @@ def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
 
 
 def test_the_kernel_stays_light(made):
+    heavy = ("torch", "matplotlib", "seaborn", "plotly", "sklearn", "mlflow", "scipy.optimize", "scipy.stats")
     code = (
-        "import sys; from recsys_lib.paths import Paths; from recsys_lib.demo import application;"
-        "a = application(Paths('made')); assert a.lab;"
-        "print([m for m in ('torch', 'matplotlib', 'seaborn', 'plotly', 'sklearn', 'mlflow') if m in sys.modules])"
+        "import sys; from recsys_lib.demo.kernel import LEFT_OUT; sys.modules.update(dict.fromkeys(LEFT_OUT));"
+        "from recsys_lib.paths import Paths; from recsys_lib.demo import application;"
+        "a = application(Paths('made')); assert a.lab; [a.lab.model(name) for name in a.lab.models];"
+        f"print([m for m in {heavy} if m in sys.modules], 'Item kNN' in a.person_list)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "[] True"
+
+
+# ---- tables for kernels without Arrow --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_arrow(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
+@pytest.fixture
+def written_here(monkeypatch):
+    """The tables are written by this process, which is quicker than starting another."""
+
+    def run(command, **_):
+        tables.write_tables(Paths(command[-1]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(tables.subprocess, "run", run)
+
+
+def assert_same_tables(one, other):
+    assert one.manifest == other.manifest
+    pairs = [(getattr(one.split, part), getattr(other.split, part)) for part in artifacts.PARTS]
+    for mine, theirs in [*pairs, (one.users, other.users)]:
+        pd.testing.assert_frame_equal(mine, theirs)
+    pd.testing.assert_frame_equal(one.items.drop(columns="genres"), other.items.drop(columns="genres"))
+    assert list(map(list, one.items["genres"])) == list(map(list, other.items["genres"]))
+
+
+def test_kernels_without_arrow_read_the_same_tables(lab_home, without_arrow):
+    paths = make_run("some")
+    assert_same_tables(artifacts.read_prepared(paths, test=True), tables.read_tables(paths))
+
+
+def test_tables_that_have_changed_are_read_anew(lab_home, without_arrow, written_here):
+    paths = make_run("some")
+    before = tables.read_tables(paths)
+    file = paths.outputs / "demo" / "tables.npz"
+    written = file.stat().st_mtime_ns
+    tables.read_tables(paths)
+    assert file.stat().st_mtime_ns == written
+    make_run("some", hostile=False)
+    after = tables.read_tables(paths)
+    assert before.items["title"].tolist() != after.items["title"].tolist()
+    assert_same_tables(artifacts.read_prepared(paths, test=True), after)
+
+
+def test_ids_that_are_text_and_odd_columns_survive(lab_home, without_arrow, written_here):
+    paths = make_run("some")
+    prepared = artifacts.read_prepared(paths, test=True)
+    as_text = {part: getattr(prepared.split, part).astype({"user_id": "str"}) for part in artifacts.PARTS}
+    users = prepared.users.astype({"user_id": "str"}).assign(
+        age=pd.array([None, *range(len(prepared.users) - 1)], dtype="Int16"), joined=pd.Timestamp("2020-01-02")
+    )
+    split, data = replace(prepared.split, **as_text), prepared.manifest["data"]
+    artifacts.write_prepared(paths, split, prepared.items, users, data=data, relevant_from=4.0)
+    back = tables.read_tables(paths)
+    pd.testing.assert_frame_equal(back.split.test, as_text["test"])
+    pd.testing.assert_frame_equal(back.users.drop(columns="joined"), users.drop(columns="joined"))
+    assert back.users["joined"].iloc[0].startswith("2020-01-02")
+
+
+def test_tables_that_cannot_be_read_are_told_in_a_kernel_too(lab_home, without_arrow):
+    paths = make_run("some")
+    (paths.processed / "items.parquet").write_bytes(b"broken")
+    opened = application(paths)
+    assert "The lab could not be opened" in opened.page
+    assert "make run DATASET=some" in opened.page
+    (paths.processed / "items.parquet").unlink()
+    assert "make 02 DATASET=some" in application(paths).page
 
 
 # ---- the server ------------------------------------------------------------------------------------------------
