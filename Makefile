@@ -26,7 +26,7 @@ STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
-.PHONY: help setup run dag lab demo site api tune canonical neural-study bench bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical neural-study bench bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -67,7 +67,10 @@ $(DONE)/00_environment.ipynb: $(wildcard $(DATASET))
 $(REPORT): $(EXECUTED) $(wildcard recsys_lib/templates/*)
 	@$(PY) -m recsys_lib.report write "$(DATASET)"
 
+# Notebooks of a whole run write down what they did; it is sent to MLflow in one go (a notebook made alone sends its own).
+run: export RECSYS_TRACKING := later
 run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
+	@if ls outputs/$(NAME)/tracking/*.json >/dev/null 2>&1; then $(PY) -m recsys_lib.tracking send "$(DATASET)" || true; fi
 	@$(PY) -m recsys_lib.report show "$(DATASET)"
 
 dag: $(READY)  ## the steps, what each reads and writes, which are up to date
@@ -84,6 +87,13 @@ api: $(API)  ## the REST service on this machine's port 8000, on what `make run`
 
 site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
 	$(PY) -m recsys_lib.demo.site "$(DATASET)"
+
+mlflow: $(READY)  ## MLflow's pages with all runs and the registry, for this machine alone
+	$(PY) -m recsys_lib.tracking ui "$(DATASET)"
+
+rollback: $(READY)  ## give the title of champion back to the version that had it before
+	@$(PY) -m recsys_lib.registry "$(DATASET)" rollback
+	@$(PY) -m recsys_lib.tracking send "$(DATASET)" || true
 
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
 	$(PY) -m recsys_lib.tuning "$(DATASET)"

@@ -43,8 +43,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        _WRITTEN[path.resolve()] = time.time()
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def written() -> dict[Path, float]:
+    """The files that this process has written with :func:`replacing`, and when (UNIX seconds)."""
+    return dict(_WRITTEN)
 
 
 @contextmanager
@@ -65,6 +71,17 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link(source: Path | str, target: Path | str) -> None:
+    """Give a file a second name, which costs no space; copy it where the disk cannot do that.
+
+    The second name keeps the content when the first one is written anew, as long as that is done with this module.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from recsys_lib.environment import commit
-from recsys_lib.files import locked, read_json, replacing_folder, sha256, write_json, write_parquet
+from recsys_lib.files import link, locked, read_json, replacing_folder, sha256, write_json, write_parquet
 from recsys_lib.models.base import Recommender, champion_folder, load_model
 from recsys_lib.paths import Paths
 
@@ -147,6 +146,14 @@ def champion(paths: Paths) -> Version:
     return _version(champion_folder(paths))
 
 
+def present(paths: Paths) -> Version | None:
+    """As :func:`champion`; None where there is none or its folder is gone."""
+    try:
+        return champion(paths)
+    except FileNotFoundError:
+        return None
+
+
 def versions(paths: Paths, name: str | None = None) -> list[Version]:
     """All versions, or those of one model: by name, the oldest first."""
     folders = [card.parent for card in paths.registry.glob(f"{name or '*'}/v*/card.json")]
@@ -242,24 +249,13 @@ def register(paths: Paths, name: str, evaluation: Evaluation, content: Mapping[s
         card["version"] = f"v{_number(there[-1].folder) + 1 if there else 1}"
         folder = paths.registry / name / card["version"]
         with replacing_folder(folder) as temporary:
-            shutil.copytree(paths.models / name, temporary, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(paths.models / name, temporary, copy_function=link, dirs_exist_ok=True)
             write_parquet(temporary / "per_user.parquet", evaluation.per_user)
             write_json(temporary / "card.json", card)
     return _version(folder)
 
 
 _OF_THE_BOARD = ("name", "model", "params", "metrics", "against_best", "distinct_from_best")
-
-
-def _link(source: str, target: str) -> None:
-    """Give a file a second name, which costs no space; copy it where the disk cannot do that.
-
-    Saved models are never written in place (their folder is replaced), so the second name keeps the old content.
-    """
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _now() -> str:
@@ -329,7 +325,7 @@ def challenge(paths: Paths, evaluations: Mapping[str, Evaluation], entered: Mapp
         log = history(paths)
         away = {(entry["model"], entry["version"]) for entry in _put_away(log)}
         able = {name: one for name, one in entered.items() if (name, one.version) not in away}
-        incumbent = _incumbent(paths)
+        incumbent = present(paths)
         if not able:
             return Outcome(
                 champion(paths), False, f"{incumbent} stays champion: the others were all put away by rollbacks."
@@ -339,14 +335,6 @@ def challenge(paths: Paths, evaluations: Mapping[str, Evaluation], entered: Mapp
             return Outcome(incumbent, False, verdict)
         _enthrone(paths, log, best, "challenge", verdict)
     return Outcome(best, True, verdict)
-
-
-def _incumbent(paths: Paths) -> Version | None:
-    """The champion, or None where there is none or its folder is gone."""
-    try:
-        return champion(paths)
-    except FileNotFoundError:
-        return None
 
 
 def _judge(

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from recsys_lib import tracking
 from recsys_lib.artifacts import Prepared, read_prepared, save_model
-from recsys_lib.evaluation import Task, mean_ndcg
+from recsys_lib.evaluation import Task, check_fitted_on, rank_all
 from recsys_lib.files import write_json
+from recsys_lib.inference import intervals
 from recsys_lib.interactions import Interactions, codes_of
 from recsys_lib.metrics.ranking import judge, ndcg
 from recsys_lib.models.base import Recommender
@@ -46,12 +48,14 @@ class Training:
     def __init__(self, paths: Paths, notebook: str) -> None:
         self.paths = paths
         self.notebook = notebook
+        self.started = time.time()
         self.prepared: Prepared = read_prepared(paths)
         self.rehearsal = rehearsal(self.prepared.split)
         self.train = Interactions.from_frame(self.rehearsal.train)
         self._kept: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Recommender] = {}
         self._tables: dict[str, Any] = {}
+        self._judged: dict[float, np.ndarray] = {}
 
     @cached_property
     def history(self) -> Interactions:
@@ -98,7 +102,22 @@ class Training:
 
     def judge(self, model: Recommender) -> float:
         """NDCG@10 of a model fitted on train, on what the rehearsal held back; NaN without such."""
-        return float("nan") if self.task is None else mean_ndcg(model, self.task, LISTED)
+        if self.task is None:
+            return float("nan")
+        check_fitted_on(model, self.task)
+        ranked = rank_all(model, self.task, LISTED, whole=False)
+        values = ndcg(judge(ranked.codes, self.task.relevant), LISTED)
+        mean = float(values.mean())
+        self._judged[mean] = values
+        return mean
+
+    def _spread(self, mean: float) -> dict[str, float]:
+        """The 95 % interval of a mean that :meth:`judge` has given; nothing for other numbers."""
+        if mean not in self._judged:
+            return {}
+        name = f"rehearsal_ndcg@{LISTED}"
+        row = intervals(pd.DataFrame({name: self._judged[mean]})).loc[name]
+        return {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
     def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
         """Fit each model on train and judge it on what was held back.
@@ -135,7 +154,8 @@ class Training:
             valid = self.judge(model)
         chosen = model.fresh() if hasattr(model, "train") else model
         seconds = self.fit(chosen, self.history) + (self._kept[after]["fit_seconds"] if after else 0)
-        facts = {"rehearsal_ndcg@10": valid if np.isfinite(valid) else None, "fit_seconds": seconds, **facts}
+        judged = {f"rehearsal_ndcg@{LISTED}": valid if np.isfinite(valid) else None, **self._spread(valid)}
+        facts = {**judged, "fit_seconds": seconds, **facts}
         save_model(self.paths, name, chosen, self.prepared, **facts)
         self._models[name] = chosen
         self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
@@ -162,7 +182,7 @@ class Training:
         self._tables[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
 
     def report(self, **more: Any) -> dict[str, Any]:
-        """Write ``metrics/training/<notebook>.json``: the data, the models kept, and what was noted."""
+        """Write ``metrics/training/<notebook>.json``: the data, the models kept, what was noted; and track the run."""
         content = {
             "notebook": self.notebook,
             "data": self.prepared.identity,
@@ -172,4 +192,5 @@ class Training:
             **more,
         }
         write_json(self.paths.metrics / "training" / f"{self.notebook}.json", content)
+        tracking.log_training(self.paths, content, self.started)
         return content

@@ -46,6 +46,7 @@ def start(name: str, data: Path, home: Path, notebooks: list[Path]) -> subproces
     file = home / "params.yaml"
     file.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     given = {"RECSYS_HOME": str(home), VARIABLE: str(file), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    given["MLFLOW_TRACKING_URI"] = "none"
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=-ra", "-p", "no:cacheprovider", "--nbmake"]
     command += ["--nbmake-timeout=300", "--nbmake-kernel=python3", "--durations=12", *map(str, notebooks)]
     log = (home / "pytest.log").open("w")

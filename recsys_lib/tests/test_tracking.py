@@ -1,0 +1,293 @@
+"""Runs are written down, sent to a real MLflow, and never in the way."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from recsys_lib import artifacts, registry, results, splits, tracking
+from recsys_lib.evaluation import Task, compare, evaluate
+from recsys_lib.files import written
+from recsys_lib.models import ItemKNN, Popularity, load_model
+from recsys_lib.paths import Paths
+from recsys_lib.plots.style import save_figure
+from recsys_lib.training import Training
+
+AGAIN = {"resamples": 100, "seed": 3}
+SENDER = [sys.executable, "-m", "recsys_lib.tracking", "send"]
+has_mlflow = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+
+
+def prepare(tables, name):
+    """What 02_preprocessing leaves."""
+    paths, (interactions, items, users) = Paths(name), tables
+    data = {"name": name, "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    artifacts.write_prepared(paths, splits.temporal_user(interactions), items, users, data=data, relevant_from=4.0)
+    return paths
+
+
+def train(paths, notebook="03_popularity"):
+    """What a training notebook does: a figure, two models, a report."""
+    training = Training(paths, notebook)
+    save_figure(plt.figure(figsize=(1, 1)), paths.figures / "made.png")
+    plt.close()
+    model = Popularity()
+    training.fit(model)
+    training.keep("popularity", model, valid=training.judge(model), trials=7)
+    training.keep("knn", ItemKNN(neighbours=20))
+    return training.report()
+
+
+def judge(paths):
+    """What 07_evaluation does: results, registry, tracking."""
+    prepared = artifacts.read_prepared(paths, test=True)
+    task = Task.from_split(prepared.split, prepared.relevant_from, items=prepared.items)
+    found = {name: evaluate(model, task, (5, 10), **AGAIN) for name, model in artifacts.load_models(paths).items()}
+    data = results.describe_data(prepared, task)
+    content = results.leaderboard(found, compare(found, **AGAIN), data, results.facts_of(paths, list(found)))
+    results.write_results(paths, found, content)
+    registry.register_evaluated(paths, found, content)
+    tracking.log_evaluation(paths, content)
+    return content
+
+
+def waiting(paths):
+    return sorted(file.name for file in (paths.outputs / "tracking").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def sent(tables, tmp_path_factory):
+    """Two data sets, trained and judged, sent by two processes at the same time to a database that is not there yet."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    patch.setenv("RECSYS_HOME", str(home))
+    patch.delenv(tracking.ADDRESS, raising=False)
+    patch.setenv(tracking.WHEN, "later")
+    both = [prepare(tables, name) for name in ("made", "other")]
+    train(both[1])
+    train(both[0])
+    content = judge(both[0])
+    assert [len(waiting(paths)) for paths in both] == [2, 1]
+    senders = [subprocess.Popen([*SENDER, paths.dataset], stderr=subprocess.PIPE, text=True) for paths in both]
+    said = [process.communicate(timeout=180)[1] for process in senders]
+    assert [process.returncode for process in senders] == [0, 0], said
+    yield both[0], content
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def client(sent):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking.address(), tracking.address())
+
+
+def runs_of(client, name="made"):
+    """Runs of a data set by name; a training's and an evaluation's run of one model by the names of both."""
+    experiment = client.get_experiment_by_name(name).experiment_id
+    found = client.search_runs([experiment])
+    names = {run.info.run_id: run.info.run_name for run in found}
+    return {
+        "/".join(
+            [*[names[run.data.tags[key]] for key in ("mlflow.parentRunId",) if key in run.data.tags], names[id_]]
+        ): run
+        for id_, run in zip([run.info.run_id for run in found], found, strict=True)
+    }
+
+
+@has_mlflow
+def test_two_processes_at_once_lose_nothing(sent, client):
+    assert waiting(sent[0]) == waiting(Paths("other")) == []
+    assert sorted(runs_of(client)) == [
+        "03_popularity",
+        "03_popularity/knn",
+        "03_popularity/popularity",
+        "07_evaluation",
+        "07_evaluation/knn",
+        "07_evaluation/popularity",
+    ]
+    assert sorted(runs_of(client, "other")) == ["03_popularity", "03_popularity/knn", "03_popularity/popularity"]
+    assert {run.info.status for run in runs_of(client).values()} == {"FINISHED"}
+
+
+@has_mlflow
+def test_what_a_run_holds(sent, client):
+    paths, content = sent
+    runs = runs_of(client)
+    parent, model = runs["03_popularity"], runs["03_popularity/popularity"]
+    assert parent.data.tags["data_sha256"] == model.data.tags["data_sha256"] == "a" * 64
+    assert parent.data.tags["commit"]
+    assert parent.data.params["split"] == "temporal_user"
+    files = {
+        file.path for folder in ("figures", "metrics") for file in client.list_artifacts(parent.info.run_id, folder)
+    }
+    assert files == {"figures/made.png", "metrics/03_popularity.json"}
+    assert model.data.params == {"class": "Popularity", **{k: str(v) for k, v in Popularity().params().items()}}
+    values = model.data.metrics
+    low, mean, high = (values[f"rehearsal_ndcg_at_10{end}"] for end in ("_low", "", "_high"))
+    assert low < mean < high
+    assert values["trials"] == 7
+    judged, entry = runs["07_evaluation/knn"].data, next(m for m in content["models"] if m["name"] == "knn")
+    for end, name in (("", "mean"), ("_low", "low"), ("_high", "high")):
+        assert judged.metrics[f"ndcg_at_10{end}"] == entry["metrics"]["ndcg@10"][name]
+    assert judged.params["neighbours"] == "20"
+    assert runs["07_evaluation"].data.params["task"] == content["protocol"]["fingerprint"]
+    figures = client.list_artifacts(runs["07_evaluation"].info.run_id, "figures")
+    assert [file.path for file in figures] == ["figures/made.png"], "this process has made it since the import"
+
+
+@has_mlflow
+def test_the_model_lies_with_its_run_and_takes_no_space(sent, client):
+    folders = [
+        tracking._on_disk(runs_of(client)[f"{name}/knn"].data.tags["model_uri"])
+        for name in ("03_popularity", "07_evaluation")
+    ]
+    assert type(load_model(folders[1])).__name__ == "ItemKNN"
+    arrays = [folder / "arrays.npz" for folder in (*folders, registry.find(sent[0], "knn").folder)]
+    assert arrays[0].samefile(arrays[1])
+    assert arrays[0].samefile(arrays[2])
+
+
+@has_mlflow
+def test_the_registry_is_mirrored(sent, client):
+    paths = sent[0]
+    champion = registry.champion(paths)
+
+    def mirrored():
+        version = client.get_model_version_by_alias("made", "champion")
+        return version.tags["model"], version.tags["version"]
+
+    assert mirrored() == (champion.name, "v1")
+    assert len(client.search_model_versions("name = 'made'")) == 2
+    other = next(one for one in registry.versions(paths) if one != champion)
+    registry.promote(paths, other.name)
+    assert tracking.send(paths) == 0
+    assert mirrored() == (other.name, "v1")
+    registry.rollback(paths)
+    tracking.send(paths)
+    assert mirrored() == (champion.name, "v1")
+    assert len(client.search_model_versions("name = 'made'")) == 2
+    download = client.get_model_version_by_alias("made", "champion").source
+    assert load_model(tracking._on_disk(download)).params() == champion.load().params()
+
+
+@has_mlflow
+def test_nothing_new_does_not_import_mlflow(sent):
+    tracking.send(sent[0])
+    code = "import sys; from recsys_lib import tracking; from recsys_lib.paths import Paths; "
+    code += "print(tracking.send(Paths('made')), 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["0", "False"]
+
+
+@has_mlflow
+def test_sending_that_breaks_off_is_done_again(sent, client, monkeypatch):
+    paths = Paths("other")
+    train(paths, "05_item_models")
+    broken = iter([True])
+
+    def end(self, run, at, whole=tracking._Store._end):
+        if next(broken, False):
+            raise ConnectionError("the line went dead")
+        whole(self, run, at)
+
+    monkeypatch.setattr(tracking._Store, "_end", end)
+    with pytest.raises(tracking.TrackingError, match="did not take the runs .*the line went dead.* kept in"):
+        tracking.send(paths)
+    assert len(waiting(paths)) == 1
+    assert tracking.send(paths) == 1
+    found = [name for name in runs_of(client, "other") if name.startswith("05")]
+    assert sorted(found) == ["05_item_models", "05_item_models/knn", "05_item_models/popularity"]
+    experiment = client.get_experiment_by_name("other").experiment_id
+    assert len(client.search_runs([experiment], "tags.notebook = '05_item_models'")) == 3
+
+
+@has_mlflow
+def test_a_model_that_was_replaced_is_not_passed_off(sent, client, monkeypatch):
+    paths = Paths("other")
+    train(paths, "04_als")
+    ItemKNN(neighbours=3).fit(artifacts.load_models(paths)["knn"].train).save(paths.models / "knn")
+    tracking.send(paths)
+    run = runs_of(client, "other")["04_als/knn"]
+    held = tracking._on_disk(run.data.tags["model_uri"])
+    assert registry.content_hash(held) == run.data.tags["model_content"], "an earlier run held that content"
+    assert load_model(held).params()["neighbours"] == 20
+
+
+@has_mlflow
+def test_a_server_out_of_reach_is_one_sentence_and_no_lost_run(tables, lab_home, monkeypatch, capsys):
+    monkeypatch.delenv(tracking.WHEN, raising=False)
+    monkeypatch.setenv(tracking.ADDRESS, "http://someone:secret@127.0.0.1:9/")
+    paths = prepare(tables, "made")
+    start = time.perf_counter()
+    report = train(paths)
+    assert set(report["models"]) == {"popularity", "knn"}
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("tracking: http://someone:***@127.0.0.1:9/ did not take the runs (ConnectionRefusedError")
+    assert said[0].endswith("go with the next")
+    assert len(waiting(paths)) == 1
+    assert time.perf_counter() - start < 60
+
+
+@pytest.mark.parametrize("why", ["none", "not installed"])
+def test_off_changes_nothing_else(tables, lab_home, monkeypatch, capsys, why):
+    monkeypatch.setenv(tracking.ADDRESS, "none" if why == "none" else "")
+    if why == "not installed":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
+    assert tracking.address() is None
+    paths = prepare(tables, "made")
+    report, content = train(paths), judge(paths)
+    assert set(report["models"]) == {model["name"] for model in content["models"]}
+    assert load_model("champion", "made").train.n_items > 0
+    assert tracking.send(paths) == 0
+    assert tracking.main(["ui", "made"]) == 1
+    assert "tracking is off" in capsys.readouterr().err
+    assert not (paths.outputs / "tracking").exists()
+    assert {path.name for path in (lab_home / "outputs").iterdir()} == {"made"}
+
+
+def test_mlflow_is_not_imported_where_it_is_not_used():
+    code = "import sys, recsys_lib.training, recsys_lib.registry; print([n for n in sys.modules if 'mlflow' in n])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_address(lab_home, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: object())
+    for given, found in {
+        "None": None,
+        " none ": None,
+        "http://host:1": "http://host:1",
+        "": f"sqlite:///{lab_home}/outputs/mlflow.db",
+    }.items():
+        monkeypatch.setenv(tracking.ADDRESS, given)
+        assert tracking.address() == found
+
+
+def test_parameters_of_the_notebook_that_runs(monkeypatch):
+    assert tracking.notebook_parameters("03_popularity") == {}
+    shell = SimpleNamespace(user_ns={"half_life_days": 5.0, "dataset": "made", "liked": 4.0})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert tracking.notebook_parameters("03_popularity") == {"half_life_days": 5.0, "dataset": "made"}
+    assert tracking.notebook_parameters("no_such_notebook") == {}
+
+
+def test_written_knows_what_this_process_wrote(tmp_path):
+    before = time.time()
+    save_figure(plt.figure(figsize=(1, 1)), tmp_path / "a.png")
+    plt.close()
+    assert written()[(tmp_path / "a.png").resolve()] >= before
+    assert not [path for path in written() if ".part" in path.name]
+
+
+def test_tests_track_nothing_elsewhere():
+    code = "import recsys_lib.tests.conftest; from recsys_lib import tracking; print(tracking.address())"
+    given = os.environ | {tracking.ADDRESS: "http://somebody.example"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
