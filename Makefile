@@ -126,8 +126,10 @@ test: $(READY) $(API)  ## all tests
 	$(PY) -m recsys_lib.tests.notebooks
 	$(PY) -m pytest -q recsys_lib/tests/browser -o addopts=-ra
 
-audit: $(API)  ## known vulnerabilities of what is installed (asks the network)
-	$(PY) -m pip_audit --local --skip-editable
+# --strict: what the advisory service does not know fails, too, so that silence is not taken for safety.
+audit: $(API)  ## known vulnerabilities of the packages installed; asks PyPI's advisories
+	$(PY) -m pip list --format=freeze --exclude-editable --disable-pip-version-check | sed 's/+.*//' > outputs/.installed.txt
+	$(PY) -m pip_audit --strict --no-deps --disable-pip --requirement outputs/.installed.txt
 
 lint: $(READY)  ## style of the package and the notebooks, and that these are stripped of outputs
 	$(PY) -m ruff check .

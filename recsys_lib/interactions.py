@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+FEW = 16  # ids that are not worth the search for equal ones among them
+
 
 def as_ids(values: Iterable) -> np.ndarray:
     """Ids as a one-dimensional array of integers or strings, never of Python objects.
@@ -30,7 +32,10 @@ def codes_of(ids: Iterable, known: np.ndarray) -> np.ndarray:
     array([ 1, -1,  0])
     """
     values = ids if isinstance(ids, pd.Series | pd.Index) else as_ids(ids)
-    code, distinct = pd.factorize(values)  # each distinct id is looked up once
+    if isinstance(values, np.ndarray) and len(values) <= FEW:
+        code, distinct = np.arange(len(values)), values
+    else:
+        code, distinct = pd.factorize(values)  # each distinct id is looked up once
     distinct = as_ids(distinct)
     if len(known) == 0 or (distinct.dtype.kind == "U") != (known.dtype.kind == "U"):  # "7" is not 7
         return np.full(len(values), -1, dtype=np.int64)

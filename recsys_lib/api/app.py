@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import PlainTextResponse, Response
 
@@ -68,53 +68,58 @@ def _name(served: Served) -> schemas.ModelName:
     return schemas.ModelName(name=served.source.name, version=served.source.version)
 
 
-def _items(snapshot: Snapshot, table: pd.DataFrame, column: str = "item_id") -> list[schemas.Recommendation]:
-    """Rows of a list with their titles."""
-    rows = zip(table[column].tolist(), table["score"].tolist(), table["rank"].tolist(), strict=True)
+def _items(snapshot: Snapshot, movies: list, scores: list[float]) -> list[schemas.Recommendation]:
+    """Films of a list, in its order, with their titles."""
     return [
         schemas.Recommendation(**snapshot.film(movie), score=score, rank=rank)
-        for movie, score, rank in rows
-        if math.isfinite(score)
+        for rank, (movie, score) in enumerate(zip(movies, scores, strict=True), 1)
     ]
 
 
+async def _served(snapshot: Snapshot, name: str | None) -> Served:
+    return snapshot.at_hand(name) or await run_in_threadpool(snapshot.served, name)
+
+
+async def _computed(served: Served, what: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Compute at once what is quick; what is not, in another thread, so that others need not wait for it."""
+    return what(*given, **named) if served.quick else await run_in_threadpool(what, *given, **named)
+
+
 def _listed(
-    request: Request, snapshot: Snapshot, served: Served, user: Any, table: pd.DataFrame
+    request: Request, snapshot: Snapshot, served: Served, user: Any, items: list, scores: list, fallback: bool
 ) -> schemas.Recommendations:
-    fallback = bool(table["fallback"].any())
     if fallback:
         request.app.state.measures.fallbacks.inc()
-    items = _items(snapshot, table)
-    return schemas.Recommendations(user_id=user, model=_name(served), fallback=fallback, items=items)
+    return schemas.Recommendations(
+        user_id=user, model=_name(served), fallback=fallback, items=_items(snapshot, items, scores)
+    )
 
 
 @router.get("/recommend/{user_id}", tags=["lists"], responses=documented(404))
-def recommend(
+async def recommend(
     request: Request, snapshot: Ready, user_id: schemas.PathId, asked: Annotated[schemas.RecommendChoice, Query()]
 ) -> schemas.Recommendations:
     """List films for somebody; popular ones, flagged, for whom nobody knows."""
-    served = snapshot.served(asked.model)
+    served = await _served(snapshot, asked.model)
     user = snapshot.user(user_id) if asked.unknown == "popular" else snapshot.known_user(user_id)
-    table = served.model.recommend(
-        [user], asked.k, exclude_seen=asked.exclude_seen, candidates=snapshot.candidates(asked.genre)
-    )
-    return _listed(request, snapshot, served, user, table)
+    wanted = {"exclude_seen": asked.exclude_seen, "candidates": snapshot.candidates(asked.genre)}
+    codes, scores, fallback = await _computed(served, served.model.recommend_codes, [user], asked.k, **wanted)
+    there = codes[0] >= 0
+    movies = served.model.train.item_ids[codes[0, there]].tolist()
+    return _listed(request, snapshot, served, user, movies, scores[0, there].tolist(), bool(fallback[0]))
 
 
 @router.post("/recommend", tags=["lists"], responses=documented(400, 404))
-def recommend_new(request: Request, snapshot: Ready, newcomer: schemas.Newcomer) -> schemas.Recommendations:
+async def recommend_new(request: Request, snapshot: Ready, newcomer: schemas.Newcomer) -> schemas.Recommendations:
     """List films for somebody no model has met, from a few films they like; popular ones, flagged, from none."""
-    served = snapshot.served(newcomer.model)
+    served = await _served(snapshot, newcomer.model)
     liked = {snapshot.movie(each.movie_id): snapshot.rating(each.rating) for each in newcomer.liked}
     if len(liked) < len(newcomer.liked):
         raise ProblemError(422, "A film is named more than once.", kind="invalid-request")
-    table = served.model.recommend_new(
-        liked,
-        newcomer.k,
-        exclude_seen=newcomer.exclude_seen,
-        candidates=snapshot.candidates(newcomer.genre),
-    )
-    return _listed(request, snapshot, served, None, table)
+    wanted = {"exclude_seen": newcomer.exclude_seen, "candidates": snapshot.candidates(newcomer.genre)}
+    table = await _computed(served, served.model.recommend_new, liked, newcomer.k, **wanted)
+    movies, scores = table["item_id"].tolist(), table["score"].tolist()
+    return _listed(request, snapshot, served, None, movies, scores, bool(table["fallback"].any()))
 
 
 @router.get("/similar/{movie_id}", tags=["lists"], responses=documented(404))
@@ -124,7 +129,7 @@ def similar(
     """List films like one film."""
     served, movie = snapshot.served(asked.model), snapshot.movie(movie_id)
     table = served.model.similar_items([movie], asked.k)
-    items = _items(snapshot, table, "similar_item_id")
+    items = _items(snapshot, table["similar_item_id"].tolist(), table["score"].tolist())
     return schemas.Similar(movie=schemas.Movie(**snapshot.film(movie)), model=_name(served), items=items)
 
 

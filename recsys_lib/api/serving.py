@@ -23,6 +23,7 @@ from recsys_lib.paths import Paths
 
 RETRY = 10.0  # seconds until files that could not be taken up are tried again as they are
 KEPT = 4  # models in memory beside the champion
+QUICK = 0.01  # seconds
 UNREGISTERED = "unregistered"
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers."""
+    """A model that answers.
+
+    Attributes
+    ----------
+    source, model
+        Where it came from, and itself.
+    quick
+        Whether a list takes it so little time that handing the work to another thread costs more than waiting for it.
+    """
 
     source: Source
     model: Recommender
+    quick: bool
+
+    @classmethod
+    def load(cls, source: Source) -> Served:
+        """Read a model and ask it once for all that is made at the first call, then again for the time it takes."""
+        model = load_model(source.folder)
+        model.recommend_codes(model.train.user_ids[:1])
+        began = time.perf_counter()
+        model.recommend_codes(model.train.user_ids[-1:])
+        return cls(source, model, time.perf_counter() - began < QUICK)
 
 
 @dataclass(frozen=True)
@@ -97,14 +116,17 @@ class Snapshot:
         """
         lab = before.lab if before else _lab(paths)
         sources = _sources(lab)
-        source = _champion(lab, sources)
-        champion = Served(source, load_model(source.folder))
-        champion.model.recommend(lab.history.user_ids[:1], 1)  # what is made at the first call is made now
-        return cls(lab, sources | {source.name: source}, champion, before.films if before else _films(lab))
+        champion = Served.load(_champion(lab, sources))
+        sources = sources | {champion.source.name: champion.source}
+        return cls(lab, sources, champion, before.films if before else _films(lab))
+
+    def at_hand(self, name: str | None) -> Served | None:
+        """The model of this name, or the champion; None where it would have to be read."""
+        return self.champion if name in (None, self.champion.source.name) else self._loaded.get(name)
 
     def served(self, name: str | None) -> Served:
-        """The model of this name, or the champion."""
-        if name is None or name == self.champion.source.name:
+        """The model of this name, or the champion; read if it has to be."""
+        if name in (None, self.champion.source.name):
             return self.champion
         if name not in self.sources:
             known = ", ".join(self.sources)
@@ -119,7 +141,7 @@ class Snapshot:
 
     def _load(self, source: Source) -> Served:
         try:
-            return Served(source, load_model(source.folder))
+            return Served.load(source)
         except Exception as error:
             log.exception("the model %s could not be read", source.name)
             detail = f"The model {source.name!r} cannot be read; the log says why."
@@ -129,13 +151,15 @@ class Snapshot:
 
     def user(self, text: str) -> Any:
         """The data's own id of a person, or the text where nobody is known by it."""
-        return _plain(self.lab.person_id(text)) if self.lab.knows_person(text) else text
+        code = self.lab.person_code(text)
+        return _plain(self.lab.history.user_ids[code]) if code >= 0 else text
 
     def known_user(self, text: str) -> Any:
         """The data's own id of a person."""
-        if not self.lab.knows_person(text):
+        code = self.lab.person_code(text)
+        if code < 0:
             raise ProblemError(404, f"There is no user {text!r}.", kind="unknown-user")
-        return self.user(text)
+        return _plain(self.lab.history.user_ids[code])
 
     def movie(self, movie: str | int) -> Any:
         """The data's own id of a film."""

@@ -200,6 +200,30 @@ class Recommender(ABC):
             user_id, item_id, score (float32), rank (from 1), fallback (bool).
         """
         users = as_ids(users)
+        given = {"exclude_seen": exclude_seen, "candidates": candidates, "unknown": unknown}
+        return self._table(users, *self.recommend_codes(users, k, **given, diversity=diversity, diversify=diversify))
+
+    def recommend_codes(
+        self,
+        users: Iterable,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Iterable | None = None,
+        unknown: str = "popular",
+        diversity: float = 0.0,
+        diversify: str = "mmr",
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As :meth:`recommend`, in arrays: for one person at a time a table takes as long as the scores.
+
+        Returns
+        -------
+        codes : ndarray, (n, k) int64
+            Columns of the items; -1 where there is no more to list.
+        scores : ndarray, (n, k) float32
+        fallback : ndarray, (n,) bool
+        """
+        users = as_ids(users)
         codes = self.train.user_codes(users)
         if unknown not in ("popular", "raise"):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
@@ -213,8 +237,8 @@ class Recommender(ABC):
             scores, fallback = self.scores_to_list(histories, ids)
             scores[block < 0] = self.train.item_counts
             fallback |= block < 0
-            blocks.append(self._lists(ids, scores, histories, k, exclude_seen, allowed, fallback, order))
-        return pd.concat(blocks, ignore_index=True)
+            blocks.append((*self._best(scores, histories, k, exclude_seen, allowed, order), fallback))
+        return blocks[0] if len(blocks) == 1 else tuple(map(np.concatenate, zip(*blocks, strict=True)))
 
     def recommend_new(
         self,
@@ -246,8 +270,8 @@ class Recommender(ABC):
         scores, fallback = self.scores_to_list(history)
         fallback |= history.matrix.nnz == 0
         allowed, order = self._allowed(candidates), self._order(diversify, diversity)
-        lists = self._lists(np.array([""]), scores, history, k, exclude_seen, allowed, fallback, order)
-        return lists.drop(columns="user_id")
+        codes, best = self._best(scores, history, k, exclude_seen, allowed, order)
+        return self._table(np.array([""]), codes, best, fallback).drop(columns="user_id")
 
     def history_of(self, liked: Mapping | Iterable) -> Histories:
         """Turn ``{item_id: rating}`` or item ids, oldest first, into one row of history.
@@ -470,18 +494,16 @@ class Recommender(ABC):
         allowed[codes[codes >= 0]] = True
         return allowed
 
-    def _lists(
+    def _best(
         self,
-        users: np.ndarray,
         scores: np.ndarray,
         histories: Histories,
         k: int,
         exclude_seen: bool,
         allowed: np.ndarray | None,
-        fallback: np.ndarray,
-        order: Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None = None,
-    ) -> pd.DataFrame:
-        """Turn scores into the table of recommendations."""
+        order: Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn scores into lists: columns, (n, k) with -1 behind a list's end, and their scores."""
         if allowed is not None:
             scores = np.where(allowed, scores, np.nan)
         depth = k if order is None else max(50, 5 * k)
@@ -491,13 +513,17 @@ class Recommender(ABC):
             there = places >= 0
             codes = np.where(there, np.take_along_axis(codes, np.maximum(places, 0), axis=1), -1)
             best = np.where(there, np.take_along_axis(best, np.maximum(places, 0), axis=1), np.nan)
+        return codes, best.astype(np.float32, copy=False)
+
+    def _table(self, users: np.ndarray, codes: np.ndarray, best: np.ndarray, fallback: np.ndarray) -> pd.DataFrame:
+        """The table of recommendations."""
         listed = codes >= 0
         rows, places = np.nonzero(listed)
         return pd.DataFrame(
             {
                 "user_id": users[rows],
                 "item_id": self.train.item_ids[codes[listed]],
-                "score": best[listed].astype(np.float32),
+                "score": best[listed],
                 "rank": places + 1,
                 "fallback": fallback[rows],
             }
