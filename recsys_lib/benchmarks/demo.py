@@ -31,6 +31,13 @@ CHANGE = """async (change) => {
   return performance.now() - began;
 }"""
 SET = "const e = document.querySelector('{}'); {}; e.dispatchEvent(new Event('change', {{bubbles: true}}))"
+CHOOSE = """const [tab, ...names] = change;
+  const page = document.querySelector("#rl-page-" + tab);
+  const boxes = [...page.querySelectorAll("[data-name=models]")];
+  const control = boxes[0] ?? page.querySelector("[data-name=model]");
+  for (const box of boxes) box.checked = names.includes(box.value);
+  if (!boxes.length) control.value = names[0];
+  control.dispatchEvent(new Event("change", {bubbles: true}))"""
 CHANGES = {
     "another person": "document.querySelector('[data-action=next]').click()",
     "another model": SET.format("#rl-model-you", "e.selectedIndex = (e.selectedIndex + 1) % e.options.length"),
@@ -80,8 +87,23 @@ def changes(browser: Any, server: serve.Server, rounds: int = 5) -> dict[str, li
 def memory(server: serve.Server) -> dict[str, float]:
     """MB of the largest kernel: resident, its share of what is shared (pss), and its own alone (uss)."""
     kernels = [kernel.memory_full_info() for kernel in server.kernels()]
-    largest = max(kernels, key=lambda kernel: kernel.rss)
-    return {name: getattr(largest, name) / 2**20 for name in ("rss", "pss", "uss")}
+    return {name: max(getattr(kernel, name) for kernel in kernels) / 2**20 for name in ("rss", "pss", "uss")}
+
+
+def memory_with_every_model(browser: Any, server: serve.Server) -> dict[str, float]:
+    """The most that a session takes which asks every model for a list, then for films alike, then for lists of four."""
+    page = browser.new_page()
+    page.goto(server.url)
+    page.wait_for_selector(READY, state="attached", timeout=60_000)
+    names = page.eval_on_selector_all("#rl-model-you option", "options => options.map((option) => option.value)")
+    most = memory(server)
+    for tab, at_a_time in (("you", 1), ("similar", 1), ("compare", 4)):
+        page.click(f"#rl-tab-{tab}")
+        for start in range(0, len(names), at_a_time):
+            page.evaluate(CHANGE.replace("eval(change)", CHOOSE), [tab, *names[start : start + at_a_time]])
+            most = {name: max(value, most[name]) for name, value in memory(server).items()}
+    page.close()
+    return most
 
 
 def imports_torch(server: serve.Server) -> bool:
@@ -90,8 +112,8 @@ def imports_torch(server: serve.Server) -> bool:
     return any("libtorch" in path for path in maps)
 
 
-def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
-    """Seconds until each of several sessions that are opened together shows its widget."""
+def at_once(browser: Any, server: serve.Server, sessions: int) -> tuple[list[float], dict[str, float]]:
+    """Seconds until each of several sessions that are opened together shows its widget, and what each takes then."""
     contexts = [browser.new_context() for _ in range(sessions)]
     pages = [context.new_page() for context in contexts]
     began = time.perf_counter()
@@ -101,9 +123,10 @@ def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
     for page in pages:
         page.wait_for_selector(READY, state="attached", timeout=120_000)
         seconds.append(time.perf_counter() - began)
+    taken = memory(server)
     for context in contexts:
         context.close()
-    return seconds
+    return seconds, taken
 
 
 def left_after(server: serve.Server, seconds: float, pool: int) -> int:
@@ -128,11 +151,12 @@ def measure(dataset: str, *, loads: int = 5, sessions: int = 10, pool: int = 2, 
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         found: dict[str, Any] = {"dataset": dataset, "cores": psutil.cpu_count(), "pool": pool}
+        found["load"] = psutil.getloadavg()[0]
         found["first_widget_s"] = first_widgets(browser, server, loads)
         found["changes_ms"] = changes(browser, server)
-        found["memory_mb"] = memory(server)
+        found["memory_mb"] = memory_with_every_model(browser, server)
         found["torch"] = imports_torch(server)
-        found["at_once_s"] = at_once(browser, server, sessions)
+        found["at_once_s"], found["at_once_mb"] = at_once(browser, server, sessions)
         found["kernels_left"] = left_after(server, 2 * cull_after + 20, pool)
         browser.close()
     return found
@@ -140,9 +164,10 @@ def measure(dataset: str, *, loads: int = 5, sessions: int = 10, pool: int = 2, 
 
 def report(found: dict[str, Any]) -> str:
     """The figures as lines for a terminal."""
-    first, once, megabytes = found["first_widget_s"], found["at_once_s"], found["memory_mb"]
+    first, once = found["first_widget_s"], found["at_once_s"]
     lines = [
-        f"The demo on {found['dataset']}, {found['cores']} cores, {found['pool']} kernels kept ready",
+        f"The demo on {found['dataset']}, {found['cores']} cores with a load of {found['load']:.1f} at the beginning, "
+        f"{found['pool']} kernels kept ready",
         f"  first widget          {statistics.median(first):6.2f} s   median of {len(first)}, longest {max(first):.2f}",
     ]
     for name, taken in found["changes_ms"].items():
@@ -150,14 +175,19 @@ def report(found: dict[str, Any]) -> str:
             f"  {name:<31} {statistics.median(taken):6.0f} ms  median of {len(taken)}, longest {max(taken):.0f}"
         )
     together = f"until the last one is up, the first after {min(once):.1f}"
-    own = f"its own alone {megabytes['uss']:.0f}, resident {megabytes['rss']:.0f}"
     lines += [
-        f"  memory of a session   {megabytes['pss']:6.0f} MB  with its part of what kernels share; {own}",
+        f"  memory of a session   {_megabytes(found['memory_mb'])}, with every model asked",
         f"  torch in the kernel   {'YES' if found['torch'] else 'no':>6}",
         f"  {len(once)} sessions at once   {max(once):6.1f} s   {together}",
+        f"  memory of each        {_megabytes(found['at_once_mb'])}",
         f"  kernels left          {found['kernels_left']:6d}     after the pages were closed",
     ]
     return "\n".join(lines)
+
+
+def _megabytes(taken: dict[str, float]) -> str:
+    shared = f"{taken['pss']:.0f} with its part of what kernels share, its own alone {taken['uss']:.0f}"
+    return f"{taken['rss']:6.0f} MB  resident; {shared}"
 
 
 def main(arguments: list[str] | None = None) -> None:

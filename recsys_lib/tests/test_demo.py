@@ -597,7 +597,9 @@ def test_the_benchmark_names_its_figures():
         "pool": 2,
         "first_widget_s": [1.0, 3.0, 2.0],
         "changes_ms": {"another person": [10.0, 90.0, 20.0]},
+        "load": 0.1,
         "memory_mb": {"rss": 200.0, "pss": 150.0, "uss": 120.0},
+        "at_once_mb": {"rss": 160.0, "pss": 100.0, "uss": 80.0},
         "torch": False,
         "at_once_s": [1.0, 9.0],
         "kernels_left": 0,
@@ -605,4 +607,5 @@ def test_the_benchmark_names_its_figures():
     text = demo.report(found)
     assert re.search(r"first widget +2\.00 s +median of 3, longest 3\.00", text)
     assert re.search(r"another person +20 ms", text)
+    assert re.search(r"memory of a session +200 MB +resident; 150 with", text)
     assert "until the last one is up" in text
