@@ -168,6 +168,18 @@ class Interactions:
         """The highest rating there is."""
         return float(self.matrix.data.max())
 
+    @cached_property
+    def audience(self) -> np.ndarray:
+        """Vectors of unit length that say who watched an item, (n_items, at most 32) float64."""
+        from scipy.sparse.linalg import svds  # 10 MB, for variety alone
+
+        watched = self.matrix.astype(bool).astype(np.float64)
+        d = min(32, min(watched.shape) - 1)
+        start = np.ones(min(watched.shape))
+        _, values, right = svds(watched, k=d, v0=start) if d > 0 else (None, np.ones(1), np.ones((1, watched.shape[1])))
+        found = right.T * values
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
     @property
     def row_of_entry(self) -> np.ndarray:
         """Row of each stored entry, (nnz,) int64, parallel to ``matrix.data``."""

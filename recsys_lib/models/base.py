@@ -455,7 +455,7 @@ class Recommender(ABC):
         if diversity == 0:
             return None
         if diversify == "mmr":
-            return lambda codes, best, _, k: mmr(best, self._audience[np.maximum(codes, 0)], k, diversity)
+            return lambda codes, best, _, k: mmr(best, self.train.audience[np.maximum(codes, 0)], k, diversity)
         if self.genres is None:
             raise ValueError(f"calibration needs genres: fit {type(self).__name__} with items=, a table with genres")
         shares = self.genres / np.maximum(self.genres.sum(axis=1, keepdims=True), 1)
@@ -466,24 +466,6 @@ class Recommender(ABC):
             return calibrate(best, shares[np.maximum(codes, 0)], target, k, diversity)
 
         return order
-
-    @property
-    def _audience(self) -> np.ndarray:
-        """Vectors of unit length that say who watched an item, (n_items, d): the same for every model."""
-        found = vars(self).get("_audience_vectors")
-        if found is None or len(found) != self.train.n_items:
-            from scipy.sparse.linalg import svds  # 10 MB, for variety alone
-
-            watched = self.train.matrix.astype(bool).astype(np.float64)
-            d = min(32, min(watched.shape) - 1)
-            start = np.ones(min(watched.shape))
-            _, values, right = (
-                svds(watched, k=d, v0=start) if d > 0 else (None, np.ones(1), np.ones((1, watched.shape[1])))
-            )
-            found = right.T * values
-            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-            self._audience_vectors = found
-        return found
 
     def _allowed(self, candidates: Iterable | None) -> np.ndarray | None:
         """Mask of the columns that may be listed, or None for all."""

@@ -19,7 +19,7 @@ def test_no_variety_asked_for_changes_nothing(model, known):
 
 def test_mmr_lists_are_less_alike_and_cost_score(model, known):
     def likeness(lists):
-        vectors = model._audience[known.item_codes(lists["item_id"])].reshape(-1, 5, model._audience.shape[1])
+        vectors = known.audience[known.item_codes(lists["item_id"])].reshape(-1, 5, known.audience.shape[1])
         return np.mean([v @ v.T for v in vectors])
 
     plain, varied = model.recommend(known.user_ids, k=5), model.recommend(known.user_ids, k=5, diversity=0.6)
