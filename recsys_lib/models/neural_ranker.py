@@ -237,7 +237,8 @@ class NeuralRanker(Recommender):
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         codes, context = self._inputs(histories, users)
-        scores = sum(ranking_scores(state, histories, codes, context) for state in self.states)
+        steps = histories.steps_back()
+        scores = sum(ranking_scores(state, histories, codes, context, steps) for state in self.states)
         return scores / len(self.states)
 
     def _item_vectors(self) -> np.ndarray:

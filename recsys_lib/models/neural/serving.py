@@ -52,11 +52,12 @@ def pooled_history(state: State, histories: Histories, weights: np.ndarray) -> t
     matrix, rows = histories.matrix, histories.row_of_entry
     heads = weights.shape[1]
     scale = np.empty((matrix.shape[0], heads), np.float32)
+    spread = csr_matrix((np.zeros(len(rows), np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
     parts = []
     for head in range(heads):
         squares = np.bincount(rows, weights[:, head] ** 2, minlength=matrix.shape[0])
         scale[:, head] = 1 / np.sqrt(squares + 0.5)
-        spread = csr_matrix((weights[:, head].astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+        spread.data = weights[:, head].astype(np.float32)  # one matrix for all heads: making one takes its time
         parts.append((spread @ state["films"]) * scale[:, head : head + 1])
     return np.concatenate(parts, axis=1), scale
 
@@ -74,9 +75,14 @@ def person_vectors(state: State, pooled: np.ndarray, context: np.ndarray) -> np.
     return linear(state, "second", gelu(linear(state, "first", inside))) + linear(state, "skip", inside)
 
 
-def ranking_scores(state: State, histories: Histories, codes: np.ndarray, context: np.ndarray) -> np.ndarray:
-    """Scores of the whole catalogue for each history, (n, n_items) float32; what the torch net gives."""
-    weights = event_weights(state, codes, histories.steps_back())
+def ranking_scores(
+    state: State, histories: Histories, codes: np.ndarray, context: np.ndarray, steps: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of the whole catalogue for each history, (n, n_items) float32; what the torch net gives.
+
+    ``steps`` are ``histories.steps_back()``, where they are at hand.
+    """
+    weights = event_weights(state, codes, histories.steps_back() if steps is None else steps)
     pooled, _ = pooled_history(state, histories, weights)
     return person_vectors(state, pooled, context) @ state["candidates"].T + state["item_bias"]
 
