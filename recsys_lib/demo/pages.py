@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from recsys_lib.demo.lab import Lab
 from recsys_lib.demo.rendering import render
-from recsys_lib.demo.state import LONGEST, MOST_MODELS, SHORTEST, TABS, State
+from recsys_lib.demo.state import LONGEST, MOST_MODELS, SHORTEST, TABS, VARIETIES, State
 
 
 def page(lab: Lab, state: State) -> str:
     """The frame: tabs, controls, and an empty place for every part."""
-    limits = {"shortest": SHORTEST, "longest": LONGEST, "most": MOST_MODELS}
+    limits = {"shortest": SHORTEST, "longest": LONGEST, "most": MOST_MODELS, "varieties": VARIETIES}
     return render("page", lab=lab, state=state, tabs=TABS, **limits)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from recsys_lib.demo.lab import HUES, Lab, label
+from recsys_lib.demo.lab import HUES, Lab, NotPossibleError, label
 from recsys_lib.demo.rendering import day, percent, render
 from recsys_lib.demo.state import State
 
@@ -69,13 +69,20 @@ def _rows(lab: Lab, table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def _varied(lab: Lab, state: State) -> dict[str, Any]:
+    """How much variety a list is to have, and of which kind."""
+    if state.diversity and state.variety == "calibration" and lab.model(state.model).genres is None:
+        raise NotPossibleError(f"{label(state.model)} has learnt no genres: choose the other kind of variety.")
+    return {"diversity": state.diversity / 100, "diversify": state.variety}
+
+
 def person_list(lab: Lab, state: State, *, live: bool = True) -> str:
     """The films that a model puts before a person; ``live``: the reasons come when they are asked for."""
     model = lab.model(state.model)
     candidates = lab.candidates(state.genre, state.since, state.until)
     user = lab.person_id(state.person)
-    wanted = {"exclude_seen": state.unseen, "candidates": candidates, "diversity": state.diversity / 100}
-    table = model.recommend([user], state.k, **wanted)
+    varied = _varied(lab, state)
+    table = model.recommend([user], state.k, exclude_seen=state.unseen, candidates=candidates, **varied)
     title = f"{len(table)} films for person {state.person}, by {label(state.model)}"
     nothing = "No film fits these choices. Allow more years or another genre."
     rows = _rows(lab, table)
@@ -126,7 +133,7 @@ def new_picks(lab: Lab, state: State) -> str:
 def new_list(lab: Lab, state: State) -> str:
     """The films that a model puts before somebody it has never met."""
     liked = {lab.film_id(film): rating for film, rating in state.liked}
-    table = lab.model(state.model).recommend_new(liked, state.k, diversity=state.diversity / 100)
+    table = lab.model(state.model).recommend_new(liked, state.k, **_varied(lab, state))
     fallback = bool(table["fallback"].any())
     title = f"{len(table)} films for you, by {label(state.model)}"
     note = "Nothing is known of you yet, so these are the films that most people know." if fallback else ""

@@ -20,6 +20,7 @@ TABS = {
     "results": "The data and the results",
 }
 SHORTEST, LONGEST = 5, 50  # films in a list
+VARIETIES = {"mmr": "films with other audiences", "calibration": "one’s own mix of genres"}
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 60  # films a newcomer can name
 
@@ -46,6 +47,8 @@ class State:
         What may be listed: a genre ("" for all) and the years, inclusive (0 for no limit).
     diversity
         0 to 100: how much of the score gives way to variety.
+    variety
+        Key of :data:`VARIETIES`: what that is.
     liked
         What a newcomer has picked: (film's id as text, rating), oldest first.
     metric
@@ -63,6 +66,7 @@ class State:
     since: int = 0
     until: int = 0
     diversity: int = 0
+    variety: str = "mmr"
     liked: tuple[tuple[str, float], ...] = ()
     metric: str = ""
 
@@ -205,6 +209,7 @@ _CHECKS = {
     "since": _year,
     "until": _year,
     "diversity": lambda lab, value: _whole(value, 0, 100, "share"),
+    "variety": lambda lab, value: _one_of(VARIETIES if lab.genres else ["mmr"], "kind of variety", value),
     "liked": _liked,
     "metric": lambda lab, value: _one_of(["", *lab.metrics], "measure", value),
 }

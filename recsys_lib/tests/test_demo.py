@@ -75,6 +75,7 @@ def test_a_link_brings_everything_back(made):
         since=1950,
         until=1990,
         diversity=30,
+        variety="calibration",
         liked=(("9", 4.0), ("3", 2.5)),
         metric="rmse",
     )
@@ -115,6 +116,7 @@ def test_no_link_can_break_the_state(made, parameters):
         ("tab", "admin"),
         ("since", "nineteen"),
         ("metric", "luck"),
+        ("variety", "spice"),
         ("lab", "x"),
         ("__class__", "x"),
     ],
@@ -321,6 +323,21 @@ def test_variety_changes_both_lists_and_the_link(app):
     varied = app.new_list
     do(app, "set", "diversity", 0)
     assert app.new_list != varied
+
+
+def test_both_kinds_of_variety_can_be_chosen(app, made, monkeypatch):
+    do(app, "set", "model", "ease")
+    do(app, "set", "diversity", "90")
+    by_audience = app.person_list
+    do(app, "set", "variety", "calibration")
+    assert app.person_list != by_audience
+    assert app.link == "model=ease&diversity=90&variety=calibration"
+    table = made.model("ease").recommend([made.person_id(app.state.person)], 10, diversity=0.9, diversify="calibration")
+    shown = re.findall(r'rl-card" data-film="(\d+)"', app.person_list)
+    assert shown == table["item_id"].astype(str).tolist()
+    monkeypatch.setattr(made.model("ease"), "genres", None)
+    do(app, "set", "diversity", "80")
+    assert "EASE has learnt no genres" in app.person_list
 
 
 @pytest.mark.parametrize(("low", "choices"), [(1.0, 5), (0.5, 10)])

@@ -57,6 +57,8 @@ def test_every_control_of_for_you_changes_the_list(visitor):
     assert len(visitor.titles("person_list")) == 7
     slide(visitor, "#rl-diversity-you", 90)
     changed()
+    page.select_option("#rl-variety-you", label="one’s own mix of genres")
+    changed()
     page.uncheck("[data-name=unseen]")
     changed()
     page.select_option("#rl-genre", "Drama")
