@@ -102,7 +102,8 @@ def run(settings: Settings, listening: socket.socket) -> None:
         log_config=None,
         timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 # ---- a server to look at, for the tests, the benchmark and the examples --------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 from recsys_lib import artifacts, registry
 from recsys_lib.api.observed import Measures
 from recsys_lib.api.problems import ProblemError
-from recsys_lib.demo.lab import Lab, OtherDataError
+from recsys_lib.demo.lab import Lab, MissingArtifactError, OtherDataError
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths
@@ -309,8 +309,9 @@ class Service:
         try:
             snapshot = Snapshot.open(self.paths, self.snapshot if tables == self._tables else None)
         except Exception as error:  # whatever it is, the old snapshot goes on answering
-            self.failure = str(error) or type(error).__name__
-            log.warning("the run could not be taken up: %s", self.failure, exc_info=self.snapshot is not None)
+            expected = isinstance(error, MissingArtifactError | OtherDataError)
+            self.failure = str(error) if expected else "The run cannot be read; the log says why."
+            log.warning("the run could not be taken up: %s", error, exc_info=not expected)
             self._measures.not_loaded()
             return False
         self.snapshot, self._tables, self.failure = snapshot, tables, ""

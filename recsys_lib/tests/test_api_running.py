@@ -17,9 +17,11 @@ import httpx
 import pytest
 
 from recsys_lib import registry
+from recsys_lib.api import serving
 from recsys_lib.api.app import Settings, create_app
 from recsys_lib.api.guard import CLIENTS, Limits, TokenBuckets
 from recsys_lib.api.serve import running
+from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 from recsys_lib.tests.api_home import fit_again, with_registry
 from recsys_lib.tests.test_api import is_problem
@@ -220,6 +222,35 @@ def test_what_cannot_be_read_leaves_the_old_champion(home):
     assert service.failure == ""
 
 
+def test_what_takes_long_is_computed_in_another_thread(home, monkeypatch):
+    threads = set()
+    original = Recommender.recommend_codes
+    monkeypatch.setattr(
+        Recommender,
+        "recommend_codes",
+        lambda *a, **k: threads.add(threading.current_thread().name) or original(*a, **k),
+    )
+    ask = InProcess()
+    expected = ask.get("/recommend/1").json()
+    assert threads == {"MainThread"}
+    monkeypatch.setattr(serving, "QUICK", 0)
+    ask = InProcess()
+    assert ask.get("/recommend/1").json() == expected
+    assert len(threads) == 2
+
+
+def test_few_models_are_kept_in_memory(home, monkeypatch):
+    monkeypatch.setattr(serving, "KEPT", 1)
+    ask = InProcess()
+    snapshot = ask.service.ready()
+    for name in ("item_knn", "popularity", "item_knn"):
+        assert ask.get(f"/recommend/1?model={name}").json()["model"]["name"] == name
+        assert list(snapshot._loaded) == [name]
+    first = snapshot.served("item_knn")
+    assert snapshot.served("item_knn") is first
+    assert snapshot.served("ease") is snapshot.champion
+
+
 def test_a_model_that_cannot_be_read_says_so(home):
     ask = InProcess()
     (Paths("made").models / "item_knn" / "arrays.npz").write_bytes(b"nothing")
@@ -227,7 +258,8 @@ def test_a_model_that_cannot_be_read_says_so(home):
     assert ask.get("/recommend/1").status_code == 200
 
 
-def test_requests_under_way_are_answered_before_it_stops(home):
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_requests_under_way_are_answered_before_it_stops(home, asked):
     body = b'{"liked": [{"movie_id": 1}], "k": 3}'
     head = (
         b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -236,7 +268,7 @@ def test_requests_under_way_are_answered_before_it_stops(home):
         connection.settimeout(20)
         connection.sendall(head % len(body) + body[:10])
         time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(asked)
         time.sleep(0.3)
         assert server.process.poll() is None
         with pytest.raises(httpx.ConnectError):
@@ -247,8 +279,9 @@ def test_requests_under_way_are_answered_before_it_stops(home):
             answer += part
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'"rank":3' in answer
-        server.process.wait(20)
+        assert server.process.wait(20) == (0 if asked == signal.SIGINT else -signal.SIGTERM)
         assert any(line["message"] == "Application shutdown complete." for line in server.lines())
+        assert "Traceback" not in server.log.read_text()
 
 
 # ---- made-up requests ----------------------------------------------------------------------------------------
