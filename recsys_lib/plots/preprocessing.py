@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from recsys_lib.plots.style import ACCENT, COLOURS, MAIN
 from recsys_lib.splits import Split
@@ -38,7 +39,9 @@ def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[
     """Small multiples: each number's distribution in training rows and in validation rows, from 1 % to 99 %."""
     rows = max(1, -(-len(names) // columns))
     height = 1.25 * rows + 0.5
-    # A fixed grid: searching a layout for so many axes takes seconds.
+    # A fixed grid: searching a layout for so many axes takes seconds. An engine that does nothing, and not none at all:
+    # that would be taken for the style's own as soon as a notebook has shown the figure.
+    fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     place = {
         "left": 0.01,
         "right": 0.99,
@@ -48,7 +51,7 @@ def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[
         "wspace": 0.08,
     }
     figure, grid = plt.subplots(
-        rows, columns, figsize=(2.1 * columns, height), squeeze=False, layout="none", gridspec_kw=place
+        rows, columns, figsize=(2.1 * columns, height), squeeze=False, layout=fixed, gridspec_kw=place
     )
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()

@@ -1,5 +1,7 @@
 """Figures of 02 and of the study of splits: they show what they are given."""
 
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.features import Features
 from recsys_lib.plots import preprocessing as plots
+from recsys_lib.plots.style import use_style
 
 mpl.use("agg")
 
@@ -39,6 +42,17 @@ def test_feature_distributions_draws_one_panel_a_feature_and_bears_emptiness(tab
     assert [axes.get_title() for axes in figure.axes] == [*names, ""]
     plots.feature_distributions(table.assign(user_mean=np.nan), table.iloc[:0], names)
     plots.feature_distributions(table, table, [])
+
+
+def test_a_notebook_that_shows_the_features_leaves_their_places_alone(tables):
+    with mpl.rc_context():
+        use_style()
+        numbers = pd.DataFrame(np.random.default_rng(0).random((50, 7)), columns=list("abcdefg"))
+        figure = plots.feature_distributions(numbers, numbers, list(numbers))
+        places = [axes.get_position().bounds for axes in figure.axes]
+        figure.savefig(io.BytesIO(), bbox_inches="tight")  # as notebooks do
+        figure.savefig(io.BytesIO())
+        assert [axes.get_position().bounds for axes in figure.axes] == places
 
 
 def test_results_stand_beside_their_split():
