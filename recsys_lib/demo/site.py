@@ -131,7 +131,15 @@ def _assets(folder: Path) -> None:
 def _results(site: Site, state: State) -> None:
     boards = [metric for metric in BOARDS if site.lab.ranking(metric)] or site.lab.metrics[:1]
     parts = [results.results_board(site.lab, replace(state, metric=metric), live=False) for metric in boards]
-    site.write("index.html", "The data and the results", results.results_data(site.lab, state), *parts)
+    data = results.results_data(site.lab, state)
+    site.write(
+        "index.html", "The data and the results", data, _heading("Which model is best, and is it certain?"), *parts
+    )
+
+
+def _heading(text: str, *, hidden: bool = False) -> str:
+    """A heading between the parts of a page; ``hidden``: for those alone who have the page read to them."""
+    return Markup('<h2 class="{}">{}</h2>').format("rl-sr" if hidden else "rl-h2", text)
 
 
 def _people(site: Site, state: State, people: list[str]) -> None:
@@ -139,9 +147,12 @@ def _people(site: Site, state: State, people: list[str]) -> None:
     for number, person in enumerate(people, 1):
         chosen = replace(state, person=person)
         parts = [
+            _heading("Profile and list", hidden=True),
             people_views.person_card(site.lab, chosen),
             people_views.person_list(site.lab, chosen, live=False),
-            '<h2 class="rl-h2">Models side by side</h2>' + side_by_side.compare_lists(site.lab, chosen),
+            _heading("Models side by side"),
+            side_by_side.compare_lists(site.lab, chosen),
+            _heading("Everything rated before", hidden=True),
             people_views.person_history(site.lab, chosen),
         ]
         name = f"people/{number}.html"
@@ -160,7 +171,7 @@ def _films(site: Site, state: State, n: int) -> None:
     for number, film in enumerate(site.lab.well_known(n), 1):
         name = f"films/{number}.html"
         lists = side_by_side.similar_lists(site.lab, replace(state, film=film.id))
-        site.write(name, film.title, lists, here="films.html")
+        site.write(name, film.title, _heading("Films alike, by model", hidden=True), lists, here="films.html")
         links.append({"href": name, "text": film.title, "more": film.year or "", "film": film})
     lead = f"The {len(links)} films that most people know, and which films the models hold to be like them."
     site.write("films.html", "Similar films", rendering.render("links", lead=lead, links=links))
