@@ -84,6 +84,23 @@ def test_no_training_row_knows_its_own_rating(tables):
         np.testing.assert_allclose(first, second, atol=5 / len(frame))
 
 
+def test_ratings_of_the_same_moment_leave_the_own_out():
+    """Person 0 gave two ratings in one second, a third a minute later, a fourth the next day; person 1 gave one."""
+    from recsys_lib.models.neural.tables import Side
+
+    gaps, times = np.array([1.0, -2.0, 0.5, 3.0, 9.0]), np.array([100, 100, 160, 90_000, 100])
+    side = Side(np.array([0, 0, 0, 0, 1]), gaps, gaps, 2, times, 1.0, (), (0, 60))
+    none, mean = np.zeros(5), np.full(1, 0.5)
+    alone = side._within(side.rows, None, np.arange(5), 0, none)
+    np.testing.assert_allclose(alone, [-2 / 3, 1 / 3, 0, 0, 0])
+    minute = side._within(side.rows, None, np.arange(5), 60, none)
+    np.testing.assert_allclose(minute, [-1.5 / 4, 1.5 / 4, -1 / 4, 0, 0])
+    asked = side._within(np.zeros(1, int), np.array([100]), None, 0, mean)
+    np.testing.assert_allclose(asked, (-1 - 2 * 0.5) / 4)
+    assert side._within(np.zeros(1, int), None, None, 60, mean) == 0
+    assert side.names()[-2:] == ["ratings of the same second", "ratings within 60 s"]
+
+
 def test_net_does_not_see_the_own_rating(split, content):
     """Another own rating, in both histories and in what is taken out of them, leaves the pair's score as it was."""
     from recsys_lib.models.neural.rating_net import RatingBatch

@@ -14,6 +14,7 @@ from recsys_lib.models.neural.side import genre_flags, item_features
 from recsys_lib.models.neural.tables import Affinity, Side, shrunk_means
 
 USER_WINDOWS, ITEM_WINDOWS = (1, 3, 10), (10, 50)  # entries on either side in time that make up "around then"
+USER_SPANS = (0, 60, 600, 3600)  # seconds on either side within which ratings were given together
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Knowledge:
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         ratings = matrix.data.astype(np.float64)
         gaps = ratings - self.item_means[matrix.indices]
-        return Side(rows, gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS)
+        return Side(rows, gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS, USER_SPANS)
 
     def _affinities(self, matrix: csr_matrix, gaps: np.ndarray) -> list[Affinity]:
         return [Affinity.of(matrix, gaps, flags) for flags in self.catalogue.kinds.values()]

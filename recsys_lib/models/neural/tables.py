@@ -13,7 +13,6 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 SHRINKAGE = 5.0  # ratings' worth of prior
-DAY = 86_400.0  # seconds
 
 
 def shrunk_means(codes: np.ndarray, values: np.ndarray, size: int, mean: float) -> np.ndarray:
@@ -46,6 +45,8 @@ class Side:
         Typical spread of the gaps, where a row has none of its own.
     windows
         Entries on either side in time that make up "around then"; a feature each.
+    spans
+        Seconds on either side in time within which entries count as given together; a feature each.
     """
 
     rows: np.ndarray
@@ -55,6 +56,7 @@ class Side:
     timestamps: np.ndarray | None
     spread: float
     windows: tuple[int, ...]
+    spans: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sums = {
@@ -72,15 +74,14 @@ class Side:
             object.__setattr__(self, "running", np.concatenate([[0.0], np.cumsum(self.gaps[order])]))
             object.__setattr__(self, "bounds", np.concatenate([[0], np.cumsum(sums["count"])]).astype(np.int64))
             object.__setattr__(self, "sorted_times", self.timestamps[order])
-            first = np.zeros(self.size)
-            some = sums["count"] > 0
-            first[some] = self.sorted_times[self.bounds[:-1][some]]
-            object.__setattr__(self, "first", first)
 
     def names(self) -> list[str]:
         """Names of the features, in their order."""
-        around = [] if self.timestamps is None else [f"{2 * window} ratings around then" for window in self.windows]
-        return ["mean against expectation", "mean rating", "spread", "number of ratings", *around]
+        names = ["mean against expectation", "mean rating", "spread", "number of ratings"]
+        if self.timestamps is not None:
+            names += [f"{2 * window} ratings around then" for window in self.windows]
+            names += [f"ratings within {span} s" if span else "ratings of the same second" for span in self.spans]
+        return names
 
     def features(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None) -> np.ndarray:
         """Features of these rows, without the entries ``own``, (n, f) float32: see :meth:`names`."""
@@ -94,6 +95,7 @@ class Side:
         columns = [mean, (self.sums["rating"][rows] - rating) / (count + SHRINKAGE), spread, np.log1p(count) / 4]
         if self.timestamps is not None:
             columns += [self._around(rows, when, own, window) - mean for window in self.windows]
+            columns += [self._within(rows, when, own, span, mean) for span in self.spans]
         return np.stack(columns, axis=1).astype(np.float32) * (count > 0)[:, None]
 
     def _around(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, window: int) -> np.ndarray:
@@ -107,13 +109,27 @@ class Side:
         total = self.running[stop] - self.running[start] - gap
         return total / (stop - start - one + 2.0)
 
+    def _within(
+        self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, span: int, mean: np.ndarray
+    ) -> np.ndarray:
+        """Shrunk mean of the gaps of entries at most ``span`` seconds away, minus the row's ``mean``, (n,)."""
+        if own is None and when is None:
+            return np.zeros(len(rows))
+        when, gap, one = (when, 0.0, 0) if own is None else (self.timestamps[own], self.gaps[own], 1)
+        start, stop = self._place(rows, when - span, "left"), self._place(rows, when + span, "right")
+        count = stop - start - one
+        return (self.running[stop] - self.running[start] - gap - count * mean) / (count + 2.0)
+
     def _places(self, rows: np.ndarray, when: np.ndarray) -> np.ndarray:
         """Where in its row's order of time each moment falls, (n,); the middle of equal times."""
+        return (self._place(rows, when, "left") + self._place(rows, when, "right")) // 2
+
+    def _place(self, rows: np.ndarray, when: np.ndarray, side: str) -> np.ndarray:
+        """How many entries are before (side "left") or not after ("right") each moment, those of all rows before."""
         earliest = self.sorted_times.min()
         width = int(self.sorted_times.max() - earliest) + 3
         keys = np.repeat(np.arange(self.size), np.diff(self.bounds)) * width + (self.sorted_times - earliest) + 1
-        asked = rows * width + np.clip(when - earliest + 1, 0, width - 1)
-        return (np.searchsorted(keys, asked, side="left") + np.searchsorted(keys, asked, side="right")) // 2
+        return np.searchsorted(keys, rows * width + np.clip(when - earliest + 1, 0, width - 1), side=side)
 
 
 @dataclass(frozen=True)
