@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib import cold_start, splits
+from recsys_lib import cold_start, models, splits
 from recsys_lib.evaluation import Task, evaluate
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import EASE, Blend, ItemKNN, NeuralRanker, Popularity
@@ -27,18 +27,18 @@ def task():
     return Task.from_split(splits.temporal_user(interactions), 4.0, items=items)
 
 
+def small_model(name):
+    """A small model of a class, not fitted."""
+    kind = getattr(models, name)
+    parts = ({"ease": EASE(), "popularity": Popularity()},) if issubclass(kind, Blend) else ()
+    return kind(*parts, **SMALL.get(name, {}))
+
+
 @pytest.fixture(scope="module")
 def fitted(task):
     """One small model of every class there is."""
-    import recsys_lib.models as models
-
     _, items, users = made_tables()
-    made = {}
-    for name in MODULES:
-        kind = getattr(models, name)
-        parts = ({"ease": EASE(), "popularity": Popularity()},) if issubclass(kind, Blend) else ()
-        made[name] = kind(*parts, **SMALL.get(name, {})).fit(task.known, items=items, users=users)
-    return made
+    return {name: small_model(name).fit(task.known, items=items, users=users) for name in MODULES}
 
 
 def test_every_class_of_model_says_what_it_does_with_nothing():

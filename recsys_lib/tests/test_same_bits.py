@@ -1,0 +1,62 @@
+"""The same seed gives the same lists, bit by bit: twice in a row, and in processes with one thread or with two."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from recsys_lib.models.base import MODULES
+
+CODE = """
+import hashlib, json
+from threadpoolctl import threadpool_info
+import torch
+from recsys_lib.interactions import Interactions
+from recsys_lib.tests.made import made_tables
+from recsys_lib.tests.test_cold_start import small_model
+from recsys_lib.models.base import MODULES
+
+interactions, items, users = made_tables(n_users=400, n_items=300, per_user=40)
+known = Interactions.from_frame(interactions)
+
+def stamp(name):
+    model = small_model(name).fit(known, items=items, users=users)
+    lists = model.recommend(known.user_ids)
+    scores = model.score(known.rows(range(known.n_users)), known.user_ids)
+    parts = [lists[column].to_numpy().tobytes() for column in lists] + [scores.tobytes()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+found = {name: [stamp(name), stamp(name)] for name in MODULES}
+threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
+print(json.dumps({"threads": threads, "stamps": found}))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """What processes with one and with two threads say, side by side."""
+    started = []
+    for threads in (1, 2):
+        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        given = os.environ | dict.fromkeys(limits, str(threads))
+        started.append(subprocess.Popen([sys.executable, "-c", CODE], env=given, stdout=subprocess.PIPE, text=True))
+    found = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in started]
+    assert [run["threads"] for run in found] == [1, min(2, os.cpu_count())]
+    return [run["stamps"] for run in found]
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_same_seed_same_lists_whatever_the_threads(runs, name):
+    stamps = [stamp for run in runs for stamp in run[name]]
+    assert len(stamps) == 4
+    assert len(set(stamps)) == 1, f"{name}: one thread twice, two threads twice: {[stamp[:8] for stamp in stamps]}"
+
+
+def test_another_seed_gives_other_lists(known):
+    """The stamps could tell: models with a seed differ by it."""
+    from recsys_lib.models import ALS
+
+    one, two = (ALS(factors=4, iterations=2, seed=seed).fit(known).recommend(known.user_ids) for seed in (1, 2))
+    assert not one.equals(two)
