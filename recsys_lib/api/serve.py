@@ -28,6 +28,9 @@ from recsys_lib.api.observed import log_as_json
 from recsys_lib.paths import Paths
 
 KEY = "RECSYS_API_KEY"
+SWITCH = (
+    0.0005  # seconds until a thread that loads has to let the one that answers go on; Python's own is ten times that
+)
 GRACE = 20  # seconds that requests under way have when the service is asked to stop
 
 
@@ -102,6 +105,7 @@ def run(settings: Settings, listening: socket.socket) -> None:
         log_config=None,
         timeout_graceful_shutdown=GRACE,
     )
+    sys.setswitchinterval(SWITCH)
     with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
         uvicorn.Server(config).run(sockets=[listening])
 
