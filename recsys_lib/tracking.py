@@ -40,7 +40,14 @@ ADDRESS = "MLFLOW_TRACKING_URI"  # where runs go; "none": nowhere
 WHEN = "RECSYS_TRACKING"  # "later": runs are written down, and somebody sends them in the end
 SERVERS = ("http://", "https://", "databricks")  # addresses whose files are not on this disk
 PATIENCE = 300.0  # seconds that a notebook waits for its run to be sent
-BATCH = 100  # entries that MLflow takes at once
+BATCH = 100  # parameters that MLflow takes at once; of metrics ten times as many
+QUIET = {  # what MLflow is told unless somebody has told it otherwise
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
 IMPORTED = time.time()  # in a notebook, about when it began
 
 
@@ -106,7 +113,19 @@ def _model(paths: Paths, name: str, params: Mapping[str, Any], values: Mapping[s
     """What is written down of a model."""
     folder = paths.models / name
     content = registry.content_hash(folder) if folder.is_dir() else None
-    return {"name": name, "params": _texts(params), "metrics": flat_metrics(values), "content": content}
+    given = {"name": name, "params": _texts(params), "metrics": flat_metrics(values), "content": content}
+    return given | {"curves": _curves(folder / "training.json")}
+
+
+def _curves(file: Path) -> list[tuple[str, float, int]]:
+    """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number."""
+    rows = read_json(file).get("log", []) if file.is_file() else []
+    points = []
+    for row in rows:
+        number = f"_{row['model']}" if row.get("model") else ""
+        values = {name: value for name, value in row.items() if name not in ("model", "epoch", "seconds")}
+        points += [(f"epoch_{name}{number}", value, row["epoch"]) for name, value in flat_metrics(values).items()]
+    return points
 
 
 def _record(
@@ -223,7 +242,7 @@ def send(paths: Paths) -> int:
             with replacing(done) as temporary:
                 temporary.write_text(state)
         except _failures() as problem:
-            reason = " ".join(str(problem).split())[:300]
+            reason = " ".join(str(problem).split())[:200]
             raise TrackingError(
                 f"tracking: {_shown(uri)} did not take the runs ({type(problem).__name__}: {reason}); "
                 f"they are kept in {paths.outputs / 'tracking'} and go with the next"
@@ -267,7 +286,8 @@ class _Store:
         found = self.client.get_experiment_by_name(paths.name)
         if found is None:
             files = (home() / "outputs" / "mlartifacts" / paths.name).as_uri() if self.local else None
-            self.experiment = self.client.create_experiment(paths.name, artifact_location=files)
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # has the pages show runs, not conversations
+            self.experiment = self.client.create_experiment(paths.name, artifact_location=files, tags=kind)
         else:
             self.experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":
@@ -286,14 +306,14 @@ class _Store:
             path = self.paths.outputs / name
             if path.is_file() and sha256(path) == digest:
                 self.client.log_artifact(parent.info.run_id, str(path), Path(name).parts[0])
-        seconds = {"seconds": record["ended"] - record["started"]}
         for model in record["models"]:
             below = {**tags, "mlflow.parentRunId": parent.info.run_id, "model": model["name"]}
             run = self._start(model["name"], below, model["params"], model["metrics"], record["started"])
+            self._batch(run, model["curves"])
             if model["content"]:
                 self._attach(run, model["content"], self.paths.models / model["name"])
             self._end(run, record["ended"])
-        self._batch(parent, metrics=seconds)
+        self._batch(parent, [("seconds", record["ended"] - record["started"], 0)])
         self._end(parent, record["ended"])
 
     def mirror(self) -> None:
@@ -342,22 +362,27 @@ class _Store:
     def _start(
         self, name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float], at: float
     ) -> Run:
+        from mlflow.entities import Dataset, DatasetInput
+
         run = self.client.create_run(self.experiment, int(at * 1000), dict(tags), name)
-        self._batch(run, metrics=metrics, params=params)
+        self._batch(run, [(name, value, 0) for name, value in metrics.items()], params)
+        data = Dataset(self.paths.name, tags["data_sha256"][:12], "local", str(self.paths.processed))
+        self.client.log_inputs(run.info.run_id, [DatasetInput(data)])
         return run
 
     def _end(self, run: Run, at: float) -> None:
         self.client.set_terminated(run.info.run_id, "FINISHED", int(at * 1000))
 
     def _batch(
-        self, run: Run, metrics: Mapping[str, float] | None = None, params: Mapping[str, str] | None = None
+        self, run: Run, points: Iterable[tuple[str, float, int]] = (), params: Mapping[str, str] | None = None
     ) -> None:
+        """Log metrics (name, value, epoch or 0) and parameters, as many at once as MLflow takes."""
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
-        entries = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
-        for start in range(0, len(entries), BATCH):
-            self.client.log_batch(run.info.run_id, metrics=entries[start : start + BATCH])
+        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        for start in range(0, len(metrics), 10 * BATCH):
+            self.client.log_batch(run.info.run_id, metrics=metrics[start : start + 10 * BATCH])
         given = [Param(name, value) for name, value in (params or {}).items()]
         for start in range(0, len(given), BATCH):
             self.client.log_batch(run.info.run_id, params=given[start : start + BATCH])
@@ -407,12 +432,7 @@ def _prepare(uri: str) -> None:
     OSError
         If nobody listens at the address.
     """
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    }.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     parts = urlparse(uri)
     if parts.scheme in ("http", "https"):
@@ -436,11 +456,11 @@ def serve(paths: Paths, port: int) -> int:
         return 0
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--default-artifact-root", (home() / "outputs" / "mlartifacts").as_uri()]
-    print(f"http://127.0.0.1:{port} shows the runs and the registry; Ctrl-C ends it", flush=True)
-    try:
-        return subprocess.run([*command, "--port", str(port), "--workers", "1"], check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    command += ["--port", str(port), "--workers", "1"]
+    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # they would be seven processes more, of no use here
+    pages = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"{pages} shows the runs and the registry; Ctrl-C ends it", flush=True)
+    return os.execve(sys.executable, command, QUIET | jobs | os.environ)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -104,6 +104,7 @@ def test_a_version_is_the_model(lab):
     pd.testing.assert_frame_equal(champion.load().recommend(people, 5), expected)
     pd.testing.assert_frame_equal(load_model("champion", "made").recommend(people, 5), expected)
     pd.testing.assert_frame_equal(load_model(champion.folder).recommend(people, 5), expected)
+    assert registry.content_hash(champion.folder) == champion.card["content"]
 
 
 def test_the_champion_needs_nothing_but_its_folder(lab, lab_home):

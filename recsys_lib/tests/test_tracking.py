@@ -12,7 +12,7 @@ import pytest
 
 from recsys_lib import artifacts, registry, results, splits, tracking
 from recsys_lib.evaluation import Task, compare, evaluate
-from recsys_lib.files import written
+from recsys_lib.files import write_json, written
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.paths import Paths
 from recsys_lib.plots.style import save_figure
@@ -40,6 +40,8 @@ def train(paths, notebook="03_popularity"):
     training.fit(model)
     training.keep("popularity", model, valid=training.judge(model), trials=7)
     training.keep("knn", ItemKNN(neighbours=20))
+    epochs = [{"model": 0, "epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
+    write_json(paths.models / "knn" / "training.json", {"log": epochs})  # as nets have it
     return training.report()
 
 
@@ -136,6 +138,8 @@ def test_what_a_run_holds(sent, client):
     for end, name in (("", "mean"), ("_low", "low"), ("_high", "high")):
         assert judged.metrics[f"ndcg_at_10{end}"] == entry["metrics"]["ndcg@10"][name]
     assert judged.params["neighbours"] == "20"
+    curve = client.get_metric_history(runs["03_popularity/knn"].info.run_id, "epoch_loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert runs["07_evaluation"].data.params["task"] == content["protocol"]["fingerprint"]
     figures = client.list_artifacts(runs["07_evaluation"].info.run_id, "figures")
     assert [file.path for file in figures] == ["figures/made.png"], "this process has made it since the import"
@@ -276,6 +280,13 @@ def test_parameters_of_the_notebook_that_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert tracking.notebook_parameters("03_popularity") == {"half_life_days": 5.0, "dataset": "made"}
     assert tracking.notebook_parameters("no_such_notebook") == {}
+
+
+def test_curves_of_a_net(tmp_path):
+    assert tracking._curves(tmp_path / "training.json") == []
+    rows = [{"model": n, "epoch": 1, "loss": 2.0 + n, "valid": None, "seconds": 0.1} for n in (0, 1)]
+    write_json(tmp_path / "training.json", {"log": rows})
+    assert tracking._curves(tmp_path / "training.json") == [("epoch_loss", 2.0, 1), ("epoch_loss_1", 3.0, 1)]
 
 
 def test_written_knows_what_this_process_wrote(tmp_path):
