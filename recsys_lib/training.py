@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 from tqdm.auto import tqdm
 
 from recsys_lib import tracking
@@ -19,10 +21,14 @@ from recsys_lib.inference import intervals
 from recsys_lib.interactions import Interactions, codes_of
 from recsys_lib.metrics.ranking import judge, ndcg
 from recsys_lib.models.base import Recommender
+from recsys_lib.models.blend import Rehearsal
+from recsys_lib.models.rerank import Reranker
 from recsys_lib.paths import Paths
+from recsys_lib.ranking import top_k
 from recsys_lib.splits import rehearsal
 
 LISTED = 10
+PRICED = 2000  # people whose lists the price of variety is read off
 
 
 class Training:
@@ -105,11 +111,29 @@ class Training:
         if self.task is None:
             return float("nan")
         check_fitted_on(model, self.task)
-        ranked = rank_all(model, self.task, LISTED, whole=False)
-        values = ndcg(judge(ranked.codes, self.task.relevant), LISTED)
+        return self._judge(rank_all(model, self.task, LISTED, whole=False).codes, self.task.relevant)
+
+    def _judge(self, codes: np.ndarray, relevant: csr_matrix) -> float:
+        values = ndcg(judge(codes, relevant), LISTED)
         mean = float(values.mean())
         self._judged[mean] = values
         return mean
+
+    def rehearse(self, models: Mapping[str, Recommender]) -> Rehearsal:
+        """What models say of the people of ``train``, and what the rehearsal held back: what blends learn from.
+
+        Models fitted on ``train`` are asked, the others are fitted first. There must be a ``task``.
+        """
+        n_asked = len(self.task.users)
+        rows = csr_matrix((np.ones(n_asked), (self.task.codes, np.arange(n_asked))), (self.train.n_users, n_asked))
+        relevant = rows @ self.task.relevant[:, : self.train.n_items]
+        return Rehearsal.of(models, self.train, relevant, items=self.prepared.items, users=self.prepared.users)
+
+    def judge_crosswise(self, model: Reranker, told: Rehearsal) -> float:
+        """NDCG@10 on a rehearsal that the model learns from: of each person, as learnt from other people alone."""
+        scores = model.learnt_by_others(told, self.prepared.items)
+        codes, _ = top_k(scores, LISTED, exclude=told.histories.matrix)
+        return self._judge(codes, self.task.relevant[codes_of(told.users, self.task.users)])
 
     def _spread(self, mean: float) -> dict[str, float]:
         """The 95 % interval of a mean that :meth:`judge` has given; nothing for other numbers."""
@@ -165,17 +189,26 @@ class Training:
         """A model that was kept, fitted on the history."""
         return self._models[name]
 
-    def price_of_variety(self, model: Recommender, diversify: str, diversity: float) -> dict[str, Any]:
-        """What a list with more variety is worth: NDCG@10 of a model fitted on train, and how many films are shown."""
-        people = self.train.user_ids if self.task is None else self.task.users
-        lists = model.recommend(people, LISTED, diversify=diversify, diversity=diversity)
-        row = {"diversify": diversify, "diversity": diversity, "films shown": lists["item_id"].nunique()}
-        codes = np.full((len(people), LISTED), -1)
-        codes[codes_of(lists["user_id"], people), lists["rank"].to_numpy() - 1] = self.train.item_codes(
-            lists["item_id"]
-        )
-        worth = np.nan if self.task is None else float(ndcg(judge(codes, self.task.relevant), LISTED).mean())
-        return {**row, f"ndcg@{LISTED}": worth}
+    def price_of_variety(self, model: Recommender, ways: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
+        """What lists with more variety are worth, of a model fitted on train and up to 2,000 people.
+
+        Returns
+        -------
+        DataFrame
+            diversify, diversity, films shown (different ones), ndcg@10.
+        """
+        people = (self.train.user_ids if self.task is None else self.task.users)[:PRICED]
+        histories = self.train.rows(self.train.user_codes(people))
+        scores, _ = model.scores_to_list(histories, people)  # once for all
+        rows = []
+        for way, amount in product(ways, amounts):
+            codes, _ = model._best(scores, histories, LISTED, True, None, model._order(way, amount))
+            row = {"diversify": way, "diversity": amount, "films shown": len(np.unique(codes[codes >= 0]))}
+            worth = np.nan
+            if self.task is not None:
+                worth = float(ndcg(judge(codes, self.task.relevant[: len(people)]), LISTED).mean())
+            rows.append({**row, f"ndcg@{LISTED}": worth})
+        return pd.DataFrame(rows)
 
     def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
         """Add a table or a value to the notebook's report."""

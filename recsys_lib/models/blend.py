@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,67 @@ from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.ranking import top_k
 
 PEOPLE = 2000  # enough to learn a dozen weights from
+EQUAL = 0.35  # weight of each model that learning is drawn to
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What models said of people whose histories were cut short, and what came then.
+
+    Attributes
+    ----------
+    earlier : Interactions
+        What the models knew.
+    users : ndarray, (n,)
+        Ids of the people.
+    histories : Histories, (n, n_items)
+        Of these people, in ``earlier``.
+    scores : dict
+        Of each model by name, (n, n_items) float32.
+    relevant : csr_matrix, (n, n_items)
+        What turned out to be relevant.
+    """
+
+    earlier: Interactions
+    users: np.ndarray
+    histories: Histories
+    scores: dict[str, np.ndarray]
+    relevant: csr_matrix
+
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, Recommender],
+        earlier: Interactions,
+        relevant: csr_matrix,
+        *,
+        items: pd.DataFrame | None = None,
+        users: pd.DataFrame | None = None,
+    ) -> Rehearsal:
+        """Ask models, those of them fitted that know something else than ``earlier``, for up to ``PEOPLE`` people.
+
+        Parameters
+        ----------
+        relevant : csr_matrix, (n_users, n_items)
+            Rows and columns as in ``earlier``.
+        """
+        people = np.flatnonzero(np.diff(relevant.indptr))
+        if len(people) > PEOPLE:
+            people = np.sort(np.random.default_rng(0).choice(people, PEOPLE, replace=False))
+        histories, ids, scores = earlier.rows(people), earlier.user_ids[people], {}
+        for name, model in models.items():
+            if getattr(model, "train", None) is not earlier:
+                model.fit(earlier, items=items, users=users)
+            scores[name] = model.score(histories, ids)
+        return cls(earlier, ids, histories, scores, relevant[people])
+
+    def of_people(self, rows: np.ndarray) -> Rehearsal:
+        """The same of some of the people."""
+        matrix, times = self.histories.matrix, self.histories.timestamps
+        entries = np.isin(self.histories.row_of_entry, rows)
+        histories = Histories(matrix[rows], None if times is None else times[entries])
+        scores = {name: table[rows] for name, table in self.scores.items()}
+        return Rehearsal(self.earlier, self.users[rows], histories, scores, self.relevant[rows])
 
 
 class Blend(Recommender):
@@ -24,9 +86,9 @@ class Blend(Recommender):
     ``score(u, i) = sum_m weight_m * (s_m(u, i) - mean_m(u)) / sd_m(u)``: mean and standard deviation are taken for
     each person and model over the items that the person has not met, so that no model shouts the others down.
 
-    Weights that are not given are learnt in ``fit``: a part of each person's history is held back, fresh copies of
-    the models are fitted on the rest, and :func:`search_weights` finds what foretells the part held back. Then the
-    models are fitted on everything.
+    Weights that are not given are learnt in ``fit`` from a rehearsal: a part of each person's history is held back,
+    fresh copies of the models are fitted on the rest, and :func:`search_weights` finds what foretells the part held
+    back. Then the models are fitted on everything.
 
     Parameters
     ----------
@@ -40,6 +102,9 @@ class Blend(Recommender):
         How much of each history is held back.
     relevant_from
         Ratings from here on are what is to be foretold; ignored where no rating reaches it.
+    penalty
+        How strongly weights that are learnt are drawn to being equal: with few people, what is most probable is not
+        what makes the best lists. 0 where one model is far better than the others.
 
     References
     ----------
@@ -55,6 +120,7 @@ class Blend(Recommender):
         holdout: str = "recent",
         share: float = 0.25,
         relevant_from: float = 4.0,
+        penalty: float = 1.0,
     ) -> None:
         if holdout not in ("recent", "random"):
             raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
@@ -63,8 +129,8 @@ class Blend(Recommender):
         self.holdout = holdout
         self.share = share
         self.relevant_from = relevant_from
-        self._other: Blend | None = None
-        self._rehearsed: tuple[Histories, dict[str, np.ndarray], csr_matrix] | None = None
+        self.penalty = penalty
+        self._rehearsal: Rehearsal | None = None
 
     def params(self) -> dict[str, Any]:
         """Parameters without the models, which are saved in folders of their own."""
@@ -74,61 +140,45 @@ class Blend(Recommender):
         """The same models and parameters, and nothing learnt yet."""
         return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
 
+    def learning_from(self, rehearsal: Rehearsal) -> Self:
+        """Learn from this rehearsal in ``fit``, rather than hold something back and fit all models once more.
+
+        Raises
+        ------
+        ValueError
+            If it is not one of the same models.
+        """
+        if list(rehearsal.scores) != list(self.models):
+            raise ValueError(f"the rehearsal is one of {', '.join(rehearsal.scores)}, not of {', '.join(self.models)}")
+        self._rehearsal = rehearsal
+        return self
+
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if not self.models:
-            raise ValueError(
-                f"{type(self).__name__} needs models: {type(self).__name__}({{'als': ALS(), 'ease': EASE()}})"
-            )
+            raise ValueError("Blend needs models: Blend({'als': ALS(), 'ease': EASE()})")
         unknown = set(self.weights or {}) - set(self.models)
         if unknown:
             raise ValueError(
                 f"there is a weight for {sorted(unknown)[0]!r}, but the models are {', '.join(self.models)}"
             )
-        self._learn(train, items, users)
+        weights = self.weights
+        if weights is None:
+            told = self.rehearse(train, items=items, users=users)
+            weights = search_weights(told.scores, told.relevant, told.histories.matrix, penalty=self.penalty)
+        self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
         for part in self.models.values():
             if getattr(part, "train", None) is not train:
                 part.fit(train, items=items, users=users)
 
-    def _learn(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        """Set ``weights_``, (n_models,)."""
-        weights = self.weights
-        if weights is None:
-            histories, scores, relevant = self._rehearse(train, items, users)
-            weights = search_weights(scores, relevant, histories.matrix)
-        self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
-
-    def _rehearse(
-        self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None
-    ) -> tuple[Histories, dict[str, np.ndarray], csr_matrix]:
-        """Histories cut short, what fresh models say then (by name), what turned out relevant; of up to ``PEOPLE``."""
-        other = self._other
-        if other is not None and getattr(other, "train", None) is train and other._rehearsed is not None:
-            return other._rehearsed
-        earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from)
-        copies = {name: part.fresh().fit(earlier, items=items, users=users) for name, part in self.models.items()}
-        people = np.arange(earlier.n_users)
-        if len(people) > PEOPLE:
-            people = np.sort(np.random.default_rng(0).choice(people, PEOPLE, replace=False))
-        histories, ids = earlier.rows(people), train.user_ids[people]
-        scores = {name: copy.score(histories, ids) for name, copy in copies.items()}
-        self._rehearsed = histories, scores, relevant[people]
-        return self._rehearsed
-
-    def sharing(self, other: Blend) -> Self:
-        """Use what another blend of the same models learnt from, where both are fitted on the same interactions.
-
-        Raises
-        ------
-        ValueError
-            If the models, or what is held back, are not the same.
-        """
-        mine, theirs = ((m.holdout, m.share, m.relevant_from, list(m.models.values())) for m in (self, other))
-        if mine != theirs:
-            raise ValueError(
-                "only blends of the very same models, that hold back the same, can share what they learn from"
-            )
-        self._other = other
-        return self
+    def rehearse(
+        self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
+    ) -> Rehearsal:
+        """What the weights are learnt from: given before, or made once by fresh copies of the models."""
+        if self._rehearsal is None:
+            earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from)
+            copies = {name: part.fresh() for name, part in self.models.items()}
+            self._rehearsal = Rehearsal.of(copies, earlier, relevant, items=items, users=users)
+        return self._rehearsal
 
     @property
     def learnt_weights(self) -> dict[str, float]:
@@ -233,7 +283,7 @@ def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.nd
 
 
 def search_weights(
-    scores: Mapping[str, np.ndarray], relevant: csr_matrix, seen: csr_matrix, *, depth: int = 100
+    scores: Mapping[str, np.ndarray], relevant: csr_matrix, seen: csr_matrix, *, depth: int = 100, penalty: float = 0.0
 ) -> dict[str, float]:
     """Weights, 0 or more, under which relevant items are the most probable of the ``depth`` best of an equal blend.
 
@@ -248,6 +298,8 @@ def search_weights(
         What turned out to be relevant; people without any do not count.
     seen : csr_matrix, (n, n_items)
         What they had met before.
+    penalty
+        On the squared distances from equal weights.
 
     Returns
     -------
@@ -260,7 +312,7 @@ def search_weights(
     z = [standardised(table[kept], seen[kept])[0] for table in scores.values()]
     codes, there = best_unseen(sum(z), seen[kept], depth)
     features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
-    found = listwise_fit(features, labels_at(relevant[kept], codes), there, penalty=0.0, lowest=0.0)
+    found = listwise_fit(features, labels_at(relevant[kept], codes), there, penalty=penalty, towards=EQUAL, lowest=0.0)
     total = found.sum()
     return dict(zip(scores, (found / total if total > 0 else np.full(len(z), 1 / len(z))).tolist(), strict=True))
 
@@ -273,12 +325,18 @@ def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
 
 
 def listwise_fit(
-    features: np.ndarray, labels: np.ndarray, there: np.ndarray, *, penalty: float, lowest: float | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    there: np.ndarray,
+    *,
+    penalty: float,
+    towards: float = 0.0,
+    lowest: float | None = None,
 ) -> np.ndarray:
     """Fit a conditional logit, one list a person, one choice a relevant item.
 
-    Maximises ``mean over people, mean over their relevant items of log softmax(features @ w)[item] - penalty |w|^2``,
-    the softmax over the items of the person's list.
+    Maximises ``mean over people, mean over their relevant items of log softmax(features @ w)[item]``, the softmax over
+    the items of the person's list, less ``penalty |w - towards|^2``.
 
     Parameters
     ----------
@@ -318,8 +376,9 @@ def listwise_fit(
         gap = (chance / sums / n - target).ravel()
         value = float(np.mean(np.log(sums) + top) - (target * np.where(there[kept], total, 0)).sum())
         slope = (gap.astype(np.float32) @ flat).astype(np.float64)
-        return value + penalty * float(weights @ weights), slope + 2 * penalty * weights
+        off = weights - towards
+        return value + penalty * float(off @ off), slope + 2 * penalty * off
 
-    start = np.full(flat.shape[1], 0.0 if lowest is None else 0.2)
+    start = np.full(flat.shape[1], towards)
     limits = None if lowest is None else [(lowest, None)] * flat.shape[1]
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": 100}).x

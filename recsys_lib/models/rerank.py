@@ -1,135 +1,169 @@
-"""A second look at the best of a blend, with what the models do not see: popularity, mean rating, age."""
+"""A second look at the best of a blend, with what the models do not see."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from recsys_lib.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender
-from recsys_lib.models.blend import Blend, best_unseen, hold_back, labels_at, listwise_fit, search_weights, standardised
-from recsys_lib.models.popularity import DAY
+from recsys_lib.models.base import Recommender, _genres_of, load_model
+from recsys_lib.models.blend import Blend, Rehearsal, best_unseen, labels_at, listwise_fit, standardised
+from recsys_lib.models.evidence import Evidence, years_of
+from recsys_lib.models.trees import grow, tree_scores
 
-SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
 
+class Reranker(Recommender):
+    """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`Evidence` beside them.
 
-class Reranker(Blend):
-    """Order the ``depth`` best of a blend anew by a linear model of richer features.
-
-    Features of a person and an item: each model's z-score z and ``log(1 + max(0, z + 1))``, which lets a high score
-    count for less than in proportion; the item's log count and shrunk mean rating, and their squares; where there
-    are timestamps, how long before the person's last interaction the item was first, in the middle and last watched
-    (signed logs of days), and whether it was watched at all before, lately, or since.
-
-    The coefficients are learnt as the weights of a :class:`Blend` are: from parts of the histories held back, by
-    :func:`recsys_lib.models.blend.listwise_fit`. Items beyond ``depth`` follow in the order of the blend.
+    Two learners vote, each moved to mean 0 and standard deviation 1 over a person's candidates: a linear model that
+    makes what came next as probable as can be among the candidates (:func:`recsys_lib.models.blend.listwise_fit`), and
+    gradient-boosted trees that tell it from the rest (:func:`recsys_lib.models.trees.grow`), which find what depends on
+    what. Both learn from the rehearsal of the blend. The vote is moved to the mean and spread of the blend's scores, so
+    that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend.
 
     Parameters
     ----------
+    blend
+        Is fitted, too, unless it is already on the very interactions given.
     depth
         How many are ordered anew.
     penalty
         On the squares of the coefficients of the features, each scaled to standard deviation 1.
-
-    Notes
-    -----
-    Ages come from everybody's interactions in ``train``: on a split that cuts each person's own history they know
-    when others will watch an item, as every model of co-occurrence does there.
+    trees
+        How many; 0 leaves the linear model alone.
+    seed
+        Of the features that each division of a tree may choose from.
     """
 
     def __init__(
-        self,
-        models: Mapping[str, Recommender] | None = None,
-        *,
-        weights: Mapping[str, float] | None = None,
-        holdout: str = "recent",
-        share: float = 0.25,
-        relevant_from: float = 4.0,
-        depth: int = 150,
-        penalty: float = 0.01,
+        self, blend: Blend | None = None, *, depth: int = 100, penalty: float = 0.01, trees: int = 80, seed: int = 0
     ) -> None:
-        super().__init__(models, weights=weights, holdout=holdout, share=share, relevant_from=relevant_from)
+        self.blend = blend
         self.depth = depth
         self.penalty = penalty
+        self.trees = trees
+        self.seed = seed
 
-    def _learn(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        histories, scores, relevant = self._rehearse(train, items, users)
-        weights = self.weights or search_weights(scores, relevant, histories.matrix)
-        self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
-        seen = histories.matrix
-        z = np.stack([standardised(table, seen)[0] for table in scores.values()])
-        codes, there = best_unseen(np.tensordot(self.weights_.astype(np.float32), z, 1), seen, self.depth)
-        earlier, _ = hold_back(train, self.share, self.holdout, self.relevant_from)
-        features = self._features(z, codes, histories, item_facts(earlier))
-        self.mean_ = features[there].mean(axis=0)
-        spread = features[there].std(axis=0)
+    def params(self) -> dict[str, Any]:
+        """Parameters without the blend, which is saved in a folder of its own."""
+        return {name: value for name, value in super().params().items() if name != "blend"}
+
+    def fresh(self) -> Self:
+        """The same blend and parameters, and nothing learnt yet."""
+        return type(self)(None if self.blend is None else self.blend.fresh(), **self.params())
+
+    # ---- learning --------------------------------------------------------------------------------------------
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if self.blend is None:
+            raise ValueError("Reranker needs a blend: Reranker(Blend({'als': ALS(), 'ease': EASE()}))")
+        if getattr(self.blend, "train", None) is not train:
+            self.blend.fit(train, items=items, users=users)
+        self.years_ = years_of(items, train)
+        told = self.blend.rehearse(train, items=items, users=users)
+        self._learn(told, self._evidence_of(told.earlier, items))
+
+    def _learn(self, told: Rehearsal, evidence: Evidence) -> None:
+        codes, there, features, _ = self._looked_at(told.scores.values(), told.histories, evidence)
+        labels = labels_at(told.relevant, codes) & there
+        self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
         self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
-        features = (features - self.mean_) / self.scale_
-        self.coefficients_ = listwise_fit(features, labels_at(relevant, codes), there, penalty=self.penalty)
+        scaled = (features - self.mean_) / self.scale_
+        self.coefficients_ = listwise_fit(scaled, labels, there, penalty=self.penalty).astype(np.float32)
+        rows = there & labels.any(axis=1, keepdims=True)
+        self.trees_ = grow(features[rows], labels[rows], trees=self.trees, seed=self.seed)
 
-    def _features(
-        self, z: np.ndarray, codes: np.ndarray, histories: Histories, facts: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
-        """Features of the items ``codes`` of each person, (n, depth, n_features) float32."""
-        own = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
-        columns = [own, np.log1p(np.maximum(own + 1, 0)), facts["fixed"][codes]]
-        if "first" in facts and histories.timestamps is not None:
-            last = np.zeros(len(codes))
-            filled = np.diff(histories.matrix.indptr) > 0
-            if filled.any():
-                last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
-            days = np.stack([(last[:, None] - facts[name][codes]) / DAY for name in ("first", "middle", "latest")], -1)
-            flags = np.stack([days[..., 0] < 0, days[..., 0] < 30, days[..., 2] < 0], axis=-1)
-            columns += [np.sign(days) * np.log1p(np.abs(days)), flags]
-        elif "first" in facts:
-            columns.append(np.zeros((*codes.shape, 6)))
-        return np.concatenate(columns, axis=-1).astype(np.float32)
+    def learnt_by_others(self, told: Rehearsal, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
+        """Scores of the people of a rehearsal, (n, n_items), each learnt from the people of the other groups alone.
+
+        The weights of the blend are those that it has: it must be fitted.
+        """
+        evidence, found = self._evidence_of(told.earlier, items), np.empty_like(next(iter(told.scores.values())))
+        group = np.random.default_rng(self.seed).permutation(len(found)) % groups
+        for number in range(groups):
+            judge, own = type(self)(self.blend, **self.params()), told.of_people(np.flatnonzero(group == number))
+            judge._learn(told.of_people(np.flatnonzero(group != number)), evidence)
+            found[group == number] = judge._scores(own.scores.values(), own.histories, evidence)
+        return found
+
+    def _evidence_of(self, train: Interactions, items: pd.DataFrame | None) -> Evidence:
+        return Evidence(train, years_of(items, train), _genres_of(items, train), relevant_from=self.blend.relevant_from)
+
+    # ---- serving ---------------------------------------------------------------------------------------------
+
+    @property
+    def _evidence(self) -> Evidence:
+        found = vars(self).get("_known")
+        if found is None or found.train is not self.train:
+            found = Evidence(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
+            self._known = found
+        return found
+
+    def _looked_at(
+        self, scores: Any, histories: Histories, evidence: Evidence
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Candidates and whether they are there, (n, depth); their features; the blend's scores, (n, n_items)."""
+        z = [standardised(table, histories.matrix)[0] for table in scores]
+        blended = sum(np.float32(weight) * table for weight, table in zip(self.blend.weights_, z, strict=True))
+        codes, there = best_unseen(blended, histories.matrix, self.depth)
+        own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
+        return codes, there, np.concatenate([own, evidence.features(histories, codes)], axis=-1), blended
+
+    def _scores(self, scores: Any, histories: Histories, evidence: Evidence) -> np.ndarray:
+        codes, there, features, blended = self._looked_at(scores, histories, evidence)
+        if not there.any():
+            return blended
+        linear = ((features - self.mean_) / self.scale_) @ self.coefficients_
+        boosted = np.zeros(there.shape)
+        boosted[there] = tree_scores(self.trees_, features[there])
+        votes = sum(levelled(said, there)[0] for said in (linear, boosted))
+        before = np.take_along_axis(blended, codes, axis=1)
+        _, mean, spread = levelled(before, there)
+        new = levelled(votes, there)[0] * spread + mean
+        border, low = (np.where(there, table, np.inf).min(axis=1, keepdims=True) for table in (before, new))
+        some = there.any(axis=1, keepdims=True)
+        result = blended - np.subtract(border, low, out=np.zeros_like(low), where=some) - 1
+        rows, places = np.nonzero(there)
+        result[rows, codes[rows, places]] = new[rows, places]
+        return result
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        seen = histories.matrix
-        z = np.stack([standardised(part.score(histories, users), seen)[0] for part in self.models.values()])
-        blended = np.tensordot(self.weights_.astype(np.float32), z, 1)
-        codes, there = best_unseen(blended, seen, self.depth)
-        features = (self._features(z, codes, histories, item_facts(self.train)) - self.mean_) / self.scale_
-        new = np.where(there, features @ self.coefficients_.astype(np.float32), np.nan)
-        low, border = (np.nanmin(table, axis=1, initial=np.inf) for table in (new, self._at(blended, codes, there)))
-        scores = blended - (border - low)[:, None] - 1
-        rows, places = np.nonzero(there)
-        scores[rows, codes[rows, places]] = new[rows, places]
-        scores[np.diff(seen.indptr) == 0] = np.nan
+        said = [part.score(histories, users) for part in self.blend.models.values()]
+        scores = self._scores(said, histories, self._evidence)
+        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
 
-    def _at(self, table: np.ndarray, codes: np.ndarray, there: np.ndarray) -> np.ndarray:
-        return np.where(there, np.take_along_axis(table, codes, axis=1), np.nan)
-
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        # The slope of the score in each model's own score, times what each film of the history adds to that.
-        users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
-        slopes = self.coefficients_ / self.scale_
-        n = len(self.models)
-        for place, part in enumerate(self.models.values()):
-            z, _, spread = standardised(part.score(history, users), history.matrix)
-            own = float(z[0, item])
-            slope = slopes[place] + (slopes[n + place] / (own + 2) if own > -1 else 0)
-            parts += slope / spread[0] * part._contributions(history, item, user)
-        return parts
+        # What the films of the history bring to the blend; the second look corrects that for the film itself.
+        return self.blend._contributions(history, item, user)
+
+    def _item_vectors(self) -> np.ndarray | csr_matrix:
+        return self.blend._item_vectors()
+
+    # ---- on disk ---------------------------------------------------------------------------------------------
+
+    def _save_more(self, folder: Path) -> None:
+        self.blend.save(folder / "blend")
+
+    def _load_more(self, folder: Path) -> None:
+        self.blend = load_model(folder / "blend")
 
 
-def item_facts(train: Interactions) -> dict[str, np.ndarray]:
-    """What is known of each item: ``fixed``, (n_items, 4), and its first, mean and latest time, (n_items,) seconds."""
-    columns, count = train.matrix.indices, train.item_counts.astype(np.float64)
-    total = np.bincount(columns, train.matrix.data, minlength=train.n_items)
-    mean = (total + SHRINKAGE * train.matrix.data.mean()) / (count + SHRINKAGE)
-    popularity = np.log1p(count)
-    facts = {"fixed": np.stack([popularity, popularity**2, mean, mean**2], axis=1)}
-    if train.timestamps is not None:
-        when = train.timestamps.astype(np.float64)
-        first, latest = np.full(train.n_items, when.max()), np.full(train.n_items, when.min())
-        np.minimum.at(first, columns, when)
-        np.maximum.at(latest, columns, when)
-        middle = np.bincount(columns, when - when.min(), minlength=train.n_items) / np.maximum(count, 1) + when.min()
-        facts |= {"first": first, "middle": middle, "latest": latest}
-    return facts
+def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Move the values that are there to mean 0 and standard deviation 1 in each row; with both, (n, 1), as they were.
+
+    Examples
+    --------
+    >>> levelled(np.array([[1.0, 3.0, 9.0]]), np.array([[True, True, False]]))[0]
+    array([[-1.,  1.,  0.]])
+    """
+    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    mean = np.where(there, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
+    off = np.where(there, values - mean, 0)
+    spread = np.sqrt(np.square(off).sum(axis=1, keepdims=True) / n)
+    spread[spread < 1e-12] = 1
+    return off / spread, mean, spread

@@ -43,7 +43,7 @@ BUILDERS = {
     "ease": lambda: EASE(regularization=20),
     "ease_weighted": lambda: EASE(regularization=20, low_weight=0.3, item_power=-0.2, half_life=10),
     "blend": lambda: Blend(parts()),
-    "reranker": lambda: Reranker(parts(), depth=30),
+    "reranker": lambda: Reranker(Blend(parts()), depth=30, trees=5),
 }
 
 

@@ -1,6 +1,7 @@
 """Each model against its formula, written out plainly."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import (
@@ -23,8 +25,9 @@ from recsys_lib.models import (
     Trending,
 )
 from recsys_lib.models import ease as ease_module
-from recsys_lib.models.blend import hold_back, listwise_fit, search_weights, standardised
+from recsys_lib.models.blend import Rehearsal, hold_back, listwise_fit, search_weights, standardised
 from recsys_lib.models.neighbours import person_weighting
+from recsys_lib.models.trees import grow, tree_scores
 from recsys_lib.models.weights import confidence, whole
 
 DAY = 86_400
@@ -247,26 +250,95 @@ def test_what_is_held_back_is_the_end_of_each_history(known):
     assert relevant.data.min() >= 4
 
 
-def test_a_reranker_leaves_the_tail_behind_and_in_order(known):
-    models = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    blend = Blend(models).fit(known)
-    model = Reranker({name: part.fresh() for name, part in models.items()}, weights=blend.learnt_weights, depth=10)
-    model.fit(known)
-    first = {user: set(lists["item_id"]) for user, lists in blend.recommend(known.user_ids, k=10).groupby("user_id")}
-    again = model.recommend(known.user_ids, k=15)
-    for user, lists in again.groupby("user_id"):
-        assert set(lists["item_id"][:10]) == first[user]
-        assert not set(lists["item_id"][10:]) & first[user]
+def test_weights_are_drawn_to_being_equal():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(300, 60)).astype(np.float32)
+    noise = rng.normal(size=truth.shape).astype(np.float32)
+    told = {"noise": noise, "truth": truth}, csr_matrix(truth > 1.5), csr_matrix(truth.shape)
+    noises = [search_weights(*told, penalty=penalty)["noise"] for penalty in (0, 1, 1000)]
+    assert noises[0] < noises[1] < noises[2] == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_reranker_that_shares_a_rehearsal_is_the_same(known):
+def test_a_blend_learns_from_the_rehearsal_given(known):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    blend = Blend(parts).fit(known)
-    shared = Reranker(parts, depth=20).sharing(blend).fit(known)
-    alone = Reranker({name: part.fresh() for name, part in parts.items()}, depth=20).fit(known)
-    pd.testing.assert_frame_equal(shared.recommend(known.user_ids), alone.recommend(known.user_ids))
-    with pytest.raises(ValueError, match="the very same models"):
-        Reranker({"ease": EASE()}).sharing(blend)
+    earlier, relevant = hold_back(known, 0.25, "recent", 4.0)
+    told = Rehearsal.of({name: part.fresh() for name, part in parts.items()}, earlier, relevant)
+    given_, own = Blend(parts).learning_from(told).fit(known), Blend(parts).fit(known)
+    assert given_.learnt_weights == own.learnt_weights
+    assert parts["ease"].train is known
+    some = told.of_people(np.array([1, 4]))
+    assert some.users.tolist() == told.users[[1, 4]].tolist()
+    np.testing.assert_array_equal(some.histories.timestamps, earlier.rows(earlier.user_codes(some.users)).timestamps)
+    with pytest.raises(ValueError, match="is one of ease, popularity, not of ease"):
+        Blend({"ease": EASE()}).learning_from(told)
+
+
+# ---- the second look ---------------------------------------------------------------------------------------------
+
+
+def test_a_reranker_leaves_the_tail_behind_and_in_order(known, tables):
+    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
+    model = Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])
+    whole_lists = blend.recommend(known.user_ids, k=15)
+    again = model.recommend(known.user_ids, k=15)
+    moved = 0
+    for user, lists in again.groupby("user_id"):
+        first = whole_lists.loc[whole_lists["user_id"] == user, "item_id"].tolist()
+        assert set(lists["item_id"][:10]) == set(first[:10])
+        assert lists["item_id"][10:].tolist() == first[10:]
+        moved += lists["item_id"].tolist() != first
+    assert moved > known.n_users / 2
+
+
+def test_a_reranker_finds_what_its_models_do_not_say():
+    """Everybody goes on with the films that others had right after the last one; popularity knows nothing of it."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, int(item), 5.0, 100 * user + place)
+        for user in range(150)
+        for place, item in enumerate((rng.integers(30) + np.arange(12)) % 30)
+    ]
+    train = made(rows)
+    blend = Blend({"popularity": Popularity()}).fit(train)
+    best = Reranker(blend, depth=18).fit(train).recommend(train.user_ids, k=1)
+    last = {user: item for user, item, _, _ in rows}
+    ahead = [(item - last[user]) % 30 for user, item in zip(best["user_id"], best["item_id"], strict=True)]
+    assert np.mean(np.array(ahead) <= 3) > 0.9  # three were held back to learn from
+
+
+def test_a_reranker_is_judged_by_what_others_taught(known, tables):
+    """Scores of people whose own relevant items were not looked at: what they are taught to others alone."""
+    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
+    model, told = Reranker(blend, depth=20, trees=5), blend.rehearse(known)
+    scores = model.learnt_by_others(told, tables[1], groups=2)
+    assert np.isfinite(scores).all()
+    own = np.random.default_rng(0).permutation(len(scores)) % 2 == 0
+    other = csr_matrix(told.relevant.toarray()[:, ::-1] * own[:, None] + told.relevant.toarray() * ~own[:, None])
+    again = model.learnt_by_others(replace(told, relevant=other), tables[1], groups=2)
+    np.testing.assert_array_equal(again[own], scores[own])
+    assert (again[~own] != scores[~own]).any()
+    with pytest.raises(ValueError, match="Reranker needs a blend"):
+        Reranker().fit(known)
+
+
+def test_trees_say_what_scikit_learn_says():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3000, 4)).astype(np.float32)
+    labels = (features[:, 0] * features[:, 1] > 0) & (features[:, 2] < 1)
+    given_ = {"max_leaf_nodes": 15, "max_depth": 6, "l2_regularization": 5.0, "max_features": 0.5, "random_state": 3}
+    model = HistGradientBoostingClassifier(max_iter=30, learning_rate=0.08, early_stopping=False, **given_)
+    model.fit(features, labels)
+    table = grow(features, labels, trees=30, seed=3)
+    others = rng.normal(size=(5000, 4)).astype(np.float32)
+    np.testing.assert_allclose(tree_scores(table, others), model.decision_function(others), rtol=1e-9, atol=1e-9)
+    assert ((tree_scores(table, features) > 0) == labels).mean() > 0.9
+
+
+def test_no_trees_say_nothing():
+    features = np.ones((3, 2), dtype=np.float32)
+    for labels in ([True] * 3, [False] * 3):
+        assert tree_scores(grow(features, np.array(labels)), features).tolist() == [0, 0, 0]
+    assert grow(features, np.array([True, False, True]), trees=0).shape == (5, 1, 1)
 
 
 def test_blend_says_what_it_lacks(known):
@@ -285,7 +357,7 @@ def test_z_scores_of_a_row_without_spread_are_zero():
 
 
 @pytest.mark.parametrize(
-    "build", [ALS, BPR, EASE, ItemKNN, lambda **_: Reranker({"als": ALS(factors=8), "ease": EASE()})]
+    "build", [ALS, BPR, EASE, ItemKNN, lambda: Reranker(Blend({"als": ALS(factors=8), "ease": EASE()}), trees=5)]
 )
 def test_same_seed_same_bits_whatever_the_threads(known, build):
     """Fitted twice, then with one thread for ALS and in a process that allows two for linear algebra."""

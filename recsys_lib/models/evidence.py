@@ -1,0 +1,229 @@
+"""What speaks for an item beside the scores of models: its age, its company, the person's taste and moment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, diags_array
+
+from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models.popularity import DAY
+from recsys_lib.models.weights import confidence
+
+YEAR = 365.25 * DAY
+SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
+LONG_AGO = 5000.0  # days since an item was last met, where nobody had met it by then
+WHOLE = 1e9  # half-life of a history that forgets nothing
+
+
+class Evidence:
+    """Features of people and items from interactions and, where they are known, years and genres.
+
+    - the item: log count, shrunk mean rating, year;
+    - the person: log length of the history, mean rating, logs of the time since the first and the sixth last
+      interaction;
+    - taste: how far year, popularity and genres are from those of the last few films, and of all;
+    - company: cosine with the films rated high, those rated low, and the last ones; ratings above the person's mean,
+      weighed by it; how often the item *followed* the last films in other people's histories;
+    - the moment: the item's age, and how many met it in the month, half a year, two years and all the time before the
+      person's last interaction. What others did later does not count here.
+
+    Without timestamps there is no moment, and nothing follows anything.
+
+    Parameters
+    ----------
+    train
+        What models were fitted on.
+    years : ndarray, (n_items,) float32, optional
+        Of release; NaN where unknown.
+    genres : ndarray, (n_items, n_genres), optional
+        Zeros and ones.
+    relevant_from
+        Ratings from here on are high, those more than 1 below are low.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        years: np.ndarray | None = None,
+        genres: np.ndarray | None = None,
+        *,
+        relevant_from: float = 4.0,
+    ) -> None:
+        self.train = train
+        self.relevant_from = relevant_from
+        known = years is not None and np.isfinite(years).any()
+        self.years = np.where(np.isfinite(years), years, np.nanmedian(years)) if known else None
+        self.genres = None
+        if genres is not None:
+            self.genres = genres / np.maximum(np.linalg.norm(genres, axis=1, keepdims=True), 1e-12)
+
+    def features(self, histories: Histories, codes: np.ndarray) -> np.ndarray:
+        """Features of the items ``codes``, (n, depth), for each person: (n, depth, n_features) float32."""
+        columns = [*self._items(codes), *self._people(histories), *self._tastes(histories, codes)]
+        columns += self._company(histories, codes)
+        if self.train.timestamps is not None:
+            columns += [*self._moment(histories, codes), *self._following(histories, codes)]
+        return np.stack([np.broadcast_to(column, codes.shape) for column in columns], axis=-1).astype(np.float32)
+
+    # ---- groups of features, each (n, depth) or (n, 1) ---------------------------------------------------------
+
+    def _items(self, codes: np.ndarray) -> list[np.ndarray]:
+        data, counts = self.train.matrix.data, self.train.item_counts
+        totals = np.bincount(self.train.matrix.indices, data, minlength=self.train.n_items)
+        mean = (totals + SHRINKAGE * data.mean()) / (counts + SHRINKAGE)
+        return [table[codes] for table in (np.log1p(counts), mean, *([] if self.years is None else [self.years]))]
+
+    def _people(self, histories: Histories) -> list[np.ndarray]:
+        columns = [np.log1p(np.diff(histories.matrix.indptr)), _row_means(histories.matrix)]
+        if self.train.timestamps is not None:
+            here, lately = _since(histories, self._now(histories))
+            columns += [np.log1p(here / DAY), np.log1p(lately)]
+        return [column[:, None] for column in columns]
+
+    def _tastes(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+        columns = []
+        short, middle, long = (_shares(histories, half_life) for half_life in (3, 10, WHOLE))
+        if self.years is not None:
+            for shares in (short, middle):
+                mean = shares @ self.years
+                spread = np.sqrt(np.maximum(shares @ np.square(self.years) - np.square(mean), 0))
+                columns.append(np.abs(self.years[codes] - mean[:, None]) / (spread[:, None] + 2))
+            columns.append(self.years[codes] - (long @ self.years)[:, None])
+        popularity = np.log1p(self.train.item_counts)
+        columns.append(popularity[codes] - (middle @ popularity)[:, None])
+        if self.genres is not None:
+            columns += [_at((shares @ self.genres) @ self.genres.T, codes) for shares in (short, long)]
+        return columns
+
+    def _company(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+        matrix = histories.matrix
+        high = confidence(histories, self.train, positive_from=self.relevant_from, low_weight=0)
+        low, last = _like(matrix, matrix.data < self.relevant_from - 1), _like(matrix, histories.steps_back() < 3)
+        above = _like(matrix, matrix.data - _row_means(matrix)[histories.row_of_entry])
+        columns = [
+            _at(self._near(each), codes) for each in (high, low, last, above, _like(matrix, np.ones(matrix.nnz)))
+        ]
+        return [*columns[:3], columns[3] / (columns[4] + 0.5)]
+
+    def _moment(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+        start, span, order, begins, times = self._calendar
+        now = np.clip(self._now(histories) - start, 0, span - 1).astype(np.int64)[:, None]
+        before = np.searchsorted(order, codes * span + now) - begins[codes]
+        columns = [np.log1p(before)]
+        for days in (30, 180, 730):
+            then = np.maximum(now - int(days * DAY), 0)
+            met = before + begins[codes] - np.searchsorted(order, codes * span + then)
+            columns.append(np.log1p(met))
+            if days == 180:
+                everything = np.searchsorted(times, now) - np.searchsorted(times, then)
+                columns.append(np.log1p(1e4 * met / np.maximum(everything, 1)))
+        previous = order[np.maximum(before + begins[codes] - 1, 0)] - codes * span
+        columns.append(np.log1p(np.where(before > 0, (now - previous) / DAY, LONG_AGO)))
+        if self.years is not None:
+            columns.append(1970 + (now + start) / YEAR - self.years[codes])
+        return columns
+
+    def _following(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+        columns = []
+        for table, half_life in zip(self._followers, (3, 1), strict=True):
+            weights = np.exp2(-histories.steps_back() / half_life)
+            lately = _like(histories.matrix, np.where(weights > 1e-2, weights, 0))
+            columns.append(_at((lately @ table).toarray(), codes))
+        return columns
+
+    # ---- what they are made of -----------------------------------------------------------------------------------
+
+    def _now(self, histories: Histories) -> np.ndarray:
+        """Last moment of each history, (n,) seconds; the end of what is known where there is none."""
+        last = np.full(histories.matrix.shape[0], float(self.train.timestamps.max()))
+        filled = np.diff(histories.matrix.indptr) > 0
+        if histories.timestamps is not None and filled.any():
+            last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
+        return last
+
+    def _near(self, weights: csr_matrix) -> np.ndarray:
+        """Sums of shrunk cosines between the films of histories and all items, (n, n_items)."""
+        return ((weights @ self._watched.T).toarray() @ self._watched).astype(np.float32)
+
+    @cached_property
+    def _watched(self) -> csr_matrix:
+        """Who met what, (n_users, n_items), so that the products of columns are shrunk cosines."""
+        met = csr_matrix(
+            (np.ones(self.train.matrix.nnz, np.float32), *_places(self.train.matrix)), self.train.matrix.shape
+        )
+        return (met @ diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))).tocsr()
+
+    @cached_property
+    def _followers(self) -> list[csr_matrix]:
+        """How often an item (column) followed another (row), over the root of both counts: among 20 films, among 3."""
+        train = self.train
+        rows, scale = train.row_of_entry, diags_array(1 / np.sqrt(train.item_counts + 3))
+        order = np.lexsort((train.matrix.indices, train.timestamps, rows))
+        rows, items = rows[order], train.matrix.indices[order]
+        tables = []
+        for reach, power in ((20, 0.5), (3, 0.0)):
+            pairs = [(apart, np.flatnonzero(rows[apart:] == rows[:-apart])) for apart in range(1, reach + 1)]
+            first = np.concatenate([items[same] for _, same in pairs])
+            second = np.concatenate([items[same + apart] for apart, same in pairs])
+            weights = np.concatenate([np.full(len(same), apart**-power, np.float32) for apart, same in pairs])
+            counts = csr_matrix((weights, (first, second)), shape=(train.n_items, train.n_items))
+            tables.append((scale @ counts @ scale).tocsr().astype(np.float32))
+        return tables
+
+    @cached_property
+    def _calendar(self) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
+        """Start and span of time; all (item, time) as sorted numbers; where each item begins there; sorted times."""
+        times = self.train.timestamps - self.train.timestamps.min()
+        span = int(times.max()) + 1
+        order = np.sort(self.train.matrix.indices.astype(np.int64) * span + times)
+        begins = np.concatenate([[0], np.cumsum(self.train.item_counts.astype(np.int64))])
+        return int(self.train.timestamps.min()), span, order, begins, np.sort(times)
+
+
+def years_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray:
+    """Year of release of each column, (n_items,) float32; NaN where it is not known."""
+    if items is None or "year" not in items:
+        return np.full(train.n_items, np.nan, dtype=np.float32)
+    return items.set_index("item_id")["year"].reindex(train.item_ids).to_numpy(np.float32, na_value=np.nan)
+
+
+def _places(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    return matrix.indices, matrix.indptr
+
+
+def _like(matrix: csr_matrix, data: np.ndarray) -> csr_matrix:
+    """Other values at the same places, those that are not zero."""
+    made = csr_matrix((np.asarray(data, dtype=np.float32), *_places(matrix)), shape=matrix.shape, copy=True)
+    made.eliminate_zeros()
+    return made
+
+
+def _row_means(matrix: csr_matrix) -> np.ndarray:
+    """Mean of the stored entries of each row, (n,); 0 of an empty one."""
+    return np.asarray(matrix.sum(axis=1)).ravel() / np.maximum(np.diff(matrix.indptr), 1)
+
+
+def _shares(histories: Histories, half_life: float) -> csr_matrix:
+    """Weights of the films of each history, the last ones most, adding up to 1."""
+    weights = np.exp2(-histories.steps_back() / half_life)
+    totals = np.bincount(histories.row_of_entry, weights, minlength=histories.matrix.shape[0])
+    return csr_matrix((weights / totals[histories.row_of_entry], *_places(histories.matrix)), histories.matrix.shape)
+
+
+def _since(histories: Histories, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds from the first interaction and from the sixth last (the first, if there are fewer) to now, (n,) each."""
+    first = now.copy()
+    if histories.timestamps is not None:
+        np.minimum.at(first, histories.row_of_entry, histories.timestamps)
+    sixth = first.copy()
+    if histories.timestamps is not None:
+        older = histories.steps_back() >= 5
+        np.maximum.at(sixth, histories.row_of_entry[older], histories.timestamps[older])
+    return now - first, now - sixth
+
+
+def _at(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(np.asarray(table), codes, axis=1)
