@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import httpx
@@ -142,7 +143,7 @@ def bare_server() -> Iterator[str]:
 
 
 def copied(dataset: str, folder: Path) -> tuple[Paths, str]:
-    """Copy a run's tables and best model into a home of its own; the process's home is there from now on."""
+    """Copy a run's tables and best model into a home of its own, and make this the home of this process."""
     real = Paths(dataset)
     board = read_json(artifacts.require(real.metrics / "leaderboard.json"))
     name = best_model(board)
@@ -210,7 +211,7 @@ def measure(dataset: str, rate: float, seconds: float) -> dict[str, Any]:
 
     found: dict[str, Any] = {"dataset": dataset, "rate": rate, "seconds": seconds, "cores": psutil.cpu_count()}
     found["load_before"] = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="bench-api-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-api-") as folder, patch.dict(os.environ):  # put back at the end
         paths, name = copied(dataset, Path(folder))
         enter(paths, name)
         found["model"] = name
@@ -218,7 +219,9 @@ def measure(dataset: str, rate: float, seconds: float) -> dict[str, Any]:
             ids = people(server.url, int(rate * seconds))
             asked = {"bare": (bare, BARE), "service": (server.url, LISTS)}
             for url, path in asked.values():
-                rows_of(started_load(url, [path.format(user) for user in ids[:200]], 50, 3))  # to warm up
+                rows_of(
+                    started_load(url, [path.format(user) for user in ids[:200]], 50, min(3, seconds / 4))
+                )  # warm up
             for what, (url, path) in asked.items():
                 busy = cpu_seconds(url)
                 process = started_load(url, [path.format(user) for user in ids], rate, seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import httpx
+import pandas as pd
 import pytest
 
 from recsys_lib import registry
@@ -21,8 +22,11 @@ from recsys_lib.api import serving
 from recsys_lib.api.app import Settings, create_app
 from recsys_lib.api.guard import CLIENTS, Limits, TokenBuckets
 from recsys_lib.api.serve import running
+from recsys_lib.benchmarks import api as api_benchmark
+from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
+from recsys_lib.reading import best_model
 from recsys_lib.tests.api_home import fit_again, with_registry
 from recsys_lib.tests.test_api import is_problem
 
@@ -282,6 +286,20 @@ def test_requests_under_way_are_answered_before_it_stops(home, asked):
         assert server.process.wait(20) == (0 if asked == signal.SIGINT else -signal.SIGTERM)
         assert any(line["message"] == "Application shutdown complete." for line in server.lines())
         assert "Traceback" not in server.log.read_text()
+
+
+def test_the_benchmark_loses_nothing(home):
+    paths = Paths("made")
+    best = best_model(read_json(paths.metrics / "leaderboard.json"))
+    write_parquet(paths.metrics / "per_user" / f"{best}.parquet", pd.DataFrame({"user_id": [1], "ndcg@10": [0.1]}))
+    before = sorted(paths.registry.rglob("*"))
+    found = api_benchmark.measure("made", 30, 2)
+    assert found["service"]["requests"] == found["bare"]["requests"] == 60
+    assert found["service"]["failed"] == found["bare"]["failed"] == 0
+    assert set(found["service"]["versions"]) <= {"v1", "v2"}
+    assert "failed 0 of 60" in api_benchmark.report(found)
+    assert os.environ["RECSYS_HOME"] == str(home)
+    assert sorted(paths.registry.rglob("*")) == before
 
 
 # ---- made-up requests ----------------------------------------------------------------------------------------
