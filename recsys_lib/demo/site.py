@@ -26,6 +26,11 @@ from recsys_lib.files import read_json, replacing_folder
 from recsys_lib.paths import Paths
 
 PLOTLY = "application/vnd.plotly.v1+json"
+LAYOUT = {  # of interactive figures, so that they fill their frame and leave room on a telephone
+    "autosize": True,
+    "margin": {"l": 52, "r": 16, "t": 44, "b": 48},
+    "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+}
 BOARDS = ("ndcg@10", "recall@10", "rmse")
 
 
@@ -226,7 +231,8 @@ def _interactive(figure: dict[str, Any], text: str, folder: Path, stem: str, num
 
     file = f"figures/{stem}-{number + 1}.html"
     (folder / "figures").mkdir(exist_ok=True)
-    content = {"data": figure["data"], "layout": figure["layout"]}
+    given = {name: value for name, value in figure["layout"].items() if name not in ("width", "height")}
+    content = {"data": figure["data"], "layout": {**given, **LAYOUT}}
     plotly.io.write_html(
         content,
         folder / file,

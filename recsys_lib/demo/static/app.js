@@ -166,9 +166,12 @@ class Page {
     clearTimeout(this.slow);
     clearTimeout(this.lost);
     this.root.removeAttribute("aria-busy");
+    if (this.left) this.refresh(this.one("[data-region=notice]")); // it was only slow
+    this.left = false;
   }
   gone() {
     const notice = this.one("[data-region=notice]");
+    this.left = true;
     if (notice) notice.innerHTML = '<p>The session has ended, perhaps because it was idle. '
       + '<button type="button" data-local="reload">Open it again where you were</button></p>';
   }
