@@ -35,18 +35,13 @@ class Reranker(Recommender):
         On the squares of the coefficients of the features, each scaled to standard deviation 1.
     trees
         How many; 0 leaves the linear model alone.
-    seed
-        Of the features that each division of a tree may choose from.
     """
 
-    def __init__(
-        self, blend: Blend | None = None, *, depth: int = 100, penalty: float = 0.01, trees: int = 80, seed: int = 0
-    ) -> None:
+    def __init__(self, blend: Blend | None = None, *, depth: int = 100, penalty: float = 0.01, trees: int = 80) -> None:
         self.blend = blend
         self.depth = depth
         self.penalty = penalty
         self.trees = trees
-        self.seed = seed
 
     def params(self) -> dict[str, Any]:
         """Parameters without the blend, which is saved in a folder of its own."""
@@ -75,7 +70,7 @@ class Reranker(Recommender):
         scaled = (features - self.mean_) / self.scale_
         self.coefficients_ = listwise_fit(scaled, labels, there, penalty=self.penalty).astype(np.float32)
         rows = there & labels.any(axis=1, keepdims=True)
-        self.trees_ = grow(features[rows], labels[rows], trees=self.trees, seed=self.seed)
+        self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
 
     def learnt_by_others(self, told: Rehearsal, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
         """Scores of the people of a rehearsal, (n, n_items), each learnt from the people of the other groups alone.
@@ -83,7 +78,7 @@ class Reranker(Recommender):
         The weights of the blend are those that it has: it must be fitted.
         """
         evidence, found = self._evidence_of(told.earlier, items), np.empty_like(next(iter(told.scores.values())))
-        group = np.random.default_rng(self.seed).permutation(len(found)) % groups
+        group = np.random.default_rng(0).permutation(len(found)) % groups
         for number in range(groups):
             judge, own = type(self)(self.blend, **self.params()), told.of_people(np.flatnonzero(group == number))
             judge._learn(told.of_people(np.flatnonzero(group != number)), evidence)
