@@ -9,13 +9,11 @@ home of its own, so that the registry of the real run is not touched.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -39,7 +37,7 @@ from recsys_lib.models.base import load_model
 from recsys_lib.paths import Paths, home
 from recsys_lib.reading import best_model
 
-CONNECTIONS = 32
+LOAD = "recsys_lib.benchmarks.api_load"
 BARE = "/bare/{}?k=10"
 LISTS = "/recommend/{}?k=10"
 
@@ -47,56 +45,9 @@ LISTS = "/recommend/{}?k=10"
 # ---- the load, in a process of its own -----------------------------------------------------------------------
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of one answer."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    return int(head[9:12]), await reader.readexactly(int(length[15:]))
-
-
-async def _ask(pool: asyncio.Queue, address: tuple[str, int], path: str, due: float, rows: list) -> None:
-    """One request, by a connection that is free; an error of any kind is a row with status 0."""
-    connection, status, version = await pool.get(), 0, ""
-    try:
-        if connection is None:
-            connection = await asyncio.open_connection(*address)
-        connection[1].write(f"GET {path} HTTP/1.1\r\nHost: {address[0]}\r\n\r\n".encode())
-        status, body = await _answer(connection[0])
-        version = body.partition(b'"version":"')[2].partition(b'"')[0].decode()
-    except (OSError, asyncio.IncompleteReadError, StopIteration) as error:
-        version, connection = repr(error), None
-    rows.append((due, time.perf_counter() - due, status, version))
-    pool.put_nowait(connection)
-
-
-async def _load(url: str, paths: list[str], rate: float, seconds: float) -> list[tuple]:
-    """Ask at a steady rate: due time, seconds until answered, status, version that answered, of each request."""
-    host, port = url.removeprefix("http://").split(":")
-    pool: asyncio.Queue = asyncio.Queue()
-    for _ in range(CONNECTIONS):
-        pool.put_nowait(None)
-    began, rows, tasks = time.perf_counter(), [], set()
-    for number in range(int(rate * seconds)):
-        due = began + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(_ask(pool, (host, int(port)), paths[number % len(paths)], due, rows))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    while tasks:
-        await asyncio.sleep(0.01)
-    return [(due - began, *rest) for due, *rest in rows]
-
-
-def load_main(given: argparse.Namespace) -> None:
-    """The second process: ask, and print the rows as JSON."""
-    paths = json.loads(sys.stdin.read())
-    print(json.dumps(asyncio.run(_load(given.url, paths, given.rate, given.seconds))))
-
-
 def started_load(url: str, paths: list[str], rate: float, seconds: float) -> subprocess.Popen:
     """Begin to ask in a second process."""
-    command = [sys.executable, "-m", "recsys_lib.benchmarks.api", "--url", url]
-    command += ["--rate", str(rate), "--seconds", str(seconds)]
+    command = [sys.executable, "-m", LOAD, "ask", url, str(rate), str(seconds)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process.stdin.write(json.dumps(paths))
     process.stdin.close()
@@ -113,28 +64,10 @@ def rows_of(process: subprocess.Popen) -> pd.DataFrame:
 # ---- what is asked -------------------------------------------------------------------------------------------
 
 
-def bare_main() -> None:
-    """A server whose only endpoint does nothing: the limit."""
-    import uvicorn
-    from fastapi import FastAPI
-
-    app = FastAPI()
-
-    @app.get("/bare/{user_id}")
-    async def bare(user_id: str, k: int = 10) -> dict[str, Any]:
-        return {"user_id": user_id, "k": k}
-
-    listening = socket.create_server(("127.0.0.1", 0))
-    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(app, http="h11", loop="asyncio", ws="none", access_log=False, log_level="warning")
-    uvicorn.Server(config).run(sockets=[listening])
-
-
 @contextlib.contextmanager
 def bare_server() -> Iterator[str]:
     """Address of a bare endpoint, until the block ends."""
-    command = [sys.executable, "-m", "recsys_lib.benchmarks.api", "--bare"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", LOAD, "bare"], stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()
     finally:
@@ -226,7 +159,7 @@ def measure(dataset: str, rate: float, seconds: float) -> dict[str, Any]:
                 busy = cpu_seconds(url)
                 process = started_load(url, [path.format(user) for user in ids], rate, seconds)
                 if what == "service":
-                    time.sleep(1 + seconds / 2)
+                    time.sleep(seconds / 2)
                     facts = artifacts.model_facts(paths, name)["data"]
                     load_model(paths.models / name).save(paths.models / name, data=facts | {"again": True})
                     enter(paths, name)
@@ -263,18 +196,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--url", help=argparse.SUPPRESS)  # be the second process
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)  # be the bare endpoint
     given = parser.parse_args(arguments)
-    if given.bare:
-        bare_main()
-    elif given.url:
-        load_main(given)
-    else:
-        found = measure(given.dataset, given.rate, given.seconds)
-        print(report(found))
-        if given.json:
-            write_json(given.json, found)
+    found = measure(given.dataset, given.rate, given.seconds)
+    print(report(found))
+    if given.json:
+        write_json(given.json, found)
 
 
 if __name__ == "__main__":
