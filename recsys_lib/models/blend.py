@@ -54,7 +54,7 @@ class Rehearsal:
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
     ) -> Rehearsal:
-        """Ask models, those of them fitted that know something else than ``earlier``, for up to ``PEOPLE`` people.
+        """Ask models, once those not fitted on ``earlier`` are, about up to ``PEOPLE`` people.
 
         Parameters
         ----------

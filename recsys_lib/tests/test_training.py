@@ -1,0 +1,67 @@
+"""What a training notebook asks of its helper beside fitting and saving: rehearsals, and what variety costs."""
+
+import numpy as np
+import pytest
+
+from recsys_lib import artifacts, splits
+from recsys_lib.models import EASE, Blend, Popularity, Reranker
+from recsys_lib.paths import Paths
+from recsys_lib.training import Training
+
+
+@pytest.fixture(scope="module")
+def training(tables, tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
+    interactions, items, users = tables
+    data = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    split = splits.temporal_user(interactions)
+    artifacts.write_prepared(Paths("made"), split, items, users, data=data, relevant_from=4.0)
+    yield Training(Paths("made"), "05_made")
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def told(training):
+    return training.rehearse({"ease": EASE(regularization=20), "popularity": Popularity()})
+
+
+def test_a_rehearsal_is_what_was_held_back(training, told):
+    held = training.rehearsal.test
+    held = held[(held["rating"] >= 4) & held["item_id"].isin(training.train.item_ids)]
+    expected = {user: set(rows["item_id"]) for user, rows in held.groupby("user_id")}
+    assert told.users.tolist() == sorted(expected)
+    for row, user in enumerate(told.users):
+        assert set(training.train.item_ids[told.relevant[row].indices]) == expected[user]
+    known = training.train.rows(training.train.user_codes(told.users))
+    np.testing.assert_array_equal(told.histories.matrix.toarray(), known.matrix.toarray())
+
+
+def test_models_that_are_fitted_already_are_asked_as_they_are(training):
+    model = Popularity().fit(training.train)
+    model.scores_ = model.scores_[::-1].copy()
+    told = training.rehearse({"popularity": model})
+    np.testing.assert_array_equal(told.scores["popularity"][0], model.scores_)
+
+
+def test_a_reranker_is_judged_on_the_rehearsal_it_learns_from(training, told):
+    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).learning_from(told)
+    training.fit(blend)
+    crosswise = training.judge_crosswise(Reranker(blend, depth=30, trees=5), told)
+    assert 0 < crosswise < 1
+    assert crosswise != training.judge(blend)
+    kept = training.keep("second", Reranker(blend.fresh(), depth=30, trees=5), valid=crosswise)
+    assert kept.train is training.history
+    facts = artifacts.model_facts(training.paths, "second")["data"]
+    assert facts["rehearsal_ndcg@10_low"] < crosswise < facts["rehearsal_ndcg@10_high"]
+
+
+def test_the_price_of_variety_begins_with_the_model_itself(training):
+    model = EASE(regularization=20).fit(training.train, items=training.prepared.items)
+    price = training.price_of_variety(model, ["mmr", "calibration"], [0.0, 0.5])
+    assert price["diversify"].tolist() == ["mmr", "mmr", "calibration", "calibration"]
+    first = price.iloc[[0, 2]]
+    assert first["ndcg@10"].tolist() == pytest.approx([training.judge(model)] * 2)
+    lists = model.recommend(training.task.users, 10)
+    assert first["films shown"].tolist() == [lists["item_id"].nunique()] * 2
+    assert price.loc[1, "films shown"] > price.loc[0, "films shown"]
