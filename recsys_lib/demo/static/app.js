@@ -121,6 +121,7 @@ class Page {
     root.addEventListener("toggle", (e) => this.toggle(e), true);
     root.dataset.ready = "yes";
     if (inVoila()) this.begin();
+    else this.all("[data-local=copy]").forEach((button) => { button.hidden = true; }); // only Voilà has links
   }
   all(selector) { return this.root.querySelectorAll(selector); }
   one(selector) { return this.root.querySelector(selector); }

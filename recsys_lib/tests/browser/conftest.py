@@ -58,10 +58,10 @@ class Visitor:
 
         self.page.goto(self.url + query)
         try:
-            self.page.wait_for_selector(ready, state="attached", timeout=25_000)
+            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
         except TooLateError:
             self.page.reload()
-            self.page.wait_for_selector(ready, state="attached", timeout=25_000)
+            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
         self.settled()
         return self
 
