@@ -139,6 +139,7 @@ class Lab:
     prepared: artifacts.Prepared
     board: dict[str, Any] | None
     _loaded: OrderedDict[str, Recommender] = field(default_factory=OrderedDict)
+    _unreadable: set[str] = field(default_factory=set)  # models whose failure is in the log
 
     @classmethod
     def open(cls, paths: Paths) -> Lab:
@@ -194,7 +195,9 @@ class Lab:
             try:
                 self._loaded[name] = artifacts.load_models(self.paths, [name])[name]
             except Exception as error:
-                log.exception("The model %s could not be read", name)
+                if name not in self._unreadable:
+                    log.exception("The model %s could not be read", name)
+                self._unreadable.add(name)
                 again = self.command(self.paths.models / name / "config.json")
                 raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
             while len(self._loaded) > KEPT:

@@ -89,7 +89,7 @@ def _ratings(ratings: pd.Series) -> dict[str, Any]:
 
 def _activity(lab: Lab) -> dict[str, Any]:
     edges = [0, 20, 50, 100, 200, 400, np.inf]
-    labels = ["< 20", "20 +", "50 +", "100 +", "200 +", "400 +"]
+    labels = ["< 20", "20+", "50+", "100+", "200+", "400+"]
     counts = np.histogram(lab.n_ratings, bins=edges)[0]
     text = f"Half of the people have rated fewer than {np.median(lab.n_ratings):.0f} films before the test."
     return _figure("How much people rate", text, labels, counts, "people")
