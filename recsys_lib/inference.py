@@ -81,6 +81,33 @@ def intervals(frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000
     return pd.DataFrame(table, index=frame.columns)
 
 
+def ratios(
+    values: pd.DataFrame, over: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Ratio of each column's mean to that of the column ``over``, with its percentile bootstrap interval over people.
+
+    Parameters
+    ----------
+    values
+        One row a person, one column a model, no NaN. All columns are drawn together.
+
+    Returns
+    -------
+    DataFrame
+        Index: the columns; ratio, low, high. Where no draw has anything in ``over``, NaN.
+
+    Examples
+    --------
+    >>> ratios(pd.DataFrame({"a": [0.2, 0.4], "b": [0.1, 0.2]}), "b").round(6).loc["a"].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    means = pd.DataFrame(resampled_means(values.to_numpy(), resamples=resamples, seed=seed), columns=values.columns)
+    means = means[means[over] > 0]
+    drawn, whole = means.div(means[over], axis=0), values.mean()
+    low, high = drawn.quantile((1 - level) / 2), drawn.quantile((1 + level) / 2)
+    return pd.DataFrame({"ratio": whole / whole[over], "low": low, "high": high})
+
+
 def permutation_p(differences: np.ndarray, *, permutations: int = 10_000, seed: int = 0) -> np.ndarray:
     """Two-sided p of "the mean difference is zero", by flipping the signs of people's differences at random.
 

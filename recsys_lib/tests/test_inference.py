@@ -130,3 +130,16 @@ def test_seeds_and_people_are_told_apart():
 def test_nobody_to_resample_is_an_error():
     with pytest.raises(ValueError, match="nobody to resample"):
         inference.resampled_means(np.empty((0, 2)))
+
+
+def test_ratios_of_means_are_paired():
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    values = pd.DataFrame({"base": base, "twice": 2 * base, "other": rng.random(400)})
+    table = inference.ratios(values, "base", resamples=500)
+    np.testing.assert_allclose(table.loc["twice"], 2)  # drawn together: a constant ratio has no spread
+    np.testing.assert_allclose(table.loc["base"], 1)
+    low, ratio, high = table.loc["other", ["low", "ratio", "high"]]
+    assert ratio == values["other"].mean() / base.mean()
+    spread = np.sqrt(((values["other"] - ratio * base) ** 2).mean() / 400) / base.mean()  # delta method
+    np.testing.assert_allclose([ratio - low, high - ratio], 1.96 * spread, rtol=0.15)
