@@ -30,6 +30,20 @@ def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels):
         assert np.isnan(best[row, len(listed) :]).all()
 
 
+@pytest.mark.parametrize("k", [1, 10, 150])
+@pytest.mark.parametrize("order", [1, -1])
+def test_long_rows_with_many_ties(k, order):
+    """More columns than groups; values that fall or rise along the row, or are all the same."""
+    counts = np.floor(300 / np.arange(1, 1002))[::order]
+    scores = np.stack([counts, np.zeros(1001), np.where(np.arange(1001) < 5, 1.0, np.nan)]).astype(np.float32)
+    codes, best = top_k(scores, k)
+    for row in range(3):
+        expected = np.argsort(-np.nan_to_num(scores[row], nan=-1), kind="stable")[:k]
+        expected = np.where(np.isnan(scores[row, expected]), -1, expected)
+        np.testing.assert_array_equal(codes[row], expected)
+        np.testing.assert_array_equal(best[row], np.where(expected < 0, np.nan, scores[row, expected]))
+
+
 def test_stored_zeros_are_excluded_too():
     seen = csr_matrix((np.zeros(1), ([0], [1])), shape=(1, 3))
     assert top_k(np.array([[1.0, 9.0, 2.0]]), 3, exclude=seen)[0].tolist() == [[2, 0, -1]]
