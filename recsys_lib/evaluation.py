@@ -614,6 +614,52 @@ def compare(
     return board
 
 
+def against(
+    results: Mapping[str, Evaluation],
+    yardsticks: Iterable[str],
+    *,
+    by: str = MAIN,
+    level: float = 0.95,
+    resamples: int = 1000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How many times a yardstick's mean each model reaches.
+
+    Parameters
+    ----------
+    results
+        Evaluations by name, all of one task.
+    yardsticks
+        Names of models that the others are measured by; names that are not among the results are passed over.
+
+    Returns
+    -------
+    DataFrame
+        model, yardstick, ratio with ratio_low and ratio_high (percentile bootstrap over people, both means drawn
+        together), difference, p_permutation, p_holm (corrected over all rows of the table), distinct (as in
+        :func:`compare`); a row a pair, models best first.
+    """
+    _check_comparable(results, by)
+    names = sorted(results, key=lambda name: (-results[name].means[by], name))
+    values = pd.DataFrame({name: results[name].per_user[by].to_numpy(np.float64) for name in names}).dropna()
+    tables = []
+    for yardstick in [name for name in yardsticks if name in results]:
+        others = [name for name in names if name != yardstick]
+        ratio = inference.ratios(values, yardstick, level=level, resamples=resamples, seed=seed).loc[others]
+        behind = values[others].sub(values[yardstick], axis=0).to_numpy()
+        p = inference.permutation_p(behind, permutations=permutations, seed=seed)
+        columns = {"model": others, "yardstick": yardstick, "ratio": ratio["ratio"].to_numpy()}
+        columns |= {"ratio_low": ratio["low"].to_numpy(), "ratio_high": ratio["high"].to_numpy()}
+        tables.append(pd.DataFrame({**columns, "difference": behind.mean(axis=0), "p_permutation": p}))
+    if not tables:
+        return pd.DataFrame(columns=["model", "yardstick", "ratio", "ratio_low", "ratio_high", "p_holm", "distinct"])
+    table = pd.concat(tables, ignore_index=True)
+    table["p_holm"] = inference.holm(table["p_permutation"].to_numpy())
+    enough = len(values) >= inference.LEAST_PEOPLE
+    return table.assign(distinct=(table["p_holm"] < 1 - level) & enough)
+
+
 def _check_comparable(results: Mapping[str, Evaluation], by: str) -> None:
     if not results:
         raise ValueError("there is no result to compare")

@@ -71,6 +71,32 @@ def power(board: pd.DataFrame) -> str:
     )
 
 
+def beside(table: pd.DataFrame) -> Styler:
+    """Ratios to the yardsticks to look at, a column each: the ratio, its interval, the corrected p."""
+    shown = table.assign(
+        said=[
+            f"{row['ratio']:.2f} x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}), "
+            + ("p < .001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}")
+            for row in table.to_dict("records")
+        ]
+    )
+    order = list(dict.fromkeys(table["model"]))
+    wide = shown.pivot_table("said", "model", "yardstick", aggfunc="first", sort=False).reindex(order)
+    return wide.rename_axis(columns=None).fillna("").style.set_properties(**{"text-align": "left"})
+
+
+def yardsticks(table: pd.DataFrame) -> str:
+    """Who is ahead of each yardstick, by how much, where the difference is no chance."""
+    sentences = []
+    for yardstick, part in table.groupby("yardstick", sort=False):
+        ahead = part[part["distinct"] & (part["ratio"] > 1)]
+        named = ", ".join(f"`{row['model']}` {row['ratio']:.2f} times" for row in ahead.to_dict("records"))
+        sentences.append(f"ahead of `{yardstick}`: {named or 'nobody'}")
+    if not sentences:
+        return "None of the yardsticks is among the models."
+    return f"Significantly (Holm over all {len(table)} comparisons) {'; '.join(sentences)}."
+
+
 def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:
     """Which models nothing beats in accuracy and each other aim."""
     by, sentences = board.attrs["by"], []

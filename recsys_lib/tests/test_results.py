@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib import artifacts, findings, inference, results, segments, splits
-from recsys_lib.evaluation import Task, compare, evaluate, pareto
+from recsys_lib.evaluation import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
@@ -170,6 +170,20 @@ def test_with_the_whole_history_the_curve_ends_at_the_evaluation(task, models, e
     np.testing.assert_allclose(found, evaluations["ease"].per_user["ndcg@10"])
     curve = segments.learning_curve(models, task, (1, 5), k=10)
     assert curve["n_users"].unique().tolist() == [(lengths >= 5).sum()]
+
+
+def test_yardsticks_are_ratios_of_means(evaluations):
+    table = against(evaluations, ["popularity", "not there"], resamples=100)
+    means = {name: result.means["ndcg@10"] for name, result in evaluations.items()}
+    row = table.iloc[0]
+    assert table[["model", "yardstick"]].to_numpy().tolist() == [["ease", "popularity"]]
+    assert row["ratio"] == pytest.approx(means["ease"] / means["popularity"])
+    assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
+    assert row["p_holm"] == row["p_permutation"]
+    assert "`ease`" in findings.yardsticks(table.assign(distinct=True))
+    assert "nobody" in findings.yardsticks(table.assign(distinct=False))
+    assert "x (" in findings.beside(table).to_html()
+    assert "None of" in findings.yardsticks(against(evaluations, []))
 
 
 def test_the_curve_of_people_ends_at_the_evaluation(task, models, evaluations):
