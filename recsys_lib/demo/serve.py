@@ -61,6 +61,7 @@ def command(
         "VoilaConfiguration.allow_theme_override": "NO",
         "VoilaConfiguration.show_tracebacks": False,
         "VoilaConfiguration.file_allowlist": "[]",
+        "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.demo.kernels.KernelManager",
         "VoilaConfiguration.preheat_kernel": pool > 0,
         "VoilaConfiguration.default_pool_size": pool,
         "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "

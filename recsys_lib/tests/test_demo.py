@@ -1,11 +1,13 @@
 """The demo without a browser: what is understood, what is shown, what is refused, what fails and is told."""
 
+import asyncio
 import json
 import logging
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -554,6 +556,36 @@ def test_the_command_line_is_complete():
 def test_the_page_needs_no_other_machine():
     for name in ("app.js", "app.css"):
         assert "http" not in (serve.SHARE.parent / "static" / name).read_text()
+
+
+def test_a_kernel_given_to_a_page_is_not_ended_before_the_page_connects(monkeypatch):
+    from types import SimpleNamespace
+
+    from recsys_lib.demo import kernels
+
+    ended, clock = [], [100.0]
+
+    async def end(self, kernel_id):
+        ended.append(kernel_id)
+
+    monkeypatch.setattr(kernels.AsyncMappingKernelManager, "cull_kernel_if_idle", end)
+    monkeypatch.setattr(kernels.time, "monotonic", lambda: clock[0])
+    manager = kernels.KernelManager(cull_idle_timeout=60)
+    kernel = SimpleNamespace(last_activity=datetime.now(UTC) - timedelta(seconds=3600))
+    manager._kernels, manager._kernel_connections = {"a": kernel}, {"a": 0}
+
+    def look(seconds):
+        clock[0] += seconds
+        asyncio.run(manager.cull_kernel_if_idle("a"))
+        return len(ended)
+
+    assert [look(0), look(10)] == [0, 0]
+    manager._kernel_connections["a"] = 1
+    assert look(60) == 0
+    manager._kernel_connections["a"] = 0
+    assert [look(10), look(10), look(10)] == [0, 0, 1]
+    kernel.last_activity = datetime.now(UTC)
+    assert [look(0), look(60)] == [1, 1]
 
 
 # ---- the static site -------------------------------------------------------------------------------------------
