@@ -180,7 +180,7 @@ def test_yardsticks_are_ratios_of_means(evaluations):
     assert row["ratio"] == pytest.approx(means["ease"] / means["popularity"])
     assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
     assert row["p_holm"] == row["p_permutation"]
-    assert "`ease`" in findings.yardsticks(table.assign(distinct=True))
+    assert "`ease`" in findings.yardsticks(table.assign(distinct=True, ratio=1.5))
     assert "nobody" in findings.yardsticks(table.assign(distinct=False))
     assert "x (" in findings.beside(table).to_html()
     assert "None of" in findings.yardsticks(against(evaluations, []))
