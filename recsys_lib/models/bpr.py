@@ -10,6 +10,7 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 
 from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.models.als import solve_people
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.weights import confidence, whole
 
@@ -86,16 +87,10 @@ class BPR(Recommender):
         self.item_bias_ = np.ascontiguousarray(solver.item_factors[:, -1])
 
     def fold_in_people(self, histories: Histories) -> np.ndarray:
-        """Factors of people from their histories, (n, factors) float64."""
-        weights = self._weights(histories, self.half_life)
-        factors = self.item_factors_.astype(np.float64)
-        common = self.background * factors.T @ factors + self.fold_in * np.eye(self.factors)
-        found = np.zeros((weights.shape[0], self.factors))
-        for row in range(weights.shape[0]):  # one small system a person
-            part = slice(weights.indptr[row], weights.indptr[row + 1])
-            near, weight = factors[weights.indices[part]], weights.data[part]
-            found[row] = np.linalg.solve(common + (near * weight[:, None]).T @ near, near.T @ weight)
-        return found
+        """Factors of people from their histories, (n, factors) float32."""
+        weights, factors = self._weights(histories, self.half_life), np.ascontiguousarray(self.item_factors_)
+        gram = np.float32(self.background) * (factors.T @ factors)
+        return solve_people(gram, self.fold_in, factors, weights, weights @ factors)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         scores = self.fold_in_people(histories) @ self.item_factors_.T + self.item_bias_

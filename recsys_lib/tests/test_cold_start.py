@@ -29,8 +29,8 @@ def task():
 
 def small_model(name):
     """A small model of a class, not fitted."""
-    kind = getattr(models, name)
-    parts = ({"ease": EASE(), "popularity": Popularity()},) if issubclass(kind, Blend) else ()
+    kind, blended = getattr(models, name), {"ease": EASE(), "popularity": Popularity()}
+    parts = {"Blend": (blended,), "Reranker": (Blend(blended),)}.get(name, ())
     return kind(*parts, **SMALL.get(name, {}))
 
 
