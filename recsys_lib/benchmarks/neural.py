@@ -73,13 +73,14 @@ class PlainNet(RatingNet):
     def encode(self, batch: RatingBatch) -> tuple[torch.Tensor, ...]:
         """As :meth:`RatingNet.encode`."""
         sides = []
-        for (indices, gaps, starts), seen, felt in zip(
-            self.brought, (self.seen, self.raters), (self.felt, self.judged), strict=True
+        ids = self.user_id[batch.users], self.item_id[batch.items]
+        for (indices, gaps, starts), seen, felt, known in zip(
+            self.brought, (self.seen, self.raters), (self.felt, self.judged), ids, strict=True
         ):
             total = functional.embedding_bag(indices, seen, starts, mode="sum")
             total = total + functional.embedding_bag(indices, felt, starts, mode="sum", per_sample_weights=gaps)
             lengths = torch.diff(starts, append=starts.new_tensor([len(indices)]))
-            sides.append(total * torch.rsqrt(lengths + 1.0)[:, None])
+            sides.append(total * torch.rsqrt(lengths + 1.0)[:, None] + known)
         who, what = self.user_side[batch.users] @ self.user_map, self.item_side[batch.items] @ self.item_map
         return *sides, who, what
 

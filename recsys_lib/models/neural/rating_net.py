@@ -78,30 +78,30 @@ class Sums:
 
 
 class _History(torch.autograd.Function):
-    """Vectors of one side of each pair, (B, dim), from the sums over its history without the pair itself.
+    """Vectors of one side of each pair, (B, dim): its ID, and the sums over its history without the pair itself.
 
     One embedding for "rated it" plus one weighted by how; the way back sums the transpose.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, seen: Tensor, felt: Tensor, side: _Side, rows: Tensor, others: Tensor, gaps: Tensor
+        ctx: Any, ids: Tensor, seen: Tensor, felt: Tensor, side: _Side, rows: Tensor, others: Tensor, gaps: Tensor
     ) -> Tensor:
         gaps, scale = gaps[:, None], side.scale.index_select(0, rows)
         ctx.kept = side, rows, others, gaps, scale
         seen, felt = seen.detach(), felt.detach()
-        own = felt.index_select(0, others).mul_(gaps).add_(seen.index_select(0, others))
-        total = side.lists.total(seen, False).add_(side.lists.total(felt, True))
-        return total.index_select(0, rows).sub_(own).mul_(scale)
+        own = felt.index_select(0, others).mul_(gaps).add_(seen.index_select(0, others)).mul_(scale)
+        total = side.lists.total(seen, False).add_(side.lists.total(felt, True)).mul_(side.scale).add_(ids)
+        return total.index_select(0, rows).sub_(own)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         side, rows, others, gaps, scale = ctx.kept
-        gradient = gradient * scale
-        total = gradient.new_zeros(len(side.scale), gradient.shape[1]).index_add_(0, rows, gradient)
+        ids = gradient.new_zeros(len(side.scale), gradient.shape[1]).index_add_(0, rows, gradient)
+        total, gradient = ids * side.scale, gradient * scale
         seen = side.transposed.total(total, False).index_add_(0, others, gradient, alpha=-1)
         felt = side.transposed.total(total, True).index_add_(0, others, gradient.mul_(gaps), alpha=-1)
-        return seen, felt, None, None, None, None
+        return ids, seen, felt, None, None, None, None
 
 
 class _Rows(torch.autograd.Function):
@@ -183,14 +183,15 @@ class RatingNet(nn.Module):
             self.get_parameter(name).zero_().requires_grad_(False)
 
     def encode(self, batch: RatingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors of both sides from histories without the pair itself, (B, dim), then from IDs and side features."""
+        """Vectors of both sides, (B, dim): from IDs and histories without the pair itself, then from side features."""
         sums, users, items = self.sums, batch.users, batch.items
         who = _rows(self.user_side @ self.user_map, users)
         what = _rows(self.item_side @ self.item_map, items)
         if not self.seen.requires_grad and not self.seen.any():
-            return torch.zeros_like(who), torch.zeros_like(what), who, what
-        person = _History.apply(self.seen, self.felt, sums.people, users, items, batch.user_gaps)
-        film = _History.apply(self.raters, self.judged, sums.films, items, users, batch.item_gaps)
+            return _rows(self.user_id, users), _rows(self.item_id, items), who, what
+        people, films = (self.user_id, self.seen, self.felt), (self.item_id, self.raters, self.judged)
+        person = _History.apply(*people, sums.people, users, items, batch.user_gaps)
+        film = _History.apply(*films, sums.films, items, users, batch.item_gaps)
         return person, film, who, what
 
     def forward(self, batch: RatingBatch) -> Tensor:
@@ -198,8 +199,8 @@ class RatingNet(nn.Module):
         users, items, dense = batch.users, batch.items, batch.dense
         person, film, who, what = self.encode(batch)
         known_user, known_item = self._known(len(users), dense), self._known(len(users), dense)
-        u = who + known_user[:, None] * (person + _rows(self.user_id, users))
-        v = what + known_item[:, None] * (film + _rows(self.item_id, items))
+        u = who + known_user[:, None] * person
+        v = what + known_item[:, None] * film
         bias = known_user * _rows(self.user_bias, users) + known_item * _rows(self.item_bias, items)
         both = (known_user * known_item)[:, None]
         first, second, _ = self.blocks
