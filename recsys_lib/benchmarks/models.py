@@ -27,7 +27,7 @@ def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions
     """Made interactions: items and activity of people follow power laws, times are random."""
     rng = np.random.default_rng(seed)
     share = 1 / (np.arange(n_users) + 50) ** 0.6
-    lengths = np.minimum(np.maximum(rng.poisson(share / share.sum() * n * 1.3), 5), n_items // 3)
+    lengths = np.minimum(np.maximum(rng.poisson(share / share.sum() * n * 2), 5), n_items // 3)
     users = np.repeat(np.arange(n_users), lengths)
     items = np.minimum((n_items + 30) ** rng.random(len(users)) * 30 ** rng.random(len(users)), n_items - 1).astype(int)
     keys = np.unique(users * np.int64(n_items) + items)
