@@ -77,6 +77,12 @@ def test_the_page_holds_its_pictures_and_asks_no_other_machine(run):
     assert "strong is ahead of weak." in page
 
 
+def test_tables_that_scroll_can_be_reached_by_the_keyboard(run):
+    page = report.write_report("ml-100k").read_text(encoding="utf-8")
+    assert page.count('<table tabindex="0">') == page.count("<table") > 0
+    assert "<th></th>" not in page
+
+
 def test_models_stand_best_first_and_rating_models_behind(run):
     text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (weak|strong|stars) \|.*$", text, re.M)
