@@ -80,9 +80,9 @@ async def _served(snapshot: Snapshot, name: str | None) -> Served:
     return snapshot.at_hand(name) or await run_in_threadpool(snapshot.served, name)
 
 
-async def _computed(served: Served, what: Callable[..., Any], *given: Any, **named: Any) -> Any:
+async def _computed(quick: bool, what: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """Compute at once what is quick; what is not, in another thread, so that others need not wait for it."""
-    return what(*given, **named) if served.quick else await run_in_threadpool(what, *given, **named)
+    return what(*given, **named) if quick else await run_in_threadpool(what, *given, **named)
 
 
 def _listed(
@@ -103,7 +103,7 @@ async def recommend(
     served = await _served(snapshot, asked.model)
     user = snapshot.user(user_id) if asked.unknown == "popular" else snapshot.known_user(user_id)
     wanted = {"exclude_seen": asked.exclude_seen, "candidates": snapshot.candidates(asked.genre)}
-    codes, scores, fallback = await _computed(served, served.model.recommend_codes, [user], asked.k, **wanted)
+    codes, scores, fallback = await _computed(served.at_once(user), served.list_for, user, asked.k, **wanted)
     there = codes[0] >= 0
     movies = served.model.train.item_ids[codes[0, there]].tolist()
     return _listed(request, snapshot, served, user, movies, scores[0, there].tolist(), bool(fallback[0]))
@@ -117,7 +117,7 @@ async def recommend_new(request: Request, snapshot: Ready, newcomer: schemas.New
     if len(liked) < len(newcomer.liked):
         raise ProblemError(422, "A film is named more than once.", kind="invalid-request")
     wanted = {"exclude_seen": newcomer.exclude_seen, "candidates": snapshot.candidates(newcomer.genre)}
-    table = await _computed(served, served.model.recommend_new, liked, newcomer.k, **wanted)
+    table = await _computed(served.quick, served.model.recommend_new, liked, newcomer.k, **wanted)
     movies, scores = table["item_id"].tolist(), table["score"].tolist()
     return _listed(request, snapshot, served, None, movies, scores, bool(table["fallback"].any()))
 

@@ -24,6 +24,8 @@ from recsys_lib.paths import Paths
 RETRY = 10.0  # seconds until files that could not be taken up are tried again as they are
 KEPT = 4  # models in memory beside the champion
 QUICK = 0.01  # seconds of computing
+SCORED = 64 * 2**20  # bytes of scores that are worked out before anybody asks
+TOGETHER = 16  # people scored at once meanwhile: requests wait no longer than for these
 UNREGISTERED = "unregistered"
 
 log = logging.getLogger(__name__)
@@ -56,22 +58,56 @@ class Served:
         Where it came from, and itself.
     quick
         Whether a list takes it so little time that handing the work to another thread costs more than waiting for it.
+    known : tuple or None
+        Scores of everybody the model knows, (n_users, n_items) float32, and whether they are a stranger's.
     """
 
     source: Source
     model: Recommender
     quick: bool
+    known: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def load(cls, source: Source) -> Served:
-        """Read a model and ask it for some lists: what is made at the first call is made, and the others are timed."""
+    def load(cls, source: Source, *, beforehand: bool = False) -> Served:
+        """Read a model and ask it for some lists: what is made at the first call is made, and the others are timed.
+
+        Parameters
+        ----------
+        beforehand
+            Score everybody the model knows now, if it is slow and the scores take at most ``SCORED`` bytes.
+        """
         model = load_model(source.folder)
         taken = []
         for user in model.train.user_ids[np.linspace(0, model.train.n_users - 1, 5).astype(int)]:
             began = time.thread_time()
             model.recommend_codes([user])
             taken.append(time.thread_time() - began)
-        return cls(source, model, sorted(taken)[len(taken) // 2] < QUICK)
+        quick = sorted(taken)[len(taken) // 2] < QUICK
+        room = 4 * model.train.n_users * model.train.n_items <= SCORED
+        return cls(source, model, quick, _scores(model) if beforehand and room and not quick else None)
+
+    def at_once(self, user: Any) -> bool:
+        """Whether a list for this person is quick."""
+        return self.quick or (self.known is not None and self._row(user) >= 0)
+
+    def list_for(self, user: Any, k: int, **wanted: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As :meth:`Recommender.recommend_codes`, for one person."""
+        row = -1 if self.known is None else self._row(user)
+        scored = None if row < 0 else tuple(part[row : row + 1] for part in self.known)
+        return self.model.recommend_codes([user], k, scored=scored, **wanted)
+
+    def _row(self, user: Any) -> int:
+        return int(self.model.train.user_codes([user])[0])
+
+
+def _scores(model: Recommender) -> tuple[np.ndarray, np.ndarray]:
+    """What the model says of everybody it knows, some people at a time."""
+    train, blocks = model.train, []
+    for start in range(0, train.n_users, TOGETHER):
+        people = np.arange(start, min(start + TOGETHER, train.n_users))
+        blocks.append(model.scores_to_list(train.rows(people), train.user_ids[people]))
+    scores, strangers = zip(*blocks, strict=True)
+    return np.concatenate(scores), np.concatenate(strangers)
 
 
 @dataclass(frozen=True)
@@ -118,7 +154,7 @@ class Snapshot:
         """
         lab = before.lab if before else _lab(paths)
         sources = _sources(lab)
-        champion = Served.load(_champion(lab, sources))
+        champion = Served.load(_champion(lab, sources), beforehand=True)
         sources = sources | {champion.source.name: champion.source}
         return cls(lab, sources, champion, before.films if before else _films(lab))
 

@@ -213,8 +213,14 @@ class Recommender(ABC):
         unknown: str = "popular",
         diversity: float = 0.0,
         diversify: str = "mmr",
+        scored: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As :meth:`recommend`, in arrays: for one person at a time a table takes as long as the scores.
+
+        Parameters
+        ----------
+        scored
+            What :meth:`scores_to_list` gave for these people, where it is known already.
 
         Returns
         -------
@@ -234,7 +240,10 @@ class Recommender(ABC):
         for start in range(0, max(1, len(users)), BLOCK):  # one empty block for nobody, so that there are columns
             block, ids = codes[start : start + BLOCK], users[start : start + BLOCK]
             histories = self.train.rows(block)
-            scores, fallback = self.scores_to_list(histories, ids)
+            if scored is None:
+                scores, fallback = self.scores_to_list(histories, ids)
+            else:
+                scores, fallback = (part[start : start + BLOCK].copy() for part in scored)
             scores[block < 0] = self.train.item_counts
             fallback |= block < 0
             blocks.append((*self._best(scores, histories, k, exclude_seen, allowed, order), fallback))

@@ -6,11 +6,13 @@ import socket
 from urllib.parse import quote
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from recsys_lib import registry
+from recsys_lib.api import serving
 from recsys_lib.api.client import list_for
 from recsys_lib.api.serve import running
 from recsys_lib.artifacts import load_models
@@ -93,6 +95,23 @@ def test_lists_are_those_of_the_package(ask, home, name):
         assert [entry["score"] for entry in answer.json()["items"]] == pytest.approx(table["score"].tolist())
         assert answer.json()["user_id"] == user
         assert answer.json()["fallback"] is False
+
+
+def test_lists_scored_beforehand_are_the_same(home, monkeypatch):
+    monkeypatch.setattr(serving, "QUICK", 0.0)
+    found = registry.champion(Paths("made"))
+    served = serving.Served.load(serving.Source(found.name, found.version, found.folder), beforehand=True)
+    known, stranger = served.model.train.user_ids[3], -7
+    assert served.at_once(known) and not served.at_once(stranger)
+    some = served.model.train.item_ids[:20]
+    for user in (known, stranger, known):  # twice the same: what was scored stays as it is
+        for wanted in ({}, {"exclude_seen": False}, {"candidates": some}):
+            given, afresh = served.list_for(user, 7, **wanted), served.model.recommend_codes([user], 7, **wanted)
+            np.testing.assert_array_equal(given[0], afresh[0])
+            np.testing.assert_allclose(given[1], afresh[1], rtol=1e-5)
+            assert given[2] == afresh[2]
+    monkeypatch.setattr(serving, "SCORED", 10)
+    assert serving.Served.load(served.source, beforehand=True).known is None
 
 
 def test_options_of_a_list(ask):
