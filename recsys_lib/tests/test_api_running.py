@@ -239,8 +239,14 @@ def test_what_takes_long_is_computed_in_another_thread(home, monkeypatch):
     assert threads == {"MainThread"}
     monkeypatch.setattr(serving, "QUICK", 0)
     ask = InProcess()
+    threads.clear()
     assert ask.get("/recommend/1").json() == expected
-    assert len(threads) == 2
+    assert threads == {"MainThread"}  # scored beforehand
+    monkeypatch.setattr(serving, "SCORED", 0)
+    ask = InProcess()
+    threads.clear()
+    assert ask.get("/recommend/1").json() == expected
+    assert "MainThread" not in threads and len(threads) == 1
 
 
 def test_few_models_are_kept_in_memory(home, monkeypatch):
