@@ -165,11 +165,11 @@ class Evidence:
         rows, items = rows[order], train.matrix.indices[order]
         tables = []
         for reach, power in ((20, 0.5), (3, 0.0)):
-            pairs = [(apart, np.flatnonzero(rows[apart:] == rows[:-apart])) for apart in range(1, reach + 1)]
-            first = np.concatenate([items[same] for _, same in pairs])
-            second = np.concatenate([items[same + apart] for apart, same in pairs])
-            weights = np.concatenate([np.full(len(same), apart**-power, np.float32) for apart, same in pairs])
-            counts = csr_matrix((weights, (first, second)), shape=(train.n_items, train.n_items))
+            counts = csr_matrix((train.n_items, train.n_items), dtype=np.float32)
+            for apart in range(1, reach + 1):  # one after the other: all pairs at once take twenty times the memory
+                same = np.flatnonzero(rows[apart:] == rows[:-apart])
+                weights = np.full(len(same), apart**-power, np.float32)
+                counts = counts + csr_matrix((weights, (items[same], items[same + apart])), shape=counts.shape)
             tables.append((scale @ counts @ scale).tocsr().astype(np.float32))
         return tables
 
