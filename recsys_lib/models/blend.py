@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +100,9 @@ class Blend(Recommender):
         Which part of a history is held back: the last one, or any. It should be like what is to be foretold.
     share
         How much of each history is held back.
+    turns
+        How many rehearsals teach, each holding back another part. More than 1 only with ``holdout="random"``, where
+        all parts are alike, and no more than ``1 / share``; all models are fitted once more for each.
     relevant_from
         Ratings from here on are what is to be foretold; ignored where no rating reaches it.
     penalty
@@ -119,18 +122,23 @@ class Blend(Recommender):
         weights: Mapping[str, float] | None = None,
         holdout: str = "recent",
         share: float = 0.25,
+        turns: int = 1,
         relevant_from: float = 4.0,
         penalty: float = 1.0,
     ) -> None:
         if holdout not in ("recent", "random"):
             raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
+        most = int(1 / share + 1e-9) if holdout == "random" else 1
+        if not 1 <= turns <= most:
+            raise ValueError(f"turns is {turns}; with holdout={holdout!r} and a share of {share} it must be 1 to {most}")
         self.models = dict(models or {})
         self.weights = None if weights is None else {name: float(weight) for name, weight in weights.items()}
         self.holdout = holdout
         self.share = share
+        self.turns = turns
         self.relevant_from = relevant_from
         self.penalty = penalty
-        self._rehearsal: Rehearsal | None = None
+        self._rehearsals: list[Rehearsal] = []
 
     def params(self) -> dict[str, Any]:
         """Parameters without the models, which are saved in folders of their own."""
@@ -141,7 +149,7 @@ class Blend(Recommender):
         return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
 
     def learning_from(self, rehearsal: Rehearsal) -> Self:
-        """Learn from this rehearsal in ``fit``, rather than hold something back and fit all models once more.
+        """Learn from this rehearsal in ``fit``, rather than hold something back and fit all models again.
 
         Raises
         ------
@@ -150,7 +158,7 @@ class Blend(Recommender):
         """
         if list(rehearsal.scores) != list(self.models):
             raise ValueError(f"the rehearsal is one of {', '.join(rehearsal.scores)}, not of {', '.join(self.models)}")
-        self._rehearsal = rehearsal
+        self._rehearsals = [rehearsal]
         return self
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
@@ -163,8 +171,7 @@ class Blend(Recommender):
             )
         weights = self.weights
         if weights is None:
-            told = self.rehearse(train, items=items, users=users)
-            weights = search_weights(told.scores, told.relevant, told.histories.matrix, penalty=self.penalty)
+            weights = search_weights(self.rehearse(train, items=items, users=users), penalty=self.penalty)
         self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
         for part in self.models.values():
             if getattr(part, "train", None) is not train:
@@ -172,13 +179,14 @@ class Blend(Recommender):
 
     def rehearse(
         self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
-    ) -> Rehearsal:
+    ) -> list[Rehearsal]:
         """What the weights are learnt from: given before, or made once by fresh copies of the models."""
-        if self._rehearsal is None:
-            earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from)
-            copies = {name: part.fresh() for name, part in self.models.items()}
-            self._rehearsal = Rehearsal.of(copies, earlier, relevant, items=items, users=users)
-        return self._rehearsal
+        if not self._rehearsals:
+            for turn in range(self.turns):
+                earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from, turn)
+                copies = {name: part.fresh() for name, part in self.models.items()}
+                self._rehearsals.append(Rehearsal.of(copies, earlier, relevant, items=items, users=users))
+        return self._rehearsals
 
     @property
     def learnt_weights(self) -> dict[str, float]:
@@ -241,7 +249,9 @@ def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.n
     return np.nan_to_num(centred / spread[:, None].astype(np.float32), nan=0.0), mean, spread
 
 
-def hold_back(train: Interactions, share: float, holdout: str, relevant_from: float) -> tuple[Interactions, csr_matrix]:
+def hold_back(
+    train: Interactions, share: float, holdout: str, relevant_from: float, turn: int = 0
+) -> tuple[Interactions, csr_matrix]:
     """Cut every history short.
 
     Parameters
@@ -250,6 +260,8 @@ def hold_back(train: Interactions, share: float, holdout: str, relevant_from: fl
         Of each history, rounded down.
     holdout : {"recent", "random"}
         ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any.
+    turn
+        0 takes the last entries of that order, 1 those before them, and so on: no entry is held back in two turns.
 
     Returns
     -------
@@ -266,7 +278,9 @@ def hold_back(train: Interactions, share: float, holdout: str, relevant_from: fl
     lengths = np.diff(train.matrix.indptr)
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - train.matrix.indptr[rows[order]]
-    kept = place < (lengths - np.floor(share * lengths))[rows]
+    held = np.floor(share * lengths)
+    end = (lengths - turn * held)[rows]
+    kept = (place < end - held[rows]) | (place >= end)
     threshold = relevant_from if train.best_rating >= relevant_from else -np.inf
     parts = []
     for mask in (kept, ~kept & (train.matrix.data >= threshold)):
@@ -282,9 +296,7 @@ def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.nd
     return np.maximum(codes, 0), codes >= 0
 
 
-def search_weights(
-    scores: Mapping[str, np.ndarray], relevant: csr_matrix, seen: csr_matrix, *, depth: int = 100, penalty: float = 0.0
-) -> dict[str, float]:
+def search_weights(rehearsals: Sequence[Rehearsal], *, depth: int = 100, penalty: float = 0.0) -> dict[str, float]:
     """Weights, 0 or more, under which relevant items are the most probable of the ``depth`` best of an equal blend.
 
     See :func:`listwise_fit`. The problem is convex: there is one best answer, the same on every run, and as many
@@ -292,12 +304,8 @@ def search_weights(
 
     Parameters
     ----------
-    scores
-        What each model says of each person, (n, n_items), by name; models fitted on what came before.
-    relevant : csr_matrix, (n, n_items)
-        What turned out to be relevant; people without any do not count.
-    seen : csr_matrix, (n, n_items)
-        What they had met before.
+    rehearsals
+        Of the same models; people without anything relevant do not count.
     penalty
         On the squared distances from equal weights.
 
@@ -306,15 +314,21 @@ def search_weights(
     dict
         Weights that add up to 1.
     """
-    kept = np.flatnonzero(np.diff(relevant.indptr))
-    if len(kept) == 0:
-        return dict.fromkeys(scores, 1 / len(scores))
-    z = [standardised(table[kept], seen[kept])[0] for table in scores.values()]
-    codes, there = best_unseen(sum(z), seen[kept], depth)
-    features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
-    found = listwise_fit(features, labels_at(relevant[kept], codes), there, penalty=penalty, towards=EQUAL, lowest=0.0)
+    names = list(rehearsals[0].scores)
+    features, labels, there = map(np.concatenate, zip(*(_best_of(told, depth) for told in rehearsals), strict=True))
+    found = listwise_fit(features, labels, there, penalty=penalty, towards=EQUAL, lowest=0.0)
     total = found.sum()
-    return dict(zip(scores, (found / total if total > 0 else np.full(len(z), 1 / len(z))).tolist(), strict=True))
+    return dict(zip(names, (found / total if total > 0 else np.full(len(names), 1 / len(names))).tolist(), strict=True))
+
+
+def _best_of(told: Rehearsal, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each model says of the best of an equal blend, (n, depth, models); which are relevant; which are there."""
+    kept = np.flatnonzero(np.diff(told.relevant.indptr))
+    seen = told.histories.matrix[kept]
+    z = [standardised(table[kept], seen)[0] for table in told.scores.values()]
+    codes, there = best_unseen(sum(z), seen, depth)
+    features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
+    return features, labels_at(told.relevant[kept], codes), there
 
 
 def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:

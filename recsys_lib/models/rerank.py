@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,12 +60,15 @@ class Reranker(Recommender):
         if getattr(self.blend, "train", None) is not train:
             self.blend.fit(train, items=items, users=users)
         self.years_ = years_of(items, train)
-        told = self.blend.rehearse(train, items=items, users=users)
-        self._learn(told, self._evidence_of(told.earlier, items))
+        rehearsals = self.blend.rehearse(train, items=items, users=users)
+        self._learn([(told, self._evidence_of(told.earlier, items)) for told in rehearsals])
 
-    def _learn(self, told: Rehearsal, evidence: Evidence) -> None:
-        codes, there, features, _ = self._looked_at(told.scores.values(), told.histories, evidence)
-        labels = labels_at(told.relevant, codes) & there
+    def _learn(self, rehearsals: Sequence[tuple[Rehearsal, Evidence]]) -> None:
+        looked = []
+        for told, evidence in rehearsals:
+            codes, there, features, _ = self._looked_at(told.scores.values(), told.histories, evidence)
+            looked.append((there, features, labels_at(told.relevant, codes) & there))
+        there, features, labels = map(np.concatenate, zip(*looked, strict=True))
         self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
         self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
         scaled = (features - self.mean_) / self.scale_
@@ -81,7 +85,7 @@ class Reranker(Recommender):
         group = np.random.default_rng(0).permutation(len(found)) % groups
         for number in range(groups):
             judge, own = type(self)(self.blend, **self.params()), told.of_people(np.flatnonzero(group == number))
-            judge._learn(told.of_people(np.flatnonzero(group != number)), evidence)
+            judge._learn([(told.of_people(np.flatnonzero(group != number)), evidence)])
             found[group == number] = judge._scores(own.scores.values(), own.histories, evidence)
         return found
 

@@ -219,12 +219,17 @@ def test_a_blend_is_the_weighted_sum_of_z_scores(known):
     np.testing.assert_allclose(blend.score(histories), expected, rtol=1e-3, atol=1e-4)
 
 
+def told_of(scores, relevant):
+    """A rehearsal of people who had seen nothing."""
+    return Rehearsal(None, np.arange(relevant.shape[0]), Histories(csr_matrix(relevant.shape)), scores, relevant)
+
+
 def test_learnt_weights_find_the_model_that_knows():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(300, 60)).astype(np.float32)
     relevant = csr_matrix(truth > 1.5)
     noise = rng.normal(size=truth.shape).astype(np.float32)
-    weights = search_weights({"noise": noise, "truth": truth}, relevant, csr_matrix(truth.shape))
+    weights = search_weights([told_of({"noise": noise, "truth": truth}, relevant)])
     assert weights["truth"] > 0.9
     assert sum(weights.values()) == pytest.approx(1)
 
@@ -250,12 +255,39 @@ def test_what_is_held_back_is_the_end_of_each_history(known):
     assert relevant.data.min() >= 4
 
 
+def test_each_turn_holds_back_another_part(known):
+    lengths, seen = np.diff(known.matrix.indptr), csr_matrix(known.matrix.shape)
+    for turn in range(4):
+        earlier, relevant = hold_back(known, 0.25, "random", -np.inf, turn)
+        assert (np.diff(relevant.indptr) == lengths // 4).all()
+        np.testing.assert_array_equal((earlier.matrix + relevant).toarray(), known.matrix.toarray())
+        seen = seen + (relevant != 0)
+    assert seen.max() == 1
+    assert (seen.getnnz(axis=1) == 4 * (lengths // 4)).all()
+
+
+def test_a_blend_and_its_second_look_learn_from_every_turn(known, tables):
+    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    blend = Blend(parts, holdout="random", share=0.2, turns=3).fit(known, items=tables[1])
+    told = blend.rehearse(known)
+    assert len(told) == 3
+    together, first = search_weights(told, penalty=1.0), search_weights(told[:1], penalty=1.0)
+    assert blend.learnt_weights == pytest.approx(together, abs=1e-4)
+    assert together != first
+    several = Reranker(blend, depth=20, trees=5).fit(known, items=tables[1])
+    once = Reranker(blend.learning_from(told[0]), depth=20, trees=5).fit(known, items=tables[1])
+    assert (several.coefficients_ != once.coefficients_).any()
+    for held, turns in (("recent", 2), ("random", 6), ("random", 0)):
+        with pytest.raises(ValueError, match=f"turns is {turns}; with holdout='{held}' and a share of 0.2"):
+            Blend(parts, holdout=held, share=0.2, turns=turns)
+
+
 def test_weights_are_drawn_to_being_equal():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(300, 60)).astype(np.float32)
     noise = rng.normal(size=truth.shape).astype(np.float32)
-    told = {"noise": noise, "truth": truth}, csr_matrix(truth > 1.5), csr_matrix(truth.shape)
-    noises = [search_weights(*told, penalty=penalty)["noise"] for penalty in (0, 1, 1000)]
+    told = told_of({"noise": noise, "truth": truth}, csr_matrix(truth > 1.5))
+    noises = [search_weights([told], penalty=penalty)["noise"] for penalty in (0, 1, 1000)]
     assert noises[0] < noises[1] < noises[2] == pytest.approx(0.5, abs=0.01)
 
 
@@ -309,7 +341,7 @@ def test_a_reranker_finds_what_its_models_do_not_say():
 def test_a_reranker_is_judged_by_what_others_taught(known, tables):
     """Scores of people whose own relevant items were not looked at: what they are taught to others alone."""
     blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
-    model, told = Reranker(blend, depth=20, trees=5), blend.rehearse(known)
+    model, (told,) = Reranker(blend, depth=20, trees=5), blend.rehearse(known)
     scores = model.learnt_by_others(told, tables[1], groups=2)
     assert np.isfinite(scores).all()
     own = np.random.default_rng(0).permutation(len(scores)) % 2 == 0
