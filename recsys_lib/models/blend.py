@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,6 +70,10 @@ class Rehearsal:
                 model.fit(earlier, items=items, users=users)
             scores[name] = model.score(histories, ids)
         return cls(earlier, ids, histories, scores, relevant[people])
+
+    def of_models(self, names: Sequence[str]) -> Rehearsal:
+        """The same of some of the models."""
+        return replace(self, scores={name: self.scores[name] for name in names})
 
     def of_people(self, rows: np.ndarray) -> Rehearsal:
         """The same of some of the people."""
