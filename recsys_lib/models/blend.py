@@ -112,6 +112,9 @@ class Blend(Recommender):
     penalty
         How strongly weights that are learnt are drawn to being equal: with few people, what is most probable is not
         what makes the best lists. 0 where one model is far better than the others.
+    newcomer, few
+        The model that alone serves histories of fewer than ``few`` films. What is best for long histories, which
+        weights are learnt from, can be worse than popularity for short ones. None: all are served alike.
 
     References
     ----------
@@ -129,6 +132,8 @@ class Blend(Recommender):
         turns: int = 1,
         relevant_from: float = 4.0,
         penalty: float = 1.0,
+        newcomer: str | None = None,
+        few: int = 12,
     ) -> None:
         if holdout not in ("recent", "random"):
             raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
@@ -144,6 +149,8 @@ class Blend(Recommender):
         self.turns = turns
         self.relevant_from = relevant_from
         self.penalty = penalty
+        self.newcomer = newcomer
+        self.few = few
         self._rehearsals: list[Rehearsal] = []
 
     def params(self) -> dict[str, Any]:
@@ -175,6 +182,10 @@ class Blend(Recommender):
             raise ValueError(
                 f"there is a weight for {sorted(unknown)[0]!r}, but the models are {', '.join(self.models)}"
             )
+        if self.newcomer is not None and self.newcomer not in self.models:
+            raise ValueError(
+                f"newcomers are to be served by {self.newcomer!r}, but the models are {', '.join(self.models)}"
+            )
         weights = self.weights
         if weights is None:
             weights = search_weights(self.rehearse(train, items=items, users=users), penalty=self.penalty)
@@ -200,17 +211,29 @@ class Blend(Recommender):
         total = max(float(self.weights_.sum()), 1e-12)
         return dict(zip(self.models, (self.weights_ / total).round(4).tolist(), strict=True))
 
+    def served_alone(self, histories: Histories) -> np.ndarray:
+        """Whose history is so short that one model serves it, (n,) bool."""
+        return (np.diff(histories.matrix.indptr) < self.few) & (self.newcomer is not None)
+
+    def weights_for(self, histories: Histories) -> np.ndarray:
+        """Weight of each model for each history, (models, n, 1) float32."""
+        weights = np.repeat(self.weights_.astype(np.float32)[:, None], histories.matrix.shape[0], axis=1)
+        if self.newcomer is not None:
+            alone = np.array([name == self.newcomer for name in self.models], np.float32)
+            weights = np.where(self.served_alone(histories), alone[:, None], weights)
+        return weights[:, :, None]
+
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         total = np.zeros(histories.matrix.shape, dtype=np.float32)
-        for weight, part in zip(self.weights_, self.models.values(), strict=True):
-            if weight != 0:
-                total += np.float32(weight) * standardised(part.score(histories, users), histories.matrix)[0]
+        for weights, part in zip(self.weights_for(histories), self.models.values(), strict=True):
+            if weights.any():
+                total += weights * standardised(part.score(histories, users), histories.matrix)[0]
         total[np.diff(histories.matrix.indptr) == 0] = np.nan
         return total
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
-        for weight, part in zip(self.weights_, self.models.values(), strict=True):
+        for weight, part in zip(self.weights_for(history).ravel(), self.models.values(), strict=True):
             if weight != 0:
                 _, _, spread = standardised(part.score(history, users), history.matrix)
                 parts += weight / spread[0] * part._contributions(history, item, user)

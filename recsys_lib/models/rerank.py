@@ -24,7 +24,8 @@ class Reranker(Recommender):
     makes what came next as probable as can be among the candidates (:func:`recsys_lib.models.blend.listwise_fit`), and
     gradient-boosted trees that tell it from the rest (:func:`recsys_lib.models.trees.grow`), which find what depends on
     what. Both learn from the rehearsal of the blend. The vote is moved to the mean and spread of the blend's scores, so
-    that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend.
+    that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend. Histories that
+    the blend leaves to one model get no second look.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class Reranker(Recommender):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Candidates and whether they are there, (n, depth); their features; the blend's scores, (n, n_items)."""
         z = [standardised(table, histories.matrix)[0] for table in scores]
-        blended = sum(np.float32(weight) * table for weight, table in zip(self.blend.weights_, z, strict=True))
+        blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
         codes, there = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
         return codes, there, np.concatenate([own, evidence.features(histories, codes)], axis=-1), blended
@@ -128,7 +129,7 @@ class Reranker(Recommender):
         result = blended - np.subtract(border, low, out=np.zeros_like(low), where=some) - 1
         rows, places = np.nonzero(there)
         result[rows, codes[rows, places]] = new[rows, places]
-        return result
+        return np.where(self.blend.served_alone(histories)[:, None], blended, result)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         said = [part.score(histories, users) for part in self.blend.models.values()]

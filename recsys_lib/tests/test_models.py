@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys_lib.interactions import Histories, Interactions
@@ -253,6 +253,25 @@ def test_what_is_held_back_is_the_end_of_each_history(known):
         when = dict(zip(whole_row.matrix.indices, whole_row.timestamps, strict=True))
         assert min((when[item] for item in held), default=np.inf) >= earlier.rows(np.array([user])).timestamps.max()
     assert relevant.data.min() >= 4
+
+
+def test_short_histories_are_left_to_one_model(known, tables):
+    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    blend = Blend(parts, newcomer="popularity", few=4).fit(known, items=tables[1])
+    alone = parts["popularity"]
+    histories = known.rows(np.arange(6))
+    short = blend.history_of(known.item_ids[:3])
+    both = Histories(vstack([short.matrix, histories.matrix], format="csr"))
+    for model in (blend, Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])):
+        scores = model.score(both)
+        np.testing.assert_array_equal(scores[0], standardised(alone.score(short), short.matrix)[0][0])
+        np.testing.assert_allclose(scores[1:], model.score(Histories(histories.matrix)), atol=1e-5)
+        told = model.explain(known.item_ids[:3].tolist(), known.item_ids[5], k=5)
+        assert told["contribution"].sum() == pytest.approx(float(scores[0, 5]), abs=1e-4)
+    assert blend.served_alone(both).tolist() == [True] + [False] * 6
+    assert not Blend(parts).fit(known).served_alone(both).any()
+    with pytest.raises(ValueError, match="to be served by 'bpr', but the models are ease, popularity"):
+        Blend(parts, newcomer="bpr").fit(known)
 
 
 def test_each_turn_holds_back_another_part(known):
