@@ -36,8 +36,7 @@ def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> t
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
-    scores = np.array(scores, dtype=np.float32)
-    scores[np.isnan(scores)] = -np.inf
+    scores = np.fmax(np.asarray(scores, dtype=np.float32), np.float32(-np.inf))  # a copy, without NaN
     if exclude is not None:
         rows = np.repeat(np.arange(exclude.shape[0]), np.diff(exclude.indptr))
         scores[rows, exclude.indices] = -np.inf
@@ -70,12 +69,13 @@ def _candidates(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     rest = n_items - dealt
     np.maximum(largest[:, :rest], scores[:, dealt:], out=largest[:, :rest])
     border = np.sort(largest, axis=1)[:, -k, None]
-    tied = (scores == border) & ~np.isneginf(border)
-    crowded = np.flatnonzero(np.count_nonzero(tied, axis=1) > 2 * k)  # of equal values the k first are enough
+    kept = scores >= np.maximum(border, np.finfo(np.float32).min)  # which -inf is not
+    crowded = np.flatnonzero(np.count_nonzero(kept, axis=1) > 3 * k)  # of values equal to the border, k are enough
     for start in range(0, len(crowded), TIED_ROWS):
         part = crowded[start : start + TIED_ROWS]
-        tied[part] &= np.cumsum(tied[part], axis=1, dtype=np.int32) <= k
-    return np.divmod(np.flatnonzero(tied | (scores > border)), n_items)
+        tied = scores[part] == border[part]
+        kept[part] &= ~tied | (np.cumsum(tied, axis=1, dtype=np.int32) <= k)
+    return np.divmod(np.flatnonzero(kept), n_items)
 
 
 def _unit_range(scores: np.ndarray) -> np.ndarray:
