@@ -99,8 +99,8 @@ def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:
     order = np.argsort(lengths, kind="stable")
     start = np.searchsorted(lengths[order], 1)
     while start < len(order):
-        sizes = np.arange(1, len(order) - start + 1) * lengths[order[start:]] * width
-        stop = start + max(1, np.searchsorted(sizes, GROUP, side="right"))
+        longer = lengths[order[start : start + GROUP // width]] * width  # than all before
+        stop = start + max(1, np.searchsorted(np.arange(1, len(longer) + 1) * longer, GROUP, side="right"))
         yield order[start:stop]
         start = stop
 
