@@ -103,7 +103,8 @@ def beside_implicit(known: Interactions, iterations: int, repeats: int) -> pd.Da
     ours = ALS(factors=64, iterations=iterations)
     ours.train = known
     weights = ours._weights(Histories(known.matrix))
-    solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
+    with one_blas_thread():
+        solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
     taken: dict[str, list[np.ndarray]] = {}
     for _ in range(repeats):
         with one_blas_thread():

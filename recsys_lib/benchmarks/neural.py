@@ -180,10 +180,11 @@ def _best(work: Callable[[], Any], repeats: int) -> float:
 
 
 def serving_speed(model: Any, known: Interactions) -> dict[str, float]:
-    """Milliseconds for all films of one person (best of 20), seconds for all people (best of 2)."""
+    """Milliseconds for all films of one person and for a newcomer's list (best of 20), seconds for all (best of 2)."""
     one, everybody = known.rows(np.array([0])), known.rows(np.arange(known.n_users))
     return {
         "one_person_ms": 1000 * _best(lambda: model.score(one, known.user_ids[:1]), 20),
+        "newcomer_ms": 1000 * _best(lambda: model.recommend_new(known.item_ids[:10]), 20),
         "everybody_s": _best(lambda: model.score(everybody, known.user_ids), 2),
     }
 
