@@ -144,10 +144,10 @@ def training_speed(known: Interactions, items: pd.DataFrame, users: pd.DataFrame
                 net.brought = [tuple(part.to(device) for part in batch[f"history{side}"]) for side in (0, 1)]
             yield RatingBatch(**{name: batch[name].to(device) for name in names})
 
-    plain = model._net(0, device)
+    plain, whole, rows = (model._net(0, device).to(device) for _ in range(3))
     plain.__class__ = PlainNet
     plain.dropout, plain.vector_dropout = nn.Dropout(model.dropout), nn.Dropout(model.vector_dropout)
-    whole, rows, histories = model._net(0, device), model._net(0, device), _by_side(columns)
+    histories = _by_side(columns)
     ways = {
         f"package, batches of {size:,}": (whole, tensors),
         "same sums, DataLoader of rows, batches of 256": (rows, lambda: loader(256)),
