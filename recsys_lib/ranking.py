@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 GROUPS = 8  # groups of columns for each place of a list
-TIED_ROWS = 256  # rows with many equal values that are counted through at once
+AT_ONCE = 2**20  # scores that are looked through at once: 4 MB, which stay in the cache
 
 
 def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -36,19 +36,28 @@ def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> t
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
-    scores = np.array(scores, dtype=np.float32)
-    scores[np.isnan(scores)] = -np.inf
-    if exclude is not None:
-        rows = np.repeat(np.arange(exclude.shape[0]), np.diff(exclude.indptr))
-        scores[rows, exclude.indices] = -np.inf
+    scores = np.asarray(scores, dtype=np.float32)
     n_rows, n_items = scores.shape
     k = min(k, n_items)
-    if k == 0 or n_rows == 0:
-        return np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), np.nan, np.float32)
+    codes, best = np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), np.nan, np.float32)
+    step = max(1, AT_ONCE // max(n_items, 1))
+    for start in range(0, n_rows if k else 0, step):
+        rows = slice(start, start + step)
+        part = np.fmax(scores[rows], np.float32(-np.inf))  # a copy, without NaN
+        if exclude is not None:
+            bounds = exclude.indptr[start : start + step + 1]
+            columns = exclude.indices[bounds[0] : bounds[-1]]
+            part[np.repeat(np.arange(len(part)), np.diff(bounds)), columns] = -np.inf
+        codes[rows], best[rows] = _first(part, k)
+    return codes, best
+
+
+def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`top_k` says of rows without NaN; -inf is not to be listed."""
     rows, columns = _candidates(scores, k)
-    counts = np.bincount(rows, minlength=n_rows)
+    counts = np.bincount(rows, minlength=len(scores))
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    codes = np.full((n_rows, max(k, counts.max())), -1, np.int64)
+    codes = np.full((len(scores), max(k, counts.max())), -1, np.int64)
     best = np.full(codes.shape, -np.inf, np.float32)
     codes[rows, places], best[rows, places] = columns, scores[rows, columns]
     order = np.argsort(-best, axis=1, kind="stable")[:, :k]  # equal values stay in the order of their columns
@@ -70,12 +79,11 @@ def _candidates(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     rest = n_items - dealt
     np.maximum(largest[:, :rest], scores[:, dealt:], out=largest[:, :rest])
     border = np.sort(largest, axis=1)[:, -k, None]
-    tied = (scores == border) & ~np.isneginf(border)
-    crowded = np.flatnonzero(np.count_nonzero(tied, axis=1) > 2 * k)  # of equal values the k first are enough
-    for start in range(0, len(crowded), TIED_ROWS):
-        part = crowded[start : start + TIED_ROWS]
-        tied[part] &= np.cumsum(tied[part], axis=1, dtype=np.int32) <= k
-    return np.divmod(np.flatnonzero(tied | (scores > border)), n_items)
+    kept = scores >= np.maximum(border, np.finfo(np.float32).min)  # which -inf is not
+    crowded = np.flatnonzero(np.count_nonzero(kept, axis=1) > 3 * k)  # of values equal to the border, k are enough
+    tied = scores[crowded] == border[crowded]
+    kept[crowded] &= ~tied | (np.cumsum(tied, axis=1, dtype=np.int32) <= k)
+    return np.divmod(np.flatnonzero(kept), n_items)
 
 
 def _unit_range(scores: np.ndarray) -> np.ndarray:

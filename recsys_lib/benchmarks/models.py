@@ -1,7 +1,8 @@
 """How long the classic models take: ``python -m recsys_lib.benchmarks.models [--large]``.
 
-On a made matrix of ml-100k's shape: fit and top-10 for everybody, each model, and what wrapping costs beside calling
-``implicit`` itself. ``--large``: ALS on 20 million interactions of 138,000 people with 27,000 items, with memory.
+On a data set: fit and top-10 for everybody, each model with its defaults and with the parameters that the notebooks use
+for that data set, and what wrapping costs beside calling ``implicit`` itself. ``--large``: ALS on made interactions, 20
+million of 138,000 people with 27,000 items, with memory.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
+from recsys_lib import load_dataset, splits
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import ALS, BPR, EASE, ItemKNN, Popularity, Recommender, SequenceKNN
 from recsys_lib.models.base import one_blas_thread
+from recsys_lib.parameters import read_parameters
+from recsys_lib.paths import REPOSITORY
 
 K = 10
 
@@ -32,7 +36,7 @@ def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions
     items = np.minimum((n_items + 30) ** rng.random(len(users)) * 30 ** rng.random(len(users)), n_items - 1).astype(int)
     keys = np.unique(users * np.int64(n_items) + items)
     if len(keys) > n:
-        keys = np.sort(rng.choice(keys, n, replace=False))
+        keys = np.delete(keys, rng.choice(len(keys), len(keys) - n, replace=False, shuffle=False))
     rows, columns = keys // n_items, (keys % n_items).astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_users))]).astype(np.int32)
     ratings = rng.choice(np.arange(1, 6), len(keys), p=[0.06, 0.11, 0.27, 0.34, 0.22]).astype(np.float32)
@@ -41,7 +45,7 @@ def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions
     return Interactions(csr_matrix((ratings, columns, indptr), shape), np.arange(n_users), np.arange(n_items), when)
 
 
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+def seconds(work: Callable[[], object], repeats: int = 7) -> float:
     """Shortest of some runs."""
     found = []
     for _ in range(repeats):
@@ -51,14 +55,30 @@ def seconds(work: Callable[[], object], repeats: int = 3) -> float:
     return min(found)
 
 
-def compare(model: Recommender, known: Interactions) -> dict[str, object]:
+def configurations(dataset: str) -> dict[str, Recommender]:
+    """Models by name: those of their own defaults, then those of the parameter file of a data set, if it has one."""
+    found = {model.__name__: model() for model in (Popularity, ALS, BPR, ItemKNN, SequenceKNN, EASE)}
+    file = REPOSITORY / "notebooks" / "params" / f"{dataset}.yaml"
+    if file.is_file():
+        matrix, items = (read_parameters(file, notebook) for notebook in ("04_als", "05_item_models"))
+        found |= {"als_tuned": ALS(**_own(ALS, matrix)), "als_recent": ALS(**matrix["recent"])}
+        found |= {"bpr": BPR(**matrix["bpr"]), "item_knn": ItemKNN(**items["item_knn"])}
+        found |= {"sequence_knn": SequenceKNN(**items["sequence_knn"]), "ease": EASE(**items["ease"])}
+    return found
+
+
+def _own(model: type[Recommender], given: dict[str, object]) -> dict[str, object]:
+    """Those of a notebook's parameters that are the model's."""
+    return {name: value for name, value in given.items() if name in model().params()}
+
+
+def compare(name: str, model: Recommender, known: Interactions) -> dict[str, object]:
     """Fit, scores and lists for everybody."""
-    fit = seconds(lambda: model.fresh().fit(known), 2)
-    model.fit(known)
+    _, fit = once(lambda: model.fit(known))
     histories = known.rows(np.arange(known.n_users))
     return {
-        "model": type(model).__name__,
-        "fit s": fit,
+        "model": name,
+        "fit s": fit[0],
         "scores ms": 1000 * seconds(lambda: model.score(histories)),
         "top-10 table ms": 1000 * seconds(lambda: model.recommend(known.user_ids, K)),
     }
@@ -83,7 +103,8 @@ def beside_implicit(known: Interactions, iterations: int, repeats: int) -> pd.Da
     ours = ALS(factors=64, iterations=iterations)
     ours.train = known
     weights = ours._weights(Histories(known.matrix))
-    solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
+    with one_blas_thread():
+        solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
     taken: dict[str, list[np.ndarray]] = {}
     for _ in range(repeats):
         with one_blas_thread():
@@ -103,16 +124,17 @@ def beside_implicit(known: Interactions, iterations: int, repeats: int) -> pd.Da
 
 
 def main() -> None:
-    """Print a table for the small matrix, and the large one where it is asked for."""
+    """Print a table for a data set, and one for the large matrix where it is asked for."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.models", description=main.__doc__)
+    parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--large", action="store_true", help="also 20 million interactions: minutes, and 4 GB")
     parser.add_argument("--iterations", type=int, default=15, help="of ALS on the large matrix (15)")
     given = parser.parse_args()
-    small = power_law(943, 1682, 100_000)
-    print(small)
-    models = [Popularity(), ALS(), BPR(), ItemKNN(), SequenceKNN(), EASE()]
-    print(pd.DataFrame([compare(model, small) for model in models]).round(2).to_string(index=False))
-    print(beside_implicit(small, 15, 5).round(3).to_string())
+    known = Interactions.from_frame(splits.temporal_user(load_dataset(given.dataset).interactions).history)
+    print(known)
+    rows = [compare(name, model, known) for name, model in configurations(given.dataset).items()]
+    print(pd.DataFrame(rows).round(2).to_string(index=False))
+    print(beside_implicit(known, 15, 5).round(3).to_string(), flush=True)
     if given.large:
         large = power_law(138_000, 27_000, 20_000_000)
         print(large, flush=True)

@@ -2,10 +2,10 @@
 
 The same hybrid learns from the same ratings three times: as the package does it, from tensors cut into batches with
 sums over whole histories; with the same sums, but a ``DataLoader`` that fetches one row at a time; and plainly, as
-tutorials have it, a ``DataLoader`` whose rows bring their own histories along, with torch's own dropout. All in one
-run, in turns, the fastest of three rounds each, and on a CPU by CPU seconds, so that the ratio depends little on what
-else the machine does. Then: seconds of a whole fit, milliseconds to score all films for one person, seconds for
-everybody, by either net, with numpy alone.
+tutorials have it, a ``DataLoader`` whose rows bring their own histories along, and the net in torch's own pieces. All
+in one run, in turns, the fastest of three rounds each, and on a CPU by CPU seconds, so that the ratio depends little on
+what else the machine does. Then: seconds of a whole fit, milliseconds to score all films for one person and to list
+films for a newcomer, seconds for everybody, by either net, with numpy alone.
 """
 
 from __future__ import annotations
@@ -68,21 +68,39 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class PlainNet(RatingNet):
-    """The same net that sums each row's own histories, brought along by the row."""
+    """The same net as tutorials have it: each row's own histories, torch's own dropout, gradients by autograd alone."""
 
-    def encode(self, batch: RatingBatch) -> tuple[torch.Tensor, ...]:
-        """As :meth:`RatingNet.encode`."""
-        sides = []
+    def encode(
+        self, batch: RatingBatch, known_user: torch.Tensor, known_item: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """As :meth:`RatingNet.encode`, over histories that the rows bring along without the pair itself."""
+        vectors = []
         ids = self.user_id[batch.users], self.item_id[batch.items]
-        for (indices, gaps, starts), seen, felt, known in zip(
-            self.brought, (self.seen, self.raters), (self.felt, self.judged), ids, strict=True
+        traits = self.user_side[batch.users] @ self.user_map, self.item_side[batch.items] @ self.item_map
+        for (indices, gaps, starts), seen, felt, known, own, trait in zip(
+            self.brought,
+            (self.seen, self.raters),
+            (self.felt, self.judged),
+            (known_user, known_item),
+            ids,
+            traits,
+            strict=True,
         ):
             total = functional.embedding_bag(indices, seen, starts, mode="sum")
             total = total + functional.embedding_bag(indices, felt, starts, mode="sum", per_sample_weights=gaps)
             lengths = torch.diff(starts, append=starts.new_tensor([len(indices)]))
-            sides.append(total * torch.rsqrt(lengths + 1.0)[:, None] + known)
-        who, what = self.user_side[batch.users] @ self.user_map, self.item_side[batch.items] @ self.item_map
-        return *sides, who, what
+            total = total * torch.rsqrt(lengths + 1.0)[:, None]
+            vectors.append(trait + known[:, None] * (total + own))
+        return tuple(vectors)
+
+    def head(self, u: torch.Tensor, v: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+        """As :meth:`RatingNet.head`."""
+        u, v = self.vector_dropout(u), self.vector_dropout(v)
+        product = u * v * self.product
+        x = torch.cat([u, v, product, dense], dim=1)
+        for layer in self.layers:
+            x = self.dropout(functional.silu(layer(x)))
+        return self.linear(dense)[:, 0] + product.sum(dim=1) + self.last(x)[:, 0]
 
 
 def _steps(net: Any, batches: Any, seconds: float) -> float:
@@ -126,10 +144,10 @@ def training_speed(known: Interactions, items: pd.DataFrame, users: pd.DataFrame
                 net.brought = [tuple(part.to(device) for part in batch[f"history{side}"]) for side in (0, 1)]
             yield RatingBatch(**{name: batch[name].to(device) for name in names})
 
-    plain = model._net(0, device)
+    plain, whole, rows = (model._net(0, device).to(device) for _ in range(3))
     plain.__class__ = PlainNet
     plain.dropout, plain.vector_dropout = nn.Dropout(model.dropout), nn.Dropout(model.vector_dropout)
-    whole, rows, histories = model._net(0, device), model._net(0, device), _by_side(columns)
+    histories = _by_side(columns)
     ways = {
         f"package, batches of {size:,}": (whole, tensors),
         "same sums, DataLoader of rows, batches of 256": (rows, lambda: loader(256)),
@@ -162,10 +180,11 @@ def _best(work: Callable[[], Any], repeats: int) -> float:
 
 
 def serving_speed(model: Any, known: Interactions) -> dict[str, float]:
-    """Milliseconds for all films of one person (best of 20), seconds for all people (best of 2)."""
+    """Milliseconds for all films of one person and for a newcomer's list (best of 20), seconds for all (best of 2)."""
     one, everybody = known.rows(np.array([0])), known.rows(np.arange(known.n_users))
     return {
         "one_person_ms": 1000 * _best(lambda: model.score(one, known.user_ids[:1]), 20),
+        "newcomer_ms": 1000 * _best(lambda: model.recommend_new(known.item_ids[:10]), 20),
         "everybody_s": _best(lambda: model.score(everybody, known.user_ids), 2),
     }
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
-from scipy.linalg.lapack import sposv
 from scipy.sparse import csr_matrix
 
 from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
+from recsys_lib.models.fold_in import FoldIn
 from recsys_lib.models.weights import confidence, whole
 
 
@@ -99,11 +99,16 @@ class ALS(Recommender):
 
     def fold_in(self, histories: Histories) -> np.ndarray:
         """Factors of people from their histories, (n, factors) float32; zeros for an empty history."""
-        weights, factors = self._weights(histories), self.item_factors_
-        weights.data *= np.float32(self.alpha)
-        right = weights @ factors
-        weights.data -= 1
-        return solve_people(factors.T @ factors, self.regularization, factors, weights, right)
+        weights = self._weights(histories)
+        right = weights.data * np.float32(self.alpha)
+        weights.data = right - 1
+        return self._people().solve(weights, right)
+
+    def _people(self) -> FoldIn:
+        found = vars(self).get("_fold_in")
+        if found is None or found.factors is not self.item_factors_:
+            self._fold_in = found = FoldIn.of(self.item_factors_, 1.0, self.regularization)
+        return found
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         scores = self.fold_in(histories) @ self.item_factors_.T
@@ -124,39 +129,3 @@ class ALS(Recommender):
 
     def _item_vectors(self) -> np.ndarray:
         return self.item_factors_
-
-
-def solve_people(
-    gram: np.ndarray, ridge: float, factors: np.ndarray, weights: csr_matrix, right: np.ndarray
-) -> np.ndarray:
-    """Solve ``(gram + ridge I + Y_h' diag(w) Y_h) x = right`` for each person, h being what the person met.
-
-    Parameters
-    ----------
-    gram : ndarray, (d, d) float32
-        What all people share.
-    factors : ndarray, (n_items, d) float32
-        Y.
-    weights : csr_matrix, (n, n_items) float32
-        w, at the entries of each history.
-    right : ndarray, (n, d) float32
-
-    Returns
-    -------
-    ndarray, (n, d) float32
-
-    Raises
-    ------
-    ValueError
-        If a system is not positive definite in 32 bits.
-    """
-    gram = gram + np.float32(ridge) * np.eye(len(gram), dtype=np.float32)
-    found = np.zeros(right.shape, dtype=np.float32)
-    for row in range(len(found)):  # one small system a person
-        part = slice(weights.indptr[row], weights.indptr[row + 1])
-        near = factors[weights.indices[part]]
-        own = (near * weights.data[part, None]).T @ near
-        _, found[row], failed = sposv(gram + own, right[row])
-        if failed:
-            raise ValueError(f"the factors of a person cannot be solved with a penalty of {ridge}; it must be larger")
-    return found

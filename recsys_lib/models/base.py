@@ -157,7 +157,8 @@ class Recommender(ABC):
             Whose row holds the counts of the interactions fitted on, because every score of the model is NaN.
         """
         scores = np.array(self.score(histories, users))
-        fallback = np.isnan(scores).all(axis=1)
+        fallback = np.isnan(scores[:, 0]) if scores.shape[1] else np.ones(len(scores), dtype=bool)
+        fallback[fallback] = np.isnan(scores[fallback]).all(axis=1)  # only those can be without any score
         scores[fallback] = self.train.item_counts
         return scores, fallback
 

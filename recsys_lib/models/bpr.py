@@ -10,8 +10,8 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 
 from recsys_lib.interactions import Histories, Interactions
-from recsys_lib.models.als import solve_people
 from recsys_lib.models.base import Recommender
+from recsys_lib.models.fold_in import FoldIn
 from recsys_lib.models.weights import confidence, whole
 
 
@@ -88,9 +88,14 @@ class BPR(Recommender):
 
     def fold_in_people(self, histories: Histories) -> np.ndarray:
         """Factors of people from their histories, (n, factors) float32."""
-        weights, factors = self._weights(histories, self.half_life), np.ascontiguousarray(self.item_factors_)
-        gram = np.float32(self.background) * (factors.T @ factors)
-        return solve_people(gram, self.fold_in, factors, weights, weights @ factors)
+        weights = self._weights(histories, self.half_life)
+        return self._people().solve(weights, weights.data)
+
+    def _people(self) -> FoldIn:
+        found = vars(self).get("_fold_in")
+        if found is None or found.factors is not self.item_factors_:
+            self._fold_in = found = FoldIn.of(self.item_factors_, self.background, self.fold_in)
+        return found
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         scores = self.fold_in_people(histories) @ self.item_factors_.T + self.item_bias_

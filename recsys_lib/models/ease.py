@@ -167,11 +167,28 @@ def check_memory(n_users: int, n_items: int, available: int | None = None) -> No
     Traceback (most recent call last):
     MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=11000 would fit
     """
-    side, available = min(n_users, n_items), psutil.virtual_memory().available if available is None else available
-    need = 8 * 3 * (side * side if n_items <= n_users else side * (side + n_items))
+    available = psutil.virtual_memory().available if available is None else available
+    need = _bytes_needed(n_users, n_items)
     if need > 0.9 * available:
-        fitting = int(np.sqrt(0.8 * available / 24)) // 1000 * 1000
+        fitting = _items_that_fit(n_users, 0.8 * available)
         raise MemoryError(
             f"EASE needs about {need / GIB:.1f} GiB for {n_items:,} items, and {available / GIB:.1f} GiB are free; "
             f"max_items={fitting} would fit"
         )
+
+
+def _bytes_needed(n_users: int, n_items: int) -> int:
+    """What a fit holds at its peak: three matrices in 64 bits of the size of what is inverted, or of its right side."""
+    return 24 * n_items**2 if n_items <= n_users else 24 * n_users * (n_users + n_items)
+
+
+def _items_that_fit(n_users: int, budget: float) -> int:
+    """Most items that need no more than so many bytes, at least 1; in thousands where there are some.
+
+    >>> _items_that_fit(200_000, 24e6), _items_that_fit(100, 24e6), _items_that_fit(2_000, 24e6)
+    (1000, 9000, 1000)
+    """
+    most = np.sqrt(budget / 24)
+    if most > n_users:  # with more items than people it is the people who are inverted
+        most = max(n_users, budget / (24 * n_users) - n_users)
+    return max(1, int(most // 1000 * 1000 or most))

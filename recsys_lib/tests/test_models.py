@@ -204,6 +204,16 @@ def test_ease_refuses_politely_and_offers_fewer_items(known, monkeypatch):
     assert known.item_counts[np.isfinite(scores[0])].min() >= known.item_counts[np.isnan(scores[0])].max()
 
 
+@pytest.mark.parametrize("n_users", [50, 900, 10_000, 200_000])
+@pytest.mark.parametrize("free", [2**26, 2**30, 2**34])
+def test_the_items_that_ease_offers_fit(n_users, free):
+    with pytest.raises(MemoryError) as refusal:
+        ease_module.check_memory(n_users, 10**9, available=free)
+    offered = int(str(refusal.value).split("max_items=")[1].split()[0])
+    assert offered > 0
+    ease_module.check_memory(n_users, offered, available=free)
+
+
 # ---- blend and re-ranker -----------------------------------------------------------------------------------------
 
 

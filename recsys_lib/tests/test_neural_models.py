@@ -127,6 +127,7 @@ def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content
 
     model = NeuralHybrid(epochs=1, history_dropout=0, **SMALL).fit(Interactions.from_frame(split.train), **content)
     net, matrix = model._net(3, torch.device("cpu")).eval(), model.knowledge.matrix
+    net._known = lambda size, like: (torch.arange(size) % 3 > 0).float()  # a third are newcomers
     training = model.knowledge.training()
     batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
     ones, felt, judged = (
@@ -134,7 +135,7 @@ def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content
         for v in (np.ones(matrix.nnz), model.knowledge.people.gaps, model.knowledge.films.gaps)
     )
 
-    def dense(_):
+    def dense(_, known_user, known_item):
         users, items = batch.users, batch.items
         person = (
             (ones @ net.seen + felt @ net.felt)[users] - net.seen[items] - felt[users, items][:, None] * net.felt[items]
@@ -143,7 +144,8 @@ def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content
         film = film[items] - net.raters[users] - judged[users, items][:, None] * net.judged[users]
         person, film = person / ones.sum(1)[users][:, None].sqrt(), film / ones.sum(0)[items][:, None].sqrt()
         person, film = person + net.user_id[users], film + net.item_id[items]
-        return person, film, (net.user_side @ net.user_map)[users], (net.item_side @ net.item_map)[items]
+        who, what = (net.user_side @ net.user_map)[users], (net.item_side @ net.item_map)[items]
+        return who + known_user[:, None] * person, what + known_item[:, None] * film
 
     found = {}
     for name, encode in (("package", net.encode), ("plain", dense)):
@@ -153,6 +155,47 @@ def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content
         found[name] = {each: parameter.grad.clone() for each, parameter in net.named_parameters()}
     for each, gradient in found["plain"].items():
         torch.testing.assert_close(found["package"][each], gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_the_plain_net_of_the_benchmark_is_the_same_net(split, content):
+    """Scores and gradients of the net as tutorials have it, dropout among them: the one is measured by the other."""
+    from recsys_lib.benchmarks.neural import PlainNet, Rows, _by_side, collate
+    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
+
+    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
+    columns = model.knowledge.training()
+    rows = Rows(columns, _by_side(columns))
+    found = collate([rows[place] for place in range(0, len(rows), 9)])
+    batch = RatingBatch(**{name: found[name] for name in columns})
+    gradients = []
+    for kind in (None, PlainNet):
+        net = model._net(3, torch.device("cpu")).train()
+        if kind is not None:
+            net.__class__, net.brought = kind, [found["history0"], found["history1"]]
+        torch.manual_seed(7)
+        squared_loss(net, batch).backward()
+        gradients.append({name: parameter.grad for name, parameter in net.named_parameters()})
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_mixed_precision_trains_the_same_net(split, content):
+    """What a GPU does, on the CPU: with products in 16 bits, the gradients are those of 32 bits but for rounding."""
+    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
+
+    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
+    training = model.knowledge.training()
+    batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
+    found = []
+    for half in (False, True):
+        net = model._net(3, torch.device("cpu")).train()
+        torch.manual_seed(7)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = squared_loss(net, batch)
+        loss.backward()
+        found.append(torch.cat([parameter.grad.ravel() for parameter in net.parameters()]))
+    assert all(gradient.dtype == torch.float32 for gradient in found)
+    assert torch.cosine_similarity(*found, dim=0) > 0.999
 
 
 def test_torch_and_numpy_agree_on_ratings(split, content):
@@ -187,14 +230,13 @@ def test_vectors_of_the_net_are_those_that_serve(split, content):
     training = model.knowledge.training()
     batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[:1])) for name, v in training.items()})
     with torch.no_grad():
-        person, _, who, _ = net.encode(batch)
+        vectors, _ = net.encode(batch, torch.ones(1), torch.ones(1))
     matrix = model.knowledge.matrix[0].copy()
     kept = matrix.indices != training["items"][0]
     without = csr_matrix((matrix.data[kept], matrix.indices[kept], [0, kept.sum()]), shape=matrix.shape)
     gaps = without.data - model.knowledge.item_means[without.indices]
     served, _ = model._vectors(state, without, gaps, np.array([0]))
-    expected = person[0].numpy() + who[0].numpy()
-    np.testing.assert_allclose(served[0], expected, atol=1e-5)
+    np.testing.assert_allclose(served[0], vectors[0].numpy(), atol=1e-5)
 
 
 def test_shuffled_test_ratings_change_no_prediction(hybrid, split):

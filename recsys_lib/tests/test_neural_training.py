@@ -12,6 +12,7 @@ from recsys_lib.models.neural.training import (
     Task,
     TrainingFailedError,
     choose_device,
+    hide,
     train,
 )
 
@@ -148,6 +149,16 @@ def test_dropout_hides_its_share_and_keeps_the_mean():
     assert abs(float((out == 0).float().mean()) - 0.25) < 0.01
     assert abs(float(out.mean()) - 1) < 0.01
     assert torch.equal(layer.eval()(INPUTS), INPUTS)
+
+
+def test_what_dropout_hides_is_zero_in_32_and_in_16_bits():
+    layer, x = Dropout(0.25), torch.rand(40, 30) + 1
+    kept = layer.kept(x)
+    for kind in (torch.float32, torch.bfloat16):
+        assert torch.equal(hide(x.to(kind), kept), torch.where(kept, x.to(kind), 0))
+    assert layer.scale == pytest.approx(4 / 3)
+    assert hide(x, layer.eval().kept(x)) is x
+    assert layer.scale == 1
 
 
 def test_unknown_schedule():

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.models.neural.training import Dropout
+from recsys_lib.models.neural.training import Dropout, hide
 
 TABLES = ("user_id", "item_id", "seen", "felt", "raters", "judged")
 PARTS = {  # what can be left out to see what it is worth, and the parameters that are then zero for good
@@ -21,6 +21,12 @@ PARTS = {  # what can be left out to see what it is worth, and the parameters th
     "side features": ("user_map", "item_map"),
     "perceptron": ("last.weight", "last.bias"),
 }
+
+
+def _sums(table: Tensor, places: Tensor, starts: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of the rows ``table[places[starts[r]:starts[r + 1]]]`` for each r, (rows, dim), each times its weight."""
+    options = {"mode": "sum", "include_last_offset": True}
+    return functional.embedding_bag(places, table, starts, per_sample_weights=weights, **options)
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,27 @@ class _Lists:
 
     def total(self, table: Tensor, weighted: bool) -> Tensor:
         """Sum of the rows of ``table`` in each list, (rows, dim); each times its gap if ``weighted``."""
-        gaps = self.gaps if weighted else None
-        return functional.embedding_bag(
-            self.columns, table, self.starts, mode="sum", per_sample_weights=gaps, include_last_offset=True
-        )
+        return _sums(table, self.columns, self.starts, self.gaps if weighted else None)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """Whose the rows of a batch are, (B,), and which rows are whose: ``order[starts[c]:starts[c + 1]]`` are c's."""
+
+    codes: Tensor
+    order: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of(cls, codes: Tensor, size: int) -> _Codes:
+        """From codes below ``size``."""
+        starts = functional.pad(torch.bincount(codes, minlength=size).cumsum(0), (1, 0))
+        return cls(codes, torch.argsort(codes, stable=True), starts)
+
+    def gathered(self, gradient: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Sum of the rows of a gradient, (B, dim), over those of each code; several times faster than ``index_add``."""
+        weights = None if weights is None else weights.index_select(0, self.order)
+        return _sums(gradient, self.order, self.starts, weights)
 
 
 @dataclass(frozen=True)
@@ -77,47 +100,91 @@ class Sums:
         return cls(_Side.of(felt, device), _Side.of(judged.T.tocsr(), device))
 
 
-class _History(torch.autograd.Function):
-    """Vectors of one side of each pair, (B, dim): its ID, and the sums over its history without the pair itself.
+class _Vectors(torch.autograd.Function):
+    """Vectors of one side of each pair, (B, dim): side features and, where known, ID and history without the pair.
 
-    One embedding for "rated it" plus one weighted by how; the way back sums the transpose.
+    ``traits`` are the side features' vectors of all, ``known`` is 1 or 0 for each pair. One embedding for "rated it"
+    plus one weighted by how; the way back sums the transpose.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, ids: Tensor, seen: Tensor, felt: Tensor, side: _Side, rows: Tensor, others: Tensor, gaps: Tensor
+        ctx: Any,
+        traits: Tensor,
+        ids: Tensor,
+        seen: Tensor,
+        felt: Tensor,
+        side: _Side,
+        mine: _Codes,
+        others: _Codes,
+        gaps: Tensor,
+        known: Tensor,
     ) -> Tensor:
-        gaps, scale = gaps[:, None], side.scale.index_select(0, rows)
-        ctx.kept = side, rows, others, gaps, scale
         seen, felt = seen.detach(), felt.detach()
-        own = felt.index_select(0, others).mul_(gaps).add_(seen.index_select(0, others)).mul_(scale)
-        total = side.lists.total(seen, False).add_(side.lists.total(felt, True)).mul_(side.scale).add_(ids)
-        return total.index_select(0, rows).sub_(own)
+        near, liked = seen.index_select(0, others.codes), felt.index_select(0, others.codes)
+        own = near.addcmul_(gaps[:, None], liked)
+        total = side.lists.total(seen, False).add_(side.lists.total(felt, True))
+        total = torch.addcmul(ids, total, side.scale)
+        scale = side.scale.index_select(0, mine.codes)
+        vectors = total.index_select(0, mine.codes).addcmul_(own, scale, value=-1)
+        ctx.kept = side, mine, others, gaps, known, -known * scale[:, 0]
+        return torch.addcmul(traits.index_select(0, mine.codes), known[:, None], vectors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        side, rows, others, gaps, scale = ctx.kept
-        ids = gradient.new_zeros(len(side.scale), gradient.shape[1]).index_add_(0, rows, gradient)
-        total, gradient = ids * side.scale, gradient * scale
-        seen = side.transposed.total(total, False).index_add_(0, others, gradient, alpha=-1)
-        felt = side.transposed.total(total, True).index_add_(0, others, gradient.mul_(gaps), alpha=-1)
-        return ids, seen, felt, None, None, None, None
+        side, mine, others, gaps, known, taken_out = ctx.kept
+        ids = mine.gathered(gradient, known)
+        total = ids * side.scale
+        seen = side.transposed.total(total, False).add_(others.gathered(gradient, taken_out))
+        felt = side.transposed.total(total, True).add_(others.gathered(gradient, taken_out * gaps))
+        return mine.gathered(gradient), ids, seen, felt, None, None, None, None, None
 
 
-class _Rows(torch.autograd.Function):
-    """``table[rows]``, several times faster on a CPU, there and back, than torch's own indexing."""
+class _Pair(torch.autograd.Function):
+    """What the perceptron is given, [u, v, u * v, dense] (B, 3 dim + f), and <u, v>, (B,).
+
+    u and v are multiplied with their masks of dropout first, and u * v with ``product``. In one piece, because each of
+    these steps alone takes as long for memory as for its sums.
+    """
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
-        ctx.rows, ctx.shape = rows, table.shape
-        return table.index_select(0, rows)
+    def forward(
+        ctx: Any, u: Tensor, v: Tensor, dense: Tensor, mask_u: Tensor, mask_v: Tensor, product: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        dim = u.shape[1]
+        x = u.new_empty(len(u), 3 * dim + dense.shape[1])
+        first, second, both, rest = x.split((dim, dim, dim, dense.shape[1]), dim=1)
+        torch.mul(u, mask_u, out=first)
+        torch.mul(v, mask_v, out=second)
+        torch.mul(first, second, out=both).mul_(product)
+        rest.copy_(dense)
+        ctx.save_for_backward(x, mask_u, mask_v, product)
+        ctx.dim = dim
+        return x, both.sum(dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, of_likeness: Tensor) -> tuple[Tensor | None, ...]:
+        x, mask_u, mask_v, product = ctx.saved_tensors
+        dim = ctx.dim
+        first, second, both = (gradient[:, start : start + dim] for start in (0, dim, 2 * dim))
+        both = (both + of_likeness[:, None]).mul_(product)
+        u = torch.addcmul(first, both, x[:, dim : 2 * dim]).mul_(mask_u)
+        v = torch.addcmul(second, both, x[:, :dim]).mul_(mask_v)
+        return u, v, gradient[:, 3 * dim :] if ctx.needs_input_grad[2] else None, None, None, None
+
+
+class _Gate(torch.autograd.Function):
+    """SiLU of what dropout keeps, 0 elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, kept)
+        return hide(functional.silu(x), kept)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.new_zeros(ctx.shape).index_add_(0, ctx.rows, gradient), None
-
-
-_rows = _Rows.apply
+        x, kept = ctx.saved_tensors
+        return hide(torch.ops.aten.silu_backward(gradient, x), kept), None
 
 
 @dataclass(frozen=True)
@@ -182,47 +249,38 @@ class RatingNet(nn.Module):
         for name in PARTS[part]:
             self.get_parameter(name).zero_().requires_grad_(False)
 
-    def encode(self, batch: RatingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors of both sides, (B, dim): from IDs and histories without the pair itself, then from side features."""
-        sums, users, items = self.sums, batch.users, batch.items
-        who = _rows(self.user_side @ self.user_map, users)
-        what = _rows(self.item_side @ self.item_map, items)
-        if not self.seen.requires_grad and not self.seen.any():
-            return _rows(self.user_id, users), _rows(self.item_id, items), who, what
+    def encode(self, batch: RatingBatch, known_user: Tensor, known_item: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of both sides, (B, dim): side features and, where known (B,), IDs and histories without the pair."""
         people, films = (self.user_id, self.seen, self.felt), (self.item_id, self.raters, self.judged)
-        person = _History.apply(*people, sums.people, users, items, batch.user_gaps)
-        film = _History.apply(*films, sums.films, items, users, batch.item_gaps)
-        return person, film, who, what
+        users, items = _Codes.of(batch.users, len(self.user_id)), _Codes.of(batch.items, len(self.item_id))
+        who, what = self.user_side @ self.user_map, self.item_side @ self.item_map
+        u = _Vectors.apply(who, *people, self.sums.people, users, items, batch.user_gaps, known_user)
+        v = _Vectors.apply(what, *films, self.sums.films, items, users, batch.item_gaps, known_item)
+        return u, v
 
     def forward(self, batch: RatingBatch) -> Tensor:
         """Predicted ratings minus the mean, (B,)."""
-        users, items, dense = batch.users, batch.items, batch.dense
-        person, film, who, what = self.encode(batch)
-        known_user, known_item = self._known(len(users), dense), self._known(len(users), dense)
-        u = who + known_user[:, None] * person
-        v = what + known_item[:, None] * film
-        bias = known_user * _rows(self.user_bias, users) + known_item * _rows(self.item_bias, items)
+        dense = batch.dense
+        known_user, known_item = self._known(len(dense), dense), self._known(len(dense), dense)
+        u, v = self.encode(batch, known_user, known_item)
+        bias = known_user * self.user_bias.index_select(0, batch.users)
+        bias = bias + known_item * self.item_bias.index_select(0, batch.items)
         both = (known_user * known_item)[:, None]
         first, second, _ = self.blocks
         parts = [dense[:, :first] * known_user[:, None], dense[:, first : first + second] * known_item[:, None]]
         dense = torch.cat([*parts, dense[:, first + second :] * both], dim=1)
-        return self.head(self.vector_dropout(u), self.vector_dropout(v), dense) + bias
+        return self.head(u, v, dense) + bias
 
     def head(self, u: Tensor, v: Tensor, dense: Tensor) -> Tensor:
         """From vectors and dense features to the score, biases left out, (B,)."""
-        product = u * v * self.product
-        x = torch.cat([u, v, product], dim=1)
+        x, likeness = _Pair.apply(u, v, dense, self.vector_dropout.mask(u), self.vector_dropout.mask(v), self.product)
+        scale = 1.0  # of what dropout left of x; a layer's weights are fewer than the values that it is given
         for number, layer in enumerate(self.layers):
-            x = layer(x) if number else self._first(x, dense)
+            x = functional.linear(x, layer.weight * scale, layer.bias)
             x = self.norms[number](x) if self.norms is not None else x
-            x = self.dropout(functional.silu(x))
-        return self.linear(dense)[:, 0] + product.sum(dim=1) + self.last(x)[:, 0]
-
-    def _first(self, x: Tensor, dense: Tensor) -> Tensor:
-        """The first layer on [x, dense]; apart, because nothing flows back into the dense features."""
-        layer, width = self.layers[0], x.shape[1]
-        of_vectors, of_dense = layer.weight[:, :width].contiguous(), layer.weight[:, width:].contiguous()
-        return functional.linear(x, of_vectors, layer.bias) + functional.linear(dense, of_dense)
+            x, scale = _Gate.apply(x, self.dropout.kept(x)), self.dropout.scale
+        last = functional.linear(x, self.last.weight * scale, self.last.bias)[:, 0]
+        return self.linear(dense)[:, 0] + likeness + last
 
     def _known(self, size: int, like: Tensor) -> Tensor:
         """1 where a side is seen as known, 0 where training plays the newcomer, (B,)."""

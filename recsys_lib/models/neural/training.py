@@ -99,7 +99,7 @@ class CheckpointMismatchError(ValueError):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks numpy draws on the CPU, several times faster than torch's; the same elsewhere.
+    """Dropout whose masks numpy draws on the CPU, several times faster than torch's; torch draws them elsewhere.
 
     The mask follows from torch's generator, so a seed still fixes everything.
     """
@@ -108,20 +108,43 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
 
+    @property
+    def scale(self) -> float:
+        """What the values that are left are to be multiplied with."""
+        return 1 / (1 - self.share) if self.training else 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         """Hide a share of the values and scale the others up, while training."""
-        if not self.training or not self.share:
-            return x
-        if x.device.type != "cpu":
-            return nn.functional.dropout(x, self.share)
         return x * self.mask(x)
 
     def mask(self, x: Tensor) -> Tensor:
-        """What to multiply ``x`` with on the CPU: zeros, and elsewhere 1 / (1 - share)."""
+        """What to multiply ``x`` with: zeros, and elsewhere the scale; 1, (1,), where nothing is hidden."""
+        kept = self.kept(x)
+        if kept is None:
+            return x.new_ones(1)
+        if x.device.type != "cpu":
+            return kept * self.scale
+        return torch.from_numpy(np.multiply(kept.numpy(), np.float32(self.scale), dtype=np.float32))
+
+    def kept(self, x: Tensor) -> Tensor | None:
+        """Which values of ``x`` are left, bool; None where nothing is hidden."""
+        if not self.training or not self.share:
+            return None
+        if x.device.type != "cpu":
+            return torch.rand(x.shape, device=x.device) >= self.share
         bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-x.numel() // 4)).view(np.uint16)
-        kept = bits[: x.numel()] >= round(self.share * 65_536)
-        scale = np.multiply(kept, np.float32(1 / (1 - self.share)), dtype=np.float32)
-        return torch.from_numpy(scale).view(x.shape)
+        return torch.from_numpy(bits[: x.numel()] >= round(self.share * 65_536)).view(x.shape)
+
+
+def hide(x: Tensor, kept: Tensor | None) -> Tensor:
+    """Set what is not ``kept`` to 0, in place; None keeps all."""
+    if kept is None:
+        return x
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return x.mul_(kept)
+    with np.errstate(invalid="ignore"):  # an infinite value is the trainer's to report
+        np.multiply(x.numpy(), kept.numpy(), out=x.numpy())  # with booleans several times faster than torch
+    return x
 
 
 def choose_device(device: str = "auto") -> torch.device:
