@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,6 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 from recsys_lib.steps import step_that_writes
 
-KEPT = 4  # models in memory at a time; reading one takes some 20 ms
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD"}
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 SMALL_WORDS = {"the", "a", "an", "of", "in", "and", "on", "to", "for", "s"}
@@ -138,7 +136,7 @@ class Lab:
     paths: Paths
     prepared: artifacts.Prepared
     board: dict[str, Any] | None
-    _loaded: OrderedDict[str, Recommender] = field(default_factory=OrderedDict)
+    _loaded: dict[str, Recommender] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)  # models whose failure is in the log
 
     @classmethod
@@ -184,7 +182,7 @@ class Lab:
         return make_command(self.paths, path)
 
     def model(self, name: str) -> Recommender:
-        """Read a model, or take it from the few that are kept in memory.
+        """Read a model when it is first asked for, and keep it: models share the arrays that they have in common.
 
         Raises
         ------
@@ -200,9 +198,6 @@ class Lab:
                 self._unreadable.add(name)
                 again = self.command(self.paths.models / name / "config.json")
                 raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
-            while len(self._loaded) > KEPT:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
         return self._loaded[name]
 
     # ---- people ----------------------------------------------------------------------------------------------
