@@ -688,10 +688,12 @@ def test_the_benchmark_names_its_figures():
         "pool": 2,
         "first_widget_s": [1.0, 3.0, 2.0],
         "changes_ms": {"another person": [10.0, 90.0, 20.0]},
+        "first_uses_ms": {"compare": [30.0, 60.0, 40.0]},
         "load": 0.1,
         "memory_mb": {"rss": 200.0, "pss": 150.0, "uss": 120.0},
         "at_once_mb": {"rss": 160.0, "pss": 100.0, "uss": 80.0},
         "torch": False,
+        "sessions": 2,
         "at_once_s": [1.0, 9.0],
         "kernels_left": 0,
     }
@@ -699,4 +701,5 @@ def test_the_benchmark_names_its_figures():
     assert re.search(r"first widget +2\.00 s +median of 3, longest 3\.00", text)
     assert re.search(r"another person +20 ms", text)
     assert re.search(r"memory of a session +200 MB +resident; 150 with", text)
-    assert "until the last one is up" in text
+    assert re.search(r"first use of a model: Compare models +40 ms +median of 3, longest 60", text)
+    assert "until the last of 2 is up" in text
