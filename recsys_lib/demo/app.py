@@ -26,7 +26,7 @@ from recsys_lib.models.stored import give_back
 from recsys_lib.paths import Paths
 
 HERE = Path(__file__).parent
-QUIET = 2.0  # seconds without a question after which the kernel works ahead
+QUIET = 5.0  # seconds without a question after which the kernel works ahead
 BREATH = 0.05  # seconds between two pieces of that work, for questions that have come
 SORRY = "Something went wrong with that. It is written down in the log; the rest of the page still works."
 log = logging.getLogger(__name__)
