@@ -21,7 +21,7 @@ from traitlets import Dict, Unicode
 from recsys_lib.artifacts import MissingArtifactError
 from recsys_lib.demo import pages, people, rendering, results, side_by_side
 from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label, make_command
-from recsys_lib.demo.state import MOST_MODELS, State, from_query, with_choice
+from recsys_lib.demo.state import State, from_query, with_choice
 from recsys_lib.models.stored import give_back
 from recsys_lib.paths import Paths
 
@@ -125,7 +125,7 @@ class Application(anywidget.AnyWidget):
         self.page = pages.page(lab, self.state)
         self._show()
         self.on_msg(self._follow)
-        self._when_quiet()
+        self._when_quiet(QUIET)
 
     # ---- what is done on the page ----------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Application(anywidget.AnyWidget):
             log.exception("The demo could not follow %.300r", content)
             self._tell(SORRY)
         self.send({"done": number})
-        self._when_quiet()
+        self._when_quiet(QUIET)
 
     def _act(self, content: dict[str, Any]) -> None:
         event, name, value = (content.get(key, "") for key in ("event", "name", "value"))
@@ -214,7 +214,7 @@ class Application(anywidget.AnyWidget):
 
     # ---- what is done while nothing is asked -------------------------------------------------------------------
 
-    def _when_quiet(self, seconds: float = QUIET) -> None:
+    def _when_quiet(self, seconds: float) -> None:
         """Work ahead once nothing has been asked for so long; not at all where no event loop runs."""
         if self._timer is not None:
             self._timer.cancel()
@@ -280,13 +280,13 @@ class Application(anywidget.AnyWidget):
 
 
 def first_state(lab: Lab) -> State:
-    """What a session begins with: a person of middling activity, the best model, four models side by side."""
+    """What a session begins with: a person of middling activity, the best model, and it beside two weaker ones."""
     order = np.argsort(lab.n_ratings, kind="stable")
     person = lab.history.user_ids[order[len(order) // 2]]
     names = list(lab.models)
     metric = "ndcg@10" if "ndcg@10" in lab.metrics else ""
     film = lab.well_known(1)[0].id
-    models = tuple(names[: min(3, MOST_MODELS)])
+    models = tuple(names[:: max(1, len(names) // 3)][:3])
     return State(person=str(person), film=film, model=names[0], models=models, metric=metric)
 
 

@@ -31,7 +31,21 @@ HUES = {
     "Documentary": 160, "Drama": 225, "Fantasy": 275, "Film-Noir": 250, "Horror": 340, "Musical": 310,
     "Mystery": 262, "Romance": 330, "Sci-Fi": 195, "Thriller": 212, "War": 95, "Western": 20, "IMAX": 180,
 }  # fmt: skip
-
+KINDS = {  # what models of a class do, for people
+    "Popularity": "What most people have watched: the same list for everybody.",
+    "Trending": "What others were watching when the person was last here.",
+    "GenrePopularity": "Well known films of the genres that the person watches.",
+    "ALS": "Finds the tastes behind who watched what, and films that fit the person’s.",
+    "BPR": "Learns tastes by putting films that were watched before films that were not.",
+    "ItemKNN": "Films that the audiences of the films watched have watched, too.",
+    "SequenceKNN": "Films that others watched soon after the films watched last.",
+    "EASE": "Learns how much each film watched speaks for every other film.",
+    "Blend": "A weighted vote of several models.",
+    "Reranker": "The best of several models, put in order anew with age, genre, company and moment in mind.",
+    "NeuralHybrid": "A neural net that foretells ratings; it was not taught to make lists.",
+    "NeuralRanker": "A neural net that reads what was watched and foretells what comes next.",
+    "BayesianFactors": "Foretells ratings from tastes; it was not taught to make lists.",
+}
 
 log = logging.getLogger(__name__)
 
@@ -162,15 +176,22 @@ class Lab:
     @cached_property
     def models(self) -> dict[str, str]:
         """Names of the saved models and their labels, the best of the leaderboard first."""
-        found = sorted(config.parent.name for config in self.paths.models.glob("*/config.json"))
-        for name in found:
+        for name in self._facts:
             self._check_origin(name)
         place = {model["name"]: number for number, model in enumerate(self.ranking("ndcg@10"))}
-        return {name: label(name) for name in sorted(found, key=lambda name: (place.get(name, len(place)), name))}
+        return {name: label(name) for name in sorted(self._facts, key=lambda name: (place.get(name, len(place)), name))}
+
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        found = sorted(config.parent.name for config in self.paths.models.glob("*/config.json"))
+        return {name: artifacts.model_facts(self.paths, name) for name in found}
+
+    def about(self, name: str) -> str:
+        """What a model does, in one sentence for people; nothing where that is not known."""
+        return KINDS.get(self._facts.get(name, {}).get("model", ""), "")
 
     def _check_origin(self, name: str) -> None:
-        made_from = artifacts.model_facts(self.paths, name)["data"]
-        ours = self.prepared.identity
+        made_from, ours = self._facts[name]["data"], self.prepared.identity
         if any(made_from.get(key) != ours[key] for key in ours):
             raise OtherDataError(
                 f"The model {name} was made from other data (or another split) than the tables beside it: "

@@ -246,6 +246,23 @@ def test_no_winner_is_claimed_where_intervals_overlap(made):
     assert "do not even touch" in results.results_board(replace_board(made, board), State())
 
 
+def test_models_are_described_for_people(made):
+    state = replace(first_state(made), model="item_knn", models=("item_knn", "popularity"))
+    item_knn, popularity = made.about("item_knn"), made.about("popularity")
+    assert item_knn in people.person_list(made, state)
+    for html in (side_by_side.compare_lists(made, state), results.results_board(made, state)):
+        assert item_knn in html
+        assert popularity in html
+    assert made.about("unheard of") == ""
+
+
+def test_every_class_of_models_is_described():
+    from recsys_lib.demo.lab import KINDS
+    from recsys_lib.models.base import MODULES
+
+    assert set(KINDS) == set(MODULES)
+
+
 def test_a_missing_leaderboard_names_its_command(made):
     assert "<code>make 07 DATASET=made</code>" in results.results_board(replace_board(made, None), State())
 
