@@ -300,6 +300,27 @@ CONTRAST = """() => {
 }"""
 
 
+def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(jupyterlab, chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(jupyterlab)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells >> nth=0")
+    page.wait_for_selector(".rl[data-ready] [data-region=person_list] .rl-card")
+    assert page.evaluate("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.rl'))")
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    for control in ("#rl-model-you", "#rl-k-you", "#rl-tab-you", "[data-action=next]"):
+        page.focus(control)
+        page.keyboard.press("b")  # a new cell, in the notebook's own language
+    page.click("#rl-tab-results")
+    page.wait_for_selector("[data-region=results_board]:has-text('leads with')")
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    context.close()
+
+
 def test_missing_artefacts_are_explained(tmp_path, visitor_of):
     with serve.running("ml-latest-small", tmp_path / "voila.log", home=tmp_path, pool=0) as empty:
         visitor = visitor_of(empty).open(ready=".rl-stop")
