@@ -150,6 +150,11 @@ def test_films_are_found_by_words_without_case_and_accents(made):
     assert readable_title("Film, Noir") == "Film, Noir"
 
 
+def test_a_search_that_finds_nothing_says_so(made):
+    assert "No title has these words." in pages.film_options(made, "pick", "no such film")
+    assert "Nobody has such an id." in pages.person_options(made, "person", "zzz")
+
+
 def test_candidates_keep_genre_and_years(made):
     items = made.prepared.items.set_index("item_id")
     ids = made.candidates("Drama", 1950, 1970)
