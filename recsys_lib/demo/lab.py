@@ -167,17 +167,26 @@ class Lab:
         prepared = read_tables(paths)
         path = paths.metrics / "leaderboard.json"
         lab = cls(paths, prepared, read_json(path) if path.is_file() else None)
+        if lab.board is not None:
+            lab._check_origin("The leaderboard", {**lab.board["data"], **lab.board["protocol"]}, path)
+        for name, facts in lab._facts.items():
+            lab._check_origin(f"The model {name}", facts["data"], paths.models / name / "config.json")
         if not lab.models:
             artifacts.load_models(paths)  # says what is missing
         return lab
+
+    def _check_origin(self, what: str, made_from: dict[str, Any], path: Path) -> None:
+        if any(made_from.get(key) != value for key, value in self.prepared.identity.items()):
+            raise OtherDataError(
+                f"{what} was made from other data (or another split) than the tables beside it: "
+                f"`{self.command(path)}` makes it again"
+            )
 
     # ---- models ----------------------------------------------------------------------------------------------
 
     @cached_property
     def models(self) -> dict[str, str]:
         """Names of the saved models and their labels, the best of the leaderboard first."""
-        for name in self._facts:
-            self._check_origin(name)
         place = {model["name"]: number for number, model in enumerate(self.ranking("ndcg@10"))}
         return {name: label(name) for name in sorted(self._facts, key=lambda name: (place.get(name, len(place)), name))}
 
@@ -189,14 +198,6 @@ class Lab:
     def about(self, name: str) -> str:
         """What a model does, in one sentence for people; nothing where that is not known."""
         return KINDS.get(self._facts.get(name, {}).get("model", ""), "")
-
-    def _check_origin(self, name: str) -> None:
-        made_from, ours = self._facts[name]["data"], self.prepared.identity
-        if any(made_from.get(key) != ours[key] for key in ours):
-            raise OtherDataError(
-                f"The model {name} was made from other data (or another split) than the tables beside it: "
-                f"`{self.command(self.paths.models / name / 'config.json')}` makes it again"
-            )
 
     def command(self, path: Path) -> str:
         """The make command that makes a file of this lab."""

@@ -470,6 +470,20 @@ def test_models_of_other_data_are_refused(lab_home):
     assert "do not belong together" in opened.page
 
 
+@pytest.mark.parametrize(
+    ("part", "change"), [("data", {"sha256": "f" * 64}), ("protocol", {"split": {"name": "random"}})]
+)
+def test_a_leaderboard_of_other_data_is_refused(lab_home, part, change):
+    paths = make_run("some")
+    file = paths.metrics / "leaderboard.json"
+    content = read_json(file)
+    content[part] |= change
+    write_json(file, content)
+    opened = application(paths)
+    assert "The leaderboard was made from other data" in opened.page
+    assert "make 07 DATASET=some" in opened.page
+
+
 def test_a_model_that_cannot_be_read_names_its_command_and_leaves_the_others(lab_home):
     paths = make_run("some")
     (paths.models / "ease" / "arrays.npz").write_bytes(b"not an archive")

@@ -74,6 +74,33 @@ def test_every_control_of_for_you_changes_the_list(visitor):
     assert all(1960 <= int(year) <= 1980 for year in years)
 
 
+CHANGE = """e => {
+  if (e.type === "checkbox" || e.tagName === "BUTTON") { e.click(); return; }
+  if (e.tagName === "SELECT") e.selectedIndex = (e.selectedIndex + 1) % e.options.length;
+  else if (e.type === "number") e.value = { "rl-since": 1960, "rl-until": 1980 }[e.id];
+  else e.value = Number(e.value) + (Number(e.value) < 35 ? 15 : -15);
+  e.dispatchEvent(new Event("input", {bubbles: true}));
+  e.dispatchEvent(new Event("change", {bubbles: true}));
+}"""
+
+
+def test_a_change_of_every_control_shows(visitor):
+    visitor.open("?diversity=60&liked=20:5")
+    for tab, least in {"you": 11, "new": 4, "similar": 4, "compare": 4, "results": 1}.items():
+        visitor.tab(tab)
+        parts = visitor.page.locator(f"#rl-page-{tab} [data-region]:not([role=listbox])")
+        controls = visitor.page.locator(f"#rl-page-{tab} :is([data-name], .rl-row [data-action])")
+        assert controls.count() >= least, tab
+        for number in range(controls.count()):
+            before, control = parts.all_inner_texts(), controls.nth(number)
+            control.evaluate(CHANGE)
+            visitor.settled()
+            assert parts.all_inner_texts() != before, control.evaluate("e => e.outerHTML")
+            if control.get_attribute("data-name") == "models":
+                control.evaluate(CHANGE)  # back, or none would be left for the next control
+                visitor.settled()
+
+
 def test_a_person_is_found_with_the_keyboard_alone(guest):
     page = guest.tab("you").page
     page.focus("#rl-person")
