@@ -141,6 +141,7 @@ class Application(anywidget.AnyWidget):
             log.exception("The demo could not follow %.300r", content)
             self._tell(SORRY)
         self.send({"done": number})
+        give_back()  # or all that was ever looked at would stay in memory; it comes back in a few milliseconds
         self._when_quiet(QUIET)
 
     def _act(self, content: dict[str, Any]) -> None:
@@ -224,10 +225,9 @@ class Application(anywidget.AnyWidget):
             self._timer = None
 
     def _work_ahead(self) -> None:
-        """Use one model for the first time, so that nobody waits for that; after the last, give memory back."""
+        """Use one model for the first time, so that nobody waits for that."""
         name = next(self._unread, None)
         if name is None:
-            give_back()
             return
         try:
             use(self.lab, name, self.state.person)
@@ -235,6 +235,7 @@ class Application(anywidget.AnyWidget):
             log.info("%s", error)  # is told to whoever asks for the model
         except Exception:
             log.exception("The demo could not use %s ahead of time", name)
+        give_back()
         self._when_quiet(BREATH)
 
     # ---- what is shown ---------------------------------------------------------------------------------------
