@@ -334,9 +334,9 @@ def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(j
     page.goto(jupyterlab)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    page.click("text=Run >> nth=0")
-    page.click("text=Run All Cells >> nth=0")
-    page.wait_for_selector(".rl[data-ready] [data-region=person_list] .rl-card")
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    page.wait_for_selector(".rl[data-ready] [data-region=person_list] .rl-card", state="attached")
     assert page.evaluate("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.rl'))")
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     for control in ("#rl-model-you", "#rl-k-you", "#rl-tab-you", "[data-action=next]"):
