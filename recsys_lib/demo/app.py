@@ -6,6 +6,7 @@ is open and a choice that it depends on has changed, so a change costs one part 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from traitlets import Dict, Unicode
 from recsys_lib.artifacts import MissingArtifactError
 from recsys_lib.demo import pages, people, rendering, results, side_by_side
 from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, label, make_command
-from recsys_lib.demo.state import MOST_MODELS, State, from_query, with_choice
+from recsys_lib.demo.state import State, from_query, with_choice
+from recsys_lib.models.stored import give_back
 from recsys_lib.paths import Paths
 
 HERE = Path(__file__).parent
+QUIET = 5.0  # seconds without a question after which the kernel works ahead
+BREATH = 0.05  # seconds between two pieces of that work, for questions that have come
 SORRY = "Something went wrong with that. It is written down in the log; the rest of the page still works."
 log = logging.getLogger(__name__)
 
@@ -112,13 +116,16 @@ class Application(anywidget.AnyWidget):
         self.lab = lab
         self.problem = problem
         self._made: dict[str, tuple] = {}
+        self._timer: asyncio.TimerHandle | None = None
         if lab is None:
             self.page = pages.stopped(problem)
             return
         self.start = self.state = first_state(lab)
+        self._unread = iter(lab.models)
         self.page = pages.page(lab, self.state)
         self._show()
         self.on_msg(self._follow)
+        self._when_quiet(QUIET)
 
     # ---- what is done on the page ----------------------------------------------------------------------------
 
@@ -134,6 +141,8 @@ class Application(anywidget.AnyWidget):
             log.exception("The demo could not follow %.300r", content)
             self._tell(SORRY)
         self.send({"done": number})
+        give_back()  # or all that was ever looked at would stay in memory; it comes back in a few milliseconds
+        self._when_quiet(QUIET)
 
     def _act(self, content: dict[str, Any]) -> None:
         event, name, value = (content.get(key, "") for key in ("event", "name", "value"))
@@ -204,6 +213,31 @@ class Application(anywidget.AnyWidget):
             raise NotPossibleError("That film is not in the catalogue.")
         return people.why(self.lab, self.state, scope, film)
 
+    # ---- what is done while nothing is asked -------------------------------------------------------------------
+
+    def _when_quiet(self, seconds: float) -> None:
+        """Work ahead once nothing has been asked for so long; not at all where no event loop runs."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._work_ahead)
+        except RuntimeError:
+            self._timer = None
+
+    def _work_ahead(self) -> None:
+        """Use one model for the first time, so that nobody waits for that."""
+        name = next(self._unread, None)
+        if name is None:
+            return
+        try:
+            use(self.lab, name, self.state.person)
+        except NotPossibleError as error:
+            log.info("%s", error)  # is told to whoever asks for the model
+        except Exception:
+            log.exception("The demo could not use %s ahead of time", name)
+        give_back()
+        self._when_quiet(BREATH)
+
     # ---- what is shown ---------------------------------------------------------------------------------------
 
     def _become(self, state: State) -> None:
@@ -247,13 +281,13 @@ class Application(anywidget.AnyWidget):
 
 
 def first_state(lab: Lab) -> State:
-    """What a session begins with: a person of middling activity, the best model, four models side by side."""
+    """What a session begins with: a person of middling activity, the best model, and it beside two weaker ones."""
     order = np.argsort(lab.n_ratings, kind="stable")
     person = lab.history.user_ids[order[len(order) // 2]]
     names = list(lab.models)
     metric = "ndcg@10" if "ndcg@10" in lab.metrics else ""
     film = lab.well_known(1)[0].id
-    models = tuple(names[: min(3, MOST_MODELS)])
+    models = tuple(names[:: max(1, len(names) // 3)][:3])
     return State(person=str(person), film=film, model=names[0], models=models, metric=metric)
 
 
@@ -274,7 +308,7 @@ def application(paths: Paths) -> Application:
     keep_log(paths)
     try:
         opened = Application(Lab.open(paths))
-        warm(opened)
+        use(opened.lab, opened.state.model, opened.state.person)
         return opened
     except (MissingArtifactError, OtherDataError) as error:
         return Application(None, str(error))
@@ -285,10 +319,9 @@ def application(paths: Paths) -> Application:
         )
 
 
-def warm(opened: Application) -> None:
-    """Do once, before anybody looks, what is slow the first time: libraries and vectors for varied lists."""
-    lab, state = opened.lab, opened.state
-    lab.model(state.model).recommend([lab.person_id(state.person)], 5, diversity=0.5)
+def use(lab: Lab, name: str, person: str) -> None:
+    """Do with a model what is slow the first time: read it, and make a list and a varied one."""
+    lab.model(name).recommend([lab.person_id(person)], 5, diversity=0.5)
 
 
 def require_open(application: Application) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,6 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 from recsys_lib.steps import step_that_writes
 
-KEPT = 4  # models in memory at a time; reading one takes some 20 ms
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD"}
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 SMALL_WORDS = {"the", "a", "an", "of", "in", "and", "on", "to", "for", "s"}
@@ -33,7 +31,21 @@ HUES = {
     "Documentary": 160, "Drama": 225, "Fantasy": 275, "Film-Noir": 250, "Horror": 340, "Musical": 310,
     "Mystery": 262, "Romance": 330, "Sci-Fi": 195, "Thriller": 212, "War": 95, "Western": 20, "IMAX": 180,
 }  # fmt: skip
-
+KINDS = {  # what models of a class do, for people
+    "Popularity": "What most people have watched: the same list for everybody.",
+    "Trending": "What others were watching when the person was last here.",
+    "GenrePopularity": "Well known films of the genres that the person watches.",
+    "ALS": "Finds the tastes behind who watched what, and films that fit the person’s.",
+    "BPR": "Learns tastes by putting films that were watched before films that were not.",
+    "ItemKNN": "Films that the audiences of the films watched have watched, too.",
+    "SequenceKNN": "Films that others watched soon after the films watched last.",
+    "EASE": "Learns how much each film watched speaks for every other film.",
+    "Blend": "A weighted vote of several models.",
+    "Reranker": "The best of several models, put in order anew by genres, age and what was watched last.",
+    "NeuralHybrid": "A neural net that predicts ratings; it was not taught to make lists.",
+    "NeuralRanker": "A neural net that reads what was watched and predicts what comes next.",
+    "BayesianFactors": "Predicts ratings from tastes; it was not taught to make lists.",
+}
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +150,7 @@ class Lab:
     paths: Paths
     prepared: artifacts.Prepared
     board: dict[str, Any] | None
-    _loaded: OrderedDict[str, Recommender] = field(default_factory=OrderedDict)
+    _loaded: dict[str, Recommender] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)  # models whose failure is in the log
 
     @classmethod
@@ -155,36 +167,44 @@ class Lab:
         prepared = read_tables(paths)
         path = paths.metrics / "leaderboard.json"
         lab = cls(paths, prepared, read_json(path) if path.is_file() else None)
+        if lab.board is not None:
+            lab._check_origin("The leaderboard", {**lab.board["data"], **lab.board["protocol"]}, path)
+        for name, facts in lab._facts.items():
+            lab._check_origin(f"The model {name}", facts["data"], paths.models / name / "config.json")
         if not lab.models:
             artifacts.load_models(paths)  # says what is missing
         return lab
+
+    def _check_origin(self, what: str, made_from: dict[str, Any], path: Path) -> None:
+        if any(made_from.get(key) != value for key, value in self.prepared.identity.items()):
+            raise OtherDataError(
+                f"{what} was made from other data (or another split) than the tables beside it: "
+                f"`{self.command(path)}` makes it again"
+            )
 
     # ---- models ----------------------------------------------------------------------------------------------
 
     @cached_property
     def models(self) -> dict[str, str]:
         """Names of the saved models and their labels, the best of the leaderboard first."""
-        found = sorted(config.parent.name for config in self.paths.models.glob("*/config.json"))
-        for name in found:
-            self._check_origin(name)
         place = {model["name"]: number for number, model in enumerate(self.ranking("ndcg@10"))}
-        return {name: label(name) for name in sorted(found, key=lambda name: (place.get(name, len(place)), name))}
+        return {name: label(name) for name in sorted(self._facts, key=lambda name: (place.get(name, len(place)), name))}
 
-    def _check_origin(self, name: str) -> None:
-        made_from = artifacts.model_facts(self.paths, name)["data"]
-        ours = self.prepared.identity
-        if any(made_from.get(key) != ours[key] for key in ours):
-            raise OtherDataError(
-                f"The model {name} was made from other data (or another split) than the tables beside it: "
-                f"`{self.command(self.paths.models / name / 'config.json')}` makes it again"
-            )
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        found = sorted(config.parent.name for config in self.paths.models.glob("*/config.json"))
+        return {name: artifacts.model_facts(self.paths, name) for name in found}
+
+    def about(self, name: str) -> str:
+        """What a model does, in one sentence for people; nothing where that is not known."""
+        return KINDS.get(self._facts.get(name, {}).get("model", ""), "")
 
     def command(self, path: Path) -> str:
         """The make command that makes a file of this lab."""
         return make_command(self.paths, path)
 
     def model(self, name: str) -> Recommender:
-        """Read a model, or take it from the few that are kept in memory.
+        """Read a model when it is first asked for, and keep it: models share the arrays that they have in common.
 
         Raises
         ------
@@ -200,9 +220,6 @@ class Lab:
                 self._unreadable.add(name)
                 again = self.command(self.paths.models / name / "config.json")
                 raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
-            while len(self._loaded) > KEPT:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
         return self._loaded[name]
 
     # ---- people ----------------------------------------------------------------------------------------------

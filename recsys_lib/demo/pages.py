@@ -29,11 +29,11 @@ def person_options(lab: Lab, name: str, text: str) -> str:
         facts = list(lab.facts_of(person).values())[:3]
         more = " · ".join([f"{lab.n_ratings[lab.person_code(person)]} films", *facts])
         options.append({"value": person, "text": f"Person {person}", "more": more})
-    return render("options", options=options, name=name, text=text, none="Nobody has such an id.")
+    return render("options", options=options, name=name, text=text, nothing="Nobody has such an id.")
 
 
 def film_options(lab: Lab, name: str, text: str) -> str:
     """Films whose title fits what was typed, or the well known ones before anything is."""
     films = lab.find_films(text) if text.strip() else lab.well_known(8)
     options = [{"value": film.id, "text": film.title, "more": film.year or ""} for film in films]
-    return render("options", options=options, name=name, text=text, none="No title has these words.")
+    return render("options", options=options, name=name, text=text, nothing="No title has these words.")

@@ -88,7 +88,7 @@ def person_list(lab: Lab, state: State, *, live: bool = True) -> str:
     rows = _rows(lab, table)
     for row in rows if not live else ():
         row["why"] = Markup(why(lab, state, "person", row["film"].id))
-    return render("list", rows=rows, title=title, note="", scope="person", nothing=nothing)
+    return render("list", rows=rows, title=title, note=lab.about(state.model), scope="person", nothing=nothing)
 
 
 def why(lab: Lab, state: State, scope: str, film: str) -> str:
@@ -136,5 +136,6 @@ def new_list(lab: Lab, state: State) -> str:
     table = lab.model(state.model).recommend_new(liked, state.k, **_varied(lab, state))
     fallback = bool(table["fallback"].any())
     title = f"{len(table)} films for you, by {label(state.model)}"
-    note = "Nothing is known of you yet, so these are the films that most people know." if fallback else ""
+    strangers = "Nothing is known of you yet, so these are the films that most people know."
+    note = strangers if fallback else lab.about(state.model)
     return render("list", rows=_rows(lab, table), title=title, note=note, scope="new", nothing="There is no film left.")

@@ -31,6 +31,13 @@ MEANINGS = {
     "personalisation": "how unlike each other the lists of different people are",
     "miscalibration": "how far the genres of the list are from the person's own; lower is nearer",
 }
+PARTS = {  # what the test part of a split is, for people
+    "temporal_user": "the last ratings of each person",
+    "temporal_global": "everything after one day",
+    "random": "ratings drawn at random",
+    "leave_one_out": "the last film of each person",
+    "canonical_fold": "one of the five parts that came with the data",
+}
 CAPITALS = ("ndcg", "mrr", "map", "auc", "rmse", "mae")
 
 
@@ -52,8 +59,9 @@ def results_data(lab: Lab, state: State) -> str:
     n = sum(map(len, every))
     n_users = lab.history.n_users
     n_items = pd.concat([part["item_id"] for part in every]).nunique()
-    numbers = {"people": f"{n_users:,}", "films": f"{n_items:,}", "ratings" if lab.has_ratings else "views": f"{n:,}"}
-    numbers["of all pairs known"] = percent(n / (n_users * n_items), 1)
+    what = "ratings" if lab.has_ratings else "views"
+    numbers = {"people": f"{n_users:,}", "films": f"{n_items:,}", what: f"{n:,}"}
+    numbers[f"of all possible {what}"] = percent(n / (n_users * n_items), 1)
     numbers["films in the part the models learn from"] = f"{lab.history.n_items:,}"
     if "timestamp" in split.train:
         seconds = pd.concat([part["timestamp"] for part in every])
@@ -122,7 +130,7 @@ def results_board(lab: Lab, state: State, *, live: bool = True) -> str:
     return render(
         "board",
         command=lab.command(lab.paths.metrics / "leaderboard.json"),
-        rows=[_board_row(model, metric, low, wide) for model in ranking],
+        rows=[_board_row(lab, model, metric, low, wide) for model in ranking],
         title="Which model is best, and is it certain?" if live else measure(metric),
         metrics={name: measure(name) for name in lab.metrics} if live else {},
         metric=metric,
@@ -135,7 +143,7 @@ def results_board(lab: Lab, state: State, *, live: bool = True) -> str:
     )
 
 
-def _board_row(model: dict[str, Any], metric: str, low: float, wide: float) -> dict[str, Any]:
+def _board_row(lab: Lab, model: dict[str, Any], metric: str, low: float, wide: float) -> dict[str, Any]:
     value = model["metrics"][metric]
     mean = value["mean"]
     bottom = mean if value.get("low") is None else value["low"]
@@ -144,6 +152,7 @@ def _board_row(model: dict[str, Any], metric: str, low: float, wide: float) -> d
     known = value.get("low") is not None
     return {
         "label": label(model["name"]),
+        "about": lab.about(model["name"]),
         "mean": mean,
         "shown": f"{mean:.3f}",
         "low": bottom,
@@ -184,6 +193,7 @@ def _protocol(lab: Lab) -> str:
     given = ", ".join(f"{name} {value}" for name, value in split.params.items())
     liked = f"liked means rated {lab.prepared.relevant_from:g} or more; " if lab.has_ratings else ""
     return (
-        f"Measured on the part of the data that no model had seen (split {split.name}: {given}); {liked}"
+        f"Measured on what no model had seen, {PARTS.get(split.name, 'the test part')} "
+        f"(split {split.name}: {given}); {liked}"
         "the whole catalogue is ranked. The line of each model is its 95 % interval, the mark its mean."
     )

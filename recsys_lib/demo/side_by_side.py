@@ -37,9 +37,9 @@ def _columns(lab: Lab, answers: dict[str, Any], column: str) -> list[dict[str, A
             {"film": film, "id": item, "rank": int(rank), "lists": lists[item], "hit": False, "rating": 0, "shared": []}
             for film, item, rank in zip(lab.films(items), items, table["rank"], strict=True)
         ]
-        columns.append({"label": label(name), "more": "", "rows": rows, "failed": ""})
-    failed = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    return columns + [{"label": label(name), "more": "", "rows": [], "failed": text} for name, text in failed.items()]
+        columns.append({"name": name, "rows": rows, "failed": ""})
+    columns += [{"name": name, "rows": [], "failed": answer} for name, answer in answers.items() if name not in tables]
+    return [{"label": label(column["name"]), "about": "", "more": "", **column} for column in columns]
 
 
 def similar_lists(lab: Lab, state: State) -> str:
@@ -67,6 +67,7 @@ def compare_lists(lab: Lab, state: State) -> str:
     after = lab.watched_next(state.person)
     ratings = dict(zip(after["item_id"], after.get("rating", pd.Series(0.0, after.index)), strict=True))
     for column in columns:
+        column["about"] = lab.about(column["name"])
         for row in column["rows"]:
             row["hit"] = row["id"] in ratings
             row["rating"] = ratings.get(row["id"], 0) if lab.has_ratings else 0

@@ -106,7 +106,7 @@ def _decoded(arrays: dict[str, np.ndarray], name: str) -> pd.DataFrame:
             columns[column.removesuffix(".json")] = pd.Series(content["values"], dtype=dtype)
         elif table == name:
             columns[column] = pd.Series(values, copy=False)
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, copy=False)
 
 
 if __name__ == "__main__":

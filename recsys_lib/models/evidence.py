@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,7 @@ class Evidence:
         relevant_from: float = 4.0,
     ) -> None:
         self.train = train
+        self._known = _Known.of(train)
         self.relevant_from = relevant_from
         known = years is not None and np.isfinite(years).any()
         self.years = np.where(np.isfinite(years), years, np.nanmedian(years)) if known else None
@@ -109,7 +112,7 @@ class Evidence:
         return [*columns[:3], columns[3] / (columns[4] + 0.5)]
 
     def _moment(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
-        start, span, order, begins, times = self._calendar
+        start, span, order, begins, times = self._known.calendar
         now = np.clip(self._now(histories) - start, 0, span - 1).astype(np.int64)[:, None]
         before = np.searchsorted(order, codes * span + now) - begins[codes]
         columns = [np.log1p(before)]
@@ -128,7 +131,7 @@ class Evidence:
 
     def _following(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
         columns = []
-        for table, half_life in zip(self._followers, (3, 1), strict=True):
+        for table, half_life in zip(self._known.followers, (3, 1), strict=True):
             weights = np.exp2(-histories.steps_back() / half_life)
             lately = _like(histories.matrix, np.where(weights > 1e-2, weights, 0))
             columns.append(_at((lately @ table).toarray(), codes))
@@ -146,10 +149,24 @@ class Evidence:
 
     def _near(self, weights: csr_matrix) -> np.ndarray:
         """Sums of shrunk cosines between the films of histories and all items, (n, n_items)."""
-        return ((weights @ self._watched.T).toarray() @ self._watched).astype(np.float32)
+        return ((weights @ self._known.watched.T).toarray() @ self._known.watched).astype(np.float32)
+
+
+class _Known:
+    """What interactions alone decide: one for the same interactions, in whichever models they stand."""
+
+    _made: ClassVar[WeakValueDictionary[int, _Known]] = WeakValueDictionary()  # by the identity of the interactions
+
+    def __init__(self, train: Interactions) -> None:
+        self.train = train  # kept alive, so that nothing else can have its identity
+
+    @classmethod
+    def of(cls, train: Interactions) -> _Known:
+        """What is made already for these interactions, or something new."""
+        return cls._made.setdefault(id(train), cls(train))
 
     @cached_property
-    def _watched(self) -> csr_matrix:
+    def watched(self) -> csr_matrix:
         """Who met what, (n_users, n_items), so that the products of columns are shrunk cosines."""
         met = csr_matrix(
             (np.ones(self.train.matrix.nnz, np.float32), *_places(self.train.matrix)), self.train.matrix.shape
@@ -157,7 +174,7 @@ class Evidence:
         return (met @ diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))).tocsr()
 
     @cached_property
-    def _followers(self) -> list[csr_matrix]:
+    def followers(self) -> list[csr_matrix]:
         """How often an item (column) followed another (row), over the root of both counts: among 20 films, among 3."""
         train = self.train
         rows, scale = train.row_of_entry, diags_array(1 / np.sqrt(train.item_counts + 3))
@@ -174,7 +191,7 @@ class Evidence:
         return tables
 
     @cached_property
-    def _calendar(self) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
+    def calendar(self) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
         """Start and span of time; all (item, time) as sorted numbers; where each item begins there; sorted times."""
         times = self.train.timestamps - self.train.timestamps.min()
         span = int(times.max()) + 1

@@ -65,6 +65,17 @@ def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
     return found
 
 
+def give_back() -> None:
+    """Give back the memory of all that is mapped; what is looked at again comes back from the system's cache."""
+    for array in list(_arrays.values()):
+        _forget(array)
+
+
+def _forget(array: np.ndarray) -> None:
+    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.base.madvise(mmap.MADV_DONTNEED)
+
+
 def _array(handle: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """One array: the one that is held already, if it is equal; else mapped or, where that cannot be, read."""
     found = _mapped(handle, member)
@@ -76,8 +87,7 @@ def _array(handle: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     held = _arrays.get(key)
     if held is None or not _same(held, found):
         _arrays[key] = held = found
-    if isinstance(held.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        held.base.madvise(mmap.MADV_DONTNEED)  # what was read to compare comes back when it is wanted
+    _forget(held)  # what was read to compare comes back when it is wanted
     return held[...]  # a view: sparse matrices keep views, and each of them keeps alive what is held
 
 

@@ -35,7 +35,8 @@ def make_run(name: str = "made", *, hostile: bool = True) -> Paths:
     for place, (model_name, model) in enumerate(fitted.items()):
         artifacts.save_model(paths, model_name, model.fit(known, items=items, users=users), prepared, fit_seconds=0.5)
         board.append(_entry(model_name, 0.1 * (1 + place)))
-    write_json(paths.metrics / "leaderboard.json", {"protocol": {}, "data": data, "models": board})
+    protocol = {"split": {"name": split.name, "params": split.params}}
+    write_json(paths.metrics / "leaderboard.json", {"protocol": protocol, "data": data, "models": board})
     return paths
 
 

@@ -105,3 +105,8 @@ def test_years_by_column():
     items = pd.DataFrame({"item_id": [4, 2, 9], "year": pd.array([1999, None, 1980], dtype="Int16")})
     np.testing.assert_array_equal(years_of(items, made()), [np.nan, np.nan, np.nan, 1999])
     assert np.isnan(years_of(None, made())).all()
+
+
+def test_what_the_same_interactions_decide_is_made_once(evidence):
+    assert Evidence(evidence.train)._known is evidence._known
+    assert Evidence(made())._known is not evidence._known

@@ -5,12 +5,13 @@ import mmap
 import zipfile
 
 import numpy as np
+import psutil
 import pytest
 
 from recsys_lib.files import write_npz
 from recsys_lib.interactions import Interactions
 from recsys_lib.models import ALS, EASE, Blend, ItemKNN, load_model
-from recsys_lib.models.stored import read_arrays
+from recsys_lib.models.stored import give_back, read_arrays
 from recsys_lib.tests.made import made_tables
 
 LARGE = np.random.default_rng(0).random((100, 100), dtype=np.float32)
@@ -62,6 +63,17 @@ def test_equal_arrays_are_held_once_and_as_long_as_they_are_needed(tmp_path):
     assert (two["b"] == LARGE * 2).all()
     other = read_arrays(write_npz(tmp_path / "c.npz", a=LARGE * 3))
     assert other["a"].base is not two["b"].base
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system takes no memory back")
+def test_memory_of_what_is_mapped_can_be_given_back(tmp_path):
+    large = np.arange(2**23, dtype=np.float32)  # 32 MB
+    array = read_arrays(write_npz(tmp_path / "a.npz", x=large))["x"]
+    assert (array == large).all()
+    resident = psutil.Process().memory_info().rss
+    give_back()
+    assert psutil.Process().memory_info().rss < resident - 2**24
+    assert (array == large).all()
 
 
 def test_a_file_may_be_replaced_while_it_is_mapped(tmp_path):

@@ -119,6 +119,8 @@ class Page {
     this.watch("link", () => this.keepLink());
     for (const event of ["input", "change", "click", "keydown"]) root.addEventListener(event, (e) => this[event](e));
     root.addEventListener("toggle", (e) => this.toggle(e), true);
+    // In JupyterLab a key pressed here is no command to the notebook; it asks the very element that has the focus.
+    root.addEventListener("focusin", ({ target }) => { target.dataset.lmSuppressShortcuts = "true"; });
     root.dataset.ready = "yes";
     if (inVoila()) this.begin();
     else this.all("[data-local=copy]").forEach((button) => { button.hidden = true; }); // only Voilà has links

@@ -11,6 +11,8 @@ function paint(theme) {
 
 document.addEventListener("DOMContentLoaded", () => {
   paint(keptTheme() || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  const here = document.querySelector(".rl-tabs [aria-current]");
+  if (here) here.parentNode.scrollLeft = here.offsetLeft - (here.parentNode.clientWidth - here.offsetWidth) / 2;
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;

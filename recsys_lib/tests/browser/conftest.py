@@ -1,6 +1,10 @@
 """A real Voilà on a loopback port, and a real Chromium."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -31,6 +35,27 @@ def made_home(tmp_path_factory):
 def server(made_home):
     with serve.running("made", made_home / "voila.log", home=made_home, pool=2, cull_after=10) as server:
         yield server
+
+
+@pytest.fixture
+def jupyterlab(made_home, tmp_path):
+    """Address of the notebook in a JupyterLab, a copy of it."""
+    shutil.copy(serve.NOTEBOOK, tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"ServerApp.port": port, "IdentityProvider.token": "", "ServerApp.root_dir": tmp_path}
+    options |= {"ServerApp.open_browser": False, "ServerApp.allow_root": True}
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+    environment = os.environ | {"RECSYS_HOME": str(made_home), serve.DATASET: "made"}
+    with (tmp_path / "lab.log").open("w") as said:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+    try:
+        serve.Server("", process, tmp_path / "lab.log").wait_for("(is running at)")
+        yield f"http://127.0.0.1:{port}/lab/tree/{serve.NOTEBOOK.name}"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture(scope="session")

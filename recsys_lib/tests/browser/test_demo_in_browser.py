@@ -74,6 +74,33 @@ def test_every_control_of_for_you_changes_the_list(visitor):
     assert all(1960 <= int(year) <= 1980 for year in years)
 
 
+CHANGE = """e => {
+  if (e.type === "checkbox" || e.tagName === "BUTTON") { e.click(); return; }
+  if (e.tagName === "SELECT") e.selectedIndex = (e.selectedIndex + 1) % e.options.length;
+  else if (e.type === "number") e.value = { "rl-since": 1960, "rl-until": 1980 }[e.id];
+  else e.value = Number(e.value) + (Number(e.value) < 35 ? 15 : -15);
+  e.dispatchEvent(new Event("input", {bubbles: true}));
+  e.dispatchEvent(new Event("change", {bubbles: true}));
+}"""
+
+
+def test_a_change_of_every_control_shows(visitor):
+    visitor.open("?diversity=60&liked=20:5")
+    for tab, least in {"you": 11, "new": 4, "similar": 4, "compare": 4, "results": 1}.items():
+        visitor.tab(tab)
+        parts = visitor.page.locator(f"#rl-page-{tab} [data-region]:not([role=listbox])")
+        controls = visitor.page.locator(f"#rl-page-{tab} :is([data-name], .rl-row [data-action])")
+        assert controls.count() >= least, tab
+        for number in range(controls.count()):
+            before, control = parts.all_inner_texts(), controls.nth(number)
+            control.evaluate(CHANGE)
+            visitor.settled()
+            assert parts.all_inner_texts() != before, control.evaluate("e => e.outerHTML")
+            if control.get_attribute("data-name") == "models":
+                control.evaluate(CHANGE)  # back, or none would be left for the next control
+                visitor.settled()
+
+
 def test_a_person_is_found_with_the_keyboard_alone(guest):
     page = guest.tab("you").page
     page.focus("#rl-person")
@@ -177,7 +204,7 @@ def test_lists_side_by_side_follow_their_controls(visitor):
 def test_the_leaderboard_can_be_sorted_and_measured_otherwise(guest):
     guest.tab("results")
     page = guest.page
-    names = page.locator(".rl-board tbody th")
+    names = page.locator(".rl-board tbody th > span")
     assert names.first.inner_text() == "Item kNN"
     page.click(".rl-board thead th:first-child button")
     assert names.first.inner_text() == "EASE"
@@ -300,6 +327,27 @@ CONTRAST = """() => {
 }"""
 
 
+def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(jupyterlab, chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(jupyterlab)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    page.wait_for_selector(".rl[data-ready] [data-region=person_list] .rl-card", state="attached")
+    assert page.evaluate("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.rl'))")
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    for control in ("#rl-model-you", "#rl-k-you", "#rl-tab-you", "[data-action=next]"):
+        page.focus(control)
+        page.keyboard.press("b")  # a new cell, in the notebook's own language
+    page.click("#rl-tab-results")
+    page.wait_for_selector("[data-region=results_board]:has-text('leads with')")
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    context.close()
+
+
 def test_missing_artefacts_are_explained(tmp_path, visitor_of):
     with serve.running("ml-latest-small", tmp_path / "voila.log", home=tmp_path, pool=0) as empty:
         visitor = visitor_of(empty).open(ready=".rl-stop")
@@ -326,7 +374,7 @@ def test_the_static_site_opens_from_the_disk(made_home, chromium, monkeypatch):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(index.as_uri())
     page.click(".rl-board thead th:first-child button")
-    assert page.locator(".rl-board tbody th").first.inner_text() == "EASE"
+    assert page.locator(".rl-board tbody th > span").first.inner_text() == "EASE"
     page.click("text=For people")
     page.click(".rl-index a >> nth=0")
     page.locator("details.rl-why summary").first.click()
