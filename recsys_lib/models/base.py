@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,9 @@ from recsys_lib.paths import Paths
 from recsys_lib.ranking import calibrate, mmr, top_k
 
 FORMAT = 1  # of the folders that `save` writes
-BLOCK = 1024  # people scored at once, so that memory does not grow with their number
+BLOCK = 512  # people scored at once, at most, so that memory does not grow with their number,
+SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
     "Popularity": "popularity",
     "Trending": "popularity",
@@ -237,18 +241,25 @@ class Recommender(ABC):
         if unknown == "raise" and (codes < 0).any():
             raise KeyError(f"user {users[codes < 0][0]} is not among the {self.train.n_users:,} users known")
         allowed, order = self._allowed(candidates), self._order(diversify, diversity)
-        blocks = []
-        for start in range(0, max(1, len(users)), BLOCK):  # one empty block for nobody, so that there are columns
-            block, ids = codes[start : start + BLOCK], users[start : start + BLOCK]
+        size = int(np.clip(SCORES // self.train.n_items, 32, BLOCK))
+
+        def listed(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            block, ids = codes[start : start + size], users[start : start + size]
             histories = self.train.rows(block)
             if scored is None:
                 scores, fallback = self.scores_to_list(histories, ids)
             else:
-                scores, fallback = (part[start : start + BLOCK].copy() for part in scored)
+                scores, fallback = (part[start : start + size].copy() for part in scored)
             scores[block < 0] = self.train.item_counts
             fallback |= block < 0
-            blocks.append((*self._best(scores, histories, k, exclude_seen, allowed, order), fallback))
-        return blocks[0] if len(blocks) == 1 else tuple(map(np.concatenate, zip(*blocks, strict=True)))
+            return *self._best(scores, histories, k, exclude_seen, allowed, order), fallback
+
+        starts = range(0, max(1, len(users)), size)  # one empty block for nobody, so that there are columns
+        if len(starts) == 1:
+            return listed(0)
+        # Blocks are the same however many threads there are, and so are the lists, bit by bit.
+        with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
+            return tuple(map(np.concatenate, zip(*pool.map(listed, starts), strict=True)))
 
     def recommend_new(
         self,

@@ -10,16 +10,19 @@ import pytest
 from recsys_lib.models.base import MODULES
 
 CODE = """
-import hashlib, json
+import hashlib, json, os
 from threadpoolctl import threadpool_info
 import torch
 from recsys_lib.interactions import Interactions
 from recsys_lib.tests.made import made_tables
 from recsys_lib.tests.test_cold_start import small_model
+from recsys_lib.models import base
 from recsys_lib.models.base import MODULES
 
-interactions, items, users = made_tables(n_users=400, n_items=300, per_user=40)
+base.THREADS = int(os.environ["OMP_NUM_THREADS"])
+interactions, items, users = made_tables(n_users=600, n_items=300, per_user=40)
 known = Interactions.from_frame(interactions)
+assert known.n_users > base.BLOCK  # lists are made in several blocks
 
 def stamp(name):
     model = small_model(name).fit(known, items=items, users=users)
