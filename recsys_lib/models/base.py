@@ -25,7 +25,7 @@ from recsys_lib.paths import Paths
 from recsys_lib.ranking import calibrate, mmr, top_k
 
 FORMAT = 1  # of the folders that `save` writes
-BLOCK = 512  # people scored at once, at most, so that memory does not grow with their number,
+BLOCK = 1024  # people scored at once, at most, so that memory does not grow with their number,
 SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
