@@ -43,9 +43,6 @@ class NeuralRanker(Recommender):
         Share of hidden units, of events, and of people's demographics that is hidden in training.
     window
         Length of the future to predict, as a share of the history before it (never under 5 events).
-    newcomers
-        Share of examples that show only the first films of a history and ask for all that came later: without them a
-        net does worse than popularity for people with a few films.
     relevant_from, low_weight
         Ratings from here on are targets of weight 1, lower ones of ``low_weight``.
     average
@@ -69,7 +66,6 @@ class NeuralRanker(Recommender):
         event_dropout: float = 0.2,
         context_dropout: float = 0.1,
         window: float = 0.15,
-        newcomers: float = 0.15,
         relevant_from: float = 4.0,
         low_weight: float = 0.3,
         average: float = 0.98,
@@ -88,7 +84,6 @@ class NeuralRanker(Recommender):
         self.event_dropout = event_dropout
         self.context_dropout = context_dropout
         self.window = window
-        self.newcomers = newcomers
         self.relevant_from = relevant_from
         self.low_weight = low_weight
         self.average = average
@@ -193,7 +188,6 @@ class NeuralRanker(Recommender):
             self._context,
             batch_size=self.batch_size,
             window=self.window,
-            newcomers=self.newcomers,
             drop=self.event_dropout,
             demographics=self.context_dropout,
             device=choose_device(self.device),

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -347,31 +346,6 @@ def test_torch_and_numpy_agree_on_ranking(ranker):
     with torch.no_grad():
         expected = net(batch).numpy()
     np.testing.assert_allclose(serving.ranking_scores(_state(net), histories, codes, around), expected, atol=2e-5)
-
-
-def test_newcomers_are_cut_early_and_asked_for_all_that_came_later(ranker):
-    sizes = np.diff(ranker.train.matrix.indptr)
-    least = np.minimum(np.maximum(3, np.ceil(0.15 * sizes)), sizes - 1)
-    early, late = copy(ranker), copy(ranker)
-    early.newcomers, late.newcomers = 1.0, 0.0
-    for seed in range(5):
-        cuts, ends = early._examples(ranker.train)._cuts(sizes, np.random.default_rng(seed))
-        assert ((cuts >= 1) & (cuts <= least)).all()
-        np.testing.assert_array_equal(ends, sizes)
-        cuts, ends = late._examples(ranker.train)._cuts(sizes, np.random.default_rng(seed))
-        assert ((cuts >= least) & (cuts < sizes)).all()
-        np.testing.assert_array_equal(ends - cuts, np.maximum(5, np.ceil(0.15 * cuts)))
-
-
-def test_examples_ask_for_what_lies_between_cut_and_end(ranker):
-    examples, sizes = ranker._examples(ranker.train), np.diff(ranker.train.matrix.indptr)
-    order = np.lexsort((ranker.train.timestamps, ranker.train.row_of_entry))
-    people, cuts, ends = np.array([2, 7]), np.full(len(sizes), 4), np.full(len(sizes), 6)
-    batch = examples._batch(people, order, cuts, ends, np.random.default_rng(0))
-    for number, person in enumerate(people):
-        films = ranker.train.matrix.indices[order[ranker.train.matrix.indptr[person] :][: sizes[person]]]
-        for (rows, columns), expected in ((batch.seen, films[:4]), (batch.targets, films[4:6])):
-            assert columns[rows == number].tolist() == expected.tolist()
 
 
 def test_a_person_is_only_their_history(ranker):

@@ -127,9 +127,6 @@ def ranking_loss(net: nn.Module, batch: RankingBatch) -> Tensor:
 class Prefixes:
     """Examples made anew each epoch: a history cut at a random place, and what came next.
 
-    Some examples are newcomers: cut within the first films of a history, where others are never cut, and asked for
-    everything that came later, since what is best for somebody hardly known is what they will like at all.
-
     Parameters
     ----------
     train
@@ -140,18 +137,12 @@ class Prefixes:
         Weight of each entry as a target.
     context
         ``(people, lengths, last) -> (B, c) float32``: the context of people with so many events up to that time.
-    window, newcomers, drop, demographics
-        How far ahead to look, as a share of the cut; the shares of newcomers, of events left out, and of people whose
-        demographics are.
     """
 
-    def __init__(
-        self, train, codes, weights, context, *, batch_size, window, newcomers, drop, demographics, device
-    ) -> None:
+    def __init__(self, train, codes, weights, context, *, batch_size, window, drop, demographics, device) -> None:
         self.train: Interactions = train
         self.codes, self.weights, self.context = codes, weights, context
-        self.batch_size, self.window, self.newcomers = batch_size, window, newcomers
-        self.drop, self.demographics = drop, demographics
+        self.batch_size, self.window, self.drop, self.demographics = batch_size, window, drop, demographics
         self.device = device
         sizes = np.diff(train.matrix.indptr)
         self.people = np.flatnonzero(sizes >= 2)
@@ -163,25 +154,13 @@ class Prefixes:
         rows = train.row_of_entry
         when = np.zeros(len(rows)) if train.timestamps is None else train.timestamps
         order = np.lexsort((rng.random(len(rows)), when, rows))
-        cuts, ends = self._cuts(sizes, rng)
-        people = rng.permutation(self.people)
-        for start in range(0, len(people), self.batch_size):
-            yield self._batch(people[start : start + self.batch_size], order, cuts, ends, rng)
-
-    def _cuts(self, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """After how many events each history is cut, and up to which one is asked for, (n_users,) int64 each."""
         least = np.minimum(np.maximum(3, np.ceil(0.15 * sizes)), np.maximum(sizes - 1, 1)).astype(np.int64)
         cuts = least + np.floor(rng.random(len(sizes)) * np.maximum(sizes - least, 1)).astype(np.int64)
-        ends = cuts + np.maximum(5, np.ceil(self.window * cuts)).astype(np.int64)
-        if self.newcomers:
-            new = rng.random(len(sizes)) < self.newcomers
-            early = np.floor(np.exp(rng.random(len(sizes)) * np.log(least + 0.999))).astype(np.int64)  # 1 to least
-            cuts, ends = np.where(new, early, cuts), np.where(new, sizes, ends)
-        return cuts, ends
+        people = rng.permutation(self.people)
+        for start in range(0, len(people), self.batch_size):
+            yield self._batch(people[start : start + self.batch_size], order, cuts, rng)
 
-    def _batch(
-        self, people: np.ndarray, order: np.ndarray, cuts: np.ndarray, ends: np.ndarray, rng: np.random.Generator
-    ) -> RankingBatch:
+    def _batch(self, people: np.ndarray, order: np.ndarray, cuts: np.ndarray, rng: np.random.Generator) -> RankingBatch:
         """Gather the events of some people and divide them at their cuts."""
         indptr, columns = self.train.matrix.indptr.astype(np.int64), self.train.matrix.indices
         sizes, cut = np.diff(indptr)[people], cuts[people]
@@ -190,7 +169,8 @@ class Prefixes:
         place = np.arange(begin[-1]) - begin[row]
         entry = order[indptr[people][row] + place]
         before = place < cut[row]
-        target = ~before & (place < ends[people][row])
+        ahead = np.maximum(5, np.ceil(self.window * cut)).astype(np.int64)
+        target = ~before & (place < (cut + ahead)[row])
         kept = before & (rng.random(len(row)) >= self.drop)
         steps = (cut[row] - 1 - place) if self.train.timestamps is not None else np.zeros(len(row))
         last = None
