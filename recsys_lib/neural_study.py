@@ -56,7 +56,6 @@ RANKERS: dict[str, dict[str, Any]] = {
     "low ratings count nothing": {"low_weight": 0.0},
     "last weights, not their average": {"average": 0.0},
     "no events hidden": {"event_dropout": 0.0},
-    "no newcomers among the examples": {"newcomers": 0.0},
     "without side features": {"tables": False},
     "without time": {"times": False},
 }

@@ -139,7 +139,9 @@ class Blend(Recommender):
             raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
         most = int(1 / share + 1e-9) if holdout == "random" else 1
         if not 1 <= turns <= most:
-            raise ValueError(f"turns is {turns}; with holdout={holdout!r} and a share of {share} it must be 1 to {most}")
+            raise ValueError(
+                f"turns is {turns}; with holdout={holdout!r} and a share of {share} it must be 1 to {most}"
+            )
         self.models = dict(models or {})
         self.weights = None if weights is None else {name: float(weight) for name, weight in weights.items()}
         self.holdout = holdout
