@@ -36,6 +36,11 @@ DATA_FIGURES = {
     "01_genres": "What genres get, and how they are rated",
     "01_time": "When ratings were given",
 }
+STUDY_FIGURES = {
+    "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
+    "studies_rolling_cuts": "NDCG@10 after each of several cuts in time",
+}
+STUDIES = ("canonical_report", "other_splits")  # made apart, and reported where they are there
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
@@ -52,6 +57,24 @@ def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
     low, high = metric.get("low"), metric.get("high")
     spread = "" if low is None or high is None else f" ({low:.{digits}f}–{high:.{digits}f})"
     return f"{metric['mean']:.{digits}f}{spread}"
+
+
+def ratio(found: dict[str, Any]) -> str:
+    """A ratio with its interval as text.
+
+    >>> ratio({"ratio": 1.0604, "low": 1.0421, "high": 1.0782})
+    '1.060 (1.042–1.078)'
+    """
+    return interval({**found, "mean": found["ratio"]})
+
+
+def best_first(pooled: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Models of a pooled table, those with the highest mean first, each with its name.
+
+    >>> [row["model"] for row in best_first({"als": {"mean": 0.1}, "net": {"mean": 0.2}})]
+    ['net', 'als']
+    """
+    return sorted(({"model": name, **row} for name, row in pooled.items()), key=lambda row: -row["mean"])
 
 
 def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
@@ -98,9 +121,12 @@ def write_report(dataset: str) -> Path:
         subject: _take_up(paths, captions)
         for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
     }
+    studies = {name: _study(paths, name, leaderboard["data"]["sha256"]) for name in STUDIES}
+    if studies["other_splits"]:
+        figures["studies"] = _take_up(paths, STUDY_FIGURES)
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    templates.filters |= {"interval": interval, "thousands": "{:,}".format}
+    templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,
@@ -109,6 +135,7 @@ def write_report(dataset: str) -> Path:
         times=run_times(paths),
         environment=_environment(paths),
         **content,
+        **studies,
     )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     body = _with_pictures_inside(_reachable(mistune.create_markdown(plugins=["table"])(text)), paths.reports)
@@ -124,15 +151,23 @@ def _reachable(page: str) -> str:
     return page.replace("<table>", '<table tabindex="0">').replace("<th></th>", "<td></td>")
 
 
+def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
+    """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
+    file = paths.reports / f"{name}.json"
+    found = read_json(file) if file.is_file() else {}
+    return found if found.get("data", {}).get("sha256") == sha256 else {}
+
+
 def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
-    """Copy figures into the report's folder; those that this data set has, as ``{file below the report: caption}``."""
+    """Copy figures into the report's folder; those that are there then, as ``{file below the report: caption}``."""
     found = {}
     for name, caption in captions.items():
-        source = paths.figures / f"{name}.png"
+        source, taken = paths.figures / f"{name}.png", paths.reports / "figures" / f"{name}.png"
         if source.is_file():
-            with replacing(paths.reports / "figures" / source.name) as temporary:
+            with replacing(taken) as temporary:
                 shutil.copyfile(source, temporary)
-            found[f"figures/{source.name}"] = caption
+        if taken.is_file():
+            found[f"figures/{taken.name}"] = caption
     return found
 
 
