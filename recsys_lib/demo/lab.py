@@ -41,7 +41,7 @@ KINDS = {  # what models of a class do, for people
     "SequenceKNN": "Films that others watched soon after the films watched last.",
     "EASE": "Learns how much each film watched speaks for every other film.",
     "Blend": "A weighted vote of several models.",
-    "Reranker": "The best films of one or several models, put in order anew by genres, age and what was watched last.",
+    "Reranker": "The best films of other models, put in order anew by genres, age and what was watched last.",
     "NeuralHybrid": "A neural net that predicts ratings; it was not taught to make lists.",
     "NeuralRanker": "A neural net that reads what was watched and predicts what comes next.",
     "BayesianFactors": "Predicts ratings from tastes; it was not taught to make lists.",
