@@ -183,6 +183,7 @@ def test_a_new_champion_is_taken_up_under_load(home):
         registry.promote(paths, "popularity")
         wait_for_version(server.url, "v1", "popularity")
         expected["popularity"] = registry.champion(paths).load()
+        wait_for_more(answers)
         ended.set()
         for thread in threads:
             thread.join()
@@ -196,6 +197,14 @@ def test_a_new_champion_is_taken_up_under_load(home):
         assert [entry["movie_id"] for entry in content["items"]] == listed["item_id"].tolist()
         seen.add(name)
     assert seen == {"v1", "v2", "popularity"}
+
+
+def wait_for_more(answers: list[list]) -> None:
+    """Until each thread has asked and been answered once more: one answer may have been under way."""
+    before, until = [len(mine) for mine in answers], time.monotonic() + 30
+    while any(len(mine) < count + 2 for mine, count in zip(answers, before, strict=True)):
+        assert time.monotonic() < until, "nobody is answered any more"
+        time.sleep(0.02)
 
 
 def wait_for_version(url: str, version: str, name: str = "ease") -> None:
