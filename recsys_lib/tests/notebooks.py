@@ -25,8 +25,8 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 
 
 def everything(home: Path) -> Path:
-    """A folder with the files of ml-100k: ratings, films with genres, people."""
-    return write_ml_100k(home / "made" / "ml-made", n_users=150, n_items=90)
+    """A folder with the files of ml-100k: ratings, films with genres, people, histories of 20 films or more."""
+    return write_ml_100k(home / "made" / "ml-made", n_users=150, n_items=90, per_user=40)
 
 
 def only_pairs(home: Path) -> Path:
