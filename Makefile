@@ -14,9 +14,9 @@ export MAKE
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-# Variables and rules of the sequence (NAME, DONE, STEPS, which notebook needs which): recsys_lib/steps.py knows them.
+# Variables and rules of the sequence (NAME, DONE, STEPS, which notebook needs which): recsys_lib/run/steps.py knows them.
 RULES := outputs/.rules.mk
-$(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.steps rules "$(DATASET)" > $(RULES) || echo '$$(error recsys_lib.steps failed)' > $(RULES))
+$(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps rules "$(DATASET)" > $(RULES) || echo '$$(error recsys_lib.run.steps failed)' > $(RULES))
 .DEFAULT_GOAL := help
 include $(RULES)
 
@@ -51,33 +51,33 @@ $(VENV)/.api: pyproject.toml $(VENV)/.ready
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
 # comes after it. Once the environment is there, the files are looked after whenever Make starts.
 ifneq ($(or $(if $(READY),$(wildcard $(READY)),yes)),)
-STAMPED := $(shell $(PY) -m recsys_lib.parameters "$(DATASET)" $(PARAMS) 2>&1)
+STAMPED := $(shell $(PY) -m recsys_lib.run.parameters "$(DATASET)" $(PARAMS) 2>&1)
 ifneq ($(STAMPED),)
 $(error $(STAMPED))
 endif
 endif
 $(STAMPS): | $(READY)
-	@$(PY) -m recsys_lib.parameters "$(DATASET)" $(PARAMS)
+	@$(PY) -m recsys_lib.run.parameters "$(DATASET)" $(PARAMS)
 
 # An executed notebook is the target of its source, its parameters, the package and the notebooks before it.
 $(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(PACKAGE) | $(READY)
-	@$(PY) -m recsys_lib.runner $< --dataset "$(DATASET)" $(if $(PARAMS),--params "$(PARAMS)")
+	@$(PY) -m recsys_lib.run.runner $< --dataset "$(DATASET)" $(if $(PARAMS),--params "$(PARAMS)")
 $(DONE)/00_environment.ipynb: $(wildcard $(DATASET))
 
-$(REPORT): $(EXECUTED) $(wildcard recsys_lib/templates/*)
-	@$(PY) -m recsys_lib.report write "$(DATASET)"
+$(REPORT): $(EXECUTED) $(wildcard recsys_lib/run/templates/*)
+	@$(PY) -m recsys_lib.run.report write "$(DATASET)"
 
 # Notebooks of a whole run write down what they did; it is sent to MLflow in one go (a notebook made alone sends its own).
 run: export RECSYS_TRACKING := later
 run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
-	@if ls outputs/$(NAME)/tracking/*.json >/dev/null 2>&1; then $(PY) -m recsys_lib.tracking send "$(DATASET)" || true; fi
-	@$(PY) -m recsys_lib.report show "$(DATASET)"
+	@if ls outputs/$(NAME)/tracking/*.json >/dev/null 2>&1; then $(PY) -m recsys_lib.run.tracking send "$(DATASET)" || true; fi
+	@$(PY) -m recsys_lib.run.report show "$(DATASET)"
 
 dag: $(READY)  ## the steps, what each reads and writes, which are up to date
-	@$(PYTHON) -m recsys_lib.steps overview "$(DATASET)"
+	@$(PYTHON) -m recsys_lib.run.steps overview "$(DATASET)"
 
 demo: $(READY)  ## the Voilà application, on what `make run` made
-	$(PY) -m recsys_lib.demo "$(DATASET)"
+	$(PY) -m recsys_lib.app "$(DATASET)"
 
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab notebooks
@@ -86,23 +86,23 @@ api: $(API)  ## the REST service on this machine's port 8000, on what `make run`
 	$(PY) -m recsys_lib.api "$(DATASET)"
 
 site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
-	$(PY) -m recsys_lib.demo.site "$(DATASET)"
+	$(PY) -m recsys_lib.app.site "$(DATASET)"
 
 mlflow: $(READY)  ## MLflow's pages with all runs and the registry, for this machine alone
-	$(PY) -m recsys_lib.tracking ui "$(DATASET)"
+	$(PY) -m recsys_lib.run.tracking ui "$(DATASET)"
 
 rollback: $(READY)  ## give the title of champion back to the version that had it before
-	@$(PY) -m recsys_lib.registry "$(DATASET)" rollback
-	@$(PY) -m recsys_lib.tracking send "$(DATASET)" || true
+	@$(PY) -m recsys_lib.run.registry "$(DATASET)" rollback
+	@$(PY) -m recsys_lib.run.tracking send "$(DATASET)" || true
 
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
-	$(PY) -m recsys_lib.tuning "$(DATASET)"
+	$(PY) -m recsys_lib.run.tuning "$(DATASET)"
 
 canonical: $(READY)  ## ratings on the five published folds of ml-100k
-	$(PY) -m recsys_lib.canonical
+	$(PY) -m recsys_lib.run.canonical
 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
-	$(PY) -m recsys_lib.neural_study
+	$(PY) -m recsys_lib.run.neural_study
 
 bench: $(READY)  ## speed: reading, metrics, models, nets
 	$(PY) -m recsys_lib.benchmarks.reading
@@ -117,7 +117,7 @@ bench-api: $(API)  ## the REST service under load, beside a bare endpoint; a new
 	$(PY) -m recsys_lib.benchmarks.api "$(DATASET)"
 
 readme: run  ## put the leaderboard of the report into the README
-	@$(PY) -m recsys_lib.report readme "$(DATASET)"
+	@$(PY) -m recsys_lib.run.report readme "$(DATASET)"
 
 # Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
 # names; then the demo in a browser.

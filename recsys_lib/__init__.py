@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "load_dataset": "recsys_lib.datasets",
-    "Interactions": "recsys_lib.interactions",
-    "evaluate": "recsys_lib.evaluation",
-    "compare": "recsys_lib.evaluation",
+    "load_dataset": "recsys_lib.data",
+    "Interactions": "recsys_lib.data.interactions",
+    "evaluate": "recsys_lib.evaluation.task",
+    "compare": "recsys_lib.evaluation.task",
 }
-_MODULES = ("splits",)
+_MODULES = {"splits": "recsys_lib.data.splits"}
 
 __all__ = ["Interactions", "compare", "evaluate", "load_dataset", "splits"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"recsys_lib.{name}")
+        return import_module(_MODULES[name])
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'recsys_lib' has no attribute {name!r}")

@@ -23,7 +23,7 @@ from recsys_lib.api.guard import Guard, Limits
 from recsys_lib.api.observed import Measures, Observed
 from recsys_lib.api.problems import ProblemError, documented
 from recsys_lib.api.serving import Served, Service, Snapshot
-from recsys_lib.demo.lab import label
+from recsys_lib.app.lab import label
 from recsys_lib.files import read_json
 from recsys_lib.paths import Paths
 

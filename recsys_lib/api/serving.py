@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lib import artifacts, registry
 from recsys_lib.api.observed import Measures
 from recsys_lib.api.problems import ProblemError
-from recsys_lib.demo.lab import Lab, MissingArtifactError, OtherDataError
+from recsys_lib.app.lab import Lab, MissingArtifactError, OtherDataError
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts, registry
 
 RETRY = 10.0  # seconds until files that could not be taken up are tried again as they are
 KEPT = 4  # models in memory beside the champion

@@ -31,11 +31,11 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from recsys_lib import artifacts, registry
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models.base import load_model
 from recsys_lib.paths import Paths, home
-from recsys_lib.reading import best_model
+from recsys_lib.run import artifacts, registry
+from recsys_lib.run.reading import best_model
 
 LOAD = "recsys_lib.benchmarks.api_load"
 BARE = "/bare/{}?k=10"

@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from recsys_lib.demo import serve
-from recsys_lib.demo.state import TABS
+from recsys_lib.app import serve
+from recsys_lib.app.state import TABS
 from recsys_lib.files import write_json
 
 READY = ".rl[data-ready] [data-region=person_card] h3"

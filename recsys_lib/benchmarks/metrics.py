@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from recsys_lib.metrics import ranking
+from recsys_lib.evaluation.metrics import ranking
 
 KS = (5, 10, 20)
 LENGTH = 20

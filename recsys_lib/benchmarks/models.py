@@ -18,11 +18,11 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from recsys_lib import load_dataset, splits
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import ALS, BPR, EASE, ItemKNN, Popularity, Recommender, SequenceKNN
 from recsys_lib.models.base import one_blas_thread
-from recsys_lib.parameters import read_parameters
 from recsys_lib.paths import REPOSITORY
+from recsys_lib.run.parameters import read_parameters
 
 K = 10
 

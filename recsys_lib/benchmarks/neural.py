@@ -26,13 +26,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from recsys_lib import load_dataset, splits
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import write_json
-from recsys_lib.interactions import Interactions
+from recsys_lib.models.neural.hybrid import NeuralHybrid, NeuralRanker
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 from recsys_lib.models.neural.rating_net import Pairs, RatingBatch, RatingNet, squared_loss
 from recsys_lib.models.neural.side import item_features, user_features
 from recsys_lib.models.neural.training import choose_device
-from recsys_lib.models.neural_hybrid import NeuralHybrid, NeuralRanker
 from recsys_lib.paths import Paths
 
 ROUNDS = 3  # in which all ways take their turn; the fastest counts

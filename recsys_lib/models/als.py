@@ -9,10 +9,10 @@ import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.fold_in import FoldIn
-from recsys_lib.models.weights import confidence, whole
+from recsys_lib.models.stack.weights import confidence, whole
 
 
 class ALS(Recommender):
@@ -30,7 +30,7 @@ class ALS(Recommender):
     factors, regularization, iterations, alpha
         As in ``implicit``.
     positive_from, low_weight, half_life
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`. ``positive_from=None`` takes raw
+        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`. ``positive_from=None`` takes raw
         ratings. The half-life (films) counts both in the fit and in the history that is served.
     seed
         Of the first factors. The same seed gives the same factors, whatever the number of threads.

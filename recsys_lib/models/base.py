@@ -18,11 +18,11 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from threadpoolctl import ThreadpoolController
 
+from recsys_lib.data.interactions import Histories, Interactions, as_ids
 from recsys_lib.files import read_json, replacing_folder, write_json, write_npz
-from recsys_lib.interactions import Histories, Interactions, as_ids
+from recsys_lib.models.lists import calibrate, mmr, top_k
 from recsys_lib.models.stored import interactions_of, read_arrays
 from recsys_lib.paths import Paths
-from recsys_lib.ranking import calibrate, mmr, top_k
 
 FORMAT = 1  # of the folders that `save` writes
 BLOCK = 1024  # people scored at once, at most, so that memory does not grow with their number,
@@ -37,10 +37,10 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "ItemKNN": "neighbours",
     "SequenceKNN": "neighbours",
     "EASE": "ease",
-    "Blend": "blend",
-    "Reranker": "rerank",
-    "NeuralHybrid": "neural_hybrid",
-    "NeuralRanker": "neural_ranker",
+    "Blend": "stack.blend",
+    "Reranker": "stack.rerank",
+    "NeuralHybrid": "neural.hybrid",
+    "NeuralRanker": "neural.ranker",
     "BayesianFactors": "bayesian",
 }
 
@@ -196,8 +196,8 @@ class Recommender(ABC):
             From 0 (the best scores) to 1: how much of the score gives way to variety, among the best
             ``max(50, 5 k)``. The column score stays the model's own, so it need not fall along such a list.
         diversify : {"mmr", "calibration"}
-            What variety is: unlikeness within the list (:func:`recsys_lib.ranking.mmr`, by who watched what), or
-            genres in the shares of the person's history (:func:`recsys_lib.ranking.calibrate`).
+            What variety is: unlikeness within the list (:func:`recsys_lib.models.lists.mmr`, by who watched what), or
+            genres in the shares of the person's history (:func:`recsys_lib.models.lists.calibrate`).
 
         Returns
         -------
@@ -565,7 +565,7 @@ def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
 
 
 def champion_folder(paths: Paths) -> Path:
-    """Folder of the version that the registry of a data set calls its champion (see ``recsys_lib.registry``).
+    """Folder of the version that the registry of a data set calls its champion (see ``recsys_lib.run.registry``).
 
     Raises
     ------

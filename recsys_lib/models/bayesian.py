@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 from tqdm.auto import tqdm
 
-from recsys_lib.interactions import Histories, Interactions, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 

@@ -9,10 +9,10 @@ import pandas as pd
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.fold_in import FoldIn
-from recsys_lib.models.weights import confidence, whole
+from recsys_lib.models.stack.weights import confidence, whole
 
 
 class BPR(Recommender):
@@ -32,7 +32,7 @@ class BPR(Recommender):
     fold_in
         Ridge penalty on the factors of a person.
     positive_from, low_weight, half_life
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`. The fit knows no half-life, and
+        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`. The fit knows no half-life, and
         samples whatever weighs more than 0.
     seed
         Of the first factors and the sampling.

@@ -10,9 +10,9 @@ import psutil
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, diags_array
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.weights import confidence, whole
+from recsys_lib.models.stack.weights import confidence, whole
 
 GIB = 2**30
 DENSE = 4096  # items up to which weights between all items are kept, whichever matrix was inverted
@@ -34,7 +34,7 @@ class EASE(Recommender):
         Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many people weigh in; below 0
         popular items count for less. 0 leaves them.
     positive_from, low_weight
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`.
+        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`.
     half_life
         Films; recency of the history that is served, and not of the fit.
     max_items

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, vstack
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.weights import confidence, whole
+from recsys_lib.models.stack.weights import confidence, whole
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
 DENSE = 4096  # items up to which similarities are multiplied as a dense table,
@@ -34,7 +34,7 @@ class ItemKNN(Recommender):
     shrinkage
         Draws the similarity of items that few people share towards 0.
     positive_from, low_weight
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`.
+        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`.
     half_life
         Films; recency of the history that is served. The similarities know no time.
 

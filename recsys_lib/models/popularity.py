@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.weights import confidence
+from recsys_lib.models.stack.weights import confidence
 
 DAY = 86_400  # seconds
 KINDS = ("count", "sum", "mean", "decayed", "recent")
@@ -131,7 +131,7 @@ class GenrePopularity(Recommender):
     ``score = popularity_weight * popularity + genre_weight * affinity``. Popularity is the item's share of the
     most popular item's count, in 0..1. Affinity is the mean, over the person's history, of the cosine between the
     genres of the item and those of each film watched, in 0..1; ratings count as in
-    :func:`recsys_lib.models.weights.confidence`.
+    :func:`recsys_lib.models.stack.weights.confidence`.
 
     Items without a genre have affinity 0, and so has everything for a person without a history: popularity answers.
     """

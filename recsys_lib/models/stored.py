@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Interactions
+from recsys_lib.data.interactions import Interactions
 
 LEAST = 2**14  # bytes; a smaller array is not worth a mapping of its own
 LOCAL_HEADER = 30  # bytes of a member's header in a ZIP file, before its name and its extra field

@@ -38,7 +38,7 @@ def newcomers_figure(table: pd.DataFrame, named: list[str], title: str, metric: 
     Parameters
     ----------
     table
-        Of one way, from :func:`recsys_lib.cold_start.curve`.
+        Of one way, from :func:`recsys_lib.evaluation.new_users.curve`.
     named
         Models with a colour, at most seven.
     """
@@ -60,7 +60,7 @@ def ways_figure(table: pd.DataFrame, ways: dict[str, str], title: str, metric: s
     Parameters
     ----------
     table
-        Of one model, from :func:`recsys_lib.cold_start.curve`; the whole history is a dashed line.
+        Of one model, from :func:`recsys_lib.evaluation.new_users.curve`; the whole history is a dashed line.
     ways
         What each way is called.
     """

@@ -9,7 +9,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from recsys_lib.evaluation import pareto
+from recsys_lib.evaluation.task import pareto
 from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED
 
 _TITLE = {"x": 0.01, "ha": "left", "weight": "bold", "fontsize": 11}

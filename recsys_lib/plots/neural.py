@@ -118,7 +118,7 @@ def errors_figure(judged: pd.DataFrame, bins: pd.DataFrame, ratings: pd.DataFram
     judged
         rating, error; a row a prediction.
     bins, ratings, genres
-        As :mod:`recsys_lib.neural_study` makes them; ``genres`` may be empty.
+        As :mod:`recsys_lib.run.neural_study` makes them; ``genres`` may be empty.
     """
     panels = 3 if len(genres) else 2
     figure, axes = plt.subplots(1, panels, figsize=(4 * panels, 4))

@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+from recsys_lib.data.splits import Split
 from recsys_lib.plots.style import ACCENT, COLOURS, MAIN
-from recsys_lib.splits import Split
 
 PARTS = {"train": ("train", MAIN), "valid": ("validation", COLOURS[1]), "test": ("test", ACCENT)}
 

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from recsys_lib import artifacts, registry, splits
+from recsys_lib import splits
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import read_json
-from recsys_lib.interactions import Interactions
 from recsys_lib.models import EASE, Popularity
 from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts, registry
 from recsys_lib.tests.demo_home import make_run
 from recsys_lib.tests.made import made_tables
 

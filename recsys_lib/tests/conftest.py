@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from recsys_lib.interactions import Interactions
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.tests.made import made_tables
 
 os.environ["MLFLOW_TRACKING_URI"] = "none"  # tests track nothing, wherever this machine sends its runs

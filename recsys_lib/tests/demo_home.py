@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from recsys_lib import artifacts, splits
+from recsys_lib import splits
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import write_json
-from recsys_lib.interactions import Interactions
 from recsys_lib.models import EASE, ItemKNN, Popularity
 from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts
 from recsys_lib.tests.made import made_tables
 
 HOSTILE = [

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from recsys_lib.parameters import COMMON, VARIABLE
 from recsys_lib.paths import REPOSITORY
+from recsys_lib.run.parameters import COMMON, VARIABLE
 from recsys_lib.tests.made import made_tables, write_ml_100k
 
 NOTEBOOKS = REPOSITORY / "notebooks"

@@ -11,13 +11,13 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsys_lib import registry
 from recsys_lib.api import serving
 from recsys_lib.api.client import list_for
 from recsys_lib.api.serve import running
-from recsys_lib.artifacts import load_models
 from recsys_lib.models import load_model
 from recsys_lib.paths import Paths
+from recsys_lib.run import registry
+from recsys_lib.run.artifacts import load_models
 from recsys_lib.tests.api_home import only_pairs, with_registry
 
 PROBLEM = "application/problem+json"

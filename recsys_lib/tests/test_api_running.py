@@ -17,7 +17,6 @@ import httpx
 import pandas as pd
 import pytest
 
-from recsys_lib import registry
 from recsys_lib.api import serving
 from recsys_lib.api.app import Settings, create_app
 from recsys_lib.api.guard import CLIENTS, Limits, TokenBuckets
@@ -26,7 +25,8 @@ from recsys_lib.benchmarks import api as api_benchmark
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
-from recsys_lib.reading import best_model
+from recsys_lib.run import registry
+from recsys_lib.run.reading import best_model
 from recsys_lib.tests.api_home import fit_again, with_registry
 from recsys_lib.tests.test_api import is_problem
 

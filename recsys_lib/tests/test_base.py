@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import (
     ALS,
     BPR,

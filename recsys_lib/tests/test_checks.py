@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lib.datasets import BadTableError, load_dataset
-from recsys_lib.datasets.checks import ITEM_RULES, check, interaction_rules
-from recsys_lib.datasets.tables import Trouble
+from recsys_lib.data import BadTableError, load_dataset
+from recsys_lib.data.checks import ITEM_RULES, check, interaction_rules
+from recsys_lib.data.tables import Trouble
 
 
 def problems_of(frame, *, scale=(1, 5)):

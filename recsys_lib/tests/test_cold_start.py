@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib import cold_start, models, splits
-from recsys_lib.evaluation import Task, evaluate
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib import models, splits
+from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.evaluation import new_users as cold_start
+from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import EASE, Blend, ItemKNN, NeuralRanker, Popularity
 from recsys_lib.models.base import MODULES
 from recsys_lib.tests.made import made_tables

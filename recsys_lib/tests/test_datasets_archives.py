@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from recsys_lib.datasets import archives
-from recsys_lib.datasets.archives import BadArchiveError, unpack, unpacked
+from recsys_lib.data import archives
+from recsys_lib.data.archives import BadArchiveError, unpack, unpacked
 
 
 def zip_with(path, members, *, kind=None):

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from pandas.testing import assert_frame_equal
 
-from recsys_lib.datasets import catalogue, download, load_dataset, package_copy
-from recsys_lib.datasets.catalogue import KNOWN, KnownDataset
-from recsys_lib.datasets.download import UnreachableError, fetch
-from recsys_lib.datasets.grouplens import read_folder
+from recsys_lib.data import catalogue, download, load_dataset, package_copy
+from recsys_lib.data.catalogue import KNOWN, KnownDataset
+from recsys_lib.data.download import UnreachableError, fetch
+from recsys_lib.data.grouplens import read_folder
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
 

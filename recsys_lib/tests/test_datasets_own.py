@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_lib.benchmarks import reading
-from recsys_lib.datasets import BadTableError, load_dataset
-from recsys_lib.datasets.archives import BadArchiveError
-from recsys_lib.datasets.tables import identity
-from recsys_lib.interactions import Interactions
+from recsys_lib.data import BadTableError, load_dataset
+from recsys_lib.data.archives import BadArchiveError
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.tables import identity
 
 
 @pytest.fixture

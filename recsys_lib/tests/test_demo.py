@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lib import artifacts
-from recsys_lib.demo import pages, people, require_open, results, serve, side_by_side, tables
-from recsys_lib.demo.app import PARTS, SORRY, Application, application, first_state
-from recsys_lib.demo.lab import Lab, NotPossibleError, OtherDataError, plain, readable_title
-from recsys_lib.demo.state import LONGEST, TABS, State, from_query, with_choice
+from recsys_lib.app import pages, people, require_open, results, serve, side_by_side, tables
+from recsys_lib.app.app import PARTS, SORRY, Application, application, first_state
+from recsys_lib.app.lab import Lab, NotPossibleError, OtherDataError, plain, readable_title
+from recsys_lib.app.state import LONGEST, TABS, State, from_query, with_choice
 from recsys_lib.files import read_json, write_json
 from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts
 from recsys_lib.tests.demo_home import HOSTILE, make_run
 
 
@@ -262,7 +262,7 @@ def test_models_are_described_for_people(made):
 
 
 def test_every_class_of_models_is_described():
-    from recsys_lib.demo.lab import KINDS
+    from recsys_lib.app.lab import KINDS
     from recsys_lib.models.base import MODULES
 
     assert set(KINDS) == set(MODULES)
@@ -392,7 +392,7 @@ def test_messages_that_no_page_sends_do_no_harm(app, content, caplog):
 
 
 def test_models_are_read_before_they_are_asked_for(made, monkeypatch):
-    monkeypatch.setattr("recsys_lib.demo.app.QUIET", 0.01)
+    monkeypatch.setattr("recsys_lib.app.app.QUIET", 0.01)
     fresh = Lab.open(made.paths)
 
     async def wait():
@@ -409,10 +409,10 @@ def test_models_are_read_before_they_are_asked_for(made, monkeypatch):
 
 
 def test_a_model_that_fails_ahead_of_time_stops_nothing(made, monkeypatch, caplog):
-    monkeypatch.setattr("recsys_lib.demo.app.QUIET", 0.0)
-    monkeypatch.setattr("recsys_lib.demo.app.BREATH", 0.0)
+    monkeypatch.setattr("recsys_lib.app.app.QUIET", 0.0)
+    monkeypatch.setattr("recsys_lib.app.app.BREATH", 0.0)
     tried, names = [], list(made.models)
-    monkeypatch.setattr("recsys_lib.demo.app.use", lambda lab, name, person: tried.append(name) or 1 / 0)
+    monkeypatch.setattr("recsys_lib.app.app.use", lambda lab, name, person: tried.append(name) or 1 / 0)
 
     async def wait():
         Application(made)
@@ -499,7 +499,7 @@ def test_a_model_that_cannot_be_read_names_its_command_and_leaves_the_others(lab
 
 def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     from recsys_lib import splits
-    from recsys_lib.interactions import Interactions
+    from recsys_lib.data.interactions import Interactions
     from recsys_lib.models import EASE
     from recsys_lib.tests.made import made_tables
 
@@ -538,8 +538,8 @@ def test_the_kernel_stays_light(made):
         "scipy.stats",
     )
     code = (
-        "import sys; from recsys_lib.demo.kernel import leave_out; leave_out();"
-        "from recsys_lib.paths import Paths; from recsys_lib.demo import application;"
+        "import sys; from recsys_lib.app.kernel import leave_out; leave_out();"
+        "from recsys_lib.paths import Paths; from recsys_lib.app import application;"
         "a = application(Paths('made')); assert a.lab; [a.lab.model(name) for name in a.lab.models];"
         f"print([m for m in {heavy} if sys.modules.get(m)], 'Item kNN' in a.person_list)"
     )
@@ -640,7 +640,7 @@ def test_the_page_needs_no_other_machine():
 def test_a_kernel_given_to_a_page_is_not_ended_before_the_page_connects(monkeypatch):
     from types import SimpleNamespace
 
-    from recsys_lib.demo import kernels
+    from recsys_lib.app import kernels
 
     ended, clock = [], [100.0]
 
@@ -671,7 +671,7 @@ def test_a_kernel_given_to_a_page_is_not_ended_before_the_page_connects(monkeypa
 
 
 def test_the_site_is_whole_and_needs_nothing_else(lab_home):
-    from recsys_lib.demo import site
+    from recsys_lib.app import site
 
     paths = make_run("some")
     figure = {"data": [{"type": "bar", "y": [1, 2]}], "layout": {"title": {"text": "</script><script>x"}}}
@@ -697,7 +697,7 @@ def test_the_site_is_whole_and_needs_nothing_else(lab_home):
 
 
 def test_the_sample_spans_all_activity(made):
-    from recsys_lib.demo.site import sample_of_people
+    from recsys_lib.app.site import sample_of_people
 
     sample = sample_of_people(made, 5)
     lengths = [made.n_ratings[made.person_code(person)] for person in sample]
@@ -707,7 +707,7 @@ def test_the_sample_spans_all_activity(made):
 
 
 def test_a_site_without_a_run_names_the_command(lab_home, capsys):
-    from recsys_lib.demo import site
+    from recsys_lib.app import site
 
     with pytest.raises(SystemExit, match="make 02"):
         site.main(["ml-100k"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_lib.models import EASE, load_model
-from recsys_lib.ranking import calibrate, mmr
+from recsys_lib.models.lists import calibrate, mmr
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from recsys_lib import splits
-from recsys_lib.evaluation import Task, compare, conclusion, evaluate, mean_ndcg
-from recsys_lib.interactions import Interactions
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.evaluation.task import Task, compare, conclusion, evaluate, mean_ndcg
 from recsys_lib.models.base import Recommender
 
 

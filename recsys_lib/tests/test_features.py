@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lib import splits
-from recsys_lib.features import DAY, Encoder, Feature, Features, Timeline, describe, drift, outputs
+from recsys_lib.models.features import DAY, Encoder, Feature, Features, Timeline, describe, drift, outputs
 
 
 @pytest.fixture(scope="module")

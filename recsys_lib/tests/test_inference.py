@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from recsys_lib import inference
+from recsys_lib.evaluation import inference
 
 
 def test_interval_agrees_with_scipy_and_the_normal_one():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions, as_ids, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
 
 ids = st.one_of(
     st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=30, unique=True),

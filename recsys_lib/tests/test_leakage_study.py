@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from recsys_lib import leaks, splits
-from recsys_lib.leakage_study import LEAKS, features, run_leak
+from recsys_lib import splits
+from recsys_lib.data import leaks
+from recsys_lib.run.leakage_study import LEAKS, features, run_leak
 
 
 @pytest.fixture(scope="module")

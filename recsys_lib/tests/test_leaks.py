@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_lib import features, leaks, splits
-from recsys_lib.interactions import Interactions
-from recsys_lib.models import ALS, EASE, ItemKNN, Popularity
-from recsys_lib.splits import Split
+from recsys_lib import splits
+from recsys_lib.data import leaks
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import Split
+from recsys_lib.models import ALS, EASE, ItemKNN, Popularity, features
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from ir_measures import AP, RR, P, R, Rprec, Success, nDCG
 from scipy.sparse import csr_matrix
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from recsys_lib.metrics import ranking
-from recsys_lib.ranking import top_k
+from recsys_lib.evaluation.metrics import ranking
+from recsys_lib.models.lists import top_k
 
 KS = (1, 5, 10, 20)
 PEOPLE, ITEMS, LENGTH = 4000, 60, 25

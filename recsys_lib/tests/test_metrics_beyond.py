@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib.metrics import beyond_accuracy as beyond
-from recsys_lib.metrics import rating, sampled
-from recsys_lib.metrics.ranking import judge, positions
+from recsys_lib.evaluation.metrics import beyond_accuracy as beyond
+from recsys_lib.evaluation.metrics import rating, sampled
+from recsys_lib.evaluation.metrics.ranking import judge, positions
 
 K, PEOPLE, ITEMS = 4, 30, 12
 

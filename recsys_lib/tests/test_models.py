@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, vstack
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from recsys_lib.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import (
     ALS,
     BPR,
@@ -25,10 +25,10 @@ from recsys_lib.models import (
     Trending,
 )
 from recsys_lib.models import ease as ease_module
-from recsys_lib.models.blend import Rehearsal, hold_back, listwise_fit, search_weights, standardised
 from recsys_lib.models.neighbours import person_weighting
-from recsys_lib.models.trees import grow, tree_scores
-from recsys_lib.models.weights import confidence, whole
+from recsys_lib.models.stack.blend import Rehearsal, hold_back, listwise_fit, search_weights, standardised
+from recsys_lib.models.stack.trees import grow, tree_scores
+from recsys_lib.models.stack.weights import confidence, whole
 
 DAY = 86_400
 

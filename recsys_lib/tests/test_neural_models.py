@@ -9,15 +9,15 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from recsys_lib.evaluation import mean_ndcg
-from recsys_lib.interactions import Histories, Interactions
-from recsys_lib.metrics.rating import rmse
+from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.splits import temporal_user
+from recsys_lib.evaluation.metrics.rating import rmse
+from recsys_lib.evaluation.task import mean_ndcg
 from recsys_lib.models import NeuralHybrid, NeuralRanker, Popularity, load_model
 from recsys_lib.models.neural import serving
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 from recsys_lib.models.neural.training import CheckpointMismatchError, TrainingFailedError
-from recsys_lib.neural_study import bias_predictions, predictions
-from recsys_lib.splits import temporal_user
+from recsys_lib.run.neural_study import bias_predictions, predictions
 
 SMALL = {"embedding_dim": 8, "hidden": (16, 8), "batch_size": 256, "device": "cpu"}
 RANKER = {"embedding_dim": 8, "hidden": 16, "epochs": 60, "batch_size": 40, "device": "cpu"}
@@ -320,9 +320,9 @@ def test_ranker_beats_popularity(ranker, split):
 
 
 def test_torch_and_numpy_agree_on_ranking(ranker):
+    from recsys_lib.models.neural.ranker import _state
     from recsys_lib.models.neural.ranking_net import RankingBatch, RankingNet
     from recsys_lib.models.neural.side import item_features
-    from recsys_lib.models.neural_ranker import _state
 
     train = ranker.train
     features = item_features(None, train.item_ids)[0]

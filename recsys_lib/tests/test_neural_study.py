@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_lib import canonical, neural_study
-from recsys_lib.evaluation import Task
-from recsys_lib.interactions import Interactions
-from recsys_lib.metrics.rating import rmse
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import temporal_user
+from recsys_lib.evaluation.metrics.rating import rmse
+from recsys_lib.evaluation.task import Task
 from recsys_lib.models import NeuralRanker, load_model
 from recsys_lib.models.bayesian import BayesianFactors
 from recsys_lib.plots import neural as plots
-from recsys_lib.splits import temporal_user
+from recsys_lib.run import canonical, neural_study
 
 JUDGED = pd.DataFrame(
     {
@@ -75,8 +75,8 @@ def test_known_films_from_nothing_to_everything(split):
     table = neural_study.by_known_films(model, task, (0, 1, 1000))
     assert table["films"].tolist() == [0, 1, 1000]
     whole = model.score(model.train.rows(model.train.user_codes(task.users)))
-    from recsys_lib.metrics import ranking
-    from recsys_lib.ranking import top_k
+    from recsys_lib.evaluation.metrics import ranking
+    from recsys_lib.models.lists import top_k
 
     codes, _ = top_k(whole, 10, exclude=model.train.rows(model.train.user_codes(task.users)).matrix)
     expected = ranking.ndcg(ranking.judge(codes, task.relevant), 10).mean()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib import splits
-from recsys_lib.features import Features
+from recsys_lib.models.features import Features
 from recsys_lib.plots import preprocessing as plots
 from recsys_lib.plots.style import use_style
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recsys_lib.ranking import top_k
+from recsys_lib.models.lists import top_k
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_lib import registry, results, splits
-from recsys_lib.evaluation import Task, compare, evaluate
+from recsys_lib import splits
+from recsys_lib.evaluation.task import Task, compare, evaluate
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.paths import Paths
+from recsys_lib.run import registry, results
 
 KS = (5, 10)
 AGAIN = {"resamples": 100, "seed": 3}
@@ -110,7 +111,7 @@ def test_a_version_is_the_model(lab):
 def test_the_champion_needs_nothing_but_its_folder(lab, lab_home):
     lab.enter(**lab.found)
     code = "import sys; from recsys_lib.models import load_model; m = load_model('champion', 'made'); "
-    code += "print(type(m).__name__, [n for n in ('mlflow', 'recsys_lib.registry', 'sklearn') if n in sys.modules])"
+    code += "print(type(m).__name__, [n for n in ('mlflow', 'recsys_lib.run.registry', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split()[1:] == ["[]"]
 
@@ -300,7 +301,7 @@ def test_readers_beside_a_writer_see_a_whole_champion(lab):
 
 def test_two_writers_lose_nothing(lab, lab_home):
     lab.enter(**lab.found)
-    code = "from recsys_lib import registry; from recsys_lib.paths import Paths\n"
+    code = "from recsys_lib.run import registry; from recsys_lib.paths import Paths\n"
     code += "for i in range(20): registry.promote(Paths('made'), ('knn', 'popularity')[i % 2])"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]

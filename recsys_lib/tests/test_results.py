@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_lib import artifacts, findings, inference, results, segments, splits
-from recsys_lib.evaluation import Task, against, compare, evaluate, pareto
+from recsys_lib import splits
+from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.evaluation import inference, segments
+from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
-from recsys_lib.interactions import Histories, Interactions
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
 from recsys_lib.paths import Paths
-from recsys_lib.training import Training
+from recsys_lib.run import artifacts, findings, results
+from recsys_lib.run.training import Training
 
 KS = (5, 10)
 

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from recsys_lib import runner
 from recsys_lib.paths import REPOSITORY, Paths
+from recsys_lib.run import runner
 
 SEQUENCE = sorted((REPOSITORY / "notebooks").glob("[0-9]*.ipynb"))
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lib import splits
+from recsys_lib.data.splits import Split
 from recsys_lib.paths import REPOSITORY
-from recsys_lib.splits import Split
 
 TIMED = ("temporal_user", "temporal_global", "leave_one_out")
 ANY = (*TIMED, "random")

@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from recsys_lib.artifacts import MissingArtifactError, require
-from recsys_lib.parameters import read_parameters, write_stamps
 from recsys_lib.paths import REPOSITORY, Paths
-from recsys_lib.steps import STEPS, makefile_rules, step_that_writes
+from recsys_lib.run.artifacts import MissingArtifactError, require
+from recsys_lib.run.parameters import read_parameters, write_stamps
+from recsys_lib.run.steps import STEPS, makefile_rules, step_that_writes
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import write_npz
-from recsys_lib.interactions import Interactions
 from recsys_lib.models import ALS, EASE, Blend, ItemKNN, load_model
 from recsys_lib.models.stored import give_back, read_arrays
 from recsys_lib.tests.made import made_tables

@@ -10,16 +10,17 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import pytest
 
-from recsys_lib import artifacts, registry, results, splits, tracking
-from recsys_lib.evaluation import Task, compare, evaluate
+from recsys_lib import splits
+from recsys_lib.evaluation.task import Task, compare, evaluate
 from recsys_lib.files import write_json, written
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.paths import Paths
 from recsys_lib.plots.style import save_figure
-from recsys_lib.training import Training
+from recsys_lib.run import artifacts, registry, results, tracking
+from recsys_lib.run.training import Training
 
 AGAIN = {"resamples": 100, "seed": 3}
-SENDER = [sys.executable, "-m", "recsys_lib.tracking", "send"]
+SENDER = [sys.executable, "-m", "recsys_lib.run.tracking", "send"]
 has_mlflow = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
 
 
@@ -183,7 +184,7 @@ def test_the_registry_is_mirrored(sent, client):
 @has_mlflow
 def test_nothing_new_does_not_import_mlflow(sent):
     tracking.send(sent[0])
-    code = "import sys; from recsys_lib import tracking; from recsys_lib.paths import Paths; "
+    code = "import sys; from recsys_lib.run import tracking; from recsys_lib.paths import Paths; "
     code += "print(tracking.send(Paths('made')), 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0", "False"]
@@ -257,7 +258,9 @@ def test_off_changes_nothing_else(tables, lab_home, monkeypatch, capsys, why):
 
 
 def test_mlflow_is_not_imported_where_it_is_not_used():
-    code = "import sys, recsys_lib.training, recsys_lib.registry; print([n for n in sys.modules if 'mlflow' in n])"
+    code = (
+        "import sys, recsys_lib.run.training, recsys_lib.run.registry; print([n for n in sys.modules if 'mlflow' in n])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
@@ -298,7 +301,7 @@ def test_written_knows_what_this_process_wrote(tmp_path):
 
 
 def test_tests_track_nothing_elsewhere():
-    code = "import recsys_lib.tests.conftest; from recsys_lib import tracking; print(tracking.address())"
+    code = "import recsys_lib.tests.conftest; from recsys_lib.run import tracking; print(tracking.address())"
     given = os.environ | {tracking.ADDRESS: "http://somebody.example"}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None"

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from recsys_lib import artifacts, splits
+from recsys_lib import splits
 from recsys_lib.models import EASE, Blend, Popularity, Reranker
 from recsys_lib.paths import Paths
-from recsys_lib.training import Training
+from recsys_lib.run import artifacts
+from recsys_lib.run.training import Training
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from recsys_lib import splits
-from recsys_lib.tuning import SPACES, Tuner, chosen, importances, results, write_chosen
+from recsys_lib.run.tuning import SPACES, Tuner, chosen, importances, results, write_chosen
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.interactions import Histories, Interactions, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.neural.side import genre_flags, item_features
 from recsys_lib.models.neural.tables import Affinity, Side, shrunk_means
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.interactions import Interactions
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.models.neural.serving import HALF_LIVES
 from recsys_lib.models.neural.training import Dropout
 

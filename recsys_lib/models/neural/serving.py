@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.special import erf
 
-from recsys_lib.interactions import Histories
+from recsys_lib.data.interactions import Histories
 
 HALF_LIVES = (1e9, 60.0, 15.0, 4.0)  # interactions after which an event counts half, at the start of training
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from recsys_lib.interactions import codes_of
+from recsys_lib.data.interactions import codes_of
 
 MOST_VALUES = 60  # a column with more distinct values is no category
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from recsys_lib.interactions import Interactions
+from recsys_lib.data.interactions import Interactions
 
 State = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from recsys_lib.demo import serve
+from recsys_lib.app import serve
 from recsys_lib.tests.demo_home import make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -2,7 +2,7 @@
 
 import time
 
-from recsys_lib.demo import serve, site
+from recsys_lib.app import serve, site
 from recsys_lib.paths import Paths
 
 CHOOSE = (

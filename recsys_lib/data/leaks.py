@@ -1,0 +1,353 @@
+"""Checks that nothing of the test reaches what is fitted: on a split, on features, on a fitted pipeline.
+
+Each check gives :class:`Finding` objects; :func:`table` shows them, :func:`require` stops on the first that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import Split
+
+PER_PERSON = ("temporal_user", "leave_one_out")  # promise the order of time within each person
+ONE_CUT = ("temporal_global", "rolling")  # promise it for everybody at once
+AGREEMENT_LIMIT = 0.9  # honest models reach 70 to 75 % on MovieLens; with the target among the inputs it is 100 %
+RMSE_FLOOR_U1 = 0.86  # stars, on ml-100k's u1; the best published without a leak is .887 (GHRS, 2022)
+COLUMN_LIMIT = 0.9  # area under the ROC curve of one input alone
+
+
+class LeakError(ValueError):
+    """Something of the test part reaches what is fitted."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes
+    ----------
+    check
+        What was looked at, in words.
+    passed
+        Whether it is as promised.
+    detail
+        The figures behind it.
+    """
+
+    check: str
+    passed: bool
+    detail: str
+
+
+def table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """One row a check: check, passed, detail.
+
+    >>> table([Finding("no pair twice", True, "0 of 10 rows")])["passed"].tolist()
+    [True]
+    """
+    return pd.DataFrame([asdict(finding) for finding in findings], columns=["check", "passed", "detail"])
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Stop if any check failed.
+
+    Raises
+    ------
+    LeakError
+        Naming every check that failed.
+    """
+    failed = [f"{finding.check}: {finding.detail}" for finding in findings if not finding.passed]
+    if failed:
+        raise LeakError("; ".join(failed))
+
+
+# ---- a split -----------------------------------------------------------------------------------------------------
+
+
+def check_split(split: Split) -> list[Finding]:
+    """Look for pairs in two parts, for order in time where the split promises it, and for parts without rows."""
+    findings = [_shared_pairs(split)]
+    if split.name in PER_PERSON and "timestamp" in split.train:
+        findings += [_order_per_person(before, after, names) for before, after, names in _neighbours(split)]
+    if split.name in ONE_CUT:
+        findings += [_order_for_all(before, after, names) for before, after, names in _neighbours(split)]
+    return [*findings, Finding("the test has rows", len(split.test) > 0, f"{len(split.test):,} rows")]
+
+
+def _neighbours(split: Split) -> list[tuple[pd.DataFrame, pd.DataFrame, str]]:
+    """Parts that follow each other in time."""
+    return [
+        (split.train, split.valid, "train before validation"),
+        (split.history, split.test, "train and validation before test"),
+    ]
+
+
+def _shared_pairs(split: Split) -> Finding:
+    """Rows whose pair (user, item) stands in the parts more than once."""
+    pairs = pd.concat([part[["user_id", "item_id"]] for part in (split.train, split.valid, split.test)])
+    twice = int(pairs.duplicated().sum())
+    return Finding("no pair of person and film stands in two parts", twice == 0, f"{twice:,} of {len(pairs):,} rows")
+
+
+def _order_per_person(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Finding:
+    """Rows of ``after`` that are older than the same person's newest row of ``before``."""
+    newest = before.groupby("user_id")["timestamp"].max()
+    late = int((after["timestamp"].to_numpy() < newest.reindex(after["user_id"]).to_numpy()).sum())
+    return Finding(f"{names}, person by person", late == 0, f"{late:,} of {len(after):,} rows are out of order")
+
+
+def _order_for_all(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Finding:
+    """Rows of ``after`` that are not newer than every row of ``before``."""
+    newest = before["timestamp"].max() if len(before) else np.iinfo(np.int64).min
+    late = int((after["timestamp"] <= newest).sum())
+    return Finding(f"{names}, everybody at once", late == 0, f"{late:,} of {len(after):,} rows are out of order")
+
+
+def sample_people(split: Split, rows: int, seed: int = 0) -> Split:
+    """All interactions of people drawn by chance, about ``rows`` in all: to check large data in little time.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [5, 6, 5, 6]})
+    >>> len(sample_people(Split(frame, frame[:0], frame[:0], "none"), rows=2).train)
+    2
+    """
+    parts = (split.train, split.valid, split.test)
+    sizes = pd.concat([part["user_id"] for part in parts]).value_counts(sort=False).sample(frac=1, random_state=seed)
+    if sizes.sum() <= rows:
+        return split
+    chosen = sizes.index[: max(1, int((sizes.cumsum() <= rows).sum()))]
+    train, valid, test = (part[part["user_id"].isin(chosen)].reset_index(drop=True) for part in parts)
+    return replace(split, train=train, valid=valid, test=test)
+
+
+# ---- a pipeline --------------------------------------------------------------------------------------------------
+
+Outputs = Mapping[str, Any]  # name -> array or DataFrame
+
+
+def check_pipeline(run: Callable[[Split], Outputs], split: Split, *, probes: int = 4, seed: int = 0) -> list[Finding]:
+    """Run something that fits anew on every call, on data whose test part was changed, and compare what it makes.
+
+    - Test ratings shuffled: every output must stay equal, bit by bit.
+    - Test rows dropped, their films and ratings swapped: every output whose name does not start with "test" must.
+    - One training rating changed, ``probes`` times over: that row's own line of the output "train" must stay as it was
+      (the change reaches other rows, as it should). Without an output "train" this is left out.
+
+    Parameters
+    ----------
+    run
+        Takes a split; returns arrays or tables by name: features, statistics of an encoder, predictions.
+    split
+        Small enough to fit on ``3 + probes`` times; see :func:`sample_people`.
+    """
+    rng = np.random.default_rng(seed)
+    expected = run(split)
+    findings = []
+    if split.test["rating"].nunique() > 1:
+        shuffled = replace(split, test=_with_ratings_shuffled(split.test, rng))
+        findings.append(_compared("test ratings shuffled: nothing changes", expected, run(shuffled)))
+    fitted = {name: value for name, value in expected.items() if not name.startswith("test")}
+    others = run(replace(split, test=_replaced(split, rng)))
+    findings.append(_compared("other test rows: nothing that was fitted changes", fitted, others))
+    if "train" in expected and split.train["rating"].nunique() > 1:
+        findings.append(_own_rating(run, split, expected["train"], probes, rng))
+    return findings
+
+
+def check_fitted(predict: Callable[[pd.DataFrame], Any], test: pd.DataFrame, *, seed: int = 0) -> list[Finding]:
+    """Ask something fitted for the test rows twice, the second time with their ratings shuffled: no bit may differ.
+
+    Parameters
+    ----------
+    predict
+        Takes rows (user_id, item_id, rating, timestamp), returns predictions, scores or features.
+    """
+    shuffled = _with_ratings_shuffled(test, np.random.default_rng(seed))
+    before, after = {"predictions": predict(test)}, {"predictions": predict(shuffled)}
+    return [_compared("test ratings shuffled: no prediction changes", before, after)]
+
+
+def model_outputs(
+    split: Split,
+    make: Callable[[], Any],
+    *,
+    items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
+    people: int = 100,
+) -> dict[str, Any]:
+    """What a model of the lab gives on a split, for :func:`check_pipeline`.
+
+    ``check_pipeline(partial(model_outputs, make=EASE), split)`` checks a model from its fit to its predictions.
+
+    Parameters
+    ----------
+    make
+        Makes the model, not yet fitted; the same one from the same data, bit by bit (so: a seed, one thread).
+    items, users
+        The tables, for models that use content.
+    people
+        How many are scored.
+
+    Returns
+    -------
+    dict
+        "scores" of the first people, and "test predictions" from models that predict ratings.
+    """
+    known = Interactions.from_frame(split.history)
+    model = make().fit(known, items=items, users=users)
+    asked = known.user_ids[:people]
+    made = {"scores": model.score(known.rows(known.user_codes(asked)), asked)}
+    if hasattr(model, "predict") and split.history["rating"].nunique() > 1:
+        made["test predictions"] = model.predict(split.test["user_id"], split.test["item_id"])
+    return made
+
+
+def _with_ratings_shuffled(test: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    return test.assign(rating=rng.permutation(test["rating"].to_numpy()))
+
+
+def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
+    """Half of the test rows, with films and ratings that are not theirs; no pair that the history holds."""
+    pair = ["user_id", "item_id"]
+    half = split.test.iloc[np.sort(rng.permutation(len(split.test))[: max(1, len(split.test) // 2)])]
+    half = half.assign(**{column: rng.permutation(half[column].to_numpy()) for column in ("item_id", "rating")})
+    seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[-len(half) :]
+    return half[~seen].reset_index(drop=True)
+
+
+def _compared(check: str, expected: Outputs, found: Outputs) -> Finding:
+    """Compare outputs bit by bit; NaN equals NaN."""
+    changed = [name for name, value in expected.items() if not _same(value, found[name])]
+    detail = f"changed: {', '.join(changed)}" if changed else f"{len(expected)} outputs are equal bit by bit"
+    return Finding(check, not changed, detail)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, pd.DataFrame | pd.Series):
+        return one.equals(other)
+    one, other = np.asarray(one), np.asarray(other)
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f" and other.dtype.kind == "f")
+
+
+def _own_rating(
+    run: Callable[[Split], Outputs], split: Split, expected: Any, probes: int, rng: np.random.Generator
+) -> Finding:
+    """Change single training ratings and look whether the row's own line of "train" moves."""
+    ratings = split.train["rating"].to_numpy()
+    low, high = ratings.min(), ratings.max()
+    before, moved = pd.DataFrame(expected), set()
+    rows = rng.choice(len(ratings), size=min(probes, len(ratings)), replace=False)
+    for row in rows:
+        changed = ratings.copy()
+        changed[row] = high if ratings[row] < (low + high) / 2 else low
+        after = pd.DataFrame(run(replace(split, train=split.train.assign(rating=changed)))["train"])
+        moved |= {str(column) for column in before if not _close(before[column].iloc[row], after[column].iloc[row])}
+    detail = f"moved: {', '.join(sorted(moved))}" if moved else f"{len(rows)} rows tried, {before.shape[1]} columns"
+    return Finding("a training row's own rating is not in its features", not moved, detail)
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Equal up to what float32 rounds."""
+    if isinstance(one, float | int | np.number) and isinstance(other, float | int | np.number):
+        return bool(np.isclose(float(one), float(other), rtol=1e-5, atol=1e-6, equal_nan=True))
+    return bool(one == other) or (pd.isna(one) and pd.isna(other))
+
+
+# ---- predictions -------------------------------------------------------------------------------------------------
+
+
+def rating_step(ratings: np.ndarray) -> float:
+    """Smallest difference between two ratings in the data; 1 where there is only one.
+
+    >>> rating_step(np.array([5.0, 3.5, 4.0]))
+    0.5
+    """
+    steps = np.diff(np.unique(ratings))
+    return float(steps.min()) if len(steps) else 1.0
+
+
+def agreement(predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: float = 4.0) -> float:
+    """Share of rows in which the prediction, rounded, is on the same side of ``relevant_from`` as the rating.
+
+    On whole stars: ``(prediction >= 3.5) == (rating >= 4)``.
+
+    >>> agreement(np.array([3.6, 3.4, 2.0]), np.array([4.0, 5.0, 1.0])).__round__(3)
+    0.667
+    """
+    side = np.asarray(predicted) >= relevant_from - rating_step(np.asarray(ratings)) / 2
+    return float((side == (np.asarray(ratings) >= relevant_from)).mean())
+
+
+def check_predictions(
+    predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: float = 4.0, rmse_floor: float | None = None
+) -> list[Finding]:
+    """Alarm at predictions that are better than people can be predicted.
+
+    Parameters
+    ----------
+    predicted, ratings : ndarray, (n,)
+        Rows without a prediction (NaN) are left out.
+    relevant_from
+        Where liking starts: a model that was given ``rating >= relevant_from`` is right about it in every row.
+    rmse_floor
+        Root mean squared error under which a leak is presumed; see :func:`rmse_floor`. None: not looked at.
+    """
+    predicted, ratings = np.asarray(predicted, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
+    kept = ~np.isnan(predicted)
+    share = agreement(predicted[kept], ratings[kept], relevant_from=relevant_from)
+    detail = f"{share:.1%} of {kept.sum():,} rows (alarm from {AGREEMENT_LIMIT:.0%})"
+    findings = [Finding("predictions do not know who liked what", share < AGREEMENT_LIMIT, detail)]
+    if rmse_floor is not None:
+        rmse = float(np.sqrt(np.mean((predicted[kept] - ratings[kept]) ** 2)))
+        detail = f"RMSE {rmse:.3f} (a leak is presumed under {rmse_floor:g})"
+        findings.append(Finding("the error is not too small to be true", rmse >= rmse_floor, detail))
+    return findings
+
+
+def rmse_floor(split: Split) -> float | None:
+    """RMSE under which a leak is presumed: known for ml-100k's u1, None elsewhere.
+
+    >>> frame = pd.DataFrame({"user_id": [1], "item_id": [1]})
+    >>> rmse_floor(Split(frame, frame, frame, "canonical_fold", {"k": 1}))
+    0.86
+    >>> rmse_floor(Split(frame, frame, frame, "random")) is None
+    True
+    """
+    return RMSE_FLOOR_U1 if split.name == "canonical_fold" and split.params.get("k") == 1 else None
+
+
+def check_columns(features: pd.DataFrame, ratings: np.ndarray, *, relevant_from: float = 4.0) -> list[Finding]:
+    """Alarm at single features that tell liked rows from the others: area under the ROC curve, either way round.
+
+    Categories are scored by their share of liked rows.
+    """
+    liked = np.asarray(ratings) >= relevant_from
+    if liked.all() or not liked.any():
+        return [Finding("no feature alone tells who liked what", True, "all rows are alike, nothing to tell")]
+    areas = pd.Series({column: _area(features[column], liked) for column in features})
+    best = areas.idxmax()
+    suspicious = areas[areas >= COLUMN_LIMIT].index.tolist()
+    detail = f"alarm: {', '.join(suspicious)}" if suspicious else f"highest: {best} with {areas[best]:.2f} of 1"
+    return [Finding("no feature alone tells who liked what", not suspicious, detail)]
+
+
+def _area(values: pd.Series, liked: np.ndarray) -> float:
+    """Area under the ROC curve from ranks (Mann and Whitney, 1947), 0.5 to 1; 0.5 where there is nothing to rank."""
+    if not pd.api.types.is_numeric_dtype(values):
+        codes = pd.factorize(values)[0] + 1
+        values = pd.Series((np.bincount(codes, liked) / np.maximum(np.bincount(codes), 1))[codes])
+    known = values.notna().to_numpy()
+    n, n_liked = int(known.sum()), int(liked[known].sum())
+    if n_liked in (0, n):
+        return 0.5
+    ranks = rankdata(values.to_numpy(np.float64)[known])
+    area = (ranks[liked[known]].sum() - n_liked * (n_liked + 1) / 2) / (n_liked * (n - n_liked))
+    return float(max(area, 1 - area))

@@ -1,5 +1,0 @@
-"""``python -m recsys_lib.demo``: serve the application."""
-
-from recsys_lib.demo.serve import main
-
-main()

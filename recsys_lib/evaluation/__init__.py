@@ -1,0 +1,1 @@
+"""Metrics, the task that models are judged on, statistics, segments, new users."""

@@ -1,0 +1,365 @@
+"""What models give to somebody new: with no film, with a few, and where films or people are hardly known.
+
+A newcomer is made of a person of the test part. Only some films of the person's history are shown to the model, under
+no name, and what it lists is judged on the person's test part, as in the evaluation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.splits import Split
+from recsys_lib.evaluation import inference
+from recsys_lib.evaluation.metrics import ranking
+from recsys_lib.evaluation.segments import shortened
+from recsys_lib.evaluation.task import BLOCK, Task
+from recsys_lib.models.base import Recommender
+from recsys_lib.models.lists import top_k
+
+SIZES = (0, 1, 3, 5, 10)
+WAYS = {
+    "first": "the first films they rated",
+    "last": "the last films they rated",
+    "known": "the best known of the films they rated",
+    "liked": "the films they rated highest, the best known first",
+}
+POPULAR = "cannot score: gets the most rated items, flagged as a fallback"
+WITH_NOTHING = {  # what each class does with an empty history; models trained on a table of people may know more by id
+    "Popularity": "its own list, the same for everybody",
+    "Trending": "its own list: what is watched at the end of the data",
+    "GenrePopularity": "its own list: popularity alone, since no genre is known",
+    "ALS": POPULAR,
+    "BPR": POPULAR,
+    "ItemKNN": POPULAR,
+    "SequenceKNN": POPULAR,
+    "EASE": POPULAR,
+    "Blend": POPULAR,
+    "Reranker": POPULAR,
+    "NeuralHybrid": "its own list: the films with the highest predicted rating for somebody unknown",
+    "NeuralRanker": "its own list: what its bias and an empty history give, close to popularity",
+    "BayesianFactors": "its own list: the films with the highest predicted rating for somebody unknown",
+}
+
+
+# ---- newcomers ---------------------------------------------------------------------------------------------------
+
+
+def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -> Histories:
+    """Keep ``size`` films of each row.
+
+    Parameters
+    ----------
+    way : {"first", "last", "known", "liked"}
+        Which ones: see ``WAYS``. Ties by the column; without timestamps first and last are the lowest columns.
+    counts : ndarray, (n_items,)
+        How many people have met each item.
+
+    Raises
+    ------
+    ValueError
+        If there is no such way.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> histories = Histories(csr_matrix(np.array([[5.0, 3.0, 4.0]])), np.array([20, 10, 30]))
+    >>> [shown_films(histories, 1, way, np.array([1, 9, 5])).matrix.indices.tolist() for way in WAYS]
+    [[1], [2], [1], [0]]
+    """
+    if way not in WAYS:
+        raise ValueError(f"there is no way {way!r} to choose films; there are {', '.join(WAYS)}")
+    matrix, rows = histories.matrix, histories.row_of_entry
+    when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
+    met = -np.asarray(counts)[matrix.indices]
+    keys = {"first": (when,), "last": (-when,), "known": (met,), "liked": (met, -matrix.data)}[way]
+    return shortened(histories, size, np.lexsort((matrix.indices, *keys, rows)))
+
+
+def newcomers(task: Task, least: int) -> np.ndarray:
+    """People of the task with at least so many films in their history, (n,) int64 places in ``task.users``.
+
+    All points of a curve are about the same people.
+    """
+    return np.flatnonzero(np.diff(task.histories.indptr) >= least)
+
+
+def newcomer_ndcg(
+    model: Recommender, task: Task, people: np.ndarray, size: int | None, *, way: str = "first", k: int = 10
+) -> np.ndarray:
+    """NDCG@k of people of whom a model sees ``size`` films and no name, (n_people,) float64.
+
+    Whoever cannot be scored gets the most rated items, as :meth:`Recommender.recommend_new` gives them. Everything in
+    the history stays out of the lists, shown or not: the questions are the same at every size.
+
+    Parameters
+    ----------
+    people
+        Places in ``task.users``.
+    size
+        None: the whole history.
+    """
+    lists = []
+    for start in range(0, len(people), BLOCK):
+        histories = task.known.rows(task.codes[people[start : start + BLOCK]])
+        shown = histories if size is None else shown_films(histories, size, way, task.popularity)
+        lists.append(top_k(model.scores_to_list(shown)[0], k, exclude=histories.matrix)[0])
+    return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[people]), k)
+
+
+def newcomer_table(
+    models: Mapping[str, Recommender],
+    task: Task,
+    sizes: tuple[int, ...] = SIZES,
+    *,
+    ways: tuple[str, ...] = ("first",),
+    whole: bool = True,
+    k: int = 10,
+) -> pd.DataFrame:
+    """NDCG@k of every newcomer, model and number of films.
+
+    Parameters
+    ----------
+    whole
+        Also with the whole history that the task knows, still under no name: size -1.
+
+    Returns
+    -------
+    DataFrame
+        model, way, size, user_id, value: a row a newcomer; nobody where histories are too short.
+    """
+    people = newcomers(task, max(*sizes, 1))
+    asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], None)] if whole else [])
+    parts = [
+        pd.DataFrame(
+            {
+                "model": name,
+                "way": way,
+                "size": -1 if size is None else size,
+                "user_id": task.users[people],
+                "value": newcomer_ndcg(model, task, people, size, way=way, k=k),
+            }
+        )
+        for name, model in models.items()
+        for way, size in asked
+        if len(people)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
+
+
+_COLUMNS = ["model", "way", "size", "user_id", "value"]
+
+
+def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Means of a table of :func:`newcomer_table` with their intervals: model, way, size, mean, low, high, n_users."""
+    keys = ["model", "way", "size"]
+    wide = values.pivot(index="user_id", columns=keys, values="value")
+    return inference.intervals(wide, resamples=resamples, seed=seed).rename_axis(keys).reset_index()
+
+
+def gains(values: pd.DataFrame, over: str, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Paired differences to the model ``over`` at the same size: model, way, size, mean, low, high, n_users."""
+    wide = values.pivot(index=["way", "size", "user_id"], columns="model", values="value")
+    behind = wide.sub(wide[over], axis=0).drop(columns=over)
+    return curve(behind.stack().rename("value").reset_index(), resamples=resamples, seed=seed)
+
+
+def films_needed(gained: pd.DataFrame) -> pd.Series:
+    """With how many films, and all larger numbers, a model's interval lies above 0; NaN where it never does.
+
+    Parameters
+    ----------
+    gained
+        Of one way, from :func:`gains`.
+
+    Examples
+    --------
+    >>> films_needed(pd.DataFrame({"model": "a", "size": [0, 1, 3, 5], "low": [0.0, 0.1, -0.1, 0.2]})).to_dict()
+    {'a': 5.0}
+    """
+    table = gained[gained["size"] >= 0].pivot(index="size", columns="model", values="low").sort_index()
+    above = (table > 0)[::-1].cummin()[::-1]
+    first = above.idxmax().astype(float)
+    return first.where(above.any()).rename("films")
+
+
+# ---- people no model has met -------------------------------------------------------------------------------------
+
+
+def strangers_task(
+    split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "first"
+) -> Task:
+    """Ask what people whom no model has met liked, beside the first films that they tell of.
+
+    Parameters
+    ----------
+    share
+        Of the people, drawn by chance from those with more than ``shown`` films.
+    shown
+        Films of each that are their history; all others that they rated, early or late, are asked for.
+
+    Returns
+    -------
+    Task
+        Its history holds those few films, and everything of everybody else; see :func:`without_people`.
+
+    Raises
+    ------
+    ValueError
+        If nobody has more than ``shown`` films.
+    """
+    history = Interactions.from_frame(split.history)
+    codes = np.flatnonzero(np.diff(history.matrix.indptr) > shown)
+    if len(codes) == 0:
+        raise ValueError(f"nobody has more than {shown} films in the history; show fewer")
+    chosen = np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))]
+    chosen = np.sort(chosen)
+    told = shown_films(history.rows(chosen), shown, way, history.item_counts)
+    told = Interactions(told.matrix, history.user_ids[chosen], history.item_ids, told.timestamps).to_frame()
+    own = split.history["user_id"].isin(history.user_ids[chosen])
+    asked = split.history[own].merge(told[["user_id", "item_id"]], how="left", indicator=True)
+    asked = asked[asked["_merge"] == "left_only"].drop(columns="_merge")
+    asked = pd.concat([asked, split.test[split.test["user_id"].isin(history.user_ids[chosen])]], ignore_index=True)
+    known = pd.concat([split.history[~own], told[split.history.columns]], ignore_index=True)
+    params = {**split.params, "strangers": share, "shown": shown, "way": way, "seed": seed}
+    return Task.from_split(Split(known, known.iloc[:0], asked, split.name, params), relevant_from)
+
+
+def without_people(known: Interactions, people: np.ndarray) -> Interactions:
+    """The interactions of everybody else; the catalogue stays the same.
+
+    Parameters
+    ----------
+    people
+        Rows to leave out.
+    """
+    others = np.setdiff1d(np.arange(known.n_users), people)
+    rest = known.rows(others)
+    return Interactions(rest.matrix, known.user_ids[others], known.item_ids, rest.timestamps)
+
+
+def fitted_without(
+    models: Mapping[str, Recommender], task: Task, tables: Mapping[str, pd.DataFrame]
+) -> dict[str, Recommender]:
+    """Fresh models of the same parameters, fitted without the people of the task.
+
+    Models that are a mean of several nets are fitted as one net, to save time.
+    """
+    rest = without_people(task.known, task.codes)
+    fitted = {}
+    for name, model in models.items():
+        again = model.fresh()
+        if "n_models" in again.params():
+            again.n_models = 1
+        if "progress" in again.params():
+            again.progress = False
+        fitted[name] = again.fit(rest, **tables)
+    return fitted
+
+
+def sentence(means: pd.DataFrame, needed: pd.Series) -> str:
+    """Who leads with one film and with the most, and who beats popularity from when on.
+
+    Parameters
+    ----------
+    means
+        A row a model, a column a number of films.
+    needed
+        From :func:`films_needed`.
+    """
+    sizes = sorted(size for size in means.columns if size > 0)
+    led = [f"with {size} films `{means[size].idxmax()}` leads ({means[size].max():.3f})" for size in sizes]
+    texts = ["; ".join([f"with none the best has {means[0].max():.3f}", *led]) if 0 in means else "; ".join(led)]
+    for size, part in needed.dropna().groupby(needed):
+        texts.append(f"better than popularity from {size:.0f} on: {', '.join(part.index)}")
+    never = needed.index[needed.isna()].tolist()
+    texts += [f"not surely better with {max(sizes)}: {', '.join(never)}"] if never else []
+    text = ". ".join(part[0].upper() + part[1:] for part in texts).replace("with 1 films", "with 1 film")
+    return f"{text}. (Better: the 95 % interval of the paired difference lies above zero there and beyond.)"
+
+
+# ---- nothing at all ----------------------------------------------------------------------------------------------
+
+
+def with_nothing(models: Mapping[str, Recommender], k: int = 10, repeats: int = 3) -> pd.DataFrame:
+    """What each model gives to somebody of whom nothing is known.
+
+    Returns
+    -------
+    DataFrame
+        model, fallback (whether the most rated items answer), popular (how many of the k films are among the k most
+        rated), answer (what its class says it does), milliseconds (shortest of some runs of ``recommend_new({})``).
+    """
+    return pd.DataFrame(list(_given_nothing(models, k, repeats)))
+
+
+def _given_nothing(models: Mapping[str, Recommender], k: int, repeats: int) -> Iterator[dict[str, object]]:
+    for name, model in models.items():
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            listed = model.recommend_new({}, k)
+            seconds.append(time.perf_counter() - start)
+        fallback = bool(np.isnan(model.score(model.history_of({}).matrix)).all())
+        most = model.train.item_ids[top_k(model.train.item_counts[None], k)[0][0]]
+        yield {
+            "model": name,
+            "fallback": fallback,
+            "popular": int(listed["item_id"].isin(most).sum()),
+            "answer": WITH_NOTHING[type(model).__name__],
+            "milliseconds": 1000 * min(seconds),
+        }
+
+
+# ---- little known films and people -------------------------------------------------------------------------------
+
+
+def by_count(counts: np.ndarray, bounds: tuple[int, ...]) -> pd.Categorical:
+    """Divide films or people by how many ratings they have, at fixed bounds.
+
+    Examples
+    --------
+    >>> by_count(np.array([0, 1, 4, 5, 70]), (1, 5, 50)).tolist()
+    ['none', '1-4', '1-4', '5-49', '50 and more']
+    """
+    starts = [0, *bounds]
+    names = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    names[0] = "none" if bounds[0] == 1 else names[0]
+    codes = np.digitize(counts, bounds)
+    return pd.Categorical.from_codes(codes, [*names, f"{bounds[-1]} and more"], ordered=True)
+
+
+def films_by_count(task: Task, bounds: tuple[int, ...] = (1, 5, 10, 20, 50)) -> pd.DataFrame:
+    """Films of the catalogue and relevant ones outside it: item_id, ratings (how many the history has)."""
+    counts = np.zeros(len(task.items), np.int64)
+    counts[: task.known.n_items] = task.popularity
+    return pd.DataFrame({"item_id": task.items, "ratings": by_count(counts, bounds)})
+
+
+def people_by_count(task: Task, bounds: tuple[int, ...] = (1, 20, 40, 80, 160)) -> pd.DataFrame:
+    """People of the task: user_id, films (how many their history has)."""
+    return pd.DataFrame({"user_id": task.users, "films": by_count(np.diff(task.histories.indptr), bounds)})
+
+
+def sentence_known(recall: pd.DataFrame, by_length: pd.DataFrame, over: str) -> str:
+    """Who finds films with few ratings, and who leads for the shortest histories.
+
+    Parameters
+    ----------
+    recall, by_length
+        From :func:`recsys_lib.evaluation.segments.by_film` and :func:`recsys_lib.evaluation.segments.by_person`.
+    over
+        The model to compare with.
+    """
+    best = recall.loc[recall.groupby("group", sort=False)["mean"].idxmax()]
+    best = best[best["mean"] > 0]
+    found = ", ".join(f"{row.group} ratings `{row.model}` ({row.mean:.3f})" for row in best.itertuples())
+    short = by_length[by_length["group"] == by_length["group"].iloc[0]].set_index("model")["mean"]
+    return (
+        f"Best recall among films with {found}. Among people with {by_length['group'].iloc[0]} films "
+        f"`{short.idxmax()}` leads ({short.max():.3f}; {over} {short[over]:.3f})."
+    )

@@ -1,0 +1,1 @@
+"""Models made of other models: blend and re-ranker."""

@@ -1,0 +1,169 @@
+"""A second look at the best of a blend, with what the models do not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.models.base import Recommender, _genres_of, load_model
+from recsys_lib.models.evidence import Evidence, years_of
+from recsys_lib.models.stack.blend import Blend, Rehearsal, best_unseen, labels_at, listwise_fit, standardised
+from recsys_lib.models.stack.trees import grow, tree_scores
+
+
+class Reranker(Recommender):
+    """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`Evidence` beside them.
+
+    Two learners vote, each moved to mean 0 and standard deviation 1 over a person's candidates: a linear model that
+    makes what came next as probable as can be among the candidates (:func:`recsys_lib.models.stack.blend.listwise_fit`), and
+    gradient-boosted trees that tell it from the rest (:func:`recsys_lib.models.stack.trees.grow`), which find what depends on
+    what. Both learn from the rehearsal of the blend. The vote is moved to the mean and spread of the blend's scores, so
+    that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend. Histories that
+    the blend leaves to one model get no second look.
+
+    Parameters
+    ----------
+    blend
+        Is fitted, too, unless it is already on the very interactions given.
+    depth
+        How many are ordered anew.
+    penalty
+        On the squares of the coefficients of the features, each scaled to standard deviation 1.
+    trees
+        How many; 0 leaves the linear model alone.
+    """
+
+    def __init__(self, blend: Blend | None = None, *, depth: int = 100, penalty: float = 0.01, trees: int = 80) -> None:
+        self.blend = blend
+        self.depth = depth
+        self.penalty = penalty
+        self.trees = trees
+
+    def params(self) -> dict[str, Any]:
+        """Parameters without the blend, which is saved in a folder of its own."""
+        return {name: value for name, value in super().params().items() if name != "blend"}
+
+    def fresh(self) -> Self:
+        """The same blend and parameters, and nothing learnt yet."""
+        return type(self)(None if self.blend is None else self.blend.fresh(), **self.params())
+
+    # ---- learning --------------------------------------------------------------------------------------------
+
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        if self.blend is None:
+            raise ValueError("Reranker needs a blend: Reranker(Blend({'als': ALS(), 'ease': EASE()}))")
+        if getattr(self.blend, "train", None) is not train:
+            self.blend.fit(train, items=items, users=users)
+        self.years_ = years_of(items, train)
+        rehearsals = self.blend.rehearse(train, items=items, users=users)
+        self._learn([(told, self._evidence_of(told.earlier, items)) for told in rehearsals])
+
+    def _learn(self, rehearsals: Sequence[tuple[Rehearsal, Evidence]]) -> None:
+        looked = []
+        for told, evidence in rehearsals:
+            codes, there, features, _ = self._looked_at(told.scores.values(), told.histories, evidence)
+            looked.append((there, features, labels_at(told.relevant, codes) & there))
+        there, features, labels = map(np.concatenate, zip(*looked, strict=True))
+        self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
+        self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
+        scaled = (features - self.mean_) / self.scale_
+        self.coefficients_ = listwise_fit(scaled, labels, there, penalty=self.penalty).astype(np.float32)
+        rows = there & labels.any(axis=1, keepdims=True)
+        self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
+
+    def learnt_by_others(self, told: Rehearsal, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
+        """Scores of the people of a rehearsal, (n, n_items), each learnt from the people of the other groups alone.
+
+        The weights of the blend are those that it has: it must be fitted.
+        """
+        evidence, found = self._evidence_of(told.earlier, items), np.empty_like(next(iter(told.scores.values())))
+        group = np.random.default_rng(0).permutation(len(found)) % groups
+        for number in range(groups):
+            judge, own = type(self)(self.blend, **self.params()), told.of_people(np.flatnonzero(group == number))
+            judge._learn([(told.of_people(np.flatnonzero(group != number)), evidence)])
+            found[group == number] = judge._scores(own.scores.values(), own.histories, evidence)
+        return found
+
+    def _evidence_of(self, train: Interactions, items: pd.DataFrame | None) -> Evidence:
+        return Evidence(train, years_of(items, train), _genres_of(items, train), relevant_from=self.blend.relevant_from)
+
+    # ---- serving ---------------------------------------------------------------------------------------------
+
+    @property
+    def _evidence(self) -> Evidence:
+        found = vars(self).get("_known")
+        if found is None or found.train is not self.train:
+            found = Evidence(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
+            self._known = found
+        return found
+
+    def _looked_at(
+        self, scores: Any, histories: Histories, evidence: Evidence
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Candidates and whether they are there, (n, depth); their features; the blend's scores, (n, n_items)."""
+        z = [standardised(table, histories.matrix)[0] for table in scores]
+        blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
+        codes, there = best_unseen(blended, histories.matrix, self.depth)
+        own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
+        return codes, there, np.concatenate([own, evidence.features(histories, codes)], axis=-1), blended
+
+    def _scores(self, scores: Any, histories: Histories, evidence: Evidence) -> np.ndarray:
+        codes, there, features, blended = self._looked_at(scores, histories, evidence)
+        if not there.any():
+            return blended
+        linear = ((features - self.mean_) / self.scale_) @ self.coefficients_
+        boosted = np.zeros(there.shape)
+        boosted[there] = tree_scores(self.trees_, features[there])
+        votes = sum(levelled(said, there)[0] for said in (linear, boosted))
+        before = np.take_along_axis(blended, codes, axis=1)
+        _, mean, spread = levelled(before, there)
+        new = levelled(votes, there)[0] * spread + mean
+        border, low = (np.where(there, table, np.inf).min(axis=1, keepdims=True) for table in (before, new))
+        some = there.any(axis=1, keepdims=True)
+        result = blended - np.subtract(border, low, out=np.zeros_like(low), where=some) - 1
+        rows, places = np.nonzero(there)
+        result[rows, codes[rows, places]] = new[rows, places]
+        return np.where(self.blend.served_alone(histories)[:, None], blended, result)
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        said = [part.score(histories, users) for part in self.blend.models.values()]
+        scores = self._scores(said, histories, self._evidence)
+        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
+        return scores
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        # What the films of the history bring to the blend; the second look corrects that for the film itself.
+        return self.blend._contributions(history, item, user)
+
+    def _item_vectors(self) -> np.ndarray | csr_matrix:
+        return self.blend._item_vectors()
+
+    # ---- on disk ---------------------------------------------------------------------------------------------
+
+    def _save_more(self, folder: Path) -> None:
+        self.blend.save(folder / "blend")
+
+    def _load_more(self, folder: Path) -> None:
+        self.blend = load_model(folder / "blend")
+
+
+def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Move the values that are there to mean 0 and standard deviation 1 in each row; with both, (n, 1), as they were.
+
+    Examples
+    --------
+    >>> levelled(np.array([[1.0, 3.0, 9.0]]), np.array([[True, True, False]]))[0]
+    array([[-1.,  1.,  0.]])
+    """
+    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    mean = np.where(there, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
+    off = np.where(there, values - mean, 0)
+    spread = np.sqrt(np.square(off).sum(axis=1, keepdims=True) / n)
+    spread[spread < 1e-12] = 1
+    return off / spread, mean, spread

@@ -1,0 +1,71 @@
+"""What a history weighs: from ratings and times to the weights that models of implicit feedback work on."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from recsys_lib.data.interactions import Histories, Interactions
+
+
+def confidence(
+    histories: Histories,
+    train: Interactions,
+    *,
+    positive_from: float | None = 4.0,
+    low_weight: float = 0.3,
+    half_life: float | None = None,
+) -> csr_matrix:
+    """Turn ratings into weights: one rule for all models.
+
+    - A rating of ``positive_from`` or more weighs 1, a lower one ``low_weight`` (0 leaves it out).
+    - Where no rating that the model was fitted on reaches ``positive_from`` (implicit feedback), all weigh 1.
+    - A person without one rating that reaches it is weighted 1 throughout: what was watched is all that is known.
+    - ``positive_from=None`` takes the ratings as they are.
+    - With a ``half_life``, each weight is halved every so many films of the person's that came after it.
+
+    Parameters
+    ----------
+    histories : (n, n_items)
+        Ratings in the data's own units.
+    train
+        What the model was fitted on.
+
+    Returns
+    -------
+    csr_matrix, (n, n_items) float32
+        Without stored zeros.
+
+    Examples
+    --------
+    >>> train = Interactions(csr_matrix(np.array([[5.0, 2.0], [0.0, 3.0]])), np.arange(2), np.arange(2))
+    >>> confidence(train.rows([0, 1]), train).toarray()
+    array([[1. , 0.3],
+           [0. , 1. ]], dtype=float32)
+    """
+    ratings = histories.matrix
+    if positive_from is None:
+        data = ratings.data.astype(np.float32)
+    else:
+        positive = ratings.data >= positive_from
+        rows = histories.row_of_entry
+        if train.best_rating < positive_from:
+            positive[:] = True
+        else:
+            positive |= ~(np.bincount(rows, positive, minlength=ratings.shape[0]) > 0)[rows]
+        data = np.where(positive, np.float32(1), np.float32(low_weight))
+    if half_life is not None and histories.timestamps is not None:
+        data = data * np.exp2(-histories.steps_back() / half_life).astype(np.float32)
+    weights = csr_matrix((data, ratings.indices, ratings.indptr), shape=ratings.shape, copy=True)
+    weights.eliminate_zeros()
+    return weights
+
+
+def whole(train: Interactions) -> Histories:
+    """Everything that a model is fitted on, as histories."""
+    return Histories(train.matrix, train.timestamps)
+
+
+def entries_of(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
+    """Pick from a dense row, (n_items,), the values at the stored entries of a one-row matrix, (nnz,)."""
+    return np.asarray(values, dtype=np.float64)[matrix.indices]

@@ -1,0 +1,1 @@
+"""One run of the sequence on one data set: steps, execution, results, report, tracking."""

@@ -1,0 +1,279 @@
+"""What the results say, in sentences that are computed from them: the words of 07_evaluation."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from recsys_lib.evaluation import inference
+from recsys_lib.evaluation.segments import person_traits
+from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
+from recsys_lib.models.base import Recommender
+from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts
+from recsys_lib.run.environment import commit
+from recsys_lib.run.results import has_seed
+
+
+def protocol(task: Task, ks: list[int]) -> str:
+    """The protocol as a box of markdown."""
+    p = task.protocol
+    best = ceilings(task.n_relevant, ks)
+    given = ", ".join(f"{key} {value}" for key, value in p["split"]["params"].items())
+    rule = f"rated {p['relevant_from']:g} or higher" if p["relevant_from"] else "everything met (implicit feedback)"
+    reach = ", ".join(f"{best[f'precision@{k}']:.3f} at {k}" for k in ks)
+    lines = [
+        f"**Split** {p['split']['name']} ({given}). Models were fitted on the history (train and validation).",
+        f"**Relevant** {rule}: {p['relevant']:,} films of {p['people_kept']:,} people, median "
+        f"{p['relevant_per_person']['median']:g} each.",
+        f"**People** {p['people_in_test']:,} in the test part; {p['people_dropped']:,} have nothing relevant there and "
+        f"are left out; {p['people_without_history']:,} have no history and get the popular films.",
+        f"**Ranked** the whole catalogue of {p['catalogue']:,} films, never a sample, without those seen before. "
+        f"{p['relevant_outside_catalogue']:.1%} of the relevant films are outside it: they stay relevant, unreachable.",
+        f"**Precision** divides by k; the best that any list could reach is {reach}. NDCG's ideal and MAP's "
+        "divisor take min(k, relevant). Ties go to the lower film code.",
+        "**Intervals** percentile bootstrap over people. **Tests** paired, to the first, Holm-corrected.",
+    ]
+    return "\n".join(f"> {line}  " for line in lines)
+
+
+def readable(board: pd.DataFrame, metrics: list[str]) -> Styler:
+    """A leaderboard to look at: each mean with its interval in brackets."""
+    table = pd.DataFrame({"model": board["model"]})
+    for metric in [name for name in metrics if name in board]:
+        table[metric] = [_cell(row[metric], row[f"{metric}_low"], row[f"{metric}_high"]) for _, row in board.iterrows()]
+    return table.style.hide().set_properties(**{"text-align": "left"})
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.3f}" if pd.isna(low) else f"{mean:.3f} ({low:.3f}-{high:.3f})"
+
+
+def power(board: pd.DataFrame) -> str:
+    """What differences this sample could show, in one or two sentences."""
+    if len(board) < 2:
+        return "There is one model: nothing to compare."
+    by, first, second = board.attrs["by"], board.iloc[0], board.iloc[1]
+    reach = float(second["smallest_difference"])
+    apart = int(board["distinct"].sum())
+    share = reach / first[by] if first[by] else float("nan")
+    seen, effect = abs(second["difference"]), abs(second["effect_size"])
+    return (
+        f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
+        f"people, a difference of {reach:.4f} ({share:.0%} of the first's {by}) to `{second['model']}` would be found "
+        f"with 80 % power; what was seen is {seen:.4f} (effect size {effect:.2f})."
+    )
+
+
+def beside(table: pd.DataFrame) -> Styler:
+    """Ratios to the yardsticks to look at, a column each: the ratio, its interval, the corrected p."""
+    shown = table.assign(
+        said=[
+            f"{row['ratio']:.2f} x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}), "
+            + ("p < .001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}")
+            for row in table.to_dict("records")
+        ]
+    )
+    order = list(dict.fromkeys(table["model"]))
+    wide = shown.pivot_table("said", "model", "yardstick", aggfunc="first", sort=False).reindex(order)
+    return wide.rename_axis(columns=None).fillna("").style.set_properties(**{"text-align": "left"})
+
+
+def yardsticks(table: pd.DataFrame) -> str:
+    """Who is ahead of each yardstick, by how much, where the difference is no chance."""
+    sentences = []
+    for yardstick, part in table.groupby("yardstick", sort=False):
+        ahead = part[part["distinct"] & (part["ratio"] > 1)]
+        named = ", ".join(f"`{row['model']}` {row['ratio']:.2f} times" for row in ahead.to_dict("records"))
+        sentences.append(f"ahead of `{yardstick}`: {named or 'nobody'}")
+    if not sentences:
+        return "None of the yardsticks is among the models."
+    return f"Significantly (Holm over all {len(table)} comparisons) {'; '.join(sentences)}."
+
+
+def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:
+    """Which models nothing beats in accuracy and each other aim."""
+    by, sentences = board.attrs["by"], []
+    for name, label in aims.items():
+        column = name.removeprefix("-")
+        known = board.loc[board[column].notna(), ["model", column, by]].copy()
+        if len(known):
+            known[column] *= -1 if name.startswith("-") else 1
+            kept = known[pareto(known, column, by)]
+            named = ", ".join(f"`{model}`" for model in kept["model"])
+            sentences.append(f"{named} (accuracy and {label})")
+    return "Nothing is better in both: " + "; ".join(sentences) + "."
+
+
+def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -> str:
+    """How far seeds move the means, beside how far people do.
+
+    Parameters
+    ----------
+    left
+        Seconds to fit of models that have a seed and were not fitted again.
+    """
+    rest = ", ".join(f"`{name}` ({taken:.0f} s)" for name, taken in left.items())
+    rest = f" Not fitted again, for the time it takes: {rest}." if rest else ""
+    if not seeds:
+        return f"No model was fitted with several seeds: the intervals speak of people only.{rest}"
+    parts = [f"`{name}` by {row['sd_seeds']:.4f}" for name, row in seeds.items()]
+    people = max(row["se_people"] for row in seeds.values())
+    return (
+        f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other people would move it by up to "
+        f"{people:.4f}. The intervals above speak of people, for the seed that was saved.{rest}"
+    )
+
+
+def rehearsal(board: pd.DataFrame, before: Mapping[str, float]) -> str:
+    """Whether the rehearsal, by which everything was chosen, put the models in the order of the test part.
+
+    Parameters
+    ----------
+    before
+        Means on the rehearsal by model.
+    """
+    by = board.attrs["by"]
+    known = board.loc[board["model"].isin(list(before)), ["model", by]]
+    if len(known) < 3:
+        return "Fewer than three models kept their value on the rehearsal: nothing to compare."
+    then = known["model"].map(before)
+    agreement = float(then.rank().corr(known[by].rank()))
+    chosen, first = known.loc[then.idxmax(), "model"], known["model"].iloc[0]
+    ending = "also first on test" if chosen == first else f"on test `{first}` is before it"
+    return (
+        f"Of {len(known)} models with a value on the rehearsal, `{chosen}` is first there, {ending}; the rank "
+        f"correlation between both is {agreement:.2f}. Test means are {float((known[by] / then).median()):.2f} times "
+        "the rehearsal's (median): the parts differ in size, so levels are not comparable, orders are."
+    )
+
+
+def threats(task: Task, prepared: artifacts.Prepared, board: pd.DataFrame) -> str:
+    """What could make the results wrong, with the numbers that say how much."""
+    p, split, lines = task.protocol, prepared.split, []
+    test = split.test
+    if "timestamp" in test:
+        tied = split.history.merge(test, on=["user_id", "timestamp"], how="inner")["user_id"].size
+        border = test.groupby("user_id")["timestamp"].min()
+        last = split.history.groupby("user_id")["timestamp"].max()
+        cut = int((border == last.reindex(border.index)).sum())
+        lines.append(
+            f"The cut between history and test runs through one second for {cut:,} of {p['people_in_test']:,} people "
+            f"({tied:,} pairs of rows): which of these films are test is decided by a hash, not by time."
+        )
+        when = np.sort(split.history["timestamp"].to_numpy())
+        later = 1 - float(np.searchsorted(when, test["timestamp"].to_numpy(), side="right").mean()) / len(when)
+        lines.append(
+            f"For the average row of the test part, {later:.0%} of the history is later than it: other people's future "
+            "is in the training, which flatters models that learn from co-occurrence."
+        )
+    lines.append(
+        f"What was not rated counts as not relevant, though it may be liked unseen: all means are lower bounds, and "
+        f"popular films are favoured. {p['relevant_outside_catalogue']:.1%} of relevant films could not be listed."
+    )
+    lines.append(
+        f"{p['people_dropped']:,} people with nothing relevant are left out; whoever rates high counts as others do."
+    )
+    lines.append(
+        f"{len(board)} models were compared on one split; the first of several is flattered by having been the maximum."
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def footer(paths: Paths, prepared: artifacts.Prepared, models: Mapping[str, Recommender], seed: int) -> str:
+    """Where the results come from: data, commit, versions, seeds."""
+    names = ("numpy", "scipy", "pandas", "scikit-learn", "implicit", "torch")
+    found = [f"{name} {version(name)}" for name in names if _installed(name)]
+    seeds = [f"{name} {model.params()['seed']}" for name, model in models.items() if has_seed(model)]
+    data = prepared.manifest["data"]
+    stamp = prepared.manifest.get("files", {}).get("test.parquet", {}).get("sha256", "")
+    return (
+        f"---\n`{paths.name}`: interactions sha256 `{str(data['sha256'])[:16]}`, test part sha256 `{stamp[:16]}` · "
+        f"commit `{commit()}` · Python {platform.python_version()}, {', '.join(found)} · seeds: bootstrap {seed}, "
+        f"{', '.join(seeds)}"
+    )
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def for_whom(by_person: pd.DataFrame, by_film: pd.DataFrame, model: str, metric: str) -> str:
+    """Where a model does best and worst, where intervals do not overlap."""
+    own = by_person[(by_person["model"] == model) & (by_person["n_users"] >= inference.LEAST_PEOPLE // 4)]
+    sentences = []
+    for segment, part in own.groupby("segment", sort=False):
+        top, low = part.loc[part["mean"].idxmax()], part.loc[part["mean"].idxmin()]
+        if len(part) > 1 and top["low"] > low["high"]:
+            sentences.append(f"{segment}: {top['group']} {top['mean']:.3f}, {low['group']} {low['mean']:.3f}")
+    films = by_film[(by_film["model"] == model) & (by_film["segment"] == "known")]
+    found = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in films.to_dict("records"))
+    apart = "; ".join(sentences) or "no kind of people stands apart from the others"
+    start = f"`{model}`, {metric} where intervals do not overlap: {apart}"
+    return f"{start}. Recall@{BEYOND_AT} by how known a film is: {found}."
+
+
+def curve(curve: pd.DataFrame, model: str) -> str:
+    """How much a model gains from knowing more of a person."""
+    own = curve[curve["model"] == model].sort_values("size") if len(curve) else curve
+    if len(own) < 2:
+        return "Histories are too short here to draw a curve."
+    first, last = own.iloc[0], own.iloc[-1]
+    lead = curve.sort_values("mean").groupby("size")["model"].last()
+    return (
+        f"`{model}` goes from {first['mean']:.3f} with {first['size']} known to {last['mean']:.3f} with {last['size']} "
+        f"({int(last['n_users']):,} people). First with {lead.index[0]} known is `{lead.iloc[0]}`, with "
+        f"{lead.index[-1]} `{lead.iloc[-1]}`."
+    )
+
+
+def more_people(curve: pd.DataFrame) -> str:
+    """What fitting on everybody gives over fitting on half of them or fewer."""
+    if len(curve) == 0:
+        return "No model is quick enough to fit again here."
+    most, parts = curve["size"].max(), []
+    for name, own in curve.groupby("model", sort=False):
+        whole, less = own.loc[own["size"].idxmax(), "mean"], own.loc[own["size"].idxmin()]
+        parts.append(f"`{name}` {less['mean']:.3f} to {whole:.3f}")
+    return (
+        f"From {curve['size'].min():,} people to {most:,}: {', '.join(parts)}. A curve that still rises at its end "
+        "would gain from more data."
+    )
+
+
+def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFrame]) -> str:
+    """Best RMSE, and how far its predictions are from what was given."""
+    if not tables:
+        return "No model here predicts ratings."
+    best = min(tables, key=lambda name: results[name].rating["rmse"]["mean"])
+    error, table = results[best].rating["rmse"], tables[best]
+    off = float((table["rating"] - table["predicted"]).abs().mean())
+    slope = float(np.polyfit(table["predicted"], table["rating"], 1)[0]) if len(table) > 1 else float("nan")
+    return (
+        f"`{best}` has the lowest RMSE, {error['mean']:.3f} stars (95 % interval {error['low']:.3f} to "
+        f"{error['high']:.3f}, {error['n_rows']:,} rows of {error['n_users']:,} people). Its tenths are off by "
+        f"{off:.3f} stars on average, and ratings rise by {slope:.2f} stars for each star predicted."
+    )
+
+
+def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
+    """What the people served worst have in common."""
+    traits = person_traits(result, task)
+    met, usual = failed["popularity"].median(), traits["popularity"].median()
+    known, others = failed["history"].median(), traits["history"].median()
+    return (
+        f"The films they liked had been met by {met:.0f} people (median; {usual:.0f} for everybody), and they had "
+        f"rated {known:.0f} films before ({others:.0f}). The films they liked stand at rank "
+        f"{failed['median_rank'].median():.0f} (median; {traits['median_rank'].median():.0f} for everybody)."
+    )

@@ -1,0 +1,196 @@
+"""A public project's rating network, rebuilt to see which leak gives the error that it publishes.
+
+The architecture as its README gives it: embeddings of 128 numbers for person and film, concatenated with 21 features,
+layers of 256, 128 and 64 with batch normalisation, Adam, 15 epochs. What it was trained on is not known; here it is
+trained honestly, and with one leak at a time. It serves no other purpose: the lab's own model is ``NeuralHybrid``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from recsys_lib.data.interactions import codes_of
+from recsys_lib.data.splits import Split
+
+GENRES = 10  # flags of the most common genres
+LEAKS = {
+    "honest": "features from training rows alone",
+    "means over all rows": "means and spreads of people and films are computed before the split, test ratings included",
+    "test rows trained on": "the split comes after the training table was put together: test rows are in it",
+    "deviation as feature": "the rating's deviation from the person's mean stands among the features",
+    "liked as feature": "a label made from the rating (rating >= threshold) stands among the features",
+}
+
+
+class HybridNet(nn.Module):
+    """Embeddings of person and film beside features, three layers, one number.
+
+    Parameters
+    ----------
+    n_users, n_items
+        Rows of the embedding tables, the last of each for what training has not met.
+    n_features
+        Columns of the features.
+    """
+
+    def __init__(self, n_users: int, n_items: int, n_features: int, *, dim: int = 128, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(n_users, dim), nn.Embedding(n_items, dim)
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=0.05)
+        layers: list[nn.Module] = []
+        sizes = [2 * dim + n_features, 256, 128, 64]
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+
+    def forward(self, users: Tensor, items: Tensor, features: Tensor) -> Tensor:
+        """Ratings, (batch,), from codes (batch,) and features (batch, n_features)."""
+        joined = torch.cat([self.users(users), self.items(items), features], dim=1)  # (batch, 2 dim + n_features)
+        return self.layers(joined).squeeze(1)
+
+
+def _statistics(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Mean, spread and log count of the ratings of each person or film."""
+    grouped = rows.groupby(by)["rating"]
+    counts = np.log1p(grouped.size())
+    table = pd.DataFrame({"mean": grouped.mean(), "spread": grouped.std().fillna(0.0), "count": counts})
+    return table.add_prefix(f"{by.removesuffix('_id')}_")
+
+
+def features(
+    rows: pd.DataFrame, known: pd.DataFrame, items: pd.DataFrame, users: pd.DataFrame, leak: str, threshold: float
+) -> pd.DataFrame:
+    """The 21 features of rows (22 where a leak adds one); statistics come from ``known``.
+
+    Six statistics of person and film, the film's year, the person's age and gender, hour and weekday, and flags of
+    the ten most common genres; what the data lacks is zero.
+    """
+    table = pd.DataFrame(index=rows.index)
+    for by in ("user_id", "item_id"):
+        found = _statistics(known, by)
+        for column in found:
+            fill = known["rating"].mean() if column.endswith("mean") else 0.0
+            table[column] = rows[by].map(found[column]).fillna(fill)
+    content = items.set_index("item_id")
+    table["year"] = rows["item_id"].map(content["year"].astype("Float64")).astype(float)
+    people = users.set_index("user_id")
+    for name in ("age", "gender"):
+        values = people[name] if name in people else pd.Series(0.0, index=people.index)
+        values = values if name == "age" else (values == values.max()).astype(float)
+        table[name] = rows["user_id"].map(values).astype(float)
+    when = pd.to_datetime(rows["timestamp"] if "timestamp" in rows else pd.Series(0, index=rows.index), unit="s")
+    table["hour"], table["weekday"] = when.dt.hour.astype(float), when.dt.day_of_week.astype(float)
+    common = items["genres"].explode().dropna().value_counts().index[:GENRES]
+    for place in range(GENRES):
+        has = content["genres"].map(lambda genres, p=place: float(p < len(common) and common[p] in genres))
+        table[f"genre_{place}"] = rows["item_id"].map(has)
+    if leak == "deviation as feature":
+        table["deviation"] = rows["rating"] - table["user_mean"]
+    if leak == "liked as feature":
+        table["liked"] = (rows["rating"] >= threshold).astype(float)
+    return table.fillna(0.0)
+
+
+def run_leak(
+    split: Split,
+    items: pd.DataFrame,
+    users: pd.DataFrame,
+    leak: str = "honest",
+    *,
+    threshold: float = 4.0,
+    epochs: int = 15,
+    batch: int = 2048,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train the network with one leak, and predict the test part after every epoch.
+
+    Parameters
+    ----------
+    leak
+        A name in ``LEAKS``.
+
+    Returns
+    -------
+    dict
+        predicted (n_test,) float64 after the last epoch, curve (RMSE on the test part after each epoch; to look at,
+        nothing is chosen by it), train_features and test_features (tables, not scaled), seconds.
+
+    Raises
+    ------
+    ValueError
+        If the leak is not known, or the data has no ratings.
+    """
+    if leak not in LEAKS:
+        raise ValueError(f"leak is {leak!r}; it must be one of {', '.join(map(repr, LEAKS))}")
+    if split.history["rating"].nunique() < 2:
+        raise ValueError("the data has no ratings: there is nothing to predict")
+    history, test = split.history, split.test.reset_index(drop=True)
+    everything = pd.concat([history, test], ignore_index=True)
+    fitted = everything if leak == "test rows trained on" else history
+    known = everything if leak == "means over all rows" else fitted
+    tables = [features(rows, known, items, users, leak, threshold) for rows in (fitted, test)]
+    start = time.perf_counter()
+    ids = [np.unique(fitted[name]) for name in ("user_id", "item_id")]
+    inputs = [_tensors(rows, table, tables[0], ids) for rows, table in zip((fitted, test), tables, strict=True)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # layers this small lose more to waiting than they gain from a second core
+    predicted, curve = _train(
+        inputs, fitted["rating"], test["rating"], [len(i) + 1 for i in ids], epochs, batch, rate, seed
+    )
+    torch.set_num_threads(threads)
+    return {
+        "predicted": predicted,
+        "curve": curve,
+        "train_features": tables[0],
+        "test_features": tables[1],
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _tensors(rows: pd.DataFrame, table: pd.DataFrame, fitted: pd.DataFrame, ids: list[np.ndarray]) -> list[Tensor]:
+    """Codes of people and films (the last one for unknown ids), and features scaled as in training."""
+    scaled = (table - fitted.mean()) / fitted.std().replace(0.0, 1.0)
+    codes = [codes_of(rows[name], found) for name, found in zip(("user_id", "item_id"), ids, strict=True)]
+    codes = [np.where(code < 0, len(found), code) for code, found in zip(codes, ids, strict=True)]
+    return [*map(torch.as_tensor, codes), torch.as_tensor(scaled.to_numpy(np.float32))]
+
+
+def _train(
+    inputs: list[list[Tensor]],
+    ratings: pd.Series,
+    given: pd.Series,
+    sizes: list[int],
+    epochs: int,
+    batch: int,
+    rate: float,
+    seed: int,
+) -> tuple[np.ndarray, list[float]]:
+    """Fit on the first inputs; predictions of the second after the last epoch, and their RMSE after each."""
+    torch.manual_seed(seed)
+    net = HybridNet(*sizes, inputs[0][2].shape[1])
+    low, high, mean = float(ratings.min()), float(ratings.max()), float(ratings.mean())
+    target = torch.as_tensor(ratings.to_numpy(np.float32) - mean)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    truth, curve, predicted = given.to_numpy(np.float64), [], np.empty(0)
+    for _ in range(epochs):
+        net.train()
+        for rows in torch.randperm(len(target)).split(batch):
+            if len(rows) < 2:  # batch normalisation needs two
+                continue
+            loss = nn.functional.mse_loss(net(*(part[rows] for part in inputs[0])), target[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        net.eval()
+        with torch.no_grad():
+            predicted = np.clip(net(*inputs[1]).double().numpy() + mean, low, high)
+        curve.append(float(np.sqrt(np.mean((predicted - truth) ** 2))))
+    return predicted, curve

@@ -1,0 +1,245 @@
+"""The report of a run: report.md and a self-contained index.html, made from the JSON and figures of the notebooks."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import itertools
+import mimetypes
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import mistune
+
+from recsys_lib.files import read_json, replacing
+from recsys_lib.paths import REPOSITORY, Paths, home
+from recsys_lib.run.artifacts import require
+from recsys_lib.run.steps import STEPS
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
+RESULT_FIGURES = {
+    "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval",
+    "evaluation_differences": "Paired differences to the best model",
+    "evaluation_trade_offs": "Accuracy against what else matters",
+    "evaluation_segments": "Accuracy by group of people",
+    "evaluation_reliability": "Predicted against given ratings",
+}
+MODEL_FIGURES = {"neural_ranker_training": "The neural ranker, epoch by epoch"}
+DATA_FIGURES = {
+    "01_ratings": "How ratings are spread",
+    "01_long_tail": "How unequal films and people are",
+    "01_genres": "What genres get, and how they are rated",
+    "01_time": "When ratings were given",
+}
+STUDY_FIGURES = {
+    "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
+    "studies_rolling_cuts": "NDCG@10 after each of several cuts in time",
+}
+STUDIES = ("canonical_report", "other_splits")  # made apart, and reported where they are there
+REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
+
+
+def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
+    """A mean with its interval as text; a dash where there is none.
+
+    >>> interval({"mean": 0.2214, "low": 0.2101, "high": 0.2333, "n_users": 906})
+    '0.221 (0.210–0.233)'
+    >>> interval(None)
+    '–'
+    """
+    if not metric or metric.get("mean") is None:
+        return "–"
+    low, high = metric.get("low"), metric.get("high")
+    spread = "" if low is None or high is None else f" ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{metric['mean']:.{digits}f}{spread}"
+
+
+def ratio(found: dict[str, Any]) -> str:
+    """A ratio with its interval as text.
+
+    >>> ratio({"ratio": 1.0604, "low": 1.0421, "high": 1.0782})
+    '1.060 (1.042–1.078)'
+    """
+    return interval({**found, "mean": found["ratio"]})
+
+
+def best_first(pooled: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Models of a pooled table, those with the highest mean first, each with its name.
+
+    >>> [row["model"] for row in best_first({"als": {"mean": 0.1}, "net": {"mean": 0.2}})]
+    ['net', 'als']
+    """
+    return sorted(({"model": name, **row} for name, row in pooled.items()), key=lambda row: -row["mean"])
+
+
+def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
+    """Models of a leaderboard, best first; those without the metric (rating models) behind."""
+    ranked = [entry for entry in leaderboard["models"] if entry["metrics"].get(metric)]
+    others = [entry for entry in leaderboard["models"] if not entry["metrics"].get(metric)]
+    return sorted(ranked, key=lambda entry: -entry["metrics"][metric]["mean"]) + others
+
+
+def table_text(leaderboard: dict[str, Any]) -> str:
+    """The short table for a terminal: model, NDCG@10 with its interval, RMSE where there is one."""
+    rows = leaderboard_rows(leaderboard)
+    width = max(len(entry["name"]) for entry in rows)
+    lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
+    for entry in rows:
+        ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
+        lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")
+    return "\n".join(lines)
+
+
+def run_times(paths: Paths) -> list[dict[str, Any]]:
+    """Seconds of each step that was run, in the order of the sequence, from the runner's logs."""
+    files = [paths.logs / "times" / f"{step.name}.json" for step in STEPS]
+    return [read_json(file) for file in files if file.is_file()]
+
+
+def write_report(dataset: str) -> Path:
+    """Write ``reports/<dataset>/report.md`` and ``index.html``.
+
+    Returns
+    -------
+    Path
+        The HTML page: one file, pictures inside, no request to any other machine.
+
+    Raises
+    ------
+    MissingArtifactError
+        If a step's JSON is not there; names the step that makes it.
+    """
+    paths = Paths(dataset)
+    content = {name: read_json(require(paths.reports / f"{name}_report.json")) for name in REPORTS}
+    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    figures = {
+        subject: _take_up(paths, captions)
+        for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
+    }
+    studies = {name: _study(paths, name, leaderboard["data"]["sha256"]) for name in STUDIES}
+    if studies["other_splits"]:
+        figures["studies"] = _take_up(paths, STUDY_FIGURES)
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
+    text = templates.get_template("report.md.jinja").render(
+        name=paths.name,
+        leaderboard=leaderboard,
+        rows=leaderboard_rows(leaderboard),
+        figures=figures,
+        times=run_times(paths),
+        environment=_environment(paths),
+        **content,
+        **studies,
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    body = _with_pictures_inside(_reachable(mistune.create_markdown(plugins=["table"])(text)), paths.reports)
+    page = templates.get_template("page.html.jinja").render(title=html.escape(f"recsys-lab: {paths.name}"), body=body)
+    for name, written in (("report.md", text), ("index.html", page)):
+        with replacing(paths.reports / name) as temporary:
+            temporary.write_text(written, encoding="utf-8")
+    return paths.reports / "index.html"
+
+
+def _reachable(page: str) -> str:
+    """Tables that scroll on narrow screens can be reached by the keyboard; a head without text is no head."""
+    return page.replace("<table>", '<table tabindex="0">').replace("<th></th>", "<td></td>")
+
+
+def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
+    """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
+    file = paths.reports / f"{name}.json"
+    found = read_json(file) if file.is_file() else {}
+    return found if found.get("data", {}).get("sha256") == sha256 else {}
+
+
+def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
+    """Copy figures into the report's folder; those that are there then, as ``{file below the report: caption}``."""
+    found = {}
+    for name, caption in captions.items():
+        source, taken = paths.figures / f"{name}.png", paths.reports / "figures" / f"{name}.png"
+        if source.is_file():
+            with replacing(taken) as temporary:
+                shutil.copyfile(source, temporary)
+        if taken.is_file():
+            found[f"figures/{taken.name}"] = caption
+    return found
+
+
+def _environment(paths: Paths) -> dict[str, Any]:
+    file = paths.logs / "environment.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _with_pictures_inside(text: str, folder: Path) -> str:
+    """Put each picture that the page names into the page itself."""
+
+    def inside(found: re.Match[str]) -> str:
+        file = folder / found.group(1)
+        kind = mimetypes.guess_type(file.name)[0]
+        return f'src="data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"'
+
+    return re.sub(r'src="(figures/[^"]+)"', inside, text)
+
+
+def results_table(report: str) -> str:
+    r"""The first table of a report in Markdown: the leaderboard.
+
+    >>> results_table("# Title\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\nText\n\n| c |\n")
+    '| a | b |\n| - | - |\n| 1 | 2 |'
+    """
+    lines = report.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("|"))
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[first:]))
+
+
+def write_readme_results(readme: Path, report: Path) -> None:
+    """Put the leaderboard of a report between README's marks ``<!-- results ... -->`` and ``<!-- /results -->``."""
+    table = results_table(report.read_text(encoding="utf-8"))
+    before, rest = readme.read_text(encoding="utf-8").split("<!-- results", 1)
+    mark, after = rest.split("-->", 1)[0], rest.split("<!-- /results -->", 1)[1]
+    with replacing(readme) as temporary:
+        text = f"{before}<!-- results{mark}-->\n\n{table}\n\n<!-- /results -->{after}"
+        temporary.write_text(text, encoding="utf-8")
+
+
+def summary(dataset: str) -> str:
+    """What a run ends with: the short table, and what to open."""
+    paths = Paths(dataset)
+    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    where = {
+        "report": paths.reports / "index.html",
+        "notebooks": paths.outputs / "notebooks",
+        "leaderboard": paths.metrics / "leaderboard.json",
+    }
+    chosen = "" if dataset == "ml-100k" else f" DATASET={dataset}"
+    lines = [table_text(leaderboard), ""]
+    lines += [f"{name:<12} {_below_home(path)}" for name, path in where.items()]
+    return "\n".join([*lines, f"{'demo':<12} make demo{chosen}"])
+
+
+def _below_home(path: Path) -> str:
+    return path.relative_to(home()).as_posix()
+
+
+def main() -> None:
+    """Write the report of a run, show its summary, or put its leaderboard into the README."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.report", description=main.__doc__)
+    parser.add_argument("what", choices=["write", "show", "readme"])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    given = parser.parse_args()
+    if given.what == "write":
+        write_report(given.dataset)
+    elif given.what == "readme":
+        write_readme_results(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
+    else:
+        print(summary(given.dataset))
+
+
+if __name__ == "__main__":
+    main()

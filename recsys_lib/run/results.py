@@ -1,0 +1,335 @@
+"""Results on disk: the leaderboard, values a person, and the lists from which both can be computed again.
+
+``python -m recsys_lib.run.results ml-100k`` does that: it reads no model, only the lists, and says how far the numbers are
+from those that stand in ``leaderboard.json``.
+
+A saved list is what a model said of the people in the test part, one table: the first places of each person; below
+them the relevant films that stand further down, each with its place in the whole catalogue, which "mrr" and "auc" need;
+and the rating predicted for each row of the test part, of models that predict any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys_lib.evaluation.task import (
+    BEYOND_AT,
+    MAIN,
+    Evaluation,
+    Task,
+    compare,
+    conclusion,
+    evaluate,
+    from_ranked,
+    ranked_from_frames,
+)
+from recsys_lib.files import read_json, write_json, write_parquet
+from recsys_lib.models.base import Recommender
+from recsys_lib.paths import Paths
+from recsys_lib.run import artifacts
+
+TABLES = ("per_user", "lists")  # folders below outputs/<dataset>/metrics, a file a model
+_PAIR = ["user_id", "item_id"]
+
+
+def leaderboard(
+    results: Mapping[str, Evaluation],
+    board: pd.DataFrame,
+    data: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Contents of ``leaderboard.json``, best model first.
+
+    Parameters
+    ----------
+    board
+        From :func:`recsys_lib.evaluation.task.compare`.
+    data
+        Name, checksum and sizes of the data.
+    facts
+        What else to say of each model: class, params, fit_seconds, ...
+    """
+    models = []
+    for row in board.to_dict("records"):
+        name = row["model"]
+        against = {key: row.get(key) for key in board.columns if key in _AGAINST}
+        entry = {"name": name, **(facts or {}).get(name, {}), "metrics": results[name].metrics()}
+        models.append(entry | {"against_best": against, "distinct_from_best": bool(row.get("distinct", False))})
+    protocol = results[models[0]["name"]].protocol
+    return {
+        "protocol": protocol | {"ranked_by": board.attrs["by"], "conclusion": conclusion(board)},
+        "data": dict(data),
+        "models": models,
+    }
+
+
+_AGAINST = {
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_t",
+    "p_permutation",
+    "p_holm",
+    "effect_size",
+    "effect_low",
+    "effect_high",
+    "smallest_difference",
+}
+
+
+def describe_data(prepared: artifacts.Prepared, task: Task) -> dict[str, Any]:
+    """The part "data" of a leaderboard: name, checksum, sizes."""
+    parts = {f"{part}_rows": len(getattr(prepared.split, part)) for part in artifacts.PARTS}
+    sizes = {"n_users": task.known.n_users, "n_items": task.known.n_items, "n_interactions": task.known.matrix.nnz}
+    return {"name": prepared.manifest["data"]["name"], "sha256": prepared.manifest["data"]["sha256"], **sizes, **parts}
+
+
+def facts_of(paths: Paths, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Class, params and the facts kept at saving (``fit_seconds``, ...) of saved models."""
+    table = {}
+    for name in names:
+        config = artifacts.model_facts(paths, name)
+        identity = ("name", "sha256", "split")
+        kept = {key: value for key, value in config["data"].items() if key not in identity}
+        table[name] = {"model": config["model"], "params": config["params"], **kept}
+    return table
+
+
+def write_results(paths: Paths, results: Mapping[str, Evaluation], content: Mapping[str, Any]) -> Path:
+    """Write the tables of every model, then the leaderboard; tables of models no longer there are removed.
+
+    Returns
+    -------
+    Path
+        Of ``leaderboard.json``.
+    """
+    for table in TABLES:
+        written = set()
+        for name, result in results.items():
+            frame = result.per_user if table == "per_user" else whole_lists(result)
+            written.add(write_parquet(paths.metrics / table / f"{name}.parquet", frame))
+        for old in set((paths.metrics / table).glob("*.parquet")) - written:
+            old.unlink()
+    return write_json(paths.metrics / "leaderboard.json", content)
+
+
+def whole_lists(result: Evaluation) -> pd.DataFrame:
+    """Everything that a model said of the people in the test part, as one table.
+
+    Returns
+    -------
+    DataFrame
+        user_id, item_id; score (float32), fallback: of the first places alone; rank (Int64): from 1, 0 for a relevant
+        item that cannot be listed, empty for other rows of the test part; relevant; midrank: mean rank over equal
+        scores, of relevant items; rating, predicted: of rows of the test part, where the model predicts ratings.
+        Ordered by person and rank.
+    """
+    table = result.lists.astype({"rank": "Int64", "fallback": "boolean"})
+    if result.positions is not None:
+        further = result.positions.rename(columns={"rank": "place"}).assign(relevant=True)
+        table = table.merge(further, on=_PAIR, how="outer")
+        table["rank"] = table["rank"].fillna(table.pop("place").astype("Int64"))
+    if result.predictions is not None:
+        table = table.merge(result.predictions.drop(columns="error"), on=_PAIR, how="outer")
+    if "relevant" in table:
+        table["relevant"] = table["relevant"].notna()
+    return table.sort_values(["user_id", "rank"], kind="stable", ignore_index=True)
+
+
+def evaluation_of(table: pd.DataFrame, task: Task, ks: list[int], **resampling: Any) -> Evaluation:
+    """Evaluate what :func:`whole_lists` kept of a model.
+
+    Raises
+    ------
+    ValueError
+        If the table is of other people or items than the task's.
+    """
+    first = table[table["rank"].between(1, max(*ks, BEYOND_AT)).fillna(False)]
+    positions = table.loc[table["relevant"], [*_PAIR, "rank", "midrank"]] if "relevant" in table else None
+    predictions = None
+    if "predicted" in table:
+        said = table.loc[table["predicted"].notna(), [*_PAIR, "rating", "predicted"]]
+        predictions = task.test[_PAIR].merge(said, on=_PAIR)  # in the order of the test part
+        predictions["error"] = predictions["predicted"] - predictions["rating"].astype(np.float64)
+    ranked = ranked_from_frames(first, task, positions)
+    return from_ranked(ranked, task, ks, predictions=predictions, **resampling)
+
+
+def recompute(paths: Paths) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """Compute the leaderboard again from the saved lists, without any model.
+
+    Returns
+    -------
+    dict, dict
+        Contents of a leaderboard, and the evaluations by name.
+
+    Raises
+    ------
+    ValueError
+        If the lists were made for other data, another split or another threshold.
+    """
+    stored = read_json(artifacts.require(paths.metrics / "leaderboard.json"))
+    prepared = artifacts.read_prepared(paths, test=True)
+    protocol = stored["protocol"]
+    task = Task.from_split(prepared.split, protocol["relevant_from"], items=prepared.items)
+    if task.protocol["fingerprint"] != protocol["fingerprint"]:
+        raise ValueError(
+            f"the lists in {paths.metrics} were made for another split of {paths.name} than the one in "
+            f"{paths.processed}; `make 07 DATASET={paths.dataset}` makes them anew"
+        )
+    again = {"resamples": protocol["bootstrap"]["resamples"], "seed": protocol["bootstrap"]["seed"]}
+    results = {}
+    for model in stored["models"]:
+        name = model["name"]
+        table = pd.read_parquet(artifacts.require(paths.metrics / "lists" / f"{name}.parquet"))
+        results[name] = evaluation_of(table, task, protocol["ks"], **again)
+    board = compare(results, by=protocol["ranked_by"], **again)
+    same = {key: value for key, value in protocol.items() if key not in task.protocol}
+    content = leaderboard(results, board, stored["data"], {m["name"]: _kept(m) for m in stored["models"]})
+    content["protocol"] = content["protocol"] | same
+    return content, results
+
+
+def _kept(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a leaderboard says of a model that does not follow from its lists."""
+    return {k: v for k, v in model.items() if k not in ("name", "metrics", "against_best", "distinct_from_best")}
+
+
+def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
+    """Largest absolute change of any number of any model's metrics; infinite where one is missing on one side."""
+    before, after = ({m["name"]: m["metrics"] for m in content["models"]} for content in (old, new))
+    if {name: set(m) for name, m in before.items()} != {name: set(m) for name, m in after.items()}:
+        return float("inf")
+    pairs = [
+        (before[name][metric][part], after[name][metric][part])
+        for name in before
+        for metric in before[name]
+        for part in ("mean", "low", "high")
+    ]
+    numbers = np.array([[np.nan if x is None else x for x in pair] for pair in pairs], dtype=float)
+    return float(np.nanmax(np.abs(numbers[:, 0] - numbers[:, 1])))
+
+
+def rehearsal_means(paths: Paths, metric: str = MAIN) -> dict[str, float]:
+    """What each training notebook saw on the rehearsal, by model, where it kept such a value."""
+    found = {}
+    for file in sorted((paths.metrics / "training").glob("*.json")):
+        models = read_json(file).get("models", {})
+        for name, facts in models.items() if isinstance(models, dict) else ():
+            value = facts.get(f"rehearsal_{metric}") if isinstance(facts, dict) else None
+            if isinstance(value, int | float):
+                found[name] = float(value)
+    return found
+
+
+def write_reports(paths: Paths, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
+    """Write the training report (what each training notebook left) and the evaluation report.
+
+    Parameters
+    ----------
+    content
+        The leaderboard.
+    more
+        Further parts of the evaluation report; tables become lists of records.
+    """
+    training = {file.stem: read_json(file) for file in sorted((paths.metrics / "training").glob("*.json"))}
+    identity = {"dataset": paths.name, "data": content["data"]}
+    report = {
+        **identity,
+        "protocol": content["protocol"],
+        "conclusion": conclusion(board),
+        "leaderboard": _records(board),
+        **{name: _records(part) for name, part in more.items()},
+    }
+    return [
+        write_json(paths.reports / "training_report.json", {**identity, "notebooks": training}),
+        write_json(paths.reports / "evaluation_report.json", report),
+    ]
+
+
+def _records(part: Any) -> Any:
+    """Tables as lists of records, also inside a mapping."""
+    if isinstance(part, pd.DataFrame):
+        return part.astype(object).where(part.notna(), None).to_dict("records")
+    return {name: _records(inner) for name, inner in part.items()} if isinstance(part, Mapping) else part
+
+
+def with_other_seeds(
+    models: Mapping[str, Recommender],
+    facts: Mapping[str, Mapping[str, Any]],
+    task: Task,
+    prepared: artifacts.Prepared,
+    *,
+    seeds: int = 3,
+    within: float = 2.0,
+    by: str = MAIN,
+) -> dict[str, np.ndarray]:
+    """What the seed does: models that were fitted within ``within`` seconds are fitted again with other seeds.
+
+    A model that is an average of several with seeds of their own (its method ``members`` gives them) is not fitted
+    again: those are evaluated one by one, whatever the time it took.
+
+    Returns
+    -------
+    dict
+        By model: the metric of each person and seed, (n_people, seeds) float64.
+    """
+    table = {}
+    for name, model in models.items():
+        members = model.members() if hasattr(model, "members") else []
+        seconds = facts[name].get("fit_seconds")
+        if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
+            members = [_seeded(model, shift, task, prepared) for shift in range(seeds)]
+        if len(members) > 1:
+            found = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
+            table[name] = np.stack([column.to_numpy(float) for column in found], axis=1)
+    return table
+
+
+def has_seed(model: Recommender) -> bool:
+    """Whether chance has a part in fitting a model."""
+    return model.params().get("seed") is not None
+
+
+def _seeded(model: Recommender, shift: int, task: Task, prepared: artifacts.Prepared) -> Recommender:
+    """The model fitted again with its seed and ``shift``."""
+    params = model.params()
+    quiet = {"progress": False} if "progress" in params else {}
+    again = type(model)(**{**params, **quiet, "seed": params["seed"] + shift})
+    return again.fit(task.known, items=prepared.items, users=prepared.users)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Recompute and rewrite a leaderboard from its lists."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.results", description=main.__doc__)
+    parser.add_argument("dataset", nargs="?", default="ml-100k", help="data set whose lists are read (ml-100k)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a number changes by over 1e-9")
+    given = parser.parse_args(arguments)
+    paths = Paths(given.dataset)
+    try:
+        stored = read_json(artifacts.require(paths.metrics / "leaderboard.json"))
+        content, results = recompute(paths)
+    except (FileNotFoundError, ValueError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    change = largest_change(stored, content)
+    for model in content["models"]:
+        main_metric = model["metrics"][content["protocol"]["ranked_by"]]
+        low, high = main_metric["low"], main_metric["high"]
+        sys.stdout.write(f"{model['name']:<28} {main_metric['mean']:.4f}  ({low:.4f} to {high:.4f})\n")
+    sys.stdout.write(f"{content['protocol']['conclusion']}\nlargest change of any number: {change:.1e}\n")
+    if given.check:
+        return 0 if change <= 1e-9 else 1
+    write_results(paths, results, content)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

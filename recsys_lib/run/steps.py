@@ -1,0 +1,158 @@
+"""The steps of a run: what each needs, reads and writes.
+
+The one description of the sequence: the Makefile includes the rules that ``python -m recsys_lib.run.steps rules`` prints,
+``make dag`` shows them, and a missing file is traced to the step that makes it. Standard library only, because it
+runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from recsys_lib.paths import Paths, run_name
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of the sequence.
+
+    Attributes
+    ----------
+    name
+        Stem of the notebook.
+    needs
+        Names of the steps that must have run before.
+    reads, writes
+        Files below ``data``, ``outputs`` and ``reports``; ``{name}`` stands for the data set's folder.
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> str:
+        """The two digits in front."""
+        return self.name[:2]
+
+
+_RAW = "data/raw/{name}/*"
+_PREPARED = "data/processed/{name}/*"
+_FITTED_ON = tuple(f"data/processed/{{name}}/{table}.parquet" for table in ("train", "valid", "items", "users"))
+_MODELS = "outputs/{name}/models/*"
+
+
+def _training(name: str, *models: str, needs: tuple[str, ...] = ("02_preprocessing",)) -> Step:
+    """A step that fits models and reports on it."""
+    writes = tuple(f"outputs/{{name}}/models/{model}" for model in models)
+    return Step(name, needs, _FITTED_ON, (*writes, f"outputs/{{name}}/metrics/training/{name}.json"))
+
+
+STEPS: tuple[Step, ...] = (
+    Step("00_environment", (), (), (_RAW,)),
+    Step("01_exploration", ("00_environment",), (_RAW,), ("reports/{name}/exploration_report.json",)),
+    Step(
+        "02_preprocessing",
+        ("00_environment",),
+        (_RAW,),
+        (_PREPARED, "reports/{name}/preprocessing_report.json"),
+    ),
+    _training("03_popularity", "popularity*", "genre_popularity*"),
+    _training("04_als", "als*", "bpr"),
+    _training("05_item_models", "item_knn*", "sequence_knn", "ease*", "blend", "reranker"),
+    _training("06_neural_hybrid", "neural_*", needs=("02_preprocessing", "05_item_models")),
+    Step(
+        "07_evaluation",
+        ("03_popularity", "04_als", "05_item_models", "06_neural_hybrid"),
+        (_PREPARED, _MODELS),
+        (
+            "outputs/{name}/metrics/leaderboard.json",
+            "outputs/{name}/metrics/per_user/*",
+            "outputs/{name}/metrics/lists/*",
+            "outputs/{name}/registry/*",
+            "reports/{name}/training_report.json",
+            "reports/{name}/evaluation_report.json",
+        ),
+    ),
+    Step(
+        "08_recommendations",
+        ("07_evaluation",),
+        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json"),
+        ("outputs/{name}/recommendations/*", "reports/{name}/recommendation_report.json"),
+    ),
+    Step(
+        "09_demo",
+        ("07_evaluation",),
+        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json"),
+    ),
+)
+
+
+def step_that_writes(path: Path | str) -> Step | None:
+    """Find the step that makes a file, from the end of its path.
+
+    >>> step_that_writes("/x/outputs/ml-100k/models/als_tuned/config.json").name
+    '04_als'
+    >>> step_that_writes("/x/data/processed/ml-100k/manifest.json").name
+    '02_preprocessing'
+    """
+    text = Path(path).as_posix()
+    for step in STEPS:
+        if any(fnmatch(f"{text}/", f"*/{pattern.format(name='*').rstrip('*')}*") for pattern in step.writes):
+            return step
+    return None
+
+
+def makefile_rules(dataset: str) -> str:
+    """Variables and rules for Make: each executed notebook needs those before it.
+
+    >>> print(makefile_rules("ml-100k").splitlines()[0])
+    NAME := ml-100k
+    """
+    lines = [f"NAME := {run_name(dataset)}", f"DONE := outputs/{run_name(dataset)}/notebooks"]
+    for step in STEPS:
+        needs = "".join(f" $(DONE)/{name}.ipynb" for name in step.needs)
+        lines += [f"$(DONE)/{step.name}.ipynb:{needs}", f".PHONY: {step.number}"]
+        lines += [f"{step.number}: $(DONE)/{step.name}.ipynb"]
+    lines.append("STEPS := " + " ".join(step.name for step in STEPS))
+    return "\n".join(lines) + "\n"
+
+
+def overview(dataset: str) -> str:
+    """The steps as text: state, what each needs, reads and writes. Make itself is asked what is up to date."""
+    folder = Paths(dataset).outputs / "notebooks"
+    lines = []
+    for step in STEPS:
+        target = folder / f"{step.name}.ipynb"
+        question = [os.environ.get("MAKE", "make"), "-q", "--no-print-directory", f"DATASET={dataset}", step.number]
+        fresh = subprocess.run(question, capture_output=True, check=False).returncode == 0
+        state = "up to date" if fresh else "out of date" if target.exists() else "not run yet"
+        lines.append(f"{step.name:<20} {state}")
+        lines += [f"    {word} {what.format(name=run_name(dataset))}" for word, what in _relations(step)]
+    return "\n".join(lines)
+
+
+def _relations(step: Step) -> list[tuple[str, str]]:
+    """Lines below a step in the overview."""
+    after = [("after ", ", ".join(step.needs))] if step.needs else []
+    return after + [("reads ", what) for what in step.reads] + [("writes", what) for what in step.writes]
+
+
+def main() -> None:
+    """Print the rules for Make, or the overview for a person."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.steps", description=main.__doc__)
+    parser.add_argument("what", choices=["rules", "overview"])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    given = parser.parse_args()
+    sys.stdout.write((makefile_rules if given.what == "rules" else overview)(given.dataset).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

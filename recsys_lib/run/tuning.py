@@ -1,0 +1,295 @@
+"""Searches for parameters: the same number of trials for every model, never a look at the test part.
+
+``python -m recsys_lib.run.tuning ml-100k --trials 40`` searches for all models, goes on where an earlier search stopped,
+and writes what it chose to ``notebooks/params/<dataset>.yaml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.importance import get_param_importances
+from tqdm.auto import tqdm
+
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import Split, rehearsal
+from recsys_lib.evaluation.task import Task, mean_ndcg
+from recsys_lib.files import replacing
+from recsys_lib.models import ALS, BPR, EASE, GenrePopularity, ItemKNN, Popularity, Recommender, SequenceKNN
+from recsys_lib.paths import REPOSITORY, Paths
+from recsys_lib.plots.models import tuning_figure
+from recsys_lib.plots.style import save_figure, use_style
+from recsys_lib.run.artifacts import read_prepared
+
+LISTED = 10
+TRIALS = 40  # of each model
+
+
+# ---- what is searched --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is tried for one model.
+
+    Attributes
+    ----------
+    build
+        From the parameters to a model.
+    suggest
+        From a trial to parameters.
+    places
+        Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
+        parameters themselves are the notebook's.
+    needs
+        "timestamps" or "genres", where the model cannot be without.
+    """
+
+    build: Callable[..., Recommender]
+    suggest: Callable[[optuna.Trial], dict[str, Any]]
+    places: tuple[tuple[str, str | None], ...]
+    needs: tuple[str, ...] = ()
+
+
+def _half_life(trial: optuna.Trial) -> float | None:
+    return trial.suggest_categorical("half_life", [3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, None])
+
+
+def _low_weight(trial: optuna.Trial) -> float:
+    return trial.suggest_categorical("low_weight", [0.0, 0.15, 0.3, 0.5, 1.0])
+
+
+def _als(trial: optuna.Trial) -> dict[str, Any]:
+    return {
+        "factors": trial.suggest_categorical("factors", [32, 64, 128, 256]),
+        "regularization": round(trial.suggest_float("regularization", 1, 100, log=True), 2),
+        "iterations": trial.suggest_categorical("iterations", [10, 15, 25]),
+        "alpha": round(trial.suggest_float("alpha", 1, 40, log=True), 2),
+        "low_weight": _low_weight(trial),
+    }
+
+
+def _bpr(trial: optuna.Trial) -> dict[str, Any]:
+    return {
+        "factors": trial.suggest_categorical("factors", [32, 64, 128]),
+        "learning_rate": round(trial.suggest_float("learning_rate", 0.005, 0.1, log=True), 4),
+        "regularization": round(trial.suggest_float("regularization", 0.001, 0.1, log=True), 4),
+        "iterations": trial.suggest_categorical("iterations", [50, 100, 200]),
+        "fold_in": round(trial.suggest_float("fold_in", 0.1, 20, log=True), 2),
+        "background": round(trial.suggest_float("background", 0.001, 0.3, log=True), 4),
+        "half_life": _half_life(trial),
+    }
+
+
+def _item_knn(trial: optuna.Trial) -> dict[str, Any]:
+    return {
+        "neighbours": trial.suggest_categorical("neighbours", [50, 100, 200, 500, 1000]),
+        "weighting": trial.suggest_categorical("weighting", ["cosine", "tfidf", "bm25"]),
+        "shrinkage": round(trial.suggest_float("shrinkage", 0.5, 200, log=True), 1),
+        "low_weight": _low_weight(trial),
+        "half_life": _half_life(trial),
+    }
+
+
+def _sequence_knn(trial: optuna.Trial) -> dict[str, Any]:
+    return {
+        "window": trial.suggest_categorical("window", [5, 10, 20, 40, 80]),
+        "power": round(trial.suggest_float("power", 0.3, 0.7), 2),
+        "neighbours": trial.suggest_categorical("neighbours", [100, 200, 500, 1000]),
+        "shrinkage": round(trial.suggest_float("shrinkage", 0.5, 200, log=True), 1),
+        "low_weight": _low_weight(trial),
+        "half_life": _half_life(trial),
+    }
+
+
+def _ease(trial: optuna.Trial) -> dict[str, Any]:
+    return {
+        "regularization": round(trial.suggest_float("regularization", 10, 2000, log=True), 1),
+        "item_power": round(trial.suggest_float("item_power", -0.5, 0.1), 2),
+        "low_weight": _low_weight(trial),
+        "half_life": _half_life(trial),
+    }
+
+
+def _genre(trial: optuna.Trial) -> dict[str, Any]:
+    share = round(trial.suggest_float("genre_weight", 0, 1), 2)
+    more = {"low_weight": _low_weight(trial), "half_life": _half_life(trial)}
+    return {"genre_weight": share, "popularity_weight": round(1 - share, 2), **more}
+
+
+SPACES: dict[str, Space] = {
+    "popularity_decayed": Space(
+        lambda **given: Popularity(kind="decayed", **given),
+        lambda trial: {"half_life_days": round(trial.suggest_float("half_life_days", 3, 2000, log=True), 1)},
+        (("03_popularity", None),),
+        ("timestamps",),
+    ),
+    "genre_popularity": Space(GenrePopularity, _genre, (("03_popularity", "genre_tuned"),), ("genres",)),
+    "als": Space(ALS, _als, (("04_als", None), ("05_item_models", "als_plain"))),
+    "als_recent": Space(
+        ALS,
+        lambda trial: {**_als(trial), "half_life": _half_life(trial)},
+        (("04_als", "recent"), ("05_item_models", "als")),
+        ("timestamps",),
+    ),
+    "bpr": Space(BPR, _bpr, (("04_als", "bpr"), ("05_item_models", "bpr"))),
+    "item_knn": Space(ItemKNN, _item_knn, (("05_item_models", "item_knn"),)),
+    "sequence_knn": Space(SequenceKNN, _sequence_knn, (("05_item_models", "sequence_knn"),), ("timestamps",)),
+    "ease": Space(EASE, _ease, (("05_item_models", "ease"),)),
+}
+
+
+# ---- the search --------------------------------------------------------------------------------------------------
+
+
+class Tuner:
+    """Searches on one data set, kept in ``outputs/<dataset>/tuning.db``.
+
+    Parameters
+    ----------
+    split
+        Its train and validation parts are used, and nothing else: see :func:`recsys_lib.data.splits.rehearsal`.
+    items
+        The table of items.
+    relevant_from
+        Ratings from here on are relevant, and count as liked.
+    storage
+        Of Optuna; None keeps the search in memory.
+    identity
+        Part of the names of the searches: another data set or split is another search.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        items: pd.DataFrame,
+        *,
+        relevant_from: float = 4.0,
+        storage: str | None = None,
+        identity: str = "",
+        seed: int = 0,
+    ) -> None:
+        again = rehearsal(split)
+        self.train = Interactions.from_frame(again.train)
+        self.task = Task.from_split(again, relevant_from)
+        self.items = items
+        self.relevant_from = relevant_from
+        self.storage = storage
+        self.identity = identity
+        self.seed = seed
+
+    def possible(self) -> list[str]:
+        """Models that this data set can be used with."""
+        has = {"timestamps"} if self.train.timestamps is not None else set()
+        has |= {"genres"} if self.items["genres"].map(len).gt(0).any() else set()
+        return [name for name, space in SPACES.items() if set(space.needs) <= has]
+
+    def search(self, name: str, trials: int = TRIALS) -> optuna.Study:
+        """Search until so many trials are done, those of earlier runs included."""
+        space = SPACES[name]
+        sampler = optuna.samplers.TPESampler(seed=self.seed)
+        study = optuna.create_study(
+            study_name=f"{name}-{self.identity}",
+            storage=self.storage,
+            sampler=sampler,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        done = len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE])
+
+        def judge(trial: optuna.Trial) -> float:
+            given = space.suggest(trial)
+            trial.set_user_attr("params", given)
+            more = {} if name == "popularity_decayed" else {"positive_from": self.relevant_from}
+            model = space.build(**given, **more).fit(self.train, items=self.items)
+            return mean_ndcg(model, self.task, LISTED)
+
+        with tqdm(total=trials, initial=min(done, trials), desc=name) as bar:
+            study.optimize(judge, n_trials=max(0, trials - done), callbacks=[lambda *_: bar.update(1)])
+        return study
+
+
+def results(studies: Iterable[optuna.Study]) -> pd.DataFrame:
+    """All trials: model, trial, value (NDCG@10 on the rehearsal), and the parameters as text."""
+    rows = [
+        {"model": study.study_name.split("-")[0], "trial": trial.number, "value": trial.value, **trial.params}
+        for study in studies
+        for trial in study.trials
+        if trial.value is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def importances(studies: Iterable[optuna.Study]) -> pd.DataFrame:
+    """How much of the spread of the values each parameter explains (fANOVA): model, parameter, importance."""
+    rows = []
+    for study in studies:
+        if len(study.trials) > 3:
+            found = get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+            model = study.study_name.split("-")[0]
+            rows += [{"model": model, "parameter": name, "importance": share} for name, share in found.items()]
+    return pd.DataFrame(rows)
+
+
+def chosen(studies: dict[str, optuna.Study]) -> dict[str, dict[str, Any]]:
+    """Sections of a parameters file: the best trial of each model, and how many there were."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, study in studies.items():
+        best = study.best_trial.user_attrs["params"]
+        for notebook, parameter in SPACES[name].places:
+            section = sections.setdefault(notebook, {})
+            section.update(best if parameter is None else {parameter: dict(best)})
+            section["trials"] = max(section.get("trials", 0), len(study.trials))
+    return sections
+
+
+def write_chosen(file: Path, sections: dict[str, dict[str, Any]]) -> Path:
+    """Put sections into a parameters file; parameters and sections of others stay as they are."""
+    content = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None) or {}
+    for notebook, section in sections.items():
+        content[notebook] = {**(content.get(notebook) or {}), **section}
+    head = f"# Parameters of the notebooks. `python -m recsys_lib.run.tuning {file.stem}` writes those of 03 to 05.\n"
+    with replacing(file) as temporary:
+        temporary.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
+    return file
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Search for the parameters of all models, or of those that are named."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.tuning", description=main.__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("--trials", type=int, default=TRIALS, help=f"of each model ({TRIALS})")
+    parser.add_argument("--models", nargs="*", choices=list(SPACES), help="all, if none is named")
+    parser.add_argument("--params", type=Path, help="the file to write (notebooks/params/<dataset>.yaml)")
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    paths = Paths(given.dataset)
+    prepared = read_prepared(paths)
+    paths.outputs.mkdir(parents=True, exist_ok=True)
+    tuner = Tuner(
+        prepared.split,
+        prepared.items,
+        relevant_from=prepared.relevant_from,
+        storage=f"sqlite:///{paths.outputs / 'tuning.db'}",
+        identity=f"{prepared.identity['sha256'][:8]}-{prepared.split.name}",
+    )
+    studies = {name: tuner.search(name, given.trials) for name in given.models or tuner.possible()}
+    file = write_chosen(given.params or REPOSITORY / "notebooks" / "params" / f"{paths.name}.yaml", chosen(studies))
+    table = results(studies.values())
+    print(table.groupby("model", sort=False)["value"].agg(["count", "max"]).round(4).to_string())
+    use_style()
+    save_figure(tuning_figure(table, importances(studies.values())), paths.figures / "tuning.png")
+    print(f"chosen parameters: {file}")
+
+
+if __name__ == "__main__":
+    main()
