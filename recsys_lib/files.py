@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
+from safetensors.numpy import save_file
 
 PADDING = 0xD935  # name of an extra field that only fills up, as Android's zipalign writes it
 
@@ -90,12 +92,9 @@ def locked(path: Path | str) -> Iterator[None]:
 
     A process that dies lets go of it.
     """
-    import fcntl  # only where the system has it: what needs no lock works elsewhere, too
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 
@@ -160,6 +159,56 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
     """Read all arrays of a file; never unpickles."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays as safetensors; text is kept as its UCS-4 code points.
+
+    Raises
+    ------
+    TypeError
+        If an array holds Python objects, which could not be read back without pickle.
+    """
+    numeric, text = {}, {}
+    for name, given in arrays.items():
+        array = np.ascontiguousarray(given)
+        if array.dtype.kind == "U":
+            text[name] = str(array.dtype.itemsize // 4)
+            array = array.view(np.uint32).reshape(*array.shape, -1)
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects; give it a numeric or string dtype")
+        numeric[name] = array
+    with replacing(path) as temporary:
+        save_file(numeric, temporary, metadata={"text": json.dumps(text)})
+    return Path(path)
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """Read what :func:`write_arrays` wrote; the arrays are read-only views of the mapped file, not copies.
+
+    Examples
+    --------
+    >>> file = Path(tempfile.mkdtemp()) / "arrays.safetensors"
+    >>> _ = write_arrays(file, {"ids": np.array(["a", "bc"]), "x": np.arange(3)})
+    >>> {name: array.tolist() for name, array in read_arrays(file).items()}
+    {'x': [0, 1, 2], 'ids': ['a', 'bc']}
+    """
+    mapped = np.memmap(path, dtype=np.uint8, mode="r")
+    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
+    header = json.loads(mapped[8:start].tobytes())
+    text = json.loads(header.pop("__metadata__", {}).get("text", "{}"))
+    arrays = {}
+    for name, about in header.items():
+        first, last = about["data_offsets"]
+        array = mapped[start + first : start + last].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
+        if name in text:
+            array = array.view(f"<U{text[name]}")[..., 0] if array.size else np.empty(about["shape"][:-1], "<U1")
+        arrays[name] = array.view(np.ndarray)
+    return arrays
+
+
+_DTYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
+_DTYPES |= {"U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 def sha256(path: Path | str) -> str:

@@ -1,0 +1,427 @@
+"""One data set's run on disk: its tables, models, results and champion.
+
+``Run("ml-100k")`` is the one door to what the notebooks leave behind. It knows which ``make`` command makes what is
+missing, and refuses what was made from other data than the tables beside it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import Split
+from recsys_lib.files import read_json, sha256, write_json, write_parquet
+from recsys_lib.models.base import Recommender, load_model
+from recsys_lib.paths import Paths, home
+from recsys_lib.run.environment import commit
+from recsys_lib.run.steps import step_that_writes
+
+PARTS = ("train", "valid", "test")
+
+
+class MissingArtifactError(FileNotFoundError):
+    """A file that an earlier step makes is not there."""
+
+
+class OtherDataError(ValueError):
+    """An artefact was made from other data, or another split, than the tables beside it."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that 02_preprocessing wrote.
+
+    Attributes
+    ----------
+    split : Split
+        Its test part is empty unless the tables come from :meth:`Run.tables_with_test`.
+    items, users : DataFrame
+        As in :class:`recsys_lib.data.Dataset`.
+    manifest : dict
+        "data" (name, sha256, rating_scale, source), "split" (name, params), "relevant_from", "files" (rows, sha256).
+    """
+
+    split: Split
+    items: pd.DataFrame
+    users: pd.DataFrame
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """Interactions to learn from while parameters are chosen."""
+        return self.split.train
+
+    @property
+    def valid(self) -> pd.DataFrame:
+        """Interactions to choose parameters on."""
+        return self.split.valid
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """Train and validation together: what the models that are kept are fitted on."""
+        return self.split.history
+
+    @property
+    def relevant_from(self) -> float:
+        """Lowest rating that counts as relevant; 0 for implicit feedback, where every interaction does."""
+        return float(self.manifest["relevant_from"])
+
+    @property
+    def rating_scale(self) -> tuple[float, float] | None:
+        """Lowest and highest rating, or None for implicit feedback."""
+        scale = self.manifest["data"]["rating_scale"]
+        return None if scale is None else (float(scale[0]), float(scale[1]))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two results must share to be comparable: the data and the split."""
+        data = self.manifest["data"]
+        return {"name": data["name"], "sha256": data["sha256"], "split": self.manifest["split"]}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What 07_evaluation measured.
+
+    Attributes
+    ----------
+    folder
+        ``outputs/<dataset>/metrics``.
+    leaderboard : dict
+        Contents of ``leaderboard.json``: "protocol", "data", "models" (best first).
+    """
+
+    folder: Path
+    leaderboard: dict[str, Any] = field(repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models, in the order of the leaderboard."""
+        return [model["name"] for model in self.leaderboard["models"]]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The leaderboard as a table: model, and for each metric its mean, low and high.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``model``, ``ndcg@10``, ``ndcg@10_low``, ``ndcg@10_high``, ...; one row a model, best first.
+        """
+        rows = []
+        for model in self.leaderboard["models"]:
+            row = {"model": model["name"]}
+            for name, value in model["metrics"].items():
+                row |= {name: value["mean"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def best(self, metric: str = "ndcg@10") -> str:
+        """Name of the model with the highest mean of a metric.
+
+        Raises
+        ------
+        ValueError
+            If no model has that metric.
+        """
+        means = {model["name"]: model["metrics"][metric]["mean"] for model in self._with(metric)}
+        if not means:
+            raise ValueError(f"no model of the leaderboard has {metric}")
+        return max(means, key=means.get)
+
+    def _with(self, metric: str) -> list[dict[str, Any]]:
+        return [model for model in self.leaderboard["models"] if model["metrics"].get(metric)]
+
+    def per_user(self, name: str) -> pd.DataFrame:
+        """One row a user, a column a metric."""
+        return pd.read_parquet(self.folder / "per_user" / f"{name}.parquet")
+
+    def lists(self, name: str) -> pd.DataFrame:
+        """What the model listed for the users of the test part, see :mod:`recsys_lib.run.results`."""
+        return pd.read_parquet(self.folder / "lists" / f"{name}.parquet")
+
+
+class Models(Mapping[str, Recommender]):
+    """Fitted models of a run by name; each is read when it is first asked for, and kept."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._loaded = run, {}
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(config.parent.name for config in self._run.paths.models.glob("[!.]*/config.json"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> Recommender:
+        """Read a model.
+
+        Raises
+        ------
+        MissingArtifactError
+            If it was never fitted.
+        OtherDataError
+            If it was fitted on other data than the tables.
+        """
+        if name not in self._loaded:
+            config = self._run.model_config(name)
+            self._run.check_identity(f"the model {name}", config["data"], self._run.paths.models / name)
+            self._loaded[name] = load_model(self._run.paths.models / name)
+        return self._loaded[name]
+
+    def __repr__(self) -> str:
+        return f"Models({', '.join(self)})"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves: the version that the registry calls ``champion``.
+
+    Attributes
+    ----------
+    name, version
+        Of the registered model, such as ``"reranker"`` and ``"3"``.
+    folder
+        A model folder that stays as it is when the model of that name is fitted again.
+    record : dict
+        What ``champion.json`` says: metrics with intervals, why it became champion, when.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    record: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def model(self) -> Recommender:
+        """The fitted model."""
+        return load_model(self.folder)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class Run:
+    """One data set's run on disk.
+
+    Parameters
+    ----------
+    dataset
+        A known data set's name, or the path of a table or an archive.
+
+    Attributes
+    ----------
+    paths : Paths
+        Its folders.
+
+    Examples
+    --------
+    >>> Run("ml-latest-small").command("05")
+    'make 05 DATASET=ml-latest-small'
+    """
+
+    def __init__(self, dataset: str | Path = "ml-100k") -> None:
+        self.dataset = str(dataset)
+        self.paths = Paths(self.dataset)
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folders."""
+        return self.paths.name
+
+    def __repr__(self) -> str:
+        return f"Run({self.dataset!r})"
+
+    # ---- what is missing --------------------------------------------------------------------------------------
+
+    def command(self, step: str = "run") -> str:
+        """The make command of a step ("05"), or of the whole run."""
+        return f"make {step}" + ("" if self.dataset == "ml-100k" else f" DATASET={self.dataset}")
+
+    def command_for(self, path: Path) -> str:
+        """The make command that makes a file of this run."""
+        step = step_that_writes(path)
+        return self.command(step.number if step else "run")
+
+    def need(self, path: Path) -> Path:
+        """Return the path if it exists.
+
+        Raises
+        ------
+        MissingArtifactError
+            If it does not; one sentence with the command that makes it.
+        """
+        if not path.exists():
+            raise MissingArtifactError(f"{_shown(path)} is missing: `{self.command_for(path)}` makes it")
+        return path
+
+    def check_identity(self, what: str, made_from: Mapping[str, Any], path: Path) -> None:
+        """Refuse what was made from other data, or another split, than the tables.
+
+        Raises
+        ------
+        OtherDataError
+            One sentence with the command that makes it again.
+        """
+        if any(made_from.get(key) != value for key, value in self.tables.identity.items()):
+            raise OtherDataError(
+                f"{what} ({_shown(path)}) was made from other data, or another split, than the tables in "
+                f"{_shown(self.paths.processed)}: `{self.command_for(path)}` makes it again"
+            )
+
+    # ---- tables -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables without the test part.
+
+        Raises
+        ------
+        MissingArtifactError
+            If 02_preprocessing has not run.
+        """
+        return self._read_tables(PARTS[:2])
+
+    def tables_with_test(self, reader: str) -> Tables:
+        """The tables with the test part; who read it, and when, is noted in ``outputs/<dataset>/test_log.jsonl``.
+
+        Parameters
+        ----------
+        reader
+            Name of the notebook or program that reads it.
+        """
+        tables = self._read_tables(PARTS)
+        entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "reader": reader, "commit": commit()}
+        entry |= {"by": getpass.getuser(), "data": tables.identity["sha256"], "split": tables.identity["split"]}
+        self.paths.outputs.mkdir(parents=True, exist_ok=True)
+        with (self.paths.outputs / "test_log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+        return tables
+
+    def _read_tables(self, parts: tuple[str, ...]) -> Tables:
+        manifest = read_json(self.need(self.paths.processed / "manifest.json"))
+        names = (*parts, "items", "users")
+        read = {name: pd.read_parquet(self.need(self.paths.processed / f"{name}.parquet")) for name in names}
+        read.setdefault("test", read["train"].iloc[:0])
+        split = Split(*(read[part] for part in PARTS), **manifest["split"])
+        return Tables(split, read["items"], read["users"], manifest)
+
+    def write_tables(
+        self,
+        split: Split,
+        items: pd.DataFrame,
+        users: pd.DataFrame,
+        *,
+        data: dict[str, Any],
+        relevant_from: float,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Write the tables of a split and, last, the manifest that makes them valid.
+
+        Parameters
+        ----------
+        data
+            "name", "sha256", "rating_scale", "source" of the data set.
+        more
+            Further entries of the manifest.
+
+        Returns
+        -------
+        dict
+            The manifest.
+        """
+        tables = {"train": split.train, "valid": split.valid, "test": split.test, "items": items, "users": users}
+        (self.paths.processed / "manifest.json").unlink(missing_ok=True)
+        files = {}
+        for name, table in tables.items():
+            path = write_parquet(self.paths.processed / f"{name}.parquet", table)
+            files[path.name] = {"rows": len(table), "sha256": sha256(path)}
+        manifest = {"data": data, "split": {"name": split.name, "params": split.params}}
+        manifest |= {"relevant_from": relevant_from, **more, "files": files}
+        write_json(self.paths.processed / "manifest.json", manifest)
+        vars(self).pop("tables", None)
+        return manifest
+
+    @cached_property
+    def known(self) -> Interactions:
+        """The history as a matrix: what fitted models know."""
+        return Interactions.from_frame(self.tables.history)
+
+    # ---- models, results, champion ----------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> Models:
+        """The fitted models by name."""
+        return Models(self)
+
+    def model_config(self, name: str) -> dict[str, Any]:
+        """What ``config.json`` says of a fitted model: its class, params, data, facts."""
+        return read_json(self.need(self.paths.models / name / "config.json"))
+
+    def save_model(self, name: str, model: Recommender, **facts: Any) -> Path:
+        """Save a fitted model with the identity of its data.
+
+        Parameters
+        ----------
+        name
+            Of the folder, and of the model on the leaderboard.
+        facts
+            ``fit_seconds``, ``trials`` and whatever else the leaderboard should show.
+        """
+        vars(self).pop("models", None)
+        return model.save(self.paths.models / name, data={**self.tables.identity, **facts})
+
+    @cached_property
+    def results(self) -> Results:
+        """What 07_evaluation measured.
+
+        Raises
+        ------
+        MissingArtifactError
+            If it has not run.
+        OtherDataError
+            If it ran on other data than the tables.
+        """
+        path = self.need(self.paths.metrics / "leaderboard.json")
+        leaderboard = read_json(path)
+        made_from = {**leaderboard["data"], "split": leaderboard["protocol"]["split"]}
+        self.check_identity("the leaderboard", made_from, path)
+        return Results(self.paths.metrics, leaderboard)
+
+    @property
+    def champion(self) -> Champion:
+        """The model that serves.
+
+        Raises
+        ------
+        MissingArtifactError
+            If there is none yet, or its folder is gone.
+        """
+        record = read_json(self.need(self.paths.outputs / "champion.json"))
+        folder = self.paths.outputs / record["folder"]
+        if not (folder / "config.json").is_file():
+            raise MissingArtifactError(
+                f"{_shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a champion anew"
+            )
+        return Champion(record["model"], str(record["version"]), folder, record)
+
+
+def _shown(path: Path) -> str:
+    """A path as a person reads it: below the home of the run where it is there."""
+    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
