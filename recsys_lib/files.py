@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import struct
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from safetensors.numpy import save_file
 
 PADDING = 0xD935  # name of an extra field that only fills up, as Android's zipalign writes it
@@ -92,6 +92,8 @@ def locked(path: Path | str) -> Iterator[None]:
 
     A process that dies lets go of it.
     """
+    from filelock import FileLock  # it imports asyncio, which whoever only reads does not need
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
@@ -171,7 +173,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     """
     numeric, text = {}, {}
     for name, given in arrays.items():
-        array = np.ascontiguousarray(given)
+        array = np.asarray(given, order="C")
         if array.dtype.kind == "U":
             text[name] = str(array.dtype.itemsize // 4)
             array = array.view(np.uint32).reshape(*array.shape, -1)
@@ -179,7 +181,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
             raise TypeError(f"array {name!r} holds Python objects; give it a numeric or string dtype")
         numeric[name] = array
     with replacing(path) as temporary:
-        save_file(numeric, temporary, metadata={"text": json.dumps(text)})
+        save_file(numeric, temporary, metadata={"layout": json.dumps({"names": list(numeric), "text": text})})
     return Path(path)
 
 
@@ -191,19 +193,19 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     >>> file = Path(tempfile.mkdtemp()) / "arrays.safetensors"
     >>> _ = write_arrays(file, {"ids": np.array(["a", "bc"]), "x": np.arange(3)})
     >>> {name: array.tolist() for name, array in read_arrays(file).items()}
-    {'x': [0, 1, 2], 'ids': ['a', 'bc']}
+    {'ids': ['a', 'bc'], 'x': [0, 1, 2]}
     """
-    mapped = np.memmap(path, dtype=np.uint8, mode="r")
-    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
-    header = json.loads(mapped[8:start].tobytes())
-    text = json.loads(header.pop("__metadata__", {}).get("text", "{}"))
-    arrays = {}
-    for name, about in header.items():
-        first, last = about["data_offsets"]
-        array = mapped[start + first : start + last].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
-        if name in text:
-            array = array.view(f"<U{text[name]}")[..., 0] if array.size else np.empty(about["shape"][:-1], "<U1")
-        arrays[name] = array.view(np.ndarray)
+    with Path(path).open("rb") as handle:
+        mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(mapping[:8], "little")
+    header = json.loads(mapping[8:start])
+    layout, arrays = json.loads(header["__metadata__"]["layout"]), {}
+    for name in layout["names"]:
+        about = header[name]
+        shape, dtype = about["shape"], _DTYPES[about["dtype"]]
+        if name in layout["text"]:
+            shape, dtype = shape[:-1], f"<U{layout['text'][name]}"
+        arrays[name] = np.ndarray(shape, dtype, mapping, start + about["data_offsets"][0])
     return arrays
 
 

@@ -21,7 +21,7 @@ from traitlets import Dict, Unicode
 from recsys_lib.app import pages, people, rendering, results, side_by_side
 from recsys_lib.app.lab import Lab, NotPossibleError, OtherDataError, label, make_command
 from recsys_lib.app.state import State, from_query, with_choice
-from recsys_lib.models.stored import give_back
+from recsys_lib.models.stored import release_memory
 from recsys_lib.paths import Paths
 from recsys_lib.run.artifacts import MissingArtifactError
 
@@ -141,7 +141,7 @@ class Application(anywidget.AnyWidget):
             log.exception("The demo could not follow %.300r", content)
             self._tell(SORRY)
         self.send({"done": number})
-        give_back()  # or all that was ever looked at would stay in memory; it comes back in a few milliseconds
+        release_memory()  # or all that was ever looked at would stay in memory; it comes back in a few milliseconds
         self._when_quiet(QUIET)
 
     def _act(self, content: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ class Application(anywidget.AnyWidget):
             log.info("%s", error)  # is told to whoever asks for the model
         except Exception:
             log.exception("The demo could not use %s ahead of time", name)
-        give_back()
+        release_memory()
         self._when_quiet(BREATH)
 
     # ---- what is shown ---------------------------------------------------------------------------------------

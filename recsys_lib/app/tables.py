@@ -1,6 +1,6 @@
 """The prepared tables for the kernels of the application, which have no Arrow to read Parquet with.
 
-One process that has it writes them into ``outputs/<data set>/demo/tables.npz``; all kernels map that file, and so
+One process that has it writes them into ``outputs/<data set>/demo/tables.safetensors``; all kernels map that file, and so
 share its memory. A file of other tables than those that are there now is written anew.
 """
 
@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.data.splits import Split
-from recsys_lib.files import write_npz
-from recsys_lib.models.stored import read_arrays
+from recsys_lib.files import read_arrays, write_arrays
 from recsys_lib.paths import Paths
 from recsys_lib.run import artifacts
 from recsys_lib.run.artifacts import Prepared
@@ -62,11 +61,11 @@ def write_tables(paths: Paths) -> None:
     arrays = {"manifest": np.frombuffer(manifest, np.uint8)}
     for name, table in {**split, "items": prepared.items, "users": prepared.users}.items():
         arrays |= _encoded(name, table)
-    write_npz(_file(paths), **arrays)
+    write_arrays(_file(paths), arrays)
 
 
 def _file(paths: Paths) -> Path:
-    return paths.outputs / "demo" / "tables.npz"
+    return paths.outputs / "demo" / "tables.safetensors"
 
 
 def _is_of(paths: Paths, manifest: bytes) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -19,12 +21,12 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import ThreadpoolController
 
 from recsys_lib.data.interactions import Histories, Interactions, as_ids
-from recsys_lib.files import read_json, replacing_folder, write_json, write_npz
+from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
-from recsys_lib.models.stored import interactions_of, read_arrays
+from recsys_lib.models.stored import array_hash, interactions_of, load_arrays
 from recsys_lib.paths import Paths
 
-FORMAT = 1  # of the folders that `save` writes
+FORMAT = 2  # of the folders that `save` writes
 BLOCK = 1024  # people scored at once, at most, so that memory does not grow with their number,
 SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -83,6 +85,17 @@ class Recommender(ABC):
     def _arrays(self) -> dict[str, np.ndarray]:
         """What was learnt, as arrays: by default all attributes that end in an underscore."""
         return {name: value for name, value in vars(self).items() if name.endswith("_") and value is not None}
+
+    def _facts(self) -> dict[str, Any]:
+        """What was learnt, or noted, that is no array: anything that JSON can hold."""
+        return {}
+
+    def _inside(self) -> dict[str, Recommender]:
+        """Fitted models that this one is made of, by name."""
+        return {}
+
+    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
+        """Take back what :meth:`_facts` and :meth:`_inside` gave."""
 
     def _restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take back what :meth:`_arrays` gave."""
@@ -396,37 +409,80 @@ class Recommender(ABC):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path | str, *, data: Mapping[str, Any] | None = None) -> Path:
-        """Write ``config.json`` and ``arrays.npz``; the folder appears whole or not at all.
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a fitted model consists of: a description that JSON can hold, and arrays.
 
-        Parameters
-        ----------
-        folder
-            Where to; replaced if it is there.
-        data
-            What the model was fitted on (name, sha256, ...), kept in ``config.json`` under "data".
+        Returns
+        -------
+        config : dict
+            "model" (name of the class), "params", "facts" and "members" (the config of each model inside).
+        arrays : dict of ndarray
+            Those of a member have its name and a slash in front. Interactions that a member shares with the whole
+            are there once.
         """
         history = {"matrix": self.train.matrix.data, "indices": self.train.matrix.indices}
         history |= {"indptr": self.train.matrix.indptr, "timestamps": self.train.timestamps}
         history |= {"genres": self.genres, "user_ids": self.train.user_ids, "item_ids": self.train.item_ids}
-        arrays = {f"train.{name}": value for name, value in history.items() if value is not None}
-        config = {
-            "model": type(self).__name__,
-            "format": FORMAT,
-            "params": self.params(),
-            "data": dict(data or {}),
-        }
-        with replacing_folder(folder) as temporary:
-            write_npz(temporary / "arrays.npz", **arrays, **self._arrays())
-            self._save_more(temporary)
-            write_json(temporary / "config.json", config)
-        return Path(folder)
+        arrays = {f"train.{name}": value for name, value in history.items() if value is not None} | self._arrays()
+        config = {"model": type(self).__name__, "params": self.params(), "facts": self._facts(), "members": {}}
+        for name, member in self._inside().items():
+            config["members"][name], parts = member.state()
+            if member.train is self.train:
+                parts = {key: value for key, value in parts.items() if not key.startswith("train.")}
+            arrays |= {f"{name}/{key}": value for key, value in parts.items()}
+        return config, arrays
 
-    def _save_more(self, folder: Path) -> None:
-        """Write what does not fit into arrays (weights as safetensors, parts of a blend)."""
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make a fitted model from what :meth:`state` gave.
 
-    def _load_more(self, folder: Path) -> None:
-        """Read what :meth:`_save_more` wrote."""
+        Raises
+        ------
+        ValueError
+            If it is a model of another class.
+        """
+        if config["model"] in MODULES:
+            importlib.import_module(f"recsys_lib.models.{MODULES[config['model']]}")
+        known = Recommender._registry.get(config["model"])
+        if known is None or not issubclass(known, cls):
+            raise ValueError(f"it holds a model of class {config['model']}, not {cls.__name__}")
+        model = known(**config["params"])
+        stored = {name.removeprefix("train."): value for name, value in arrays.items() if name.startswith("train.")}
+        model.train, model.genres = interactions_of(stored), stored.get("genres")
+        members = {}
+        for name, about in config["members"].items():
+            parts = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
+            shared = {} if any(key.startswith("train.") for key in parts) else stored
+            parts |= {f"train.{key}": value for key, value in shared.items()}
+            members[name] = Recommender.from_state(about, parts)
+        own = {name: value for name, value in arrays.items() if "/" not in name and not name.startswith("train.")}
+        model._adopt(config["facts"], members)
+        model._restore(own)
+        return model
+
+    def save(self, folder: Path | str, *, data: Mapping[str, Any] | None = None) -> Path:
+        """Write ``config.json`` and, beside it, ``arrays-<hash>.safetensors``.
+
+        The arrays are written first, under a name of their own; then ``config.json``, which names them, is replaced.
+        So whoever reads meanwhile, or after a stop half way, finds the old model or the new one.
+
+        Parameters
+        ----------
+        data
+            What the model was fitted on (name, sha256, ...), kept in ``config.json`` under "data".
+        """
+        folder = Path(folder)
+        config, arrays = self.state()
+        hashes = {name: array_hash(value) for name, value in arrays.items()}
+        content = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+        file = folder / f"arrays-{content[:16]}.safetensors"
+        write_arrays(file, arrays)
+        more = {"format": FORMAT, "data": dict(data or {}), "arrays": {"file": file.name, "hashes": hashes}}
+        write_json(folder / "config.json", config | more)
+        for old in folder.glob("arrays-*.safetensors"):
+            if old != file:
+                old.unlink(missing_ok=True)
+        return folder
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -437,27 +493,19 @@ class Recommender(ABC):
         FileNotFoundError
             If the folder holds no saved model.
         ValueError
-            If it holds a model of another class or format.
+            If it holds a model of another class or format, or a damaged one.
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no saved model: config.json is missing")
         config = read_json(folder / "config.json")
-        if config["format"] != FORMAT:
-            raise ValueError(f"{folder}/config.json has format {config['format']}; this version reads {FORMAT}")
-        if config["model"] in MODULES:
-            importlib.import_module(f"recsys_lib.models.{MODULES[config['model']]}")
-        found = Recommender._registry.get(config["model"])
-        if found is None or not issubclass(found, cls):
-            raise ValueError(f"{folder} holds a model of class {config['model']}, not {cls.__name__}")
-        model = found(**config["params"])
-        arrays = read_arrays(folder / "arrays.npz")
-        stored = {name.removeprefix("train."): arrays.pop(name) for name in list(arrays) if name.startswith("train.")}
-        model.train = interactions_of(stored)
-        model.genres = stored.get("genres")
-        model._restore(arrays)
-        model._load_more(folder)
-        return model
+        if config.get("format") != FORMAT:
+            raise ValueError(f"{folder} was saved by another version of the lab: `make run` fits it anew")
+        arrays = load_arrays(folder / config["arrays"]["file"], config["arrays"]["hashes"])
+        try:
+            return cls.from_state(config, arrays)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.params().items())

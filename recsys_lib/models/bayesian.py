@@ -159,7 +159,7 @@ class BayesianFactors(Recommender):
     def _restore(self, arrays: dict[str, np.ndarray]) -> None:
         kinds = {name.removeprefix("kinds."): arrays[name] for name in arrays if name.startswith("kinds.")}
         self.catalogue = Catalogue(arrays.pop("user_ids"), arrays.pop("item_ids"), kinds)
-        super()._restore({name: value for name, value in arrays.items() if not name.startswith("kinds.")})
+        super()._restore({k: v for k, v in arrays.items() if not k.startswith("kinds.")})
         self.knowledge = Knowledge(self.train, self.catalogue)
 
 

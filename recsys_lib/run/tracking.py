@@ -114,12 +114,12 @@ def _model(paths: Paths, name: str, params: Mapping[str, Any], values: Mapping[s
     folder = paths.models / name
     content = registry.content_hash(folder) if folder.is_dir() else None
     given = {"name": name, "params": _texts(params), "metrics": flat_metrics(values), "content": content}
-    return given | {"curves": _curves(folder / "training.json")}
+    return given | {"curves": _curves(folder / "config.json")}
 
 
 def _curves(file: Path) -> list[tuple[str, float, int]]:
     """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number."""
-    rows = read_json(file).get("log", []) if file.is_file() else []
+    rows = read_json(file).get("facts", {}).get("log", []) if file.is_file() else []
     points = []
     for row in rows:
         number = f"_{row['model']}" if row.get("model") else ""

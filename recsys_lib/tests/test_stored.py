@@ -1,17 +1,18 @@
-"""Arrays of saved models: mapped, shared, and the same numbers as ever."""
+"""Saved models: whole or absent, checked, mapped, shared, and the same numbers as before."""
 
+import contextlib
 import gc
 import mmap
-import zipfile
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.files import write_npz
-from recsys_lib.models import ALS, EASE, Blend, ItemKNN, load_model
-from recsys_lib.models.stored import give_back, read_arrays
+from recsys_lib.files import read_arrays, write_arrays
+from recsys_lib.models import ALS, EASE, Blend, ItemKNN, Popularity, load_model
+from recsys_lib.models.stored import array_hash, load_arrays, release_memory
 from recsys_lib.tests.made import made_tables
 
 LARGE = np.random.default_rng(0).random((100, 100), dtype=np.float32)
@@ -35,65 +36,80 @@ def known():
     ],
 )
 def test_arrays_come_back_bit_by_bit(tmp_path, array):
-    path = write_npz(tmp_path / "a.npz", before=np.arange(3, dtype=np.int8), array=array)
-    for back in (read_arrays(path)["array"], np.load(path)["array"]):
-        assert (back.dtype, back.shape, back.flags.f_contiguous) == (array.dtype, array.shape, array.flags.f_contiguous)
-        assert back.tobytes("A") == array.tobytes("A")
-
-
-def test_large_arrays_are_mapped_and_those_of_older_files_are_read(tmp_path):
-    path = write_npz(tmp_path / "new.npz", x=np.zeros(1), y=LARGE)
-    new = read_arrays(path)
-    assert isinstance(new["y"].base.base, mmap.mmap)
-    assert new["y"].ctypes.data % 64 == 0
-    assert not isinstance(new["x"].base.base, mmap.mmap)
+    path = write_arrays(tmp_path / "a.safetensors", {"before": np.arange(3, dtype=np.int8), "array": array})
+    back = read_arrays(path)["array"]
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    assert back.tobytes() == array.tobytes()
     with pytest.raises(ValueError, match="read-only"):
-        new["y"][0] = 1
-    del new
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "old.npz", xx=np.zeros(1), y=LARGE + 1)
-        assert (read_arrays(tmp_path / "old.npz")["y"] == LARGE + 1).all()
+        back[...] = array
+
+
+def saved(path, **arrays):
+    """Write arrays and load them as a model's arrays are."""
+    return load_arrays(write_arrays(path, arrays), {name: array_hash(array) for name, array in arrays.items()})
 
 
 def test_equal_arrays_are_held_once_and_as_long_as_they_are_needed(tmp_path):
-    one, two = (read_arrays(write_npz(tmp_path / f"{name}.npz", **{name: LARGE * 2})) for name in "ab")
+    one, two = (saved(tmp_path / name, **{name: LARGE * 2}) for name in "ab")
     assert one["a"].base is two["b"].base
     del one
     gc.collect()
     assert (two["b"] == LARGE * 2).all()
-    other = read_arrays(write_npz(tmp_path / "c.npz", a=LARGE * 3))
-    assert other["a"].base is not two["b"].base
+    assert saved(tmp_path / "c", a=LARGE * 3)["a"].base is not two["b"].base
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system takes no memory back")
-def test_memory_of_what_is_mapped_can_be_given_back(tmp_path):
+def test_memory_of_what_is_mapped_can_be_released(tmp_path):
     large = np.arange(2**23, dtype=np.float32)  # 32 MB
-    array = read_arrays(write_npz(tmp_path / "a.npz", x=large))["x"]
+    array = saved(tmp_path / "a", x=large)["x"]
     assert (array == large).all()
     resident = psutil.Process().memory_info().rss
-    give_back()
+    release_memory()
     assert psutil.Process().memory_info().rss < resident - 2**24
     assert (array == large).all()
 
 
 def test_a_file_may_be_replaced_while_it_is_mapped(tmp_path):
-    path = write_npz(tmp_path / "a.npz", y=LARGE * 5)
-    old = read_arrays(path)["y"]
-    write_npz(path, y=LARGE * 6)
+    old = saved(tmp_path / "a", y=LARGE * 5)["y"]
+    new = saved(tmp_path / "a", y=LARGE * 6)["y"]
     assert (old == LARGE * 5).all()
-    assert (read_arrays(path)["y"] == LARGE * 6).all()
+    assert (new == LARGE * 6).all()
 
 
-def test_damage_is_noticed_and_objects_are_refused(tmp_path):
-    path = write_npz(tmp_path / "a.npz", y=LARGE * 7)
-    damaged = bytearray(path.read_bytes())
-    damaged[20_000] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(zipfile.BadZipFile, match="not what was written"):
-        read_arrays(path)
-    np.savez(tmp_path / "b.npz", y=np.array([{}] * 5000, dtype=object))
-    with pytest.raises(ValueError, match="[Oo]bject"):
-        read_arrays(tmp_path / "b.npz")
+@pytest.mark.parametrize("bit", range(0, 8 * 2000, 997))
+def test_a_single_flipped_bit_is_noticed(tmp_path, known, bit):
+    folder = Popularity().fit(known).save(tmp_path / "model")
+    file = next(folder.glob("arrays-*"))
+    damaged = bytearray(file.read_bytes())
+    damaged[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_model(folder)
+
+
+def test_objects_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="Python objects"):
+        write_arrays(tmp_path / "b", {"y": np.array([{}] * 5, dtype=object)})
+
+
+def test_a_stop_while_saving_leaves_the_old_model_or_the_new_one(tmp_path, known, monkeypatch):
+    """Stopped before any of its renames, ``save`` leaves a folder that loads."""
+    folder = ItemKNN(neighbours=5).fit(known).save(tmp_path / "model")
+    renamed = Path.replace
+    for stop in range(3):
+        left = [stop]
+
+        def replace(self, target, left=left):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return renamed(self, target)
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(Path, "replace", replace)
+            ItemKNN(neighbours=20).fit(known).save(folder)
+        assert load_model(folder).neighbours == (20 if stop == 2 else 5)
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
 
 
 def test_models_of_a_run_share_what_is_equal_and_score_as_before(tmp_path, known):

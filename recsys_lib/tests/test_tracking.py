@@ -12,7 +12,7 @@ import pytest
 
 from recsys_lib import splits
 from recsys_lib.evaluation.task import Task, compare, evaluate
-from recsys_lib.files import write_json, written
+from recsys_lib.files import read_json, write_json, written
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.paths import Paths
 from recsys_lib.plots.style import save_figure
@@ -42,7 +42,8 @@ def train(paths, notebook="03_popularity"):
     training.keep("popularity", model, valid=training.judge(model), trials=7)
     training.keep("knn", ItemKNN(neighbours=20))
     epochs = [{"model": 0, "epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
-    write_json(paths.models / "knn" / "training.json", {"log": epochs})  # as nets have it
+    config = read_json(paths.models / "knn" / "config.json")
+    write_json(paths.models / "knn" / "config.json", config | {"facts": {"log": epochs}})  # as nets have it
     return training.report()
 
 
@@ -153,7 +154,7 @@ def test_the_model_lies_with_its_run_and_takes_no_space(sent, client):
         for name in ("03_popularity", "07_evaluation")
     ]
     assert type(load_model(folders[1])).__name__ == "ItemKNN"
-    arrays = [folder / "arrays.npz" for folder in (*folders, registry.find(sent[0], "knn").folder)]
+    arrays = [next(folder.glob("arrays-*")) for folder in (*folders, registry.find(sent[0], "knn").folder)]
     assert arrays[0].samefile(arrays[1])
     assert arrays[0].samefile(arrays[2])
 
@@ -286,10 +287,10 @@ def test_parameters_of_the_notebook_that_runs(monkeypatch):
 
 
 def test_curves_of_a_net(tmp_path):
-    assert tracking._curves(tmp_path / "training.json") == []
+    assert tracking._curves(tmp_path / "config.json") == []
     rows = [{"model": n, "epoch": 1, "loss": 2.0 + n, "valid": None, "seconds": 0.1} for n in (0, 1)]
-    write_json(tmp_path / "training.json", {"log": rows})
-    assert tracking._curves(tmp_path / "training.json") == [("epoch_loss", 2.0, 1), ("epoch_loss_1", 3.0, 1)]
+    write_json(tmp_path / "config.json", {"facts": {"log": rows}})
+    assert tracking._curves(tmp_path / "config.json") == [("epoch_loss", 2.0, 1), ("epoch_loss_1", 3.0, 1)]
 
 
 def test_written_knows_what_this_process_wrote(tmp_path):

@@ -10,13 +10,12 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions, codes_of
-from recsys_lib.files import read_json, write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 from recsys_lib.models.neural.side import item_features, user_features
-from recsys_lib.models.neural.states import fingerprint, read_states, write_states
+from recsys_lib.models.neural.states import by_number, fingerprint, numbered
 
 __all__ = ["LEAVE_OUT", "NeuralHybrid", "NeuralRanker"]
 
@@ -358,20 +357,17 @@ class NeuralHybrid(Recommender):
         catalogue = self.catalogue
         kinds = {f"kinds.{name}": flags for name, flags in catalogue.kinds.items()}
         ids = {"user_ids": catalogue.user_ids, "item_ids": catalogue.item_ids}
-        return {**super()._arrays(), **ids, **kinds}
+        return {**super()._arrays(), **ids, **kinds, **numbered(self.states)}
 
     def _restore(self, arrays: dict[str, np.ndarray]) -> None:
         kinds = {name.removeprefix("kinds."): arrays[name] for name in arrays if name.startswith("kinds.")}
         self.catalogue = Catalogue(arrays["user_ids"], arrays["item_ids"], kinds)
         self.user_side_, self.item_side_ = arrays["user_side_"], arrays["item_side_"]
         self.knowledge = Knowledge(self.train, self.catalogue, self.without)
+        self.states = by_number(arrays)
 
-    def _save_more(self, folder: Path) -> None:
-        write_states(folder / "model.safetensors", self.states)
-        names = {"film_names": self.film_names, "people_names": self.people_names}
-        write_json(folder / "training.json", {"log": self.log, **names})
+    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
+        self.log, self.film_names, self.people_names = facts["log"], facts["film_names"], facts["people_names"]
 
-    def _load_more(self, folder: Path) -> None:
-        self.states = read_states(folder / "model.safetensors")
-        stored = read_json(folder / "training.json")
-        self.log, self.film_names, self.people_names = stored["log"], stored["film_names"], stored["people_names"]
+    def _facts(self) -> dict[str, Any]:
+        return {"log": self.log, "film_names": self.film_names, "people_names": self.people_names}

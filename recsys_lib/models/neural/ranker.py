@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.files import read_json, write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.neural.serving import (
     State,
@@ -19,7 +18,7 @@ from recsys_lib.models.neural.serving import (
     ranking_slopes,
 )
 from recsys_lib.models.neural.side import item_features, user_features
-from recsys_lib.models.neural.states import fingerprint, read_states, write_states
+from recsys_lib.models.neural.states import by_number, fingerprint, numbered
 
 MONTH = 30.44 * 86_400  # seconds
 MOST_MONTHS = 120
@@ -283,17 +282,18 @@ class NeuralRanker(Recommender):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def _save_more(self, folder: Path) -> None:
-        write_states(folder / "model.safetensors", self.states)
-        write_json(
-            folder / "training.json",
-            {"log": self.log, "film_names": self.film_names, "people_names": self.people_names},
-        )
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {**super()._arrays(), **numbered(self.states)}
 
-    def _load_more(self, folder: Path) -> None:
-        self.states = read_states(folder / "model.safetensors")
-        stored = read_json(folder / "training.json")
-        self.log, self.film_names, self.people_names = stored["log"], stored["film_names"], stored["people_names"]
+    def _facts(self) -> dict[str, Any]:
+        return {"log": self.log, "film_names": self.film_names, "people_names": self.people_names}
+
+    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
+        super()._restore({name: value for name, value in arrays.items() if not name.startswith("net.")})
+        self.states = by_number(arrays)
+
+    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
+        self.log, self.film_names, self.people_names = facts["log"], facts["film_names"], facts["people_names"]
 
 
 def _months(timestamps: np.ndarray | None) -> np.ndarray:

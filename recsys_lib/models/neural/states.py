@@ -1,30 +1,28 @@
-"""States of trained nets on disk: safetensors through numpy, no torch, no pickle."""
+"""States of trained nets as arrays with names."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from recsys_lib.data.interactions import Interactions
 
 State = dict[str, np.ndarray]
 
 
-def write_states(path: Path, states: list[State]) -> None:
-    """Write the states of several nets into one file, the net's number before each name."""
-    arrays = {f"{number}.{name}": value for number, state in enumerate(states) for name, value in state.items()}
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
+def numbered(states: list[State]) -> dict[str, np.ndarray]:
+    """Arrays of several nets in one dictionary: ``net.<number>.<name>``."""
+    return {f"net.{number}.{name}": value for number, state in enumerate(states) for name, value in state.items()}
 
 
-def read_states(path: Path) -> list[State]:
-    """Read what :func:`write_states` wrote."""
+def by_number(arrays: dict[str, np.ndarray]) -> list[State]:
+    """Take back what :func:`numbered` gave; other arrays are left alone."""
     states: dict[int, State] = {}
-    for name, value in load_file(path).items():
-        number, _, rest = name.partition(".")
-        states.setdefault(int(number), {})[rest] = value
+    for key, value in arrays.items():
+        if key.startswith("net."):
+            _, number, name = key.split(".", 2)
+            states.setdefault(int(number), {})[name] = value
     return [states[number] for number in sorted(states)]
 
 

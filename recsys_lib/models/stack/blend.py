@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.files import read_json, write_json
-from recsys_lib.models.base import Recommender, load_model
+from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 
 PEOPLE = 2000  # enough to learn a dozen weights from
@@ -242,13 +240,11 @@ class Blend(Recommender):
     def _item_vectors(self) -> np.ndarray | csr_matrix:
         return list(self.models.values())[int(np.argmax(self.weights_))]._item_vectors()
 
-    def _save_more(self, folder: Path) -> None:
-        for name, part in self.models.items():
-            part.save(folder / "models" / name)
-        write_json(folder / "models.json", list(self.models))
+    def _inside(self) -> dict[str, Recommender]:
+        return self.models
 
-    def _load_more(self, folder: Path) -> None:
-        self.models = {name: load_model(folder / "models" / name) for name in read_json(folder / "models.json")}
+    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
+        self.models = members
 
 
 def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender, _genres_of, load_model
+from recsys_lib.models.base import Recommender, _genres_of
 from recsys_lib.models.evidence import Evidence, years_of
 from recsys_lib.models.stack.blend import Blend, Rehearsal, best_unseen, labels_at, listwise_fit, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
@@ -146,11 +145,11 @@ class Reranker(Recommender):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def _save_more(self, folder: Path) -> None:
-        self.blend.save(folder / "blend")
+    def _inside(self) -> dict[str, Recommender]:
+        return {"blend": self.blend}
 
-    def _load_more(self, folder: Path) -> None:
-        self.blend = load_model(folder / "blend")
+    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
+        self.blend = members["blend"]
 
 
 def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
