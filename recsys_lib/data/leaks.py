@@ -205,7 +205,7 @@ def model_outputs(
     model = make().fit(known, items=items, users=users)
     asked = known.user_ids[:people]
     made = {"scores": model.score(known.rows(known.user_codes(asked)), asked)}
-    if hasattr(model, "predict") and split.history["rating"].nunique() > 1:
+    if model.predicts_ratings and split.history["rating"].nunique() > 1:
         made["test predictions"] = model.predict(split.test["user_id"], split.test["item_id"])
     return made
 

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -479,14 +478,11 @@ def beyond_metrics(codes: np.ndarray, hits: np.ndarray, task: Task, k: int = BEY
 
 def predict_test(model: Recommender, task: Task) -> pd.DataFrame | None:
     """Predicted ratings of the whole test part: user_id, item_id, rating, predicted, error; None without such."""
-    predict = getattr(model, "predict", None)
-    if predict is None or "rating" not in task.test:
+    if not model.predicts_ratings or "rating" not in task.test:
         return None
     frame = task.test[["user_id", "item_id", "rating"]].reset_index(drop=True)
-    when = {}  # models that know of time are told when each rating is given
-    if "timestamp" in task.test and "timestamps" in signature(predict).parameters:
-        when = {"timestamps": task.test["timestamp"].to_numpy()}
-    predicted = np.asarray(predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy(), **when), np.float64)
+    when = task.test["timestamp"].to_numpy() if "timestamp" in task.test else None
+    predicted = model.predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy(), when)
     frame = frame.assign(predicted=predicted, error=predicted - frame["rating"].astype(np.float64))
     return frame[np.isfinite(frame["error"])].reset_index(drop=True)
 

@@ -23,7 +23,7 @@ from threadpoolctl import ThreadpoolController
 from recsys_lib.data.interactions import Histories, Interactions, as_ids
 from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
-from recsys_lib.models.stored import array_hash, interactions_of, load_arrays
+from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
 from recsys_lib.paths import Paths
 
 FORMAT = 2  # of the folders that `save` writes
@@ -58,12 +58,13 @@ def one_blas_thread() -> AbstractContextManager:
 
 
 class Recommender(ABC):
-    """What every model does. Sub-classes write ``_fit``, ``_score`` and, where they have state, ``_arrays``.
+    """What every model does. Sub-classes write ``_fit`` and ``_score``.
 
     Hyper-parameters are keyword arguments of ``__init__``, kept under their own names. After ``fit`` a model
     knows the interactions it was fitted on as ``train``, so that it can serve a known person by id.
     """
 
+    predicts_ratings: ClassVar[bool] = False
     train: Interactions
     genres: np.ndarray | None = None  # (n_items, n_genres) uint8, where fit was given genres
     _registry: ClassVar[dict[str, type[Recommender]]] = {}
@@ -82,25 +83,16 @@ class Recommender(ABC):
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         """Scores of all items, (n, n_items); NaN where the model has nothing to say."""
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """What was learnt, as arrays: by default all attributes that end in an underscore."""
-        return {name: value for name, value in vars(self).items() if name.endswith("_") and value is not None}
+    def _learnt(self) -> dict[str, Any]:
+        """What ``fit`` learnt: arrays, sparse matrices, what JSON can hold, and lists and dicts of such.
 
-    def _facts(self) -> dict[str, Any]:
-        """What was learnt, or noted, that is no array: anything that JSON can hold."""
-        return {}
+        By default the genres and all attributes whose names end in an underscore.
+        """
+        return {name: value for name, value in vars(self).items() if name.endswith("_") or name == "genres"}
 
-    def _inside(self) -> dict[str, Recommender]:
-        """Fitted models that this one is made of, by name."""
-        return {}
-
-    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
-        """Take back what :meth:`_facts` and :meth:`_inside` gave."""
-
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take back what :meth:`_arrays` gave."""
-        for name, value in arrays.items():
-            setattr(self, name, value)
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        """Take back what :meth:`_learnt` gave; :attr:`train` and :attr:`members` are there already."""
+        vars(self).update(learnt)
 
     def _item_vectors(self) -> np.ndarray | csr_matrix:
         """Vectors whose cosine says how alike two items are, (n_items, d): by default their columns of ratings."""
@@ -111,6 +103,36 @@ class Recommender(ABC):
         return np.zeros(history.matrix.nnz)
 
     # ---- the interface ---------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> dict[str, Recommender]:
+        """The models that this one is made of, by name."""
+        return {}
+
+    @members.setter
+    def members(self, members: dict[str, Recommender]) -> None:
+        if members:
+            raise ValueError(f"{type(self).__name__} is not made of other models")
+
+    @property
+    def by_seed(self) -> list[Recommender]:
+        """The models that this one averages, alike but for their seed, each on its own; empty where it does not."""
+        return []
+
+    def predict(self, user_ids: Iterable, item_ids: Iterable, timestamps: Iterable | None = None) -> np.ndarray:
+        """Predict the rating of each pair, on the data's own scale, (n,) float64.
+
+        Parameters
+        ----------
+        timestamps : UNIX seconds, (n,), optional
+            When each rating is given.
+
+        Raises
+        ------
+        TypeError
+            By models that rank items and predict no ratings; ``predicts_ratings`` says which do.
+        """
+        raise TypeError(f"{type(self).__name__} ranks items; it does not predict ratings")
 
     def params(self) -> dict[str, Any]:
         """Hyper-parameters by name, as given to ``__init__``."""
@@ -415,22 +437,23 @@ class Recommender(ABC):
         Returns
         -------
         config : dict
-            "model" (name of the class), "params", "facts" and "members" (the config of each model inside).
+            "model" (name of the class), "params", "train", "learnt" and "members" (the config of each), which name
+            the arrays.
         arrays : dict of ndarray
-            Those of a member have its name and a slash in front. Interactions that a member shares with the whole
-            are there once.
+            Those of a member have its name and a slash in front. One that stands in several places, such as the
+            interactions that all members were fitted on, is there once.
         """
-        history = {"matrix": self.train.matrix.data, "indices": self.train.matrix.indices}
-        history |= {"indptr": self.train.matrix.indptr, "timestamps": self.train.timestamps}
-        history |= {"genres": self.genres, "user_ids": self.train.user_ids, "item_ids": self.train.item_ids}
-        arrays = {f"train.{name}": value for name, value in history.items() if value is not None} | self._arrays()
-        config = {"model": type(self).__name__, "params": self.params(), "facts": self._facts(), "members": {}}
-        for name, member in self._inside().items():
-            config["members"][name], parts = member.state()
-            if member.train is self.train:
-                parts = {key: value for key, value in parts.items() if not key.startswith("train.")}
-            arrays |= {f"{name}/{key}": value for key, value in parts.items()}
-        return config, arrays
+        arrays: dict[str, np.ndarray] = {}
+        return self._config("", arrays), arrays
+
+    def _config(self, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {
+            "model": type(self).__name__,
+            "params": self.params(),
+            "train": pack(arrays_of(self.train), f"{prefix}train", arrays),
+            "learnt": {name: pack(value, f"{prefix}{name}", arrays) for name, value in self._learnt().items()},
+            "members": {name: part._config(f"{prefix}{name}/", arrays) for name, part in self.members.items()},
+        }
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
@@ -447,17 +470,9 @@ class Recommender(ABC):
         if known is None or not issubclass(known, cls):
             raise ValueError(f"it holds a model of class {config['model']}, not {cls.__name__}")
         model = known(**config["params"])
-        stored = {name.removeprefix("train."): value for name, value in arrays.items() if name.startswith("train.")}
-        model.train, model.genres = interactions_of(stored), stored.get("genres")
-        members = {}
-        for name, about in config["members"].items():
-            parts = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
-            shared = {} if any(key.startswith("train.") for key in parts) else stored
-            parts |= {f"train.{key}": value for key, value in shared.items()}
-            members[name] = Recommender.from_state(about, parts)
-        own = {name: value for name, value in arrays.items() if "/" not in name and not name.startswith("train.")}
-        model._adopt(config["facts"], members)
-        model._restore(own)
+        model.train = interactions_of(unpack(config["train"], arrays))
+        model.members = {name: Recommender.from_state(part, arrays) for name, part in config["members"].items()}
+        model._restore(unpack(config["learnt"], arrays))
         return model
 
     def save(self, folder: Path | str, *, data: Mapping[str, Any] | None = None) -> Path:
@@ -613,14 +628,22 @@ def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
 
 
 def champion_folder(paths: Paths) -> Path:
-    """Folder of the version that the registry of a data set calls its champion (see ``recsys_lib.run.registry``).
+    """Folder of the model that ``champion.json`` of a data set names.
 
     Raises
     ------
     FileNotFoundError
         If there is none, or the folder is gone.
     """
-    file, chosen = paths.registry / "registry.json", "" if paths.dataset == "ml-100k" else f" DATASET={paths.dataset}"
+    file, chosen = paths.outputs / "champion.json", "" if paths.dataset == "ml-100k" else f" DATASET={paths.dataset}"
+    if file.is_file():
+        folder = paths.outputs / read_json(file)["folder"]
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{folder}, which {file} names as champion, is gone: `make 07{chosen}` chooses a champion anew"
+            )
+        return folder
+    file = paths.registry / "registry.json"
     if not file.is_file():
         raise FileNotFoundError(
             f"{paths.name} has no champion yet: `make 07{chosen}` evaluates models and registers them"

@@ -38,6 +38,8 @@ class BayesianFactors(Recommender):
         Of the draws.
     """
 
+    predicts_ratings = True
+
     def __init__(
         self,
         n_factors: int = 16,
@@ -151,15 +153,12 @@ class BayesianFactors(Recommender):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        kinds = {f"kinds.{name}": flags for name, flags in self.catalogue.kinds.items()}
-        ids = {"user_ids": self.catalogue.user_ids, "item_ids": self.catalogue.item_ids}
-        return {**super()._arrays(), **ids, **kinds}
+    def _learnt(self) -> dict[str, Any]:
+        return {**super()._learnt(), "catalogue": vars(self.catalogue)}
 
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        kinds = {name.removeprefix("kinds."): arrays[name] for name in arrays if name.startswith("kinds.")}
-        self.catalogue = Catalogue(arrays.pop("user_ids"), arrays.pop("item_ids"), kinds)
-        super()._restore({k: v for k, v in arrays.items() if not k.startswith("kinds.")})
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        self.catalogue = Catalogue(**learnt.pop("catalogue"))
+        super()._restore(learnt)
         self.knowledge = Knowledge(self.train, self.catalogue)
 
 

@@ -70,7 +70,7 @@ class ItemKNN(Recommender):
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         columns = person_weighting(self._weights(whole(train), None), self.weighting)
-        self._similarity = similarities(columns, self.neighbours, self.shrinkage)
+        self.similarity_ = similarities(columns, self.neighbours, self.shrinkage)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         weights = self._weights(histories, self.half_life)
@@ -78,30 +78,22 @@ class ItemKNN(Recommender):
         if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
             scores = weights @ self._dense_similarity()
         else:
-            scores = (weights @ self._similarity).toarray()
+            scores = (weights @ self.similarity_).toarray()
         scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
 
     def _dense_similarity(self) -> np.ndarray:
         found = vars(self).get("_dense")
-        if found is None or found[0] is not self._similarity:
-            self._dense = found = (self._similarity, self._similarity.toarray())
+        if found is None or found[0] is not self.similarity_:
+            self._dense = found = (self.similarity_, self.similarity_.toarray())
         return found[1]
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         weights = self._weights(history, self.half_life).toarray()[0]
-        return (weights * self._similarity[:, [item]].toarray().ravel())[history.matrix.indices]
+        return (weights * self.similarity_[:, [item]].toarray().ravel())[history.matrix.indices]
 
     def _item_vectors(self) -> csr_matrix:
         return self._weights(whole(self.train), None).T.tocsr()
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        s = self._similarity
-        return {"similarity.data": s.data, "similarity.indices": s.indices, "similarity.indptr": s.indptr}
-
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        parts = tuple(arrays[f"similarity.{name}"] for name in ("data", "indices", "indptr"))
-        self._similarity = csr_matrix(parts, shape=(self.train.n_items, self.train.n_items))
 
 
 class SequenceKNN(ItemKNN):
@@ -156,7 +148,7 @@ class SequenceKNN(ItemKNN):
             dense = counts[start : start + _BLOCK].toarray()
             dense /= np.maximum(people[start : start + _BLOCK, None] * people + np.float32(self.shrinkage), 1e-9)
             blocks.append(_largest(dense, self.neighbours))
-        self._similarity = vstack(blocks, format="csr", dtype=np.float32)
+        self.similarity_ = vstack(blocks, format="csr", dtype=np.float32)
 
 
 def within_window(train: Interactions, weights: csr_matrix, window: int) -> csr_matrix:

@@ -105,8 +105,8 @@ class Trending(Recommender):
         bins = self._bins(train.timestamps)
         shape = (int(bins.max()) + 1, train.n_items)
         ones = np.ones(len(bins), dtype=np.float32)
-        self._counts = csr_matrix((ones, (bins, train.matrix.indices)), shape=shape)
-        self._share = train.item_counts / train.item_counts.max()
+        self.counts_ = csr_matrix((ones, (bins, train.matrix.indices)), shape=shape)
+        self.share_ = train.item_counts / train.item_counts.max()
 
     def _bins(self, timestamps: np.ndarray) -> np.ndarray:
         return ((timestamps - self.train.timestamps.min()) // int(self.bin_days * DAY)).astype(np.int64)
@@ -116,13 +116,10 @@ class Trending(Recommender):
         filled = np.diff(histories.matrix.indptr) > 0
         if histories.timestamps is not None and filled.any():
             last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
-        age = self._bins(last)[:, None] - np.arange(self._counts.shape[0])
+        age = self._bins(last)[:, None] - np.arange(self.counts_.shape[0])
         decay = np.exp2(-age * (self.bin_days / self.half_life_days))
         kernel = np.where(age >= 0, decay, 0).astype(np.float32)
-        return (self._counts.T @ kernel.T).T + self.floor * self._share
-
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        self._fit(self.train, None, None)
+        return (self.counts_.T @ kernel.T).T + self.floor * self.share_
 
 
 class GenrePopularity(Recommender):

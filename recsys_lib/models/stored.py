@@ -10,6 +10,7 @@ import hashlib
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -53,24 +54,63 @@ def _shared(path: Path, name: str, array: np.ndarray, saved: str) -> np.ndarray:
     return _held.setdefault(saved, array)[...]  # a view: sparse matrices keep views, each of which keeps it alive
 
 
-def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
-    """Make interactions from the arrays of their matrix, ids and timestamps: one object for the same arrays.
+def arrays_of(train: Interactions) -> dict[str, np.ndarray]:
+    """Arrays of interactions by name: of the matrix, of the ids and, where known, the timestamps."""
+    matrix = train.matrix
+    arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "timestamps": train.timestamps}
+    arrays |= {"user_ids": train.user_ids, "item_ids": train.item_ids}
+    return {name: array for name, array in arrays.items() if array is not None}
 
-    Parameters
-    ----------
-    stored
-        "matrix", "indices", "indptr", "user_ids", "item_ids" and, where known, "timestamps"; from :func:`load_arrays`.
-    """
-    names = ("matrix", "indices", "indptr", "user_ids", "item_ids", "timestamps")
-    key = tuple(id(stored[name].base) for name in names if name in stored)
+
+def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
+    """Make interactions from what :func:`arrays_of` gave: one object for the same arrays."""
+    key = tuple(id(stored[name].base) for name in sorted(stored))
     known = _interactions.get(key)
     if known is None:
         shape = (len(stored["user_ids"]), len(stored["item_ids"]))
-        matrix = csr_matrix((stored["matrix"], stored["indices"], stored["indptr"]), shape=shape)
+        matrix = csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=shape)
         known = Interactions(matrix, stored["user_ids"], stored["item_ids"], stored.get("timestamps"))
-        if matrix.data.base is stored["matrix"].base and matrix.indices.base is stored["indices"].base:
+        if matrix.data.base is stored["data"].base and matrix.indices.base is stored["indices"].base:
             _interactions[key] = known  # it keeps its arrays alive, so that nothing else can have their identities
     return known
+
+
+def pack(value: Any, key: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Turn what was learnt into JSON that names its arrays, which are added to ``arrays``, each once.
+
+    Examples
+    --------
+    >>> arrays = {}
+    >>> pack({"weights": np.ones(2), "names": ["a", "b"]}, "learnt", arrays)
+    {'weights': {'$array': 'learnt.weights'}, 'names': ['a', 'b']}
+    >>> arrays
+    {'learnt.weights': array([1., 1.])}
+    """
+    if isinstance(value, np.ndarray):
+        name = next((name for name, array in arrays.items() if array is value), key)
+        arrays[name] = value
+        return {"$array": name}
+    if isinstance(value, csr_matrix):
+        parts = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
+        return {"$csr": pack(parts, key, arrays), "shape": list(value.shape)}
+    if isinstance(value, Mapping):
+        return {name: pack(part, f"{key}.{name}", arrays) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [pack(part, f"{key}.{number}", arrays) for number, part in enumerate(value)]
+    return value
+
+
+def unpack(packed: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Turn back what :func:`pack` gave."""
+    if isinstance(packed, list):
+        return [unpack(part, arrays) for part in packed]
+    if not isinstance(packed, dict):
+        return packed
+    if "$array" in packed:
+        return arrays[packed["$array"]]
+    if "$csr" in packed:
+        return csr_matrix(tuple(unpack(packed["$csr"], arrays).values()), shape=packed["shape"])
+    return {name: unpack(part, arrays) for name, part in packed.items()}
 
 
 def release_memory() -> None:

@@ -273,7 +273,7 @@ def with_other_seeds(
 ) -> dict[str, np.ndarray]:
     """What the seed does: models that were fitted within ``within`` seconds are fitted again with other seeds.
 
-    A model that is an average of several with seeds of their own (its method ``members`` gives them) is not fitted
+    A model that is an average of several with seeds of their own (``by_seed`` gives them) is not fitted
     again: those are evaluated one by one, whatever the time it took.
 
     Returns
@@ -283,7 +283,7 @@ def with_other_seeds(
     """
     table = {}
     for name, model in models.items():
-        members = model.members() if hasattr(model, "members") else []
+        members = model.by_seed
         seconds = facts[name].get("fit_seconds")
         if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
             members = [_seeded(model, shift, task, prepared) for shift in range(seeds)]

@@ -119,7 +119,7 @@ def _model(paths: Paths, name: str, params: Mapping[str, Any], values: Mapping[s
 
 def _curves(file: Path) -> list[tuple[str, float, int]]:
     """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number."""
-    rows = read_json(file).get("facts", {}).get("log", []) if file.is_file() else []
+    rows = read_json(file).get("learnt", {}).get("log", []) if file.is_file() else []
     points = []
     for row in rows:
         number = f"_{row['model']}" if row.get("model") else ""

@@ -181,3 +181,19 @@ def test_another_class_is_refused(fitted, tmp_path):
     folder = fitted["ease"].save(tmp_path / "model")
     with pytest.raises(ValueError, match="it holds a model of class EASE, not ALS"):
         ALS.load(folder)
+
+
+def test_an_older_version_is_refused_in_one_sentence(fitted, tmp_path):
+    folder = fitted["ease"].save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(ValueError, match=r"was saved by .* version.*: `make run` fits it anew"):
+        load_model(folder)
+
+
+def test_what_a_model_can_do_stands_on_its_class(model, known):
+    assert not model.predicts_ratings
+    with pytest.raises(TypeError, match="ranks items; it does not predict ratings"):
+        model.predict(known.user_ids[:1], known.item_ids[:1])
+    members = {"Blend": {"ease", "knn", "popularity"}, "Reranker": {"blend"}}
+    assert set(model.members) == members.get(type(model).__name__, set())

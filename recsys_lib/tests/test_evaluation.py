@@ -23,10 +23,12 @@ class Counting(Recommender):
 class Guessing(Counting):
     """Scores at random, and predicts the mean rating."""
 
+    predicts_ratings = True
+
     def _score(self, histories, users):
         return np.random.default_rng(0).random(histories.matrix.shape)
 
-    def predict(self, user_ids, item_ids):
+    def predict(self, user_ids, item_ids, timestamps=None):
         return np.full(len(user_ids), self.train.matrix.data.mean())
 
 

@@ -288,6 +288,8 @@ def test_a_model_fitted_on_everything_is_caught(split):
 
 def test_predictions_for_the_test_are_checked_too(split):
     class Oracle:  # predicts the ratings it was asked about, from a table that it should not have
+        predicts_ratings = True
+
         def fit(self, known, **tables):
             self.n_items = known.n_items
             return self

@@ -156,9 +156,9 @@ def test_item_knn_is_the_formula(known, weighting):
 
 
 def test_item_knn_keeps_so_many_neighbours(known):
-    kept = ItemKNN(neighbours=5).fit(known)._similarity
+    kept = ItemKNN(neighbours=5).fit(known).similarity_
     assert np.diff(kept.indptr).max() == 5
-    whole_table = ItemKNN(neighbours=80).fit(known)._similarity.toarray()
+    whole_table = ItemKNN(neighbours=80).fit(known).similarity_.toarray()
     np.testing.assert_allclose(np.sort(kept.toarray(), axis=1)[:, -5:], np.sort(whole_table, axis=1)[:, -5:])
 
 
@@ -166,7 +166,7 @@ def test_sequence_knn_counts_within_its_window():
     rows = [(1, item, 5.0, item * 10) for item in range(1, 6)] + [(2, 1, 5.0, 0), (2, 5, 5.0, 10)]
     model = SequenceKNN(window=2, power=0, shrinkage=0, neighbours=10).fit(made(rows))
     expected = [[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [0, 1, 1, 0, 1], [1, 0, 1, 1, 0]]
-    np.testing.assert_allclose(model._similarity.toarray(), expected)
+    np.testing.assert_allclose(model.similarity_.toarray(), expected)
 
 
 # ---- EASE --------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_a_list_keeps_what_stands_below_it_and_what_cannot_be_listed():
     split = splits.temporal_user(pd.concat([frame, later]))
     task = Task.from_split(split)
     model = EASE(regularization=1).fit(task.known)
-    model.predict = lambda users, items: np.linspace(1, 5, len(users))
+    model.predicts_ratings, model.predict = True, lambda users, items, when: np.linspace(1, 5, len(users))
     before = evaluate(model, task, (1, 2), resamples=50)
     table = results.whole_lists(before)
     assert (table["rank"] == 0).sum() == (before.positions["rank"] == 0).sum() > 0
@@ -242,7 +242,7 @@ def test_nets_that_are_averaged_are_evaluated_one_by_one(prepared, task):
     model.fit(task.known, items=prepared[1].items, users=prepared[1].users)
     facts = {"nets": {"fit_seconds": 99.0}}
     found = results.with_other_seeds({"nets": model}, facts, task, prepared[1])["nets"]
-    alone = evaluate(model.members()[1], task, resamples=1).per_user["ndcg@10"]
+    alone = evaluate(model.by_seed[1], task, resamples=1).per_user["ndcg@10"]
     np.testing.assert_array_equal(found[:, 1], alone)
     assert found.shape[1] == 2
     assert (found[:, 0] != found[:, 1]).any()

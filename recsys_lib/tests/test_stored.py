@@ -120,7 +120,7 @@ def test_models_of_a_run_share_what_is_equal_and_score_as_before(tmp_path, known
     trains = [*(model.train for model in again.values()), *(part.train for part in blend.models.values())]
     assert len({id(train) for train in trains}) == 1
     assert blend.models["ease"].weights_.base is again["ease"].weights_.base
-    assert blend.models["item_knn"]._similarity.data.base is again["item_knn"]._similarity.data.base
+    assert blend.models["item_knn"].similarity_.data.base is again["item_knn"].similarity_.data.base
     histories = known.rows(np.arange(known.n_users))
     for name, model in models.items():
         np.testing.assert_array_equal(again[name].score(histories), model.score(histories))

@@ -43,7 +43,7 @@ def train(paths, notebook="03_popularity"):
     training.keep("knn", ItemKNN(neighbours=20))
     epochs = [{"model": 0, "epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
     config = read_json(paths.models / "knn" / "config.json")
-    write_json(paths.models / "knn" / "config.json", config | {"facts": {"log": epochs}})  # as nets have it
+    write_json(paths.models / "knn" / "config.json", config | {"learnt": config["learnt"] | {"log": epochs}})
     return training.report()
 
 
@@ -289,7 +289,7 @@ def test_parameters_of_the_notebook_that_runs(monkeypatch):
 def test_curves_of_a_net(tmp_path):
     assert tracking._curves(tmp_path / "config.json") == []
     rows = [{"model": n, "epoch": 1, "loss": 2.0 + n, "valid": None, "seconds": 0.1} for n in (0, 1)]
-    write_json(tmp_path / "config.json", {"facts": {"log": rows}})
+    write_json(tmp_path / "config.json", {"learnt": {"log": rows}})
     assert tracking._curves(tmp_path / "config.json") == [("epoch_loss", 2.0, 1), ("epoch_loss_1", 3.0, 1)]
 
 

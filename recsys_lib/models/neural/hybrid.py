@@ -15,7 +15,7 @@ from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
 from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 from recsys_lib.models.neural.side import item_features, user_features
-from recsys_lib.models.neural.states import by_number, fingerprint, numbered
+from recsys_lib.models.neural.states import fingerprint
 
 __all__ = ["LEAVE_OUT", "NeuralHybrid", "NeuralRanker"]
 
@@ -56,6 +56,8 @@ class NeuralHybrid(Recommender):
     seed, device
         Start of all randomness; "auto", "cpu", "cuda", "mps".
     """
+
+    predicts_ratings = True
 
     def __init__(
         self,
@@ -353,21 +355,11 @@ class NeuralHybrid(Recommender):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        catalogue = self.catalogue
-        kinds = {f"kinds.{name}": flags for name, flags in catalogue.kinds.items()}
-        ids = {"user_ids": catalogue.user_ids, "item_ids": catalogue.item_ids}
-        return {**super()._arrays(), **ids, **kinds, **numbered(self.states)}
+    def _learnt(self) -> dict[str, Any]:
+        kept = {"catalogue": vars(self.catalogue), "states": self.states, "log": self.log}
+        return {**super()._learnt(), **kept, "film_names": self.film_names, "people_names": self.people_names}
 
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        kinds = {name.removeprefix("kinds."): arrays[name] for name in arrays if name.startswith("kinds.")}
-        self.catalogue = Catalogue(arrays["user_ids"], arrays["item_ids"], kinds)
-        self.user_side_, self.item_side_ = arrays["user_side_"], arrays["item_side_"]
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        self.catalogue = Catalogue(**learnt.pop("catalogue"))
+        super()._restore(learnt)
         self.knowledge = Knowledge(self.train, self.catalogue, self.without)
-        self.states = by_number(arrays)
-
-    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
-        self.log, self.film_names, self.people_names = facts["log"], facts["film_names"], facts["people_names"]
-
-    def _facts(self) -> dict[str, Any]:
-        return {"log": self.log, "film_names": self.film_names, "people_names": self.people_names}

@@ -18,7 +18,7 @@ from recsys_lib.models.neural.serving import (
     ranking_slopes,
 )
 from recsys_lib.models.neural.side import item_features, user_features
-from recsys_lib.models.neural.states import by_number, fingerprint, numbered
+from recsys_lib.models.neural.states import fingerprint
 
 MONTH = 30.44 * 86_400  # seconds
 MOST_MONTHS = 120
@@ -192,7 +192,8 @@ class NeuralRanker(Recommender):
             device=choose_device(self.device),
         )
 
-    def members(self) -> list[NeuralRanker]:
+    @property
+    def by_seed(self) -> list[NeuralRanker]:
         """The nets one by one, each a model of one seed."""
         return [self._with([state]) for state in self.states]
 
@@ -282,18 +283,9 @@ class NeuralRanker(Recommender):
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {**super()._arrays(), **numbered(self.states)}
-
-    def _facts(self) -> dict[str, Any]:
-        return {"log": self.log, "film_names": self.film_names, "people_names": self.people_names}
-
-    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        super()._restore({name: value for name, value in arrays.items() if not name.startswith("net.")})
-        self.states = by_number(arrays)
-
-    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
-        self.log, self.film_names, self.people_names = facts["log"], facts["film_names"], facts["people_names"]
+    def _learnt(self) -> dict[str, Any]:
+        names = {"film_names": self.film_names, "people_names": self.people_names}
+        return {**super()._learnt(), "states": self.states, "log": self.log, **names}
 
 
 def _months(timestamps: np.ndarray | None) -> np.ndarray:

@@ -155,6 +155,15 @@ class Blend(Recommender):
         """Parameters without the models, which are saved in folders of their own."""
         return {name: value for name, value in super().params().items() if name != "models"}
 
+    @property
+    def members(self) -> dict[str, Recommender]:
+        """The models by name."""
+        return self.models
+
+    @members.setter
+    def members(self, members: dict[str, Recommender]) -> None:
+        self.models = members
+
     def fresh(self) -> Self:
         """The same models and parameters, and nothing learnt yet."""
         return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
@@ -239,12 +248,6 @@ class Blend(Recommender):
 
     def _item_vectors(self) -> np.ndarray | csr_matrix:
         return list(self.models.values())[int(np.argmax(self.weights_))]._item_vectors()
-
-    def _inside(self) -> dict[str, Recommender]:
-        return self.models
-
-    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
-        self.models = members
 
 
 def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

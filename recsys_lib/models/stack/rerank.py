@@ -48,6 +48,15 @@ class Reranker(Recommender):
         """Parameters without the blend, which is saved in a folder of its own."""
         return {name: value for name, value in super().params().items() if name != "blend"}
 
+    @property
+    def members(self) -> dict[str, Recommender]:
+        """The blend."""
+        return {} if self.blend is None else {"blend": self.blend}
+
+    @members.setter
+    def members(self, members: dict[str, Recommender]) -> None:
+        self.blend = members.get("blend")
+
     def fresh(self) -> Self:
         """The same blend and parameters, and nothing learnt yet."""
         return type(self)(None if self.blend is None else self.blend.fresh(), **self.params())
@@ -142,14 +151,6 @@ class Reranker(Recommender):
 
     def _item_vectors(self) -> np.ndarray | csr_matrix:
         return self.blend._item_vectors()
-
-    # ---- on disk ---------------------------------------------------------------------------------------------
-
-    def _inside(self) -> dict[str, Recommender]:
-        return {"blend": self.blend}
-
-    def _adopt(self, facts: dict[str, Any], members: dict[str, Recommender]) -> None:
-        self.blend = members["blend"]
 
 
 def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
