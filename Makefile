@@ -92,7 +92,7 @@ mlflow: $(READY)  ## MLflow's pages with all runs and the registry, for this mac
 	$(PY) -m recsys_lib.run.tracking ui "$(DATASET)"
 
 rollback: $(READY)  ## give the title of champion back to the version that had it before
-	@$(PY) -m recsys_lib.run.registry "$(DATASET)" rollback
+	@$(PY) -m recsys_lib.run.champion "$(DATASET)" rollback
 	@$(PY) -m recsys_lib.run.tracking send "$(DATASET)" || true
 
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml

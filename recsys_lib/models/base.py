@@ -614,8 +614,8 @@ def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
     Parameters
     ----------
     folder
-        Of a saved model; or the word ``"champion"``: the version that the registry of a data set calls so. (A folder
-        of that name is ``"./champion"``.)
+        Of a saved model; or the word ``"champion"``: the model that ``outputs/<dataset>/champion.json`` points to.
+        (A folder of that name is ``"./champion"``.)
     dataset
         Name or path of the data set whose champion is meant.
 
@@ -624,37 +624,34 @@ def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
     FileNotFoundError
         If there is no such folder, or no champion yet.
     """
-    return Recommender.load(champion_folder(Paths(dataset)) if folder == "champion" else folder)
+    if folder != "champion":
+        return Recommender.load(folder)
+    outputs = Paths(dataset).outputs
+    if not (outputs / "champion.json").is_file():
+        raise FileNotFoundError(f"{dataset} has no champion yet: `make run DATASET={dataset}` chooses one")
+    return Recommender.load(outputs / read_json(outputs / "champion.json")["folder"])
 
 
-def champion_folder(paths: Paths) -> Path:
-    """Folder of the model that ``champion.json`` of a data set names.
+def content_hash(folder: Path | str) -> str:
+    """SHA-256 of what a saved model learnt, its class and parameters: two equal fits have the same.
 
     Raises
     ------
     FileNotFoundError
-        If there is none, or the folder is gone.
+        If the folder holds no saved model.
     """
-    file, chosen = paths.outputs / "champion.json", "" if paths.dataset == "ml-100k" else f" DATASET={paths.dataset}"
-    if file.is_file():
-        folder = paths.outputs / read_json(file)["folder"]
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"{folder}, which {file} names as champion, is gone: `make 07{chosen}` chooses a champion anew"
-            )
-        return folder
-    file = paths.registry / "registry.json"
+    file = Path(folder) / "config.json"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{paths.name} has no champion yet: `make 07{chosen}` evaluates models and registers them"
-        )
-    named = read_json(file)["champion"]
-    folder = paths.registry / named["model"] / named["version"]
-    if not (folder / "card.json").is_file():
-        raise FileNotFoundError(
-            f"{folder}, which {file} names as champion, is gone: `make 07{chosen}` chooses a champion anew"
-        )
-    return folder
+        raise FileNotFoundError(f"{folder} holds no saved model: config.json is missing")
+    config = read_json(file)
+    parts = [_definition(config), config["arrays"]["hashes"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _definition(config: Mapping[str, Any]) -> list[Any]:
+    """Class and parameters of a saved model and of the models inside it."""
+    inside = {name: _definition(member) for name, member in config["members"].items()}
+    return [config["model"], config["params"], inside]
 
 
 def cosine(vectors: np.ndarray | csr_matrix, codes: np.ndarray) -> np.ndarray:

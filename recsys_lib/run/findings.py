@@ -15,9 +15,9 @@ from recsys_lib.evaluation.segments import person_traits
 from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts
 from recsys_lib.run.environment import commit
 from recsys_lib.run.results import has_seed
+from recsys_lib.run.run import Tables
 
 
 def protocol(task: Task, ks: list[int]) -> str:
@@ -155,7 +155,7 @@ def rehearsal(board: pd.DataFrame, before: Mapping[str, float]) -> str:
     )
 
 
-def threats(task: Task, prepared: artifacts.Prepared, board: pd.DataFrame) -> str:
+def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
     """What could make the results wrong, with the numbers that say how much."""
     p, split, lines = task.protocol, prepared.split, []
     test = split.test
@@ -187,7 +187,7 @@ def threats(task: Task, prepared: artifacts.Prepared, board: pd.DataFrame) -> st
     return "\n".join(f"- {line}" for line in lines)
 
 
-def footer(paths: Paths, prepared: artifacts.Prepared, models: Mapping[str, Recommender], seed: int) -> str:
+def footer(paths: Paths, prepared: Tables, models: Mapping[str, Recommender], seed: int) -> str:
     """Where the results come from: data, commit, versions, seeds."""
     names = ("numpy", "scipy", "pandas", "scikit-learn", "implicit", "torch")
     found = [f"{name} {version(name)}" for name in names if _installed(name)]

@@ -17,7 +17,7 @@ import mistune
 
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, home
-from recsys_lib.run.artifacts import require
+from recsys_lib.run.run import Run
 from recsys_lib.run.steps import STEPS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -114,9 +114,10 @@ def write_report(dataset: str) -> Path:
     MissingArtifactError
         If a step's JSON is not there; names the step that makes it.
     """
-    paths = Paths(dataset)
-    content = {name: read_json(require(paths.reports / f"{name}_report.json")) for name in REPORTS}
-    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    run = Run(dataset)
+    paths = run.paths
+    content = {name: read_json(run.need(paths.reports / f"{name}_report.json")) for name in REPORTS}
+    leaderboard = read_json(run.need(paths.metrics / "leaderboard.json"))
     figures = {
         subject: _take_up(paths, captions)
         for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
@@ -210,8 +211,9 @@ def write_readme_results(readme: Path, report: Path) -> None:
 
 def summary(dataset: str) -> str:
     """What a run ends with: the short table, and what to open."""
-    paths = Paths(dataset)
-    leaderboard = read_json(require(paths.metrics / "leaderboard.json"))
+    run = Run(dataset)
+    paths = run.paths
+    leaderboard = read_json(run.need(paths.metrics / "leaderboard.json"))
     where = {
         "report": paths.reports / "index.html",
         "notebooks": paths.outputs / "notebooks",

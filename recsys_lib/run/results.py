@@ -32,8 +32,7 @@ from recsys_lib.evaluation.task import (
 )
 from recsys_lib.files import read_json, write_json, write_parquet
 from recsys_lib.models.base import Recommender
-from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts
+from recsys_lib.run.run import PARTS, Run, Tables
 
 TABLES = ("per_user", "lists")  # folders below outputs/<dataset>/metrics, a file a model
 _PAIR = ["user_id", "item_id"]
@@ -84,25 +83,25 @@ _AGAINST = {
 }
 
 
-def describe_data(prepared: artifacts.Prepared, task: Task) -> dict[str, Any]:
+def describe_data(tables: Tables, task: Task) -> dict[str, Any]:
     """The part "data" of a leaderboard: name, checksum, sizes."""
-    parts = {f"{part}_rows": len(getattr(prepared.split, part)) for part in artifacts.PARTS}
+    parts = {f"{part}_rows": len(getattr(tables.split, part)) for part in PARTS}
     sizes = {"n_users": task.known.n_users, "n_items": task.known.n_items, "n_interactions": task.known.matrix.nnz}
-    return {"name": prepared.manifest["data"]["name"], "sha256": prepared.manifest["data"]["sha256"], **sizes, **parts}
+    return {"name": tables.identity["name"], "sha256": tables.identity["sha256"], **sizes, **parts}
 
 
-def facts_of(paths: Paths, names: list[str]) -> dict[str, dict[str, Any]]:
+def facts_of(run: Run, names: list[str]) -> dict[str, dict[str, Any]]:
     """Class, params and the facts kept at saving (``fit_seconds``, ...) of saved models."""
     table = {}
     for name in names:
-        config = artifacts.model_facts(paths, name)
+        config = run.model_config(name)
         identity = ("name", "sha256", "split")
         kept = {key: value for key, value in config["data"].items() if key not in identity}
         table[name] = {"model": config["model"], "params": config["params"], **kept}
     return table
 
 
-def write_results(paths: Paths, results: Mapping[str, Evaluation], content: Mapping[str, Any]) -> Path:
+def write_results(run: Run, results: Mapping[str, Evaluation], content: Mapping[str, Any]) -> Path:
     """Write the tables of every model, then the leaderboard; tables of models no longer there are removed.
 
     Returns
@@ -114,10 +113,10 @@ def write_results(paths: Paths, results: Mapping[str, Evaluation], content: Mapp
         written = set()
         for name, result in results.items():
             frame = result.per_user if table == "per_user" else whole_lists(result)
-            written.add(write_parquet(paths.metrics / table / f"{name}.parquet", frame))
-        for old in set((paths.metrics / table).glob("*.parquet")) - written:
+            written.add(write_parquet(run.paths.metrics / table / f"{name}.parquet", frame))
+        for old in set((run.paths.metrics / table).glob("*.parquet")) - written:
             old.unlink()
-    return write_json(paths.metrics / "leaderboard.json", content)
+    return write_json(run.paths.metrics / "leaderboard.json", content)
 
 
 def whole_lists(result: Evaluation) -> pd.DataFrame:
@@ -162,7 +161,7 @@ def evaluation_of(table: pd.DataFrame, task: Task, ks: list[int], **resampling: 
     return from_ranked(ranked, task, ks, predictions=predictions, **resampling)
 
 
-def recompute(paths: Paths) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+def recompute(run: Run) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     """Compute the leaderboard again from the saved lists, without any model.
 
     Returns
@@ -175,25 +174,25 @@ def recompute(paths: Paths) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     ValueError
         If the lists were made for other data, another split or another threshold.
     """
-    stored = read_json(artifacts.require(paths.metrics / "leaderboard.json"))
-    prepared = artifacts.read_prepared(paths, test=True)
+    stored = run.results.leaderboard
+    tables = run.tables_with_test("recsys_lib.run.results")
     protocol = stored["protocol"]
-    task = Task.from_split(prepared.split, protocol["relevant_from"], items=prepared.items)
+    task = Task.from_split(tables.split, protocol["relevant_from"], items=tables.items)
     if task.protocol["fingerprint"] != protocol["fingerprint"]:
         raise ValueError(
-            f"the lists in {paths.metrics} were made for another split of {paths.name} than the one in "
-            f"{paths.processed}; `make 07 DATASET={paths.dataset}` makes them anew"
+            f"the lists in {run.paths.metrics} were made for another split of {run.name} than the one in "
+            f"{run.paths.processed}; `{run.command('07')}` makes them anew"
         )
     again = {"resamples": protocol["bootstrap"]["resamples"], "seed": protocol["bootstrap"]["seed"]}
     results = {}
     for model in stored["models"]:
         name = model["name"]
-        table = pd.read_parquet(artifacts.require(paths.metrics / "lists" / f"{name}.parquet"))
+        table = run.results.lists(name)
         results[name] = evaluation_of(table, task, protocol["ks"], **again)
     board = compare(results, by=protocol["ranked_by"], **again)
     same = {key: value for key, value in protocol.items() if key not in task.protocol}
     content = leaderboard(results, board, stored["data"], {m["name"]: _kept(m) for m in stored["models"]})
-    content["protocol"] = content["protocol"] | same
+    content["protocol"] |= same
     return content, results
 
 
@@ -217,19 +216,19 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     return float(np.nanmax(np.abs(numbers[:, 0] - numbers[:, 1])))
 
 
-def rehearsal_means(paths: Paths, metric: str = MAIN) -> dict[str, float]:
-    """What each training notebook saw on the rehearsal, by model, where it kept such a value."""
+def validation_means(run: Run, metric: str = MAIN) -> dict[str, float]:
+    """What each training notebook measured on the held-out part, by model, where it kept such a value."""
     found = {}
-    for file in sorted((paths.metrics / "training").glob("*.json")):
+    for file in sorted((run.paths.metrics / "training").glob("*.json")):
         models = read_json(file).get("models", {})
         for name, facts in models.items() if isinstance(models, dict) else ():
-            value = facts.get(f"rehearsal_{metric}") if isinstance(facts, dict) else None
+            value = facts.get(f"valid_{metric}") if isinstance(facts, dict) else None
             if isinstance(value, int | float):
                 found[name] = float(value)
     return found
 
 
-def write_reports(paths: Paths, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
+def write_reports(run: Run, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
     """Write the training report (what each training notebook left) and the evaluation report.
 
     Parameters
@@ -239,8 +238,8 @@ def write_reports(paths: Paths, content: Mapping[str, Any], board: pd.DataFrame,
     more
         Further parts of the evaluation report; tables become lists of records.
     """
-    training = {file.stem: read_json(file) for file in sorted((paths.metrics / "training").glob("*.json"))}
-    identity = {"dataset": paths.name, "data": content["data"]}
+    training = {file.stem: read_json(file) for file in sorted((run.paths.metrics / "training").glob("*.json"))}
+    identity = {"dataset": run.name, "data": content["data"]}
     report = {
         **identity,
         "protocol": content["protocol"],
@@ -249,8 +248,8 @@ def write_reports(paths: Paths, content: Mapping[str, Any], board: pd.DataFrame,
         **{name: _records(part) for name, part in more.items()},
     }
     return [
-        write_json(paths.reports / "training_report.json", {**identity, "notebooks": training}),
-        write_json(paths.reports / "evaluation_report.json", report),
+        write_json(run.paths.reports / "training_report.json", {**identity, "notebooks": training}),
+        write_json(run.paths.reports / "evaluation_report.json", report),
     ]
 
 
@@ -265,7 +264,7 @@ def with_other_seeds(
     models: Mapping[str, Recommender],
     facts: Mapping[str, Mapping[str, Any]],
     task: Task,
-    prepared: artifacts.Prepared,
+    tables: Tables,
     *,
     seeds: int = 3,
     within: float = 2.0,
@@ -286,7 +285,7 @@ def with_other_seeds(
         members = model.by_seed
         seconds = facts[name].get("fit_seconds")
         if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
-            members = [_seeded(model, shift, task, prepared) for shift in range(seeds)]
+            members = [_seeded(model, shift, task, tables) for shift in range(seeds)]
         if len(members) > 1:
             found = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
             table[name] = np.stack([column.to_numpy(float) for column in found], axis=1)
@@ -298,12 +297,12 @@ def has_seed(model: Recommender) -> bool:
     return model.params().get("seed") is not None
 
 
-def _seeded(model: Recommender, shift: int, task: Task, prepared: artifacts.Prepared) -> Recommender:
+def _seeded(model: Recommender, shift: int, task: Task, tables: Tables) -> Recommender:
     """The model fitted again with its seed and ``shift``."""
     params = model.params()
     quiet = {"progress": False} if "progress" in params else {}
     again = type(model)(**{**params, **quiet, "seed": params["seed"] + shift})
-    return again.fit(task.known, items=prepared.items, users=prepared.users)
+    return again.fit(task.known, items=tables.items, users=tables.users)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -312,10 +311,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", nargs="?", default="ml-100k", help="data set whose lists are read (ml-100k)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a number changes by over 1e-9")
     given = parser.parse_args(arguments)
-    paths = Paths(given.dataset)
+    run = Run(given.dataset)
     try:
-        stored = read_json(artifacts.require(paths.metrics / "leaderboard.json"))
-        content, results = recompute(paths)
+        stored = run.results.leaderboard
+        content, results = recompute(run)
     except (FileNotFoundError, ValueError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
@@ -327,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(f"{content['protocol']['conclusion']}\nlargest change of any number: {change:.1e}\n")
     if given.check:
         return 0 if change <= 1e-9 else 1
-    write_results(paths, results, content)
+    write_results(run, results, content)
     return 0
 
 

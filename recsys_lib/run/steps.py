@@ -76,7 +76,7 @@ STEPS: tuple[Step, ...] = (
             "outputs/{name}/metrics/leaderboard.json",
             "outputs/{name}/metrics/per_user/*",
             "outputs/{name}/metrics/lists/*",
-            "outputs/{name}/registry/*",
+            "outputs/{name}/champions/*",
             "outputs/{name}/champion.json",
             "reports/{name}/training_report.json",
             "reports/{name}/evaluation_report.json",

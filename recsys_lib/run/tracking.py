@@ -1,4 +1,4 @@
-"""Runs of the notebooks in MLflow, and the registry mirrored there.
+"""Runs of the notebooks in MLflow, and the registry of models there.
 
 A notebook does not talk to MLflow: it writes down what it did (parameters, data, commit, metrics with intervals, which
 figures and models) in ``outputs/<dataset>/tracking``, which takes milliseconds, and has a process of its own send that.
@@ -6,7 +6,8 @@ So no notebook pays for MLflow's import, nothing is lost while a server is out o
 the next), and ``make run``, which sets ``RECSYS_TRACKING=later``, sends all its runs in one go at its end.
 
 Where to: the database ``outputs/mlflow.db`` with files in ``outputs/mlartifacts``, or what ``MLFLOW_TRACKING_URI``
-names. If that is ``none``, or MLflow is not installed, nothing is written down and all else is the same.
+names. If that is ``none``, or MLflow is not installed, nothing is written down and all else is the same. The database
+names files below ``mlflow-artifacts:``, which MLflow's server resolves, so that the folder may be moved or copied.
 
 ``python -m recsys_lib.run.tracking send ml-100k`` sends what waits; ``... ui`` opens MLflow's pages.
 """
@@ -18,7 +19,6 @@ import ast
 import importlib.util
 import math
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,15 +26,16 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from recsys_lib.files import link, locked, read_json, replacing, sha256, write_json, written
-from recsys_lib.paths import REPOSITORY, Paths, home
-from recsys_lib.run import registry
+from recsys_lib.models.base import content_hash
+from recsys_lib.paths import REPOSITORY, home
 from recsys_lib.run.environment import commit
+from recsys_lib.run.run import Run
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Run as Tracked
 
 ADDRESS = "MLFLOW_TRACKING_URI"  # where runs go; "none": nowhere
 WHEN = "RECSYS_TRACKING"  # "later": runs are written down, and somebody sends them in the end
@@ -66,7 +67,7 @@ def address() -> str | None:
 # ---- writing down --------------------------------------------------------------------------------------------
 
 
-def log_training(paths: Paths, content: Mapping[str, Any], started: float = IMPORTED) -> None:
+def log_training(run: Run, content: Mapping[str, Any], started: float = IMPORTED) -> None:
     """Track a training notebook: what :meth:`recsys_lib.run.training.Training.report` wrote, its figures and models.
 
     Parameters
@@ -81,14 +82,14 @@ def log_training(paths: Paths, content: Mapping[str, Any], started: float = IMPO
     name, models = content["notebook"], []
     for model, facts in content["models"].items():
         rest = {key: value for key, value in facts.items() if key not in ("class", "params")}
-        models.append(_model(paths, model, {"class": facts["class"], **facts["params"]}, rest))
-    files = [paths.metrics / "training" / f"{name}.json"]
+        models.append(_model(run, model, {"class": facts["class"], **facts["params"]}, rest))
+    files = [run.paths.metrics / "training" / f"{name}.json"]
     split = content["data"]["split"]
-    _submit(paths, _record(paths, name, started, content["data"]["sha256"], {"split": split["name"]}, files, models))
+    _submit(run, _record(run, name, started, content["data"]["sha256"], {"split": split["name"]}, files, models))
 
 
 def log_evaluation(
-    paths: Paths, content: Mapping[str, Any], notebook: str = "07_evaluation", started: float = IMPORTED
+    run: Run, content: Mapping[str, Any], notebook: str = "07_evaluation", started: float = IMPORTED
 ) -> None:
     """Track an evaluation: each model's metrics with their intervals, the figures, the leaderboard.
 
@@ -103,16 +104,16 @@ def log_evaluation(
     for entry in content["models"]:
         facts = {key: value for key, value in entry.items() if key not in ("name", "model", "params", "metrics")}
         values = {**entry["metrics"], **facts, "p_holm": entry["against_best"].get("p_holm")}
-        models.append(_model(paths, entry["name"], {"class": entry["model"], **entry["params"]}, values))
+        models.append(_model(run, entry["name"], {"class": entry["model"], **entry["params"]}, values))
     given = {"split": protocol["split"]["name"], "task": protocol["fingerprint"], "people": protocol["people_kept"]}
-    files = [paths.metrics / "leaderboard.json"]
-    _submit(paths, _record(paths, notebook, started, content["data"]["sha256"], given, files, models))
+    files = [run.paths.metrics / "leaderboard.json"]
+    _submit(run, _record(run, notebook, started, content["data"]["sha256"], given, files, models, evaluated=True))
 
 
-def _model(paths: Paths, name: str, params: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _model(run: Run, name: str, params: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """What is written down of a model."""
-    folder = paths.models / name
-    content = registry.content_hash(folder) if folder.is_dir() else None
+    folder = run.paths.models / name
+    content = content_hash(folder) if folder.is_dir() else None
     given = {"name": name, "params": _texts(params), "metrics": flat_metrics(values), "content": content}
     return given | {"curves": _curves(folder / "config.json")}
 
@@ -129,27 +130,29 @@ def _curves(file: Path) -> list[tuple[str, float, int]]:
 
 
 def _record(
-    paths: Paths,
+    run: Run,
     name: str,
     started: float,
     data: str,
     params: Mapping[str, Any],
     files: list[Path],
     models: list[dict[str, Any]],
+    evaluated: bool = False,
 ) -> dict[str, Any]:
     """What is written down of a notebook."""
-    figures = [path for path, when in written().items() if path.is_relative_to(paths.figures) and when >= started]
+    figures = [path for path, when in written().items() if path.is_relative_to(run.paths.figures) and when >= started]
     there = [path for path in [*figures, *files] if path.is_file()]
     return {
         "notebook": name,
-        "dataset": paths.name,
+        "dataset": run.name,
         "started": started,
         "ended": time.time(),
         "commit": commit(),
         "data_sha256": data,
         "params": _texts({**params, **notebook_parameters(name)}),
-        "files": {path.relative_to(paths.outputs).as_posix(): sha256(path) for path in there},
+        "files": {path.relative_to(run.paths.outputs).as_posix(): sha256(path) for path in there},
         "models": models,
+        "evaluated": evaluated,
     }
 
 
@@ -191,13 +194,13 @@ def notebook_parameters(name: str) -> dict[str, Any]:
     return {name: shell.user_ns[name] for name in names if name in shell.user_ns}
 
 
-def _submit(paths: Paths, record: Mapping[str, Any]) -> None:
+def _submit(run: Run, record: Mapping[str, Any]) -> None:
     """Keep a record, and have it sent unless somebody does that in the end. A failure is one sentence on stderr."""
     when = f"{record['ended']:.3f}-{os.getpid()}"
-    write_json(paths.outputs / "tracking" / f"{when}-{record['notebook']}.json", record)
+    write_json(run.paths.outputs / "tracking" / f"{when}-{record['notebook']}.json", record)
     if os.environ.get(WHEN) == "later":
         return
-    command = [sys.executable, "-m", "recsys_lib.run.tracking", "send", paths.dataset]
+    command = [sys.executable, "-m", "recsys_lib.run.tracking", "send", run.dataset]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         said = done.stderr.strip().splitlines()[-1:] if done.returncode else []
@@ -212,8 +215,8 @@ def _submit(paths: Paths, record: Mapping[str, Any]) -> None:
 # ---- sending -------------------------------------------------------------------------------------------------
 
 
-def send(paths: Paths) -> int:
-    """Send the runs that wait to MLflow, and mirror the registry there; runs are sent by one process at a time.
+def send(run: Run) -> int:
+    """Send the runs that wait to MLflow, and give the champion its alias there; one process sends at a time.
 
     Returns
     -------
@@ -228,30 +231,30 @@ def send(paths: Paths) -> int:
     uri = address()
     if uri is None:
         return 0
+    folder = run.paths.outputs / "tracking"
     with locked(home() / "outputs" / ".mlflow.lock"):
-        waiting, done = sorted((paths.outputs / "tracking").glob("*.json")), paths.outputs / "tracking" / ".mirrored"
-        state = f"{uri} {registry.stamp(paths)}"
-        if not waiting and (state == _text(done) or registry.stamp(paths) == (0, 0)):
+        waiting = sorted(folder.glob("[!.]*.json"))
+        pointer = run.paths.outputs / "champion.json"
+        version = read_json(pointer)["version"] if pointer.is_file() else ""
+        state, sent = f"{_shown(uri)} {version}", folder / ".sent"
+        if not waiting and (not version or (sent.is_file() and sent.read_text() == state)):
             return 0
         try:
-            store = _Store(uri, paths)
+            store = _Store(uri, run)
             for file in waiting:
                 store.log(file.stem, read_json(file))
                 file.unlink()
-            store.mirror()
-            with replacing(done) as temporary:
-                temporary.write_text(state)
+            if version:
+                store.crown(read_json(pointer))
+                folder.mkdir(parents=True, exist_ok=True)
+                sent.write_text(state)
         except _failures() as problem:
             reason = " ".join(str(problem).split())[:200]
             raise TrackingError(
                 f"tracking: {_shown(uri)} did not take the runs ({type(problem).__name__}: {reason}); "
-                f"they are kept in {paths.outputs / 'tracking'} and go with the next"
+                f"they are kept in {folder} and go with the next"
             ) from problem
     return len(waiting)
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -275,26 +278,26 @@ def _shown(uri: str | None) -> str:
 
 
 class _Store:
-    """One experiment of an MLflow store, named after the data set."""
+    """One experiment of an MLflow store, and the registered model of the same name: that of the data set."""
 
-    def __init__(self, uri: str, paths: Paths) -> None:
-        self.paths, self.local = paths, not uri.startswith(SERVERS)
+    def __init__(self, uri: str, run: Run) -> None:
+        self.run, self.local = run, not uri.startswith(SERVERS)
         _prepare(uri)
         from mlflow import MlflowClient  # takes seconds
 
         self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
-        found = self.client.get_experiment_by_name(paths.name)
-        if found is None:
-            files = (home() / "outputs" / "mlartifacts" / paths.name).as_uri() if self.local else None
+        known = self.client.get_experiment_by_name(run.name)
+        if known is None:
+            files = f"mlflow-artifacts:/{run.name}" if self.local else None
             kind = {"mlflow.experimentKind": "custom_model_development"}  # has the pages show runs, not conversations
-            self.experiment = self.client.create_experiment(paths.name, artifact_location=files, tags=kind)
+            self.experiment = self.client.create_experiment(run.name, artifact_location=files, tags=kind)
         else:
-            self.experiment = found.experiment_id
-            if found.lifecycle_stage == "deleted":
+            self.experiment = known.experiment_id
+            if known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(self.experiment)
 
     def log(self, record_id: str, record: Mapping[str, Any]) -> None:
-        """Log a notebook's run, and below it one of each model."""
+        """Log a notebook's run and, below it, one of each model; models that it evaluated are registered."""
         for old in self._search(f"tags.record = '{record_id}'"):  # of a time when sending broke off
             self.client.delete_run(old.info.run_id)
         tags = {"record": record_id, "notebook": record["notebook"], "dataset": record["dataset"]}
@@ -303,78 +306,69 @@ class _Store:
         tags |= {"mlflow.source.git.commit": record["commit"].rstrip("+")}
         parent = self._start(record["notebook"], tags, record["params"], {}, record["started"])
         for name, digest in record["files"].items():
-            path = self.paths.outputs / name
+            path = self.run.paths.outputs / name
             if path.is_file() and sha256(path) == digest:
-                self.client.log_artifact(parent.info.run_id, str(path), Path(name).parts[0])
+                self._lay(parent, path, Path(name).parts[0])
         for model in record["models"]:
             below = {**tags, "mlflow.parentRunId": parent.info.run_id, "model": model["name"]}
-            run = self._start(model["name"], below, model["params"], model["metrics"], record["started"])
-            self._batch(run, model["curves"])
-            if model["content"]:
-                self._attach(run, model["content"], self.paths.models / model["name"])
-            self._end(run, record["ended"])
+            tracked = self._start(model["name"], below, model["params"], model["metrics"], record["started"])
+            self._batch(tracked, model["curves"])
+            folder = self.run.paths.models / model["name"]
+            if model["content"] and folder.is_dir() and content_hash(folder) == model["content"]:
+                self._lay(tracked, folder, "model")
+                if record["evaluated"]:
+                    self._register(tracked, model["name"], model["content"])
+            self._end(tracked, record["ended"])
         self._batch(parent, [("seconds", record["ended"] - record["started"], 0)])
         self._end(parent, record["ended"])
 
-    def mirror(self) -> None:
-        """Bring the registered versions, and who is champion, into MLflow's registry."""
-        there = registry.versions(self.paths)
-        if not there:
-            return
-        name, chosen = self.paths.name, f"name = '{self.paths.name}'"
-        known = self.client.search_registered_models(chosen)
-        model = known[0] if known else self.client.create_registered_model(name)
-        have = {
-            (one.tags.get("model"), one.tags.get("version"), one.tags.get("content")): one.version
-            for one in self.client.search_model_versions(chosen)
-        }
-        for version in there:
-            key = (version.name, version.version, version.card["content"])
-            if key not in have:
-                have[key] = self._register(version).version
-        champion = registry.present(self.paths)
-        if champion is None:
-            return
-        number = have[champion.name, champion.version, champion.card["content"]]
-        if str(model.aliases.get("champion")) != str(number):
-            self.client.set_registered_model_alias(name, "champion", number)
+    def crown(self, pointer: Mapping[str, Any]) -> None:
+        """Give the alias ``champion`` to the version that ``champion.json`` points to."""
+        folder = self.run.paths.outputs / pointer["folder"]
+        content = content_hash(folder)
+        version = self._version(content)
+        if version is None:  # evaluated while runs were not tracked
+            tags = {"model": pointer["model"], "dataset": self.run.name, "data_sha256": pointer["task"]["data"]}
+            tracked = self._start(pointer["model"], tags, {}, flat_metrics(pointer["metrics"]), time.time())
+            self._lay(tracked, folder, "model")
+            self._end(tracked, time.time())
+            version = self._register(tracked, pointer["model"], content)
+        self.client.set_registered_model_alias(self.run.name, "champion", version)
 
-    def _register(self, version: registry.Version) -> Any:
-        """Make a version of MLflow's registry that points to the files of the run which logged the model."""
-        content = version.card["content"]
-        run = self._holder(content)
-        if run is None:  # fitted while runs were not tracked
-            tags = {"model": version.name, "dataset": self.paths.name, "data_sha256": version.card["data"]["sha256"]}
-            run = self._start(str(version), tags, _texts(version.card["params"]), {}, time.time())
-            self._attach(run, content, version.folder)
-            self._end(run, time.time())
-            run = self.client.get_run(run.info.run_id)
-        metric = version.task[2]
-        value = version.card["metrics"][metric]
-        return self.client.create_model_version(
-            self.paths.name,
-            run.data.tags["model_uri"],
-            run.info.run_id,
-            tags={"model": version.name, "version": version.version, "content": content, "task": version.task[1]},
-            description=f"{version}: {metric} {value['mean']:.4f} ({value['low']:.4f} to {value['high']:.4f})",
+    def _version(self, content: str) -> str | None:
+        """Number of the registered version of this content."""
+        known = self.client.search_model_versions(f"name = '{self.run.name}'")
+        return next((str(one.version) for one in known if one.tags.get("content") == content), None)
+
+    def _register(self, tracked: Tracked, name: str, content: str) -> str:
+        """Register the model that lies with a run, unless a version of this content is there; its number."""
+        if not self.client.search_registered_models(f"name = '{self.run.name}'"):
+            self.client.create_registered_model(self.run.name)
+        known = self._version(content)
+        if known is not None:
+            return known
+        source, tags = f"{tracked.info.artifact_uri}/model", {"model": name, "content": content}
+        made = self.client.create_model_version(
+            self.run.name, source, tracked.info.run_id, tags=tags, description=f"{name} {content[:8]}"
         )
+        return str(made.version)
 
     def _start(
         self, name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float], at: float
-    ) -> Run:
+    ) -> Tracked:
         from mlflow.entities import Dataset, DatasetInput
 
-        run = self.client.create_run(self.experiment, int(at * 1000), dict(tags), name)
-        self._batch(run, [(name, value, 0) for name, value in metrics.items()], params)
-        data = Dataset(self.paths.name, tags["data_sha256"][:12], "local", str(self.paths.processed))
-        self.client.log_inputs(run.info.run_id, [DatasetInput(data)])
-        return run
+        tracked = self.client.create_run(self.experiment, int(at * 1000), dict(tags), name)
+        self._batch(tracked, [(name, value, 0) for name, value in metrics.items()], params)
+        data = Dataset(self.run.name, tags["data_sha256"][:12], "local", f"data/processed/{self.run.name}")
+        self.client.log_inputs(tracked.info.run_id, [DatasetInput(data)])
+        return tracked
 
-    def _end(self, run: Run, at: float) -> None:
-        self.client.set_terminated(run.info.run_id, "FINISHED", int(at * 1000))
+    def _end(self, tracked: Tracked, at: float) -> None:
+        self.client.set_terminated(tracked.info.run_id, "FINISHED", int(at * 1000))
 
     def _batch(
-        self, run: Run, points: Iterable[tuple[str, float, int]] = (), params: Mapping[str, str] | None = None
+        self, tracked: Tracked, points: Iterable[tuple[str, float, int]] = (), params: Mapping[str, str] | None = None
     ) -> None:
         """Log metrics (name, value, epoch or 0) and parameters, as many at once as MLflow takes."""
         from mlflow.entities import Metric, Param
@@ -382,50 +376,31 @@ class _Store:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value, step in points]
         for start in range(0, len(metrics), 10 * BATCH):
-            self.client.log_batch(run.info.run_id, metrics=metrics[start : start + 10 * BATCH])
+            self.client.log_batch(tracked.info.run_id, metrics=metrics[start : start + 10 * BATCH])
         given = [Param(name, value) for name, value in (params or {}).items()]
         for start in range(0, len(given), BATCH):
-            self.client.log_batch(run.info.run_id, params=given[start : start + BATCH])
+            self.client.log_batch(tracked.info.run_id, params=given[start : start + BATCH])
 
-    def _attach(self, run: Run, content: str, folder: Path) -> None:
-        """Lay a model's folder with its run, if it still has that content.
+    def _lay(self, tracked: Tracked, source: Path, below: str) -> None:
+        """Put a file or a folder among a run's artifacts: on this disk as second names, which take no space."""
+        if not self.local:
+            log = self.client.log_artifacts if source.is_dir() else self.client.log_artifact
+            log(tracked.info.run_id, str(source), below)
+            return
+        target = home() / "outputs" / "mlartifacts" / urlparse(tracked.info.artifact_uri).path.lstrip("/") / below
+        target.mkdir(parents=True, exist_ok=True)
+        for file in source.iterdir() if source.is_dir() else [source]:
+            (target / file.name).unlink(missing_ok=True)
+            link(file, target / file.name)
 
-        On this disk the files get second names, and what an earlier run holds already is taken from there, so that runs
-        of unchanged models take no space; a server gets each content once.
-        """
-        twin, uri = self._holder(content), f"{run.info.artifact_uri}/model"
-        here, intact = _on_disk(uri), folder.is_dir() and registry.content_hash(folder) == content
-        if here is not None:
-            places = [_on_disk(twin.data.tags["model_uri"])] if twin else []
-            places = [place for place in places if place is not None and place.is_dir()] + [folder] * intact
-            if places:
-                shutil.copytree(places[0], here, copy_function=link)
-        elif twin is not None:
-            uri = twin.data.tags["model_uri"]
-        elif intact:
-            self.client.log_artifacts(run.info.run_id, str(folder), "model")
-        if twin is not None or intact:
-            self.client.set_tag(run.info.run_id, "model_uri", uri)
-        self.client.set_tag(run.info.run_id, "model_content", content)
-
-    def _holder(self, content: str) -> Run | None:
-        """A run that holds a model of this content."""
-        found = self._search(f"tags.model_content = '{content}'")
-        held = [run for run in found if run.data.tags.get("model_uri", "").startswith(run.info.artifact_uri)]
-        return held[0] if held else None
-
-    def _search(self, condition: str) -> Iterable[Run]:
+    def _search(self, condition: str) -> Iterable[Tracked]:
         return self.client.search_runs([self.experiment], condition, max_results=BATCH)
 
 
-def _on_disk(uri: str) -> Path | None:
-    """The folder that an artifact's address means, if it is on this disk."""
-    parts = urlparse(uri)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-
-
 def _prepare(uri: str) -> None:
-    """Keep MLflow quiet and its waits short, and make sure that a server answers at all.
+    """Keep MLflow quiet and its waits short; make sure that a server answers at all, or that a database is whole.
+
+    A new database is made beside its name and renamed, so that a stop half way leaves none.
 
     Raises
     ------
@@ -438,15 +413,21 @@ def _prepare(uri: str) -> None:
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=5).close()
-    elif uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    elif uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        from mlflow.store.db.utils import _initialize_tables
+        from sqlalchemy import create_engine
+
+        with replacing(uri.removeprefix("sqlite:///")) as temporary:
+            engine = create_engine(f"sqlite:///{temporary}")
+            _initialize_tables(engine)
+            engine.dispose()
 
 
 # ---- a person's view -----------------------------------------------------------------------------------------
 
 
-def serve(paths: Paths, port: int) -> int:
-    """Send what waits, then show MLflow's pages on this machine alone, until Ctrl-C."""
+def serve(port: int) -> int:
+    """Show MLflow's pages on this machine alone, until Ctrl-C."""
     uri = address()
     if uri is None:
         sys.stderr.write(f"tracking is off: {ADDRESS} is 'none', or MLflow is not installed (`make setup`)\n")
@@ -454,9 +435,9 @@ def serve(paths: Paths, port: int) -> int:
     if uri.startswith(SERVERS):
         print(f"runs are kept at {_shown(uri)}: open that in a browser")
         return 0
+    files = (home() / "outputs" / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--default-artifact-root", (home() / "outputs" / "mlartifacts").as_uri()]
-    command += ["--port", str(port), "--workers", "1"]
+    command += ["--serve-artifacts", "--artifacts-destination", files, "--port", str(port), "--workers", "1"]
     jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # they would be seven processes more, of no use here
     pages = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
     print(f"{pages} shows the runs and the registry; Ctrl-C ends it", flush=True)
@@ -470,13 +451,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=5000, help="of the pages (5000)")
     given = parser.parse_args(arguments)
-    paths, failed = Paths(given.dataset), 0
+    failed = 0
     try:
-        send(paths)
+        send(Run(given.dataset))
     except TrackingError as problem:
         sys.stderr.write(f"{problem}\n")
         failed = 1
-    return serve(paths, given.port) if given.action == "ui" else failed
+    return serve(given.port) if given.action == "ui" else failed
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 from recsys_lib.models.stack.blend import Rehearsal
 from recsys_lib.models.stack.rerank import Reranker
-from recsys_lib.paths import Paths
 from recsys_lib.run import tracking
-from recsys_lib.run.artifacts import Prepared, read_prepared, save_model
+from recsys_lib.run.run import Run
 
 LISTED = 10
 PRICED = 2000  # people whose lists the price of variety is read off
@@ -36,14 +35,14 @@ class Training:
 
     Parameters
     ----------
-    paths
+    run
         Of the data set.
     notebook
         Stem of the notebook: the report's name.
 
     Attributes
     ----------
-    prepared : Prepared
+    tables : Tables
         What 02_preprocessing wrote.
     train : Interactions
         What models are fitted on to be judged: see :func:`recsys_lib.data.splits.rehearsal`.
@@ -51,34 +50,34 @@ class Training:
         Train and validation together: what the models that are kept are fitted on.
     """
 
-    def __init__(self, paths: Paths, notebook: str) -> None:
-        self.paths = paths
+    def __init__(self, run: Run, notebook: str) -> None:
+        self.run = run
         self.notebook = notebook
         self.started = time.time()
-        self.prepared: Prepared = read_prepared(paths)
-        self.rehearsal = rehearsal(self.prepared.split)
+        self.tables = run.tables
+        self.rehearsal = rehearsal(self.tables.split)
         self.train = Interactions.from_frame(self.rehearsal.train)
         self._kept: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Recommender] = {}
-        self._tables: dict[str, Any] = {}
-        self._judged: dict[float, np.ndarray] = {}
+        self._noted: dict[str, Any] = {}
+        self._judged: dict[int, tuple[Recommender, np.ndarray]] = {}  # by identity; kept, so that it stays theirs
 
     @cached_property
     def history(self) -> Interactions:
         """Train and validation together."""
-        return Interactions.from_frame(self.prepared.split.history)
+        return Interactions.from_frame(self.tables.split.history)
 
     @cached_property
     def task(self) -> Task | None:
         """The rehearsal as a task; None where nothing was held back, or nothing in it is relevant."""
-        held, from_ = self.rehearsal.test, self.prepared.relevant_from
+        held, from_ = self.rehearsal.test, self.tables.relevant_from
         usable = len(held) and ("rating" not in held or (held["rating"] >= from_).any() or from_ <= 0)
         return Task.from_split(self.rehearsal, from_) if usable else None
 
     @property
     def positive_from(self) -> float:
         """Ratings from here on are what models take for liking: the same as count as relevant."""
-        return self.prepared.relevant_from
+        return self.tables.relevant_from
 
     @property
     def has_time(self) -> bool:
@@ -88,36 +87,35 @@ class Training:
     @property
     def holdout(self) -> str:
         """How a :class:`recsys_lib.models.Blend` should hold films back: as the split does."""
-        return "recent" if self.prepared.split.name.startswith(("temporal", "leave")) else "random"
+        return "recent" if self.tables.split.name.startswith(("temporal", "leave")) else "random"
 
     @property
     def has_genres(self) -> bool:
         """Whether any item has a genre."""
-        return bool(self.prepared.items["genres"].map(len).gt(0).any())
+        return bool(self.tables.items["genres"].map(len).gt(0).any())
 
     @property
     def titles(self) -> pd.Series:
         """Titles by item id."""
-        return self.prepared.items.set_index("item_id")["title"]
+        return self.tables.items.set_index("item_id")["title"]
 
     def fit(self, model: Recommender, on: Interactions | None = None) -> float:
         """Fit on ``train``, or on what is given, with the tables; return seconds."""
         start = time.perf_counter()
-        model.fit(self.train if on is None else on, items=self.prepared.items, users=self.prepared.users)
+        model.fit(self.train if on is None else on, items=self.tables.items, users=self.tables.users)
         return time.perf_counter() - start
 
     def judge(self, model: Recommender) -> float:
-        """NDCG@10 of a model fitted on train, on what the rehearsal held back; NaN without such."""
+        """NDCG@10 of a model fitted on train, on what was held out; NaN where nothing was."""
         if self.task is None:
             return float("nan")
         check_fitted_on(model, self.task)
-        return self._judge(rank_all(model, self.task, LISTED, whole=False).codes, self.task.relevant)
+        return self._judge(model, rank_all(model, self.task, LISTED, whole=False).codes, self.task.relevant)
 
-    def _judge(self, codes: np.ndarray, relevant: csr_matrix) -> float:
+    def _judge(self, model: Recommender, codes: np.ndarray, relevant: csr_matrix) -> float:
         values = ndcg(judge(codes, relevant), LISTED)
-        mean = float(values.mean())
-        self._judged[mean] = values
-        return mean
+        self._judged[id(model)] = model, values
+        return float(values.mean())
 
     def rehearse(self, models: Mapping[str, Recommender]) -> Rehearsal:
         """What models say of the people of ``train``, and what the rehearsal held back: what blends learn from.
@@ -127,21 +125,21 @@ class Training:
         n_asked = len(self.task.users)
         rows = csr_matrix((np.ones(n_asked), (self.task.codes, np.arange(n_asked))), (self.train.n_users, n_asked))
         relevant = rows @ self.task.relevant[:, : self.train.n_items]
-        return Rehearsal.of(models, self.train, relevant, items=self.prepared.items, users=self.prepared.users)
+        return Rehearsal.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
     def judge_crosswise(self, model: Reranker, told: Rehearsal) -> float:
         """NDCG@10 on a rehearsal that the model learns from: of each person, as learnt from other people alone."""
-        scores = model.learnt_by_others(told, self.prepared.items)
+        scores = model.learnt_by_others(told, self.tables.items)
         codes, _ = top_k(scores, LISTED, exclude=told.histories.matrix)
-        return self._judge(codes, self.task.relevant[codes_of(told.users, self.task.users)])
+        return self._judge(model, codes, self.task.relevant[codes_of(told.users, self.task.users)])
 
-    def _spread(self, mean: float) -> dict[str, float]:
-        """The 95 % interval of a mean that :meth:`judge` has given; nothing for other numbers."""
-        if mean not in self._judged:
-            return {}
-        name = f"rehearsal_ndcg@{LISTED}"
-        row = intervals(pd.DataFrame({name: self._judged[mean]})).loc[name]
-        return {f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
+    def _measured(self, model: Recommender) -> dict[str, float | None]:
+        """Mean and 95 % interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
+        name = f"valid_ndcg@{LISTED}"
+        if id(model) not in self._judged:
+            return {name: None}
+        row = intervals(pd.DataFrame({name: self._judged[id(model)][1]})).loc[name]
+        return {name: float(row["mean"]), f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
     def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
         """Fit each model on train and judge it on what was held back.
@@ -158,7 +156,7 @@ class Training:
         return pd.DataFrame(rows)
 
     def keep(
-        self, name: str, model: Recommender, *, valid: float | None = None, after: str = "", **facts: Any
+        self, name: str, model: Recommender, *, judged: Recommender | None = None, after: str = "", **facts: Any
     ) -> Recommender:
         """Fit a model of the same parameters on the history and save it.
 
@@ -166,21 +164,21 @@ class Training:
         ----------
         name
             Of the model's folder, and of the model in the leaderboard.
-        valid
-            Its NDCG@10 on the rehearsal, where it is known already; else it is fitted on train and judged first.
+        judged
+            The model that was judged in its place, where that is another one. A model that was not judged is fitted on
+            train and judged first.
         after
             A model kept before whose fit this one builds on: its seconds are added.
         facts
             Such as ``trials``: how many sets of parameters were tried.
         """
-        if valid is None:
+        if id(judged or model) not in self._judged and self.task is not None:
             self.fit(model)
-            valid = self.judge(model)
+            self.judge(model)
         chosen = model.fresh() if hasattr(model, "train") else model
         seconds = self.fit(chosen, self.history) + (self._kept[after]["fit_seconds"] if after else 0)
-        judged = {f"rehearsal_ndcg@{LISTED}": valid if np.isfinite(valid) else None, **self._spread(valid)}
-        facts = {**judged, "fit_seconds": seconds, **facts}
-        save_model(self.paths, name, chosen, self.prepared, **facts)
+        facts = {**self._measured(judged or model), "fit_seconds": seconds, **facts}
+        self.run.save_model(name, chosen, **facts)
         self._models[name] = chosen
         self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
         return chosen
@@ -212,18 +210,18 @@ class Training:
 
     def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
         """Add a table or a value to the notebook's report."""
-        self._tables[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
+        self._noted[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
 
     def report(self, **more: Any) -> dict[str, Any]:
         """Write ``metrics/training/<notebook>.json``: the data, the models kept, what was noted; and track the run."""
         content = {
             "notebook": self.notebook,
-            "data": self.prepared.identity,
+            "data": self.tables.identity,
             "judged_on": {"part": repr(self.rehearsal), "metric": f"ndcg@{LISTED}"},
             "models": self._kept,
-            **self._tables,
+            **self._noted,
             **more,
         }
-        write_json(self.paths.metrics / "training" / f"{self.notebook}.json", content)
-        tracking.log_training(self.paths, content, self.started)
+        write_json(self.run.paths.metrics / "training" / f"{self.notebook}.json", content)
+        tracking.log_training(self.run, content, self.started)
         return content

@@ -27,7 +27,7 @@ from recsys_lib.models import ALS, BPR, EASE, GenrePopularity, ItemKNN, Populari
 from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.plots.models import tuning_figure
 from recsys_lib.plots.style import save_figure, use_style
-from recsys_lib.run.artifacts import read_prepared
+from recsys_lib.run.run import Run
 
 LISTED = 10
 TRIALS = 40  # of each model
@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     paths = Paths(given.dataset)
-    prepared = read_prepared(paths)
+    prepared = Run(given.dataset).tables
     paths.outputs.mkdir(parents=True, exist_ok=True)
     tuner = Tuner(
         prepared.split,

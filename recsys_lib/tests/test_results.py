@@ -10,8 +10,8 @@ from recsys_lib.evaluation import inference, segments
 from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
-from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts, findings, results
+from recsys_lib.run import findings, results
+from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 
 KS = (5, 10)
@@ -22,11 +22,11 @@ def prepared(tables, tmp_path_factory):
     """Made data, prepared and with two models' results, in a home of its own."""
     patch = pytest.MonkeyPatch()
     patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
-    paths, (interactions, items, users) = Paths("made"), tables
+    run, (interactions, items, users) = Run("made"), tables
     data = {"name": "made", "sha256": "0" * 64, "rating_scale": [1, 5], "source": "the tests"}
     split = splits.temporal_user(interactions)
-    artifacts.write_prepared(paths, split, items, users, data=data, relevant_from=4.0)
-    yield paths, artifacts.read_prepared(paths, test=True)
+    run.write_tables(split, items, users, data=data, relevant_from=4.0)
+    yield run, run.tables_with_test("the tests")
     patch.undo()
 
 
@@ -47,11 +47,11 @@ def evaluations(models, task):
 
 @pytest.fixture(scope="module")
 def written(prepared, evaluations, task):
-    paths, data = prepared
+    run, data = prepared
     board = compare(evaluations, resamples=200, seed=3)
     content = results.leaderboard(evaluations, board, results.describe_data(data, task), {"ease": {"fit_seconds": 1.5}})
     content["protocol"] |= {"bootstrap": {"resamples": 200, "seed": 3}}
-    results.write_results(paths, evaluations, content)
+    results.write_results(run, evaluations, content)
     return content
 
 
@@ -60,7 +60,7 @@ def named(content, name):
 
 
 def test_leaderboard_on_disk(prepared, written, evaluations):
-    stored = read_json(prepared[0].metrics / "leaderboard.json")
+    stored = read_json(prepared[0].paths.metrics / "leaderboard.json")
     assert set(stored) == {"protocol", "data", "models"}
     means = [model["metrics"]["ndcg@10"]["mean"] for model in stored["models"]]
     assert means == sorted(means, reverse=True)
@@ -69,7 +69,7 @@ def test_leaderboard_on_disk(prepared, written, evaluations):
     assert set(first["metrics"]["ndcg@10"]) == {"mean", "low", "high", "n_users"}
     assert first["metrics"]["ndcg@10"]["mean"] == pytest.approx(evaluations["ease"].means["ndcg@10"])
     assert stored["data"]["n_users"] == 120
-    table = pd.read_parquet(prepared[0].metrics / "per_user" / "ease.parquet")
+    table = pd.read_parquet(prepared[0].paths.metrics / "per_user" / "ease.parquet")
     assert table.columns[0] == "user_id"
     assert table["ndcg@10"].mean() == pytest.approx(first["metrics"]["ndcg@10"]["mean"])
 
@@ -106,7 +106,7 @@ def test_a_list_keeps_what_stands_below_it_and_what_cannot_be_listed():
 
 
 def test_a_list_that_was_changed_is_noticed(prepared, written, capsys):
-    path = prepared[0].metrics / "lists" / "ease.parquet"
+    path = prepared[0].paths.metrics / "lists" / "ease.parquet"
     lists = pd.read_parquet(path)
     other = lists.copy()
     other["rank"] = other.groupby("user_id")["rank"].transform(lambda rank: rank.max() + 1 - rank)
@@ -117,13 +117,13 @@ def test_a_list_that_was_changed_is_noticed(prepared, written, capsys):
 
 
 def test_lists_of_another_split_are_refused(prepared, written, tables, capsys):
-    paths, data = prepared
+    run, data = prepared
     facts = {"data": data.manifest["data"], "relevant_from": 4.0}
-    artifacts.write_prepared(paths, splits.random(tables[0], seed=1), data.items, data.users, **facts)
-    assert results.main([paths.dataset]) == 1
+    run.write_tables(splits.random(tables[0], seed=1), data.items, data.users, **facts)
+    assert results.main([run.dataset]) == 1
     assert "another split" in capsys.readouterr().err
-    artifacts.write_prepared(paths, data.split, data.items, data.users, **facts)
-    assert results.main([paths.dataset, "--check"]) == 0
+    run.write_tables(data.split, data.items, data.users, **facts)
+    assert results.main([run.dataset, "--check"]) == 0
 
 
 def test_without_a_leaderboard_the_step_is_named(lab_home, capsys):
@@ -132,10 +132,10 @@ def test_without_a_leaderboard_the_step_is_named(lab_home, capsys):
 
 
 def test_results_of_models_that_are_gone_go_too(prepared, written, evaluations):
-    paths = prepared[0]
-    write_parquet(paths.metrics / "lists" / "gone.parquet", evaluations["ease"].lists)
-    results.write_results(paths, evaluations, written)
-    assert sorted(path.stem for path in (paths.metrics / "lists").glob("*")) == ["ease", "popularity"]
+    run = prepared[0]
+    write_parquet(run.paths.metrics / "lists" / "gone.parquet", evaluations["ease"].lists)
+    results.write_results(run, evaluations, written)
+    assert sorted(path.stem for path in (run.paths.metrics / "lists").glob("*")) == ["ease", "popularity"]
 
 
 def test_segments_divide_everybody_and_recover_the_mean(prepared, task, evaluations):
@@ -219,7 +219,7 @@ def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, 
     for name, model in {"popularity": Popularity(), "ease": EASE(regularization=20), "als": ALS(factors=4)}.items():
         training.keep(name, model)
     training.report()
-    before = results.rehearsal_means(prepared[0])
+    before = results.validation_means(prepared[0])
     assert set(before) == {"popularity", "ease", "als"}
     assert all(0 < value < 1 for value in before.values())
     board = compare({**evaluations, "als": evaluations["popularity"]}, resamples=50, seed=3)

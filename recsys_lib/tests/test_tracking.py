@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from urllib.parse import urlparse
 
 import matplotlib.pyplot as plt
 import pytest
@@ -14,9 +15,10 @@ from recsys_lib import splits
 from recsys_lib.evaluation.task import Task, compare, evaluate
 from recsys_lib.files import read_json, write_json, written
 from recsys_lib.models import ItemKNN, Popularity, load_model
-from recsys_lib.paths import Paths
+from recsys_lib.paths import home
 from recsys_lib.plots.style import save_figure
-from recsys_lib.run import artifacts, registry, results, tracking
+from recsys_lib.run import champion, results, tracking
+from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 
 AGAIN = {"resamples": 100, "seed": 3}
@@ -26,42 +28,41 @@ has_mlflow = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reas
 
 def prepare(tables, name):
     """What 02_preprocessing leaves."""
-    paths, (interactions, items, users) = Paths(name), tables
+    run, (interactions, items, users) = Run(name), tables
     data = {"name": name, "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
-    artifacts.write_prepared(paths, splits.temporal_user(interactions), items, users, data=data, relevant_from=4.0)
-    return paths
+    run.write_tables(splits.temporal_user(interactions), items, users, data=data, relevant_from=4.0)
+    return run
 
 
-def train(paths, notebook="03_popularity"):
+def train(run, notebook="03_popularity"):
     """What a training notebook does: a figure, two models, a report."""
-    training = Training(paths, notebook)
-    save_figure(plt.figure(figsize=(1, 1)), paths.figures / "made.png")
+    training = Training(run, notebook)
+    save_figure(plt.figure(figsize=(1, 1)), run.paths.figures / "made.png")
     plt.close()
     model = Popularity()
-    training.fit(model)
-    training.keep("popularity", model, valid=training.judge(model), trials=7)
+    training.keep("popularity", model, trials=7)
     training.keep("knn", ItemKNN(neighbours=20))
     epochs = [{"model": 0, "epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
-    config = read_json(paths.models / "knn" / "config.json")
-    write_json(paths.models / "knn" / "config.json", config | {"learnt": config["learnt"] | {"log": epochs}})
+    config = read_json(run.paths.models / "knn" / "config.json")
+    write_json(run.paths.models / "knn" / "config.json", config | {"learnt": config["learnt"] | {"log": epochs}})
     return training.report()
 
 
-def judge(paths):
-    """What 07_evaluation does: results, registry, tracking."""
-    prepared = artifacts.read_prepared(paths, test=True)
-    task = Task.from_split(prepared.split, prepared.relevant_from, items=prepared.items)
-    found = {name: evaluate(model, task, (5, 10), **AGAIN) for name, model in artifacts.load_models(paths).items()}
-    data = results.describe_data(prepared, task)
-    content = results.leaderboard(found, compare(found, **AGAIN), data, results.facts_of(paths, list(found)))
-    results.write_results(paths, found, content)
-    registry.register_evaluated(paths, found, content)
-    tracking.log_evaluation(paths, content)
+def judge(run):
+    """What 07_evaluation does: results, champion, tracking."""
+    tables = run.tables_with_test("the tests")
+    task = Task.from_split(tables.split, tables.relevant_from, items=tables.items)
+    evaluations = {name: evaluate(model, task, (5, 10), **AGAIN) for name, model in run.models.items()}
+    data, facts = results.describe_data(tables, task), results.facts_of(run, list(evaluations))
+    content = results.leaderboard(evaluations, compare(evaluations, **AGAIN), data, facts)
+    results.write_results(run, evaluations, content)
+    champion.challenge(run, evaluations, content)
+    tracking.log_evaluation(run, content)
     return content
 
 
-def waiting(paths):
-    return sorted(file.name for file in (paths.outputs / "tracking").glob("*.json"))
+def waiting(run):
+    return sorted(file.name for file in (run.paths.outputs / "tracking").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def sent(tables, tmp_path_factory):
     train(both[1])
     train(both[0])
     content = judge(both[0])
-    assert [len(waiting(paths)) for paths in both] == [2, 1]
-    senders = [subprocess.Popen([*SENDER, paths.dataset], stderr=subprocess.PIPE, text=True) for paths in both]
+    assert [len(waiting(run)) for run in both] == [2, 1]
+    senders = [subprocess.Popen([*SENDER, run.dataset], stderr=subprocess.PIPE, text=True) for run in both]
     said = [process.communicate(timeout=180)[1] for process in senders]
     assert [process.returncode for process in senders] == [0, 0], said
     yield both[0], content
@@ -106,7 +107,7 @@ def runs_of(client, name="made"):
 
 @has_mlflow
 def test_two_processes_at_once_lose_nothing(sent, client):
-    assert waiting(sent[0]) == waiting(Paths("other")) == []
+    assert waiting(sent[0]) == waiting(Run("other")) == []
     assert sorted(runs_of(client)) == [
         "03_popularity",
         "03_popularity/knn",
@@ -121,19 +122,17 @@ def test_two_processes_at_once_lose_nothing(sent, client):
 
 @has_mlflow
 def test_what_a_run_holds(sent, client):
-    paths, content = sent
+    _, content = sent
     runs = runs_of(client)
     parent, model = runs["03_popularity"], runs["03_popularity/popularity"]
     assert parent.data.tags["data_sha256"] == model.data.tags["data_sha256"] == "a" * 64
     assert parent.data.tags["commit"]
     assert parent.data.params["split"] == "temporal_user"
-    files = {
-        file.path for folder in ("figures", "metrics") for file in client.list_artifacts(parent.info.run_id, folder)
-    }
-    assert files == {"figures/made.png", "metrics/03_popularity.json"}
+    there = {path.relative_to(files_of(parent)).as_posix() for path in files_of(parent).rglob("*.*")}
+    assert there == {"figures/made.png", "metrics/03_popularity.json"}
     assert model.data.params == {"class": "Popularity", **{k: str(v) for k, v in Popularity().params().items()}}
     values = model.data.metrics
-    low, mean, high = (values[f"rehearsal_ndcg_at_10{end}"] for end in ("_low", "", "_high"))
+    low, mean, high = (values[f"valid_ndcg_at_10{end}"] for end in ("_low", "", "_high"))
     assert low < mean < high
     assert values["trials"] == 7
     judged, entry = runs["07_evaluation/knn"].data, next(m for m in content["models"] if m["name"] == "knn")
@@ -143,58 +142,80 @@ def test_what_a_run_holds(sent, client):
     curve = client.get_metric_history(runs["03_popularity/knn"].info.run_id, "epoch_loss")
     assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert runs["07_evaluation"].data.params["task"] == content["protocol"]["fingerprint"]
-    figures = client.list_artifacts(runs["07_evaluation"].info.run_id, "figures")
-    assert [file.path for file in figures] == ["figures/made.png"], "this process has made it since the import"
+    assert (files_of(runs["07_evaluation"]) / "figures" / "made.png").is_file(), "this process has made it"
+
+
+def files_of(tracked):
+    """Where the files of a run lie on this disk."""
+    return home() / "outputs" / "mlartifacts" / urlparse(tracked.info.artifact_uri).path.lstrip("/")
 
 
 @has_mlflow
 def test_the_model_lies_with_its_run_and_takes_no_space(sent, client):
-    folders = [
-        tracking._on_disk(runs_of(client)[f"{name}/knn"].data.tags["model_uri"])
-        for name in ("03_popularity", "07_evaluation")
-    ]
+    runs = runs_of(client)
+    folders = [files_of(runs[f"{name}/knn"]) / "model" for name in ("03_popularity", "07_evaluation")]
     assert type(load_model(folders[1])).__name__ == "ItemKNN"
-    arrays = [next(folder.glob("arrays-*")) for folder in (*folders, registry.find(sent[0], "knn").folder)]
+    arrays = [next(folder.glob("arrays-*")) for folder in (*folders, sent[0].paths.models / "knn")]
     assert arrays[0].samefile(arrays[1])
     assert arrays[0].samefile(arrays[2])
 
 
 @has_mlflow
-def test_the_registry_is_mirrored(sent, client):
-    paths = sent[0]
-    champion = registry.champion(paths)
+def test_the_registry_holds_what_was_evaluated_and_the_champion_has_its_alias(sent, client):
+    run = sent[0]
 
-    def mirrored():
-        version = client.get_model_version_by_alias("made", "champion")
-        return version.tags["model"], version.tags["version"]
+    def crowned():
+        return client.get_model_version_by_alias("made", "champion").tags["model"]
 
-    assert mirrored() == (champion.name, "v1")
+    first = run.champion
+    assert crowned() == first.name
     assert len(client.search_model_versions("name = 'made'")) == 2
-    other = next(one for one in registry.versions(paths) if one != champion)
-    registry.promote(paths, other.name)
-    assert tracking.send(paths) == 0
-    assert mirrored() == (other.name, "v1")
-    registry.rollback(paths)
-    tracking.send(paths)
-    assert mirrored() == (champion.name, "v1")
+    other = next(name for name in run.results.names if name != first.name)
+    champion.promote(run, other)
+    assert tracking.send(run) == 0
+    assert crowned() == other
+    champion.rollback(run)
+    tracking.send(run)
+    assert crowned() == first.name
     assert len(client.search_model_versions("name = 'made'")) == 2
-    download = client.get_model_version_by_alias("made", "champion").source
-    assert load_model(tracking._on_disk(download)).params() == champion.load().params()
+    source = client.get_model_version_by_alias("made", "champion").source
+    folder = home() / "outputs" / "mlartifacts" / urlparse(source).path.lstrip("/")
+    assert load_model(folder).params() == first.model.params()
+
+
+@has_mlflow
+def test_the_database_names_no_place_on_this_disk(sent):
+    content = (home() / "outputs" / "mlflow.db").read_bytes()
+    assert str(home()).encode() not in content
+
+
+@has_mlflow
+def test_a_new_database_is_whole_or_not_there(tmp_path, monkeypatch):
+    from mlflow.store.db import utils
+
+    def stopped(engine):
+        engine.connect().exec_driver_sql("create table half (made int)")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "_initialize_tables", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tracking._prepare(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @has_mlflow
 def test_nothing_new_does_not_import_mlflow(sent):
     tracking.send(sent[0])
-    code = "import sys; from recsys_lib.run import tracking; from recsys_lib.paths import Paths; "
-    code += "print(tracking.send(Paths('made')), 'mlflow' in sys.modules)"
+    code = "import sys; from recsys_lib.run import tracking; from recsys_lib.run.run import Run; "
+    code += "print(tracking.send(Run('made')), 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0", "False"]
 
 
 @has_mlflow
 def test_sending_that_breaks_off_is_done_again(sent, client, monkeypatch):
-    paths = Paths("other")
-    train(paths, "05_item_models")
+    run = Run("other")
+    train(run, "05_item_models")
     broken = iter([True])
 
     def end(self, run, at, whole=tracking._Store._end):
@@ -204,9 +225,9 @@ def test_sending_that_breaks_off_is_done_again(sent, client, monkeypatch):
 
     monkeypatch.setattr(tracking._Store, "_end", end)
     with pytest.raises(tracking.TrackingError, match="did not take the runs .*the line went dead.* kept in"):
-        tracking.send(paths)
-    assert len(waiting(paths)) == 1
-    assert tracking.send(paths) == 1
+        tracking.send(run)
+    assert len(waiting(run)) == 1
+    assert tracking.send(run) == 1
     found = [name for name in runs_of(client, "other") if name.startswith("05")]
     assert sorted(found) == ["05_item_models", "05_item_models/knn", "05_item_models/popularity"]
     experiment = client.get_experiment_by_name("other").experiment_id
@@ -214,30 +235,27 @@ def test_sending_that_breaks_off_is_done_again(sent, client, monkeypatch):
 
 
 @has_mlflow
-def test_a_model_that_was_replaced_is_not_passed_off(sent, client, monkeypatch):
-    paths = Paths("other")
-    train(paths, "04_als")
-    ItemKNN(neighbours=3).fit(artifacts.load_models(paths)["knn"].train).save(paths.models / "knn")
-    tracking.send(paths)
-    run = runs_of(client, "other")["04_als/knn"]
-    held = tracking._on_disk(run.data.tags["model_uri"])
-    assert registry.content_hash(held) == run.data.tags["model_content"], "an earlier run held that content"
-    assert load_model(held).params()["neighbours"] == 20
+def test_a_model_that_was_replaced_is_not_passed_off(sent, client):
+    run = Run("other")
+    train(run, "04_als")
+    ItemKNN(neighbours=3).fit(run.known).save(run.paths.models / "knn")
+    tracking.send(run)
+    assert not (files_of(runs_of(client, "other")["04_als/knn"]) / "model").exists()
 
 
 @has_mlflow
 def test_a_server_out_of_reach_is_one_sentence_and_no_lost_run(tables, lab_home, monkeypatch, capsys):
     monkeypatch.delenv(tracking.WHEN, raising=False)
     monkeypatch.setenv(tracking.ADDRESS, "http://someone:secret@127.0.0.1:9/")
-    paths = prepare(tables, "made")
+    run = prepare(tables, "made")
     start = time.perf_counter()
-    report = train(paths)
+    report = train(run)
     assert set(report["models"]) == {"popularity", "knn"}
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("tracking: http://someone:***@127.0.0.1:9/ did not take the runs (ConnectionRefusedError")
     assert said[0].endswith("go with the next")
-    assert len(waiting(paths)) == 1
+    assert len(waiting(run)) == 1
     assert time.perf_counter() - start < 60
 
 
@@ -247,20 +265,20 @@ def test_off_changes_nothing_else(tables, lab_home, monkeypatch, capsys, why):
     if why == "not installed":
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
     assert tracking.address() is None
-    paths = prepare(tables, "made")
-    report, content = train(paths), judge(paths)
+    run = prepare(tables, "made")
+    report, content = train(run), judge(run)
     assert set(report["models"]) == {model["name"] for model in content["models"]}
     assert load_model("champion", "made").train.n_items > 0
-    assert tracking.send(paths) == 0
+    assert tracking.send(run) == 0
     assert tracking.main(["ui", "made"]) == 1
     assert "tracking is off" in capsys.readouterr().err
-    assert not (paths.outputs / "tracking").exists()
+    assert not (run.paths.outputs / "tracking").exists()
     assert {path.name for path in (lab_home / "outputs").iterdir()} == {"made"}
 
 
 def test_mlflow_is_not_imported_where_it_is_not_used():
     code = (
-        "import sys, recsys_lib.run.training, recsys_lib.run.registry; print([n for n in sys.modules if 'mlflow' in n])"
+        "import sys, recsys_lib.run.training, recsys_lib.run.champion; print([n for n in sys.modules if 'mlflow' in n])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -5,8 +5,7 @@ import pytest
 
 from recsys_lib import splits
 from recsys_lib.models import EASE, Blend, Popularity, Reranker
-from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts
+from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 
 
@@ -17,8 +16,8 @@ def training(tables, tmp_path_factory):
     interactions, items, users = tables
     data = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
     split = splits.temporal_user(interactions)
-    artifacts.write_prepared(Paths("made"), split, items, users, data=data, relevant_from=4.0)
-    yield Training(Paths("made"), "05_made")
+    Run("made").write_tables(split, items, users, data=data, relevant_from=4.0)
+    yield Training(Run("made"), "05_made")
     patch.undo()
 
 
@@ -48,17 +47,18 @@ def test_models_that_are_fitted_already_are_asked_as_they_are(training):
 def test_a_reranker_is_judged_on_the_rehearsal_it_learns_from(training, told):
     blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).learning_from(told)
     training.fit(blend)
-    crosswise = training.judge_crosswise(Reranker(blend, depth=30, trees=5), told)
+    judged = Reranker(blend, depth=30, trees=5)
+    crosswise = training.judge_crosswise(judged, told)
     assert 0 < crosswise < 1
     assert crosswise != training.judge(blend)
-    kept = training.keep("second", Reranker(blend.fresh(), depth=30, trees=5), valid=crosswise)
+    kept = training.keep("second", Reranker(blend.fresh(), depth=30, trees=5), judged=judged)
     assert kept.train is training.history
-    facts = artifacts.model_facts(training.paths, "second")["data"]
-    assert facts["rehearsal_ndcg@10_low"] < crosswise < facts["rehearsal_ndcg@10_high"]
+    facts = training.run.model_config("second")["data"]
+    assert facts["valid_ndcg@10_low"] < crosswise < facts["valid_ndcg@10_high"]
 
 
 def test_the_price_of_variety_begins_with_the_model_itself(training):
-    model = EASE(regularization=20).fit(training.train, items=training.prepared.items)
+    model = EASE(regularization=20).fit(training.train, items=training.tables.items)
     price = training.price_of_variety(model, ["mmr", "calibration"], [0.0, 0.5])
     assert price["diversify"].tolist() == ["mmr", "mmr", "calibration", "calibration"]
     first = price.iloc[[0, 2]]
