@@ -1,4 +1,4 @@
-"""``python -m recsys_lib.api``: see :mod:`recsys_lib.api.serve`."""
+"""``python -m recsys_lib.api``: see :mod:`recsys_lib.api.server`."""
 
 import os
 import sys
@@ -10,6 +10,6 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 if find_spec("fastapi") is None or find_spec("uvicorn") is None:
     sys.exit("The service needs packages of its own: `make api` installs them, or pip install -e '.[api]' does.")
 
-from recsys_lib.api.serve import main  # noqa: E402
+from recsys_lib.api.server import main  # noqa: E402
 
 main()

@@ -1,57 +1,38 @@
-"""The addresses of the service. What they answer with comes from the models and the tables; here it gets its form."""
+"""The addresses of the service: what each takes and gives."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import hmac
+import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import anyio.to_thread
 import numpy as np
 import pandas as pd
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.openapi.utils import get_openapi
+from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_lib.api import problems, schemas
-from recsys_lib.api.guard import Guard, Limits
-from recsys_lib.api.observed import Measures, Observed
 from recsys_lib.api.problems import ProblemError, documented
-from recsys_lib.api.serving import Served, Service, Snapshot
-from recsys_lib.app.lab import label
-from recsys_lib.files import read_json
-from recsys_lib.paths import Paths
+from recsys_lib.api.service import Served, Service, Snapshot
 
 THREADS = 4  # requests computed at once; more only wait for each other
-ALWAYS = (401, 413, 421, 422, 429, 500, 503)
+MAX_BODY = 32 * 1024  # bytes
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # edges of the histogram of durations
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-router = APIRouter(responses=documented(*ALWAYS))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a service serves, and to whom.
-
-    Attributes
-    ----------
-    dataset
-        Name or path of the data set.
-    key, hosts, limits
-        As in :class:`recsys_lib.api.guard.Guard`.
-    poll_seconds
-        How often the run's files are looked at.
-    """
-
-    dataset: str = "ml-100k"
-    key: str | None = None
-    hosts: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    poll_seconds: float = 1.0
+health_router = APIRouter(tags=["service"], responses=documented(421, 503))
+router = APIRouter(responses=documented(401, 421, 422, 500, 503))
 
 
 async def _ready(request: Request) -> Snapshot:
@@ -64,73 +45,54 @@ Ready = Annotated[Snapshot, Depends(_ready)]
 # ---- lists ---------------------------------------------------------------------------------------------------
 
 
-def _name(served: Served) -> schemas.ModelName:
-    return schemas.ModelName(name=served.source.name, version=served.source.version)
-
-
-def _items(snapshot: Snapshot, movies: list, scores: list[float]) -> list[schemas.Recommendation]:
-    """Films of a list, in its order, with their titles."""
+def _listed(snapshot: Snapshot, movies: list, scores: list[float]) -> list[schemas.Recommendation]:
     return [
-        schemas.Recommendation(**snapshot.film(movie), score=score, rank=rank)
+        schemas.Recommendation(**snapshot.films.of(movie), score=score, rank=rank)
         for rank, (movie, score) in enumerate(zip(movies, scores, strict=True), 1)
     ]
 
 
 async def _served(snapshot: Snapshot, name: str | None) -> Served:
-    return snapshot.at_hand(name) or await run_in_threadpool(snapshot.served, name)
-
-
-async def _computed(quick: bool, what: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Compute at once what is quick; what is not, in another thread, so that others need not wait for it."""
-    return what(*given, **named) if quick else await run_in_threadpool(what, *given, **named)
-
-
-def _listed(
-    request: Request, snapshot: Snapshot, served: Served, user: Any, items: list, scores: list, fallback: bool
-) -> schemas.Recommendations:
-    if fallback:
-        request.app.state.measures.fallbacks.inc()
-    return schemas.Recommendations(
-        user_id=user, model=_name(served), fallback=fallback, items=_items(snapshot, items, scores)
-    )
+    return snapshot.champion if name is None else await run_in_threadpool(snapshot.served, name)
 
 
 @router.get("/recommend/{user_id}", tags=["lists"], responses=documented(404))
 async def recommend(
     request: Request, snapshot: Ready, user_id: schemas.PathId, asked: Annotated[schemas.RecommendChoice, Query()]
 ) -> schemas.Recommendations:
-    """List films for somebody; popular ones, flagged, for whom nobody knows."""
+    """List films for a user; popular films, flagged, for an unknown id."""
     served = await _served(snapshot, asked.model)
-    user = snapshot.user(user_id) if asked.unknown == "popular" else snapshot.known_user(user_id)
-    wanted = {"exclude_seen": asked.exclude_seen, "candidates": snapshot.candidates(asked.genre)}
-    codes, scores, fallback = await _computed(served.at_once(user), served.list_for, user, asked.k, **wanted)
-    there = codes[0] >= 0
-    movies = served.model.train.item_ids[codes[0, there]].tolist()
-    return _listed(request, snapshot, served, user, movies, scores[0, there].tolist(), bool(fallback[0]))
+    user = snapshot.user_id(user_id, must_exist=asked.unknown == "raise")
+    movies, scores, fallback = await served.recommend(user, asked.k, asked.exclude_seen, snapshot.genre(asked.genre))
+    request.app.state.service.fallbacks.inc(fallback)
+    items = _listed(snapshot, movies, scores)
+    return schemas.Recommendations(user_id=user, model=served.described, fallback=fallback, items=items)
 
 
-@router.post("/recommend", tags=["lists"], responses=documented(400, 404))
-async def recommend_new(request: Request, snapshot: Ready, newcomer: schemas.Newcomer) -> schemas.Recommendations:
-    """List films for somebody no model has met, from a few films they like; popular ones, flagged, from none."""
-    served = await _served(snapshot, newcomer.model)
-    liked = {snapshot.movie(each.movie_id): snapshot.rating(each.rating) for each in newcomer.liked}
-    if len(liked) < len(newcomer.liked):
-        raise ProblemError(422, "A film is named more than once.", kind="invalid-request")
-    wanted = {"exclude_seen": newcomer.exclude_seen, "candidates": snapshot.candidates(newcomer.genre)}
-    table = await _computed(served.quick, served.model.recommend_new, liked, newcomer.k, **wanted)
-    movies, scores = table["item_id"].tolist(), table["score"].tolist()
-    return _listed(request, snapshot, served, None, movies, scores, bool(table["fallback"].any()))
+@router.post("/recommend", tags=["lists"], responses=documented(400, 404, 413))
+def recommend_new(request: Request, snapshot: Ready, asked: schemas.NewUser) -> schemas.Recommendations:
+    """List films for a new user, from a few films they like; popular films, flagged, from none."""
+    served = snapshot.served(asked.model)
+    liked = {snapshot.movie_id(each.movie_id): snapshot.rating(each.rating) for each in asked.liked}
+    if len(liked) < len(asked.liked):
+        raise ProblemError(422, "invalid-request", "A film is named more than once.")
+    candidates = snapshot.candidates(asked.genre)
+    table = served.model.recommend_new(liked, asked.k, exclude_seen=asked.exclude_seen, candidates=candidates)
+    fallback = bool(table["fallback"].any())
+    request.app.state.service.fallbacks.inc(fallback)
+    items = _listed(snapshot, table["item_id"].tolist(), table["score"].tolist())
+    return schemas.Recommendations(user_id=None, model=served.described, fallback=fallback, items=items)
 
 
 @router.get("/similar/{movie_id}", tags=["lists"], responses=documented(404))
 def similar(
     snapshot: Ready, movie_id: schemas.PathId, asked: Annotated[schemas.ListChoice, Query()]
 ) -> schemas.Similar:
-    """List films like one film."""
-    served, movie = snapshot.served(asked.model), snapshot.movie(movie_id)
+    """List films similar to one film."""
+    served, movie = snapshot.served(asked.model), snapshot.movie_id(movie_id)
     table = served.model.similar_items([movie], asked.k)
-    items = _items(snapshot, table["similar_item_id"].tolist(), table["score"].tolist())
-    return schemas.Similar(movie=schemas.Movie(**snapshot.film(movie)), model=_name(served), items=items)
+    items = _listed(snapshot, table["similar_item_id"].tolist(), table["score"].tolist())
+    return schemas.Similar(movie=snapshot.films.of(movie), model=served.described, items=items)
 
 
 @router.get("/explain/{user_id}/{movie_id}", tags=["lists"], responses=documented(404))
@@ -141,76 +103,71 @@ def explain(
     asked: Annotated[schemas.ExplainChoice, Query()],
 ) -> schemas.Explanation:
     """Say what speaks for a film, and by how much."""
-    served, user, movie = snapshot.served(asked.model), snapshot.known_user(user_id), snapshot.movie(movie_id)
+    served, user, movie = snapshot.served(asked.model), snapshot.user_id(user_id), snapshot.movie_id(movie_id)
     table = served.model.explain(user, movie, asked.k)
     reasons = [
-        schemas.Reason(
-            reason=reason, movie=None if pd.isna(item) else schemas.Movie(**snapshot.film(item)), contribution=part
-        )
+        schemas.Reason(reason=reason, movie=None if pd.isna(item) else snapshot.films.of(item), contribution=part)
         for reason, item, part in table[["reason", "item_id", "contribution"]].itertuples(index=False)
     ]
     return schemas.Explanation(
         user_id=user,
-        movie=schemas.Movie(**snapshot.film(movie)),
-        model=_name(served),
+        movie=snapshot.films.of(movie),
+        model=served.described,
         score=float(table["contribution"].sum()),
         reasons=reasons,
     )
 
 
-# ---- people and films ----------------------------------------------------------------------------------------
+# ---- users and films -----------------------------------------------------------------------------------------
 
 
-@router.get("/users", tags=["people and films"])
+def _user(snapshot: Snapshot, code: int) -> dict[str, Any]:
+    users = snapshot.users
+    return {"user_id": users.ids[code].item(), "n_ratings": users.n_ratings[code], "facts": users.facts(code)}
+
+
+@router.get("/users", tags=["users and films"])
 def users(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> schemas.Users:
-    """People in the order of their ids."""
-    ids = snapshot.lab.history.user_ids
-    items = [schemas.User(**_user(snapshot, user)) for user in ids[page.offset : page.offset + page.limit].tolist()]
-    return schemas.Users(total=len(ids), limit=page.limit, offset=page.offset, items=items)
+    """Users in the order of their ids."""
+    total = len(snapshot.users.ids)
+    codes = range(total)[page.offset : page.offset + page.limit]
+    items = [schemas.User(**_user(snapshot, code)) for code in codes]
+    return schemas.Users(total=total, limit=page.limit, offset=page.offset, items=items)
 
 
-def _user(snapshot: Snapshot, user: Any) -> dict[str, Any]:
-    lab, text = snapshot.lab, str(user)
-    count = int(lab.n_ratings[lab.person_code(text)])
-    return {"user_id": user, "n_ratings": count, "facts": lab.facts_of(text)}
-
-
-@router.get("/users/{user_id}", tags=["people and films"], responses=documented(404))
+@router.get("/users/{user_id}", tags=["users and films"], responses=documented(404))
 def user(snapshot: Ready, user_id: schemas.PathId, page: Annotated[schemas.Page, Query()]) -> schemas.UserHistory:
-    """Somebody, and a part of their history, the latest first."""
-    known, lab = snapshot.known_user(user_id), snapshot.lab
-    history = lab.history_of(user_id)
+    """Show a user, and a part of their history, the latest first."""
+    code, has_ratings = snapshot.user(user_id), snapshot.run.tables.rating_scale is not None
+    history = snapshot.users.history(code)
     shown = history.iloc[page.offset : page.offset + page.limit]
-    ratings = shown["rating"].tolist() if lab.has_ratings else [None] * len(shown)
+    ratings = shown["rating"].tolist() if has_ratings else [None] * len(shown)
     times = shown["timestamp"].tolist() if "timestamp" in shown else [None] * len(shown)
     rated = [
-        schemas.Rated(**snapshot.film(movie), rating=rating, timestamp=time)
-        for movie, rating, time in zip(shown["item_id"].tolist(), ratings, times, strict=True)
+        schemas.Rated(**snapshot.films.of(movie), rating=rating, timestamp=when)
+        for movie, rating, when in zip(shown["item_id"].tolist(), ratings, times, strict=True)
     ]
-    mean = float(history["rating"].mean()) if lab.has_ratings else None
-    return schemas.UserHistory(
-        **_user(snapshot, known), mean_rating=mean, limit=page.limit, offset=page.offset, history=rated
-    )
+    mean = float(history["rating"].mean()) if has_ratings else None
+    page_of = {"limit": page.limit, "offset": page.offset, "history": rated}
+    return schemas.UserHistory(**_user(snapshot, code), mean_rating=mean, **page_of)
 
 
-@router.get("/movies", tags=["people and films"])
+@router.get("/movies", tags=["users and films"])
 def movies(snapshot: Ready, page: Annotated[schemas.MoviePage, Query()]) -> schemas.Movies:
     """Films whose title holds every word of the query, the best known first."""
-    ids = snapshot.lab.film_ids(page.query)
-    shown = ids[page.offset : page.offset + page.limit].tolist()
-    items = [schemas.Movie(**snapshot.film(movie)) for movie in shown]
-    return schemas.Movies(total=len(ids), limit=page.limit, offset=page.offset, items=items)
+    columns = snapshot.films.search(page.query)
+    items = [snapshot.films.facts[column] for column in columns[page.offset : page.offset + page.limit]]
+    return schemas.Movies(total=len(columns), limit=page.limit, offset=page.offset, items=items)
 
 
-@router.get("/movies/{movie_id}", tags=["people and films"], responses=documented(404))
+@router.get("/movies/{movie_id}", tags=["users and films"], responses=documented(404))
 def movie(snapshot: Ready, movie_id: schemas.PathId) -> schemas.MovieFacts:
-    """A film, and what the history says of it."""
-    known, history = snapshot.movie(movie_id), snapshot.lab.history
-    column = int(history.item_codes([known])[0])
-    mean = float(snapshot.mean_ratings[column]) if snapshot.lab.has_ratings else np.nan
+    """Show a film, and what the history says of it."""
+    column = snapshot.movie(movie_id)
+    mean = float(snapshot.mean_ratings[column]) if snapshot.run.tables.rating_scale else np.nan
     return schemas.MovieFacts(
-        **snapshot.film(known),
-        n_ratings=int(history.item_counts[column]),
+        **snapshot.films.facts[column],
+        n_ratings=int(snapshot.run.known.item_counts[column]),
         mean_rating=None if np.isnan(mean) else mean,
     )
 
@@ -220,45 +177,52 @@ def movie(snapshot: Ready, movie_id: schemas.PathId) -> schemas.MovieFacts:
 
 @router.get("/models", tags=["service"])
 def models(snapshot: Ready) -> schemas.Models:
-    """The models that can be asked, the champion first."""
-    board = {entry["name"]: entry["metrics"] for entry in (snapshot.lab.board or {}).get("models", [])}
-    champion = snapshot.champion.source
-    items = []
-    for source in sorted(snapshot.sources.values(), key=lambda source: source != champion):
-        config = read_json(source.folder / "config.json")
-        means = {name: (value or {}).get("mean") for name, value in board.get(source.name, {}).items()}
-        items.append(
-            schemas.Model(
-                name=source.name,
-                version=source.version,
-                label=label(source.name),
-                champion=source == champion,
-                kind=config["model"],
-                params=config["params"],
-                metrics={name: mean for name, mean in means.items() if mean is not None},
-            )
-        )
-    return schemas.Models(items=items)
+    """Models that can be asked, the champion first."""
+    return schemas.Models(items=snapshot.described_models())
 
 
-@router.get("/health", tags=["service"])
-async def health(snapshot: Ready) -> schemas.Health:
-    """Whether a model is loaded: 200, or 503."""
-    return schemas.Health(
-        status="ok",
-        dataset=snapshot.lab.paths.name,
-        model=_name(snapshot.champion),
-        loaded_at=snapshot.loaded_at,
-    )
-
-
-@router.get("/metrics", tags=["service"], response_class=PlainTextResponse)
-async def metrics(request: Request) -> Response:
-    """Measures as Prometheus reads them."""
-    return Response(generate_latest(request.app.state.measures.registry), media_type=CONTENT_TYPE_LATEST)
+@health_router.get("/health")
+async def health(request: Request, snapshot: Ready) -> schemas.Health:
+    """Whether the champion of the run is loaded: 200, or 503 with what is wrong."""
+    service = request.app.state.service
+    if service.failure:
+        raise service.not_healthy()
+    champion = snapshot.champion.described
+    return schemas.Health(status="ok", dataset=snapshot.run.name, model=champion, loaded_at=snapshot.loaded_at)
 
 
 # ---- the application -----------------------------------------------------------------------------------------
+
+
+class Incoming:
+    """ASGI middleware that gives requests one form, and limits their bodies.
+
+    Paths are matched as they were sent, because an id may hold a slash. HEAD is answered as GET; the server leaves out
+    the body. Methods of the client's own invention are one to the metrics.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        method, size = scope["method"], 0
+        if method not in METHODS:
+            method = "GET" if method == "HEAD" else "OTHER"
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                raise ProblemError(413, "", f"A request may have {MAX_BODY:,} bytes.")
+            return message
+
+        path = scope["raw_path"].decode("ascii", "replace")
+        await self.app({**scope, "method": method, "path": path}, limited, send)
 
 
 @asynccontextmanager
@@ -270,13 +234,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.service.stop()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application, ready for a server.
+def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The service of one data set, ready for a server.
 
     Parameters
     ----------
-    settings
-        What to serve, and to whom.
+    dataset
+        Name or path.
+    key
+        What a client must show as ``X-API-Key`` or ``Authorization: Bearer``; none: everybody may ask.
+    hosts
+        Names by which the service may be called, so that no web page whose name was given this machine's address
+        reads it from a browser (DNS rebinding); none: any.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -287,32 +256,56 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    measures = Measures()
-    app.state.measures = measures
-    app.state.service = Service(Paths(settings.dataset), measures, poll_seconds=settings.poll_seconds)
-    app.include_router(router)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    app.state.service = Service(dataset, registry)
+    named = [Depends(_host_check(hosts))] if hosts else []
+    keyed = [*named, Depends(_key_check(key))] if key else named
+    app.include_router(health_router, dependencies=named)
+    app.include_router(router, dependencies=keyed)
+    instrumentator = Instrumentator(should_group_status_codes=False, registry=registry)
+    instrumentator.instrument(app, metric_namespace="recsys", latency_highr_buckets=SECONDS)
+    instrumentator.expose(
+        app,
+        tags=["service"],
+        dependencies=keyed,
+        response_class=PlainTextResponse,
+        responses=documented(401, 421),
+        summary="Metrics in the format of Prometheus.",
+    )
     problems.install(app)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.limits.body)  # also without Content-Length
-    app.add_middleware(Guard, key=settings.key, hosts=settings.hosts, limits=settings.limits)
-    app.add_middleware(Observed, measures=measures)
-    app.openapi = lambda: _described(app, bool(settings.key))
+    app.add_middleware(Incoming)
+    app.add_middleware(CorrelationIdMiddleware, validator=lambda given: bool(REQUEST_ID.fullmatch(given)))
+    described = app.openapi
+    app.openapi = lambda: _with_problem(described())
     return app
 
 
-def _described(app: FastAPI, key: bool) -> dict[str, Any]:
-    """The OpenAPI of the addresses, with the form of problems and, where one is asked for, the key."""
-    if app.openapi_schema is None:
-        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        problem = schemas.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts = found["components"]["schemas"]
-        parts |= problem.pop("$defs", {})
-        parts["Problem"] = problem
-        for unused in ("HTTPValidationError", "ValidationError"):
-            parts.pop(unused, None)
-        if key:
-            scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-            found["components"]["securitySchemes"] = {"key": scheme}
-            found["security"] = [{"key": []}]
-            found["paths"]["/health"]["get"]["security"] = []
-        app.openapi_schema = found
-    return app.openapi_schema
+def _with_problem(openapi: dict[str, Any]) -> dict[str, Any]:
+    openapi["components"]["schemas"]["Problem"] = schemas.Problem.model_json_schema()
+    return openapi
+
+
+def _host_check(hosts: tuple[str, ...]) -> Any:
+    """A dependency that refuses requests under other names."""
+
+    async def called_by_name(request: Request) -> None:
+        # The name without the port; an IPv6 address stands in brackets.
+        if re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]").lower() not in hosts:
+            raise ProblemError(421, "", f"This service is called {' or '.join(hosts)}.")
+
+    return called_by_name
+
+
+def _key_check(key: str) -> Any:
+    """A dependency that refuses requests without the key; it describes itself in the OpenAPI."""
+
+    async def has_key(
+        plain: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        given = plain or (bearer.credentials if bearer else "")
+        if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+            raise ProblemError(401, "", "A key is needed, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"})
+
+    return has_key

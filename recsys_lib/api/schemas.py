@@ -7,12 +7,12 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
 
-MOST = 100  # films in a list
-PAGE = 100  # entries of a page
+MAX_K = 100  # films in a list
+MAX_PAGE = 100  # entries of a page
 
-# An array of texts drops zero bytes at the end, so that an id could pass for another: such texts are no ids.
+# NumPy drops zero bytes at the end of a text, so that one id could pass for another: such texts are refused.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
-PathId = Annotated[Text, BeforeValidator(unquote)]  # paths are matched as they were sent: an id may hold a slash
+PathId = Annotated[Text, BeforeValidator(unquote)]  # paths are matched as sent: an id may hold a slash
 Id = int | str
 
 
@@ -24,28 +24,28 @@ def _whole(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 
 
-class _Asked(BaseModel):
-    """Parameters: a name that is not known is refused."""
+class _Request(BaseModel):
+    """What a client sends; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Page(_Asked):
+class Page(_Request):
     """Part of a list."""
 
-    limit: int = Field(20, ge=1, le=PAGE, description="How many entries.")
+    limit: int = Field(20, ge=1, le=MAX_PAGE, description="How many entries.")
     offset: int = Field(0, ge=0, le=2**31, description="How many entries are skipped.")
 
 
 class MoviePage(Page):
-    """Part of the films found."""
+    """Part of the films that match."""
 
     query: Annotated[str, StringConstraints(max_length=200)] = Field(
         "", description="Words of the title; none: all films, the best known first."
     )
 
 
-class ModelChoice(_Asked):
+class ModelChoice(_Request):
     """Which model answers."""
 
     model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
@@ -54,35 +54,35 @@ class ModelChoice(_Asked):
 class ListChoice(ModelChoice):
     """Which model answers, and at what length."""
 
-    k: int = Field(10, ge=1, le=MOST, description="Length of the list.")
+    k: int = Field(10, ge=1, le=MAX_K, description="Length of the list.")
 
 
 class RecommendChoice(ListChoice):
     """What may be listed."""
 
-    exclude_seen: bool = Field(True, description="Leave out what the person has rated.")
+    exclude_seen: bool = Field(True, description="Leave out what the user has rated.")
     genre: Text | None = Field(None, description="Films of this genre alone.")
     unknown: Literal["popular", "raise"] = Field(
-        "popular", description="What somebody nobody knows gets: popular films (`fallback` is true), or a 404."
+        "popular", description="What an unknown id gets: popular films (`fallback` is true), or a 404."
     )
 
 
 class ExplainChoice(ModelChoice):
     """How many reasons."""
 
-    k: int = Field(5, ge=1, le=MOST, description="How many films of the history are named; the rest is summed up.")
+    k: int = Field(5, ge=1, le=MAX_K, description="How many films of the history are named; the rest is summed up.")
 
 
-class Liked(_Asked):
-    """A film that a newcomer has named."""
+class Liked(_Request):
+    """A film that a new user has named."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     movie_id: Annotated[StrictInt | Text, BeforeValidator(_whole)]
     rating: float | None = Field(None, allow_inf_nan=False, description="On the data's scale; none: the best there is.")
 
 
-class Newcomer(_Asked):
-    """Somebody no model has met, and what they would like to have."""
+class NewUser(_Request):
+    """A new user and what they ask for."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -90,7 +90,7 @@ class Newcomer(_Asked):
         json_schema_extra={"examples": [{"liked": [{"movie_id": 1, "rating": 5}, {"movie_id": 2}], "k": 5}]},
     )
     liked: list[Liked] = Field(max_length=500, description="Oldest first, each film once.")
-    k: Whole = Field(10, ge=1, le=MOST, description="Length of the list.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="Length of the list.")
     model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
     genre: Text | None = Field(None, description="Films of this genre alone.")
     exclude_seen: bool = Field(True, description="Leave out the films named.")
@@ -100,7 +100,7 @@ class ModelName(BaseModel):
     """Which model answered."""
 
     name: str
-    version: str = Field(description="Its version in the registry, or `unregistered`.")
+    version: str = Field(description="Its version in the registry; `current`: as the run last fitted it.")
 
 
 class Movie(BaseModel):
@@ -120,16 +120,16 @@ class Recommendation(Movie):
 
 
 class Recommendations(BaseModel):
-    """A list for somebody."""
+    """A list for a user."""
 
-    user_id: Id | None = Field(description="None for a newcomer.")
+    user_id: Id | None = Field(description="None for a new user.")
     model: ModelName
     fallback: bool = Field(description="True where popular films stand in for what the model cannot say.")
     items: list[Recommendation]
 
 
 class Similar(BaseModel):
-    """Films like one film; the score is a cosine."""
+    """Films similar to one film."""
 
     movie: Movie
     model: ModelName
@@ -145,7 +145,7 @@ class Reason(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why a model would list a film; the contributions add up to the score."""
+    """Why a model lists a film; the contributions add up to the score."""
 
     user_id: Id
     movie: Movie
@@ -162,7 +162,7 @@ class MovieFacts(Movie):
 
 
 class Movies(BaseModel):
-    """Films found."""
+    """Films that match."""
 
     total: int
     limit: int
@@ -171,15 +171,15 @@ class Movies(BaseModel):
 
 
 class User(BaseModel):
-    """Somebody in the data."""
+    """A user in the data."""
 
     user_id: Id
     n_ratings: int
-    facts: dict[str, str] = Field(description="What the data knows of the person, may be nothing.")
+    facts: dict[str, str] = Field(description="What the data knows of the user; may be empty.")
 
 
 class Users(BaseModel):
-    """People in the order of their ids."""
+    """Users in the order of their ids."""
 
     total: int
     limit: int
@@ -188,14 +188,14 @@ class Users(BaseModel):
 
 
 class Rated(Movie):
-    """A film of a history."""
+    """An interaction of a history."""
 
     rating: float | None
     timestamp: int | None = Field(description="UNIX seconds.")
 
 
 class UserHistory(User):
-    """Somebody and their history, the latest first."""
+    """A user and their history, the latest first."""
 
     mean_rating: float | None
     limit: int
@@ -228,13 +228,6 @@ class Health(BaseModel):
     loaded_at: float = Field(description="UNIX seconds at which this model was taken up.")
 
 
-class Wrong(BaseModel):
-    """One thing wrong with a request."""
-
-    where: str
-    what: str
-
-
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
@@ -243,4 +236,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
-    errors: list[Wrong] | None = None
+    errors: list[dict[str, str]] | None = Field(None, description="Of an invalid request: where, what.")

@@ -1,0 +1,183 @@
+"""Start the service: ``python -m recsys_lib.api ml-100k --port 8000``.
+
+The options that keep it offline and safe stand here, so that `make api`, the tests and the benchmark serve the same
+thing. It answers this machine alone unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import socket
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import h11
+import uvicorn
+from asgi_correlation_id import correlation_id
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from recsys_lib.api.app import create_app
+from recsys_lib.paths import run_name
+
+KEY = "RECSYS_API_KEY"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SWITCH = 0.0005  # seconds until a thread that computes lets the one that answers go on; Python's own is ten times that
+PATIENCE = 10  # seconds: for a whole request to arrive, and until an idle connection is closed
+DRAIN = 1.0  # seconds in which kept-alive connections can still send a request when the service is asked to stop
+GRACE = 20  # seconds that requests under way have then
+CONNECTIONS = 1000  # at once; fewer where the process may open few files
+BACKLOG = 64  # connections that wait to be accepted
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, request id; for a request its parts, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Turn a record into its line."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
+        line |= {"message": record.getMessage(), "request_id": correlation_id.get()}
+        if record.name == "uvicorn.access":
+            line |= zip(("client", "method", "path", "http", "status"), record.args, strict=True)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class Connection(H11Protocol):
+    """uvicorn's protocol, which waits without end for the rest of a request and accepts whoever comes.
+
+    A connection that has not sent a whole request within ``PATIENCE`` seconds is closed, and so is one too many.
+    """
+
+    limit = CONNECTIONS
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limit:
+            transport.write(BUSY)
+            transport.close()
+        else:
+            self._late = self.loop.call_later(PATIENCE, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of a request, if there is more to come."""
+        if self._late is None:
+            self._late = self.loop.call_later(PATIENCE, self.transport.abort)
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which cuts kept-alive connections off when it stops, also those whose request is on its way."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, let each one's next answer be its last, then stop."""
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        until = self.loop_time() + DRAIN
+        while self.server_state.connections and self.loop_time() < until and not self.force_exit:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    @staticmethod
+    def loop_time() -> float:
+        """Seconds on the event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+
+def warnings_for(host: str, key: str | None) -> list[str]:
+    """What a person should know of where the service listens.
+
+    >>> warnings_for("127.0.0.1", None)
+    []
+    >>> len(warnings_for("0.0.0.0", None)), len(warnings_for("0.0.0.0", "a long enough secret"))
+    (2, 1)
+    """
+    if host in LOOPBACK:
+        return []
+    lines = [f"WARNING: listening on {host}: other machines can reach this service, and it speaks plain HTTP."]
+    if not key:
+        lines.append(f"WARNING: whoever reaches it may ask: set {KEY} to a secret to ask for a key.")
+    return lines
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; as one of TCP it is told apart by asyncio, which then sends small answers at once (TCP_NODELAY).
+
+    Raises
+    ------
+    SystemExit
+        If the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)  # so that a second service is refused now
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise SystemExit(f"{host}:{port} cannot be listened on ({reason}): choose another --port") from error
+    return listening
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until a signal ends it; requests under way are answered first."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lib.api", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?", default="ml-100k")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
+    parser.add_argument("--port", type=int, default=8000, help="0: a free one")
+    parser.add_argument("--allow-host", action="append", default=[], help="name by which others may call the service")
+    given = parser.parse_args(arguments)
+    key = os.environ.get(KEY) or None
+    for line in warnings_for(given.host, key):
+        print(line, file=sys.stderr, flush=True)
+    hosts = (*LOOPBACK, *given.allow_host) if given.host in LOOPBACK else tuple(given.allow_host)
+    listening = listen(given.host, given.port)
+    shown = f"[{given.host}]" if ":" in given.host else given.host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    print(f"{run_name(given.dataset)} at {address}, its pages at {address}/docs", flush=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level="INFO", handlers=[handler], force=True)
+    Connection.limit = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    config = uvicorn.Config(
+        create_app(given.dataset, key=key, hosts=hosts),
+        http=Connection,  # h11 bounds the size of a request's head, which httptools does not
+        loop="asyncio",
+        ws="none",
+        proxy_headers=False,  # names of clients that a proxy claims are not believed
+        server_header=False,
+        log_config=None,
+        headers=[("x-content-type-options", "nosniff")],
+        backlog=BACKLOG,
+        timeout_keep_alive=PATIENCE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    sys.setswitchinterval(SWITCH)
+    with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
+        Server(config).run(sockets=[listening])

@@ -1,0 +1,328 @@
+"""What answers: a run's tables and champion, taken up as a whole and replaced as a whole when the files change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.concurrency import run_in_threadpool
+
+from recsys_lib.api.problems import ProblemError
+from recsys_lib.files import read_json
+from recsys_lib.models.base import Recommender
+from recsys_lib.run.lookup import Films, Users, code_of, label
+from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
+
+POLL = 0.5  # seconds between two looks at the run's files
+RETRY = 10.0  # seconds after which files that could not be taken up are tried again as they are
+BATCH = 16  # lists computed together at most
+CURRENT = "current"  # version of a model that is not the champion: as the run last fitted it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Users whose lists are computed together, and the task that does it."""
+
+    users: list = field(default_factory=list)
+    task: asyncio.Task | None = None
+
+
+@dataclass
+class Served:
+    """A model that answers, under its name and version.
+
+    While one batch of lists is computed, requests for the next one gather: sixteen lists of a re-ranker take four
+    times as long as one, so batches bear a load that lists one by one would not.
+    """
+
+    name: str
+    version: str
+    model: Recommender
+    films: Films
+    _open: dict[tuple, Batch] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Name and version."""
+        return {"name": self.name, "version": self.version}
+
+    async def recommend(self, user: Any, *options: Any) -> tuple[list, list[float], bool]:
+        """List films for one user.
+
+        Parameters
+        ----------
+        user
+            The data's own id, or any text for an unknown user.
+        options
+            k, exclude_seen, genre (or None).
+
+        Returns
+        -------
+        list, list of float
+            Item ids and scores, best first.
+        bool
+            Whether popular items stand in.
+        """
+        known = bool(self.model.train.user_codes([user])[0] >= 0)
+        batch = self._open.setdefault((known, *options), Batch())
+        row = len(batch.users)
+        batch.users.append(user)
+        if batch.task is None:
+            batch.task = asyncio.create_task(self._compute(batch, known, *options))
+        if len(batch.users) == BATCH:
+            del self._open[known, *options]
+        codes, scores, fallback = await asyncio.shield(batch.task)
+        listed = codes[row] >= 0
+        items = self.model.train.item_ids[codes[row, listed]].tolist()
+        return items, scores[row, listed].tolist(), bool(fallback[row])
+
+    async def _compute(
+        self, batch: Batch, known: bool, k: int, exclude_seen: bool, genre: str | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        async with self._lock:
+            if self._open.get((known, k, exclude_seen, genre)) is batch:
+                del self._open[known, k, exclude_seen, genre]
+            return await run_in_threadpool(
+                self.model.recommend_codes,
+                batch.users,
+                k,
+                exclude_seen=exclude_seen,
+                candidates=None if genre is None else self.films.of_genre(genre),
+            )
+
+
+class Snapshot:
+    """All that one request needs of a run; it never changes, so that an answer is of one piece.
+
+    Parameters
+    ----------
+    run
+        A fresh one.
+
+    Attributes
+    ----------
+    champion : Served
+        Answers unless another model is asked for.
+    folder : Path
+        The champion's.
+    films, users
+        Of the run's history.
+    board : dict
+        Entries of the leaderboard by the model's name, best first; empty where there is none.
+    loaded_at : float
+        UNIX seconds.
+
+    Raises
+    ------
+    MissingArtifactError
+        If a file is missing; the sentence names the command that makes it.
+    OtherDataError
+        If the champion or the leaderboard was made from other data than the tables.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.models = run, run.models
+        champion = run.champion
+        self.folder = champion.folder
+        config = read_json(self.folder / "config.json")
+        run.check_identity(f"the champion {champion}", config["data"], self.folder)
+        self.films, self.users = Films(run), Users(run)
+        has_board = (run.paths.metrics / "leaderboard.json").is_file()
+        self.board = {entry["name"]: entry for entry in run.results.leaderboard["models"]} if has_board else {}
+        self.champion = Served(champion.name, champion.version, champion.model, self.films)
+        champion.model.recommend_codes(champion.model.train.user_ids[:1])  # what the first call makes is made now
+        self.loaded_at = time.time()
+        self._served: dict[str, Served] = {}
+
+    def served(self, name: str | None) -> Served:
+        """The model of this name, or the champion; read at the first call."""
+        if name in (None, self.champion.name):
+            return self.champion
+        if name not in self.models:
+            raise ProblemError(404, "unknown-model", f"There is no model {name!r}; there are {', '.join(self.names)}.")
+        if name not in self._served:
+            try:
+                model = self.models[name]
+            except (OSError, ValueError) as error:
+                log.exception("the model %s cannot be read", name)
+                raise ProblemError(503, "model-not-available", str(error)) from error
+            self._served[name] = Served(name, CURRENT, model, self.films)
+        return self._served[name]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models: the champion, then the others in the order of the leaderboard."""
+        order = [self.champion.name, *self.board]
+        names = {self.champion.name, *self.models}
+        return [name for name in dict.fromkeys(order) if name in names] + sorted(names.difference(order))
+
+    def described_models(self) -> list[dict[str, Any]]:
+        """What there is to say of each model; one whose files cannot be read is left out."""
+        described = []
+        for name in self.names:
+            champion = name == self.champion.name
+            try:
+                config = read_json((self.folder if champion else self.run.paths.models / name) / "config.json")
+            except (OSError, ValueError):
+                log.exception("the model %s cannot be read", name)
+                continue
+            metrics = self.board.get(name, {}).get("metrics", {})
+            described.append(
+                {
+                    "name": name,
+                    "version": self.champion.version if champion else CURRENT,
+                    "label": label(name),
+                    "champion": champion,
+                    "kind": config["model"],
+                    "params": config["params"],
+                    "metrics": {metric: value["mean"] for metric, value in metrics.items() if value},
+                }
+            )
+        return described
+
+    # ---- what is asked for -----------------------------------------------------------------------------------
+
+    def user(self, text: str) -> int:
+        """Row of a user."""
+        code = code_of(text, self.users.ids)
+        if code < 0:
+            raise ProblemError(404, "unknown-user", f"There is no user {text!r}.")
+        return code
+
+    def user_id(self, text: str, *, must_exist: bool = True) -> Any:
+        """The data's own id of a user; the text itself for an unknown one who need not exist."""
+        code = self.user(text) if must_exist else code_of(text, self.users.ids)
+        return self.users.ids[code].item() if code >= 0 else text
+
+    def movie(self, movie: str | int) -> int:
+        """Column of a film."""
+        code = code_of(str(movie), self.films.ids)
+        if code < 0:
+            raise ProblemError(404, "unknown-movie", f"There is no film {str(movie)!r}.")
+        return code
+
+    def movie_id(self, movie: str | int) -> Any:
+        """The data's own id of a film."""
+        return self.films.ids[self.movie(movie)].item()
+
+    def genre(self, genre: str | None) -> str | None:
+        """The genre, if there is such a one."""
+        if genre is not None and genre not in self.films.genres:
+            known = f"there are {', '.join(self.films.genres)}" if self.films.genres else "the data knows none"
+            raise ProblemError(404, "unknown-genre", f"There is no genre {genre!r}; {known}.")
+        return genre
+
+    def candidates(self, genre: str | None) -> np.ndarray | None:
+        """Ids of the films of a genre; None for all films."""
+        return None if self.genre(genre) is None else self.films.of_genre(genre)
+
+    def rating(self, given: float | None) -> float:
+        """A rating on the data's scale; the best one where none is given."""
+        best = self.champion.model.train.best_rating
+        low, high = self.run.tables.rating_scale or (0.0, best)
+        if given is not None and not low <= given <= high:
+            raise ProblemError(422, "invalid-request", f"A rating is from {low:g} to {high:g}, not {given:g}.")
+        return best if given is None else given
+
+    @cached_property
+    def mean_ratings(self) -> np.ndarray:
+        """Mean rating of each film in the history, (n_items,) float64; NaN where there is none."""
+        known = self.run.known
+        total = np.bincount(known.matrix.indices, known.matrix.data, minlength=known.n_items)
+        return total / np.where(known.item_counts > 0, known.item_counts, np.nan)
+
+
+class Service:
+    """Keeps a snapshot, and takes up a new one in the background when the files of the run change.
+
+    A request keeps the snapshot with which it begins. What cannot be read is logged and tried again; until then the
+    old snapshot answers, and :attr:`failure` says in one sentence what is wrong.
+
+    Parameters
+    ----------
+    dataset
+        Name or path.
+    registry
+        Where its metrics go.
+    """
+
+    def __init__(self, dataset: str, registry: CollectorRegistry) -> None:
+        self.dataset = dataset
+        self.snapshot: Snapshot | None = None
+        self.failure = "The service is loading its model."
+        self._loads = Counter("recsys_loads", "Attempts to take up a run.", ["outcome"], registry=registry)
+        self._model = Gauge("recsys_model", "1 for the champion.", ["name", "version"], registry=registry)
+        self.fallbacks = Counter("recsys_fallbacks", "Lists of popular films in the model's place.", registry=registry)
+        self._seen: tuple = ()
+        self._tried = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Load in the background, and watch the run's files."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def ready(self) -> Snapshot:
+        """The snapshot that answers now."""
+        if self.snapshot is None:
+            raise self.not_healthy()
+        return self.snapshot
+
+    def not_healthy(self) -> ProblemError:
+        """What is wrong."""
+        return ProblemError(503, "no-model", self.failure, {"Retry-After": "2"})
+
+    def refresh(self) -> bool:
+        """Take up what has changed since the last look; say whether something was taken up."""
+        paths = Run(self.dataset).paths
+        watched = paths.outputs / "champion.json", paths.processed / "manifest.json", paths.metrics / "leaderboard.json"
+        seen = tuple(map(_stamp, watched))
+        again = bool(self.failure) and time.monotonic() - self._tried > RETRY
+        if seen == self._seen and not again:
+            return False
+        self._seen, self._tried = seen, time.monotonic()
+        try:
+            snapshot = Snapshot(Run(self.dataset))
+        except Exception as error:  # whatever a file holds, the old snapshot goes on answering
+            expected = isinstance(error, MissingArtifactError | OtherDataError)
+            self.failure = str(error) if expected else f"The run cannot be read: {error}"
+            log.warning("the run could not be taken up: %s", error, exc_info=not expected)
+            self._loads.labels("failed").inc()
+            return False
+        self.snapshot, self.failure = snapshot, ""
+        champion = snapshot.champion
+        log.info("%s %s answers, on %s", champion.name, champion.version, snapshot.run.name)
+        self._loads.labels("taken up").inc()
+        self._model.clear()
+        self._model.labels(champion.name, champion.version).set(1)
+        return True
+
+    def _watch(self) -> None:
+        self.refresh()
+        while not self._stopping.wait(POLL):
+            self.refresh()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is written anew; None without one."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino

@@ -1,0 +1,158 @@
+"""Find users and films by what a person types: ids as text, words of a title."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys_lib.data.interactions import codes_of
+from recsys_lib.run.run import Run
+
+ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR"}
+ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
+
+
+def label(model: str) -> str:
+    """A model's name as a person reads it.
+
+    >>> label("als_tuned"), label("item_knn")
+    ('ALS tuned', 'Item kNN')
+    """
+    text = " ".join(ACRONYMS.get(word, word) for word in model.split("_") if word)
+    return text[:1].upper() + text[1:]
+
+
+def readable_title(title: str) -> str:
+    """A title with its article in front.
+
+    >>> readable_title("Usual Suspects, The")
+    'The Usual Suspects'
+    """
+    match = ARTICLE.match(title)
+    return f"{match[2]} {match[1]}" if match else title
+
+
+def plain(text: str) -> str:
+    """Lower case without accents, to search in.
+
+    >>> plain("Amélie")
+    'amelie'
+    """
+    decomposed = unicodedata.normalize("NFKD", text.lower())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def code_of(text: str, ids: np.ndarray) -> int:
+    """Position of an id given as text in the sorted ids, which may be integers or texts; -1 if it is not there.
+
+    >>> code_of("7", np.array([5, 7])), code_of("7", np.array(["5", "7"])), code_of("7.0", np.array([5, 7]))
+    (1, 1, -1)
+    """
+    if ids.dtype.kind == "U":
+        return -1 if "\0" in text else int(codes_of([text], ids)[0])  # an array drops zeros at the end of a text
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+        return -1
+    return int(codes_of([int(text)], ids)[0])
+
+
+class Films:
+    """The films that a run's models know, by column of the run's history.
+
+    Parameters
+    ----------
+    run
+        Its items table may lack a film: that one has no title, no year, no genres.
+
+    Attributes
+    ----------
+    ids : ndarray, (n_items,)
+        Ascending.
+    facts : list of dict
+        movie_id, title, year, genres of each film, by column.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.ids, self._counts = run.known.item_ids, run.known.item_counts
+        rows = run.tables.items.set_index("item_id").reindex(self.ids)
+        self.facts = [
+            {
+                "movie_id": item,
+                "title": None if pd.isna(title) else readable_title(str(title)),
+                "year": None if pd.isna(year) else int(year),
+                "genres": [] if isinstance(genres, float) else list(genres),
+            }
+            for item, title, year, genres in zip(
+                self.ids.tolist(), rows["title"], rows["year"], rows["genres"], strict=True
+            )
+        ]
+
+    def of(self, movie_id: Any) -> dict[str, Any]:
+        """Facts of the film of an id."""
+        return self._by_id.get(movie_id) or {"movie_id": movie_id, "title": None, "year": None, "genres": []}
+
+    @cached_property
+    def _by_id(self) -> dict[Any, dict[str, Any]]:
+        return {film["movie_id"]: film for film in self.facts}
+
+    @cached_property
+    def genres(self) -> list[str]:
+        """All genres, in alphabetical order."""
+        return sorted({genre for film in self.facts for genre in film["genres"]})
+
+    def of_genre(self, genre: str) -> np.ndarray:
+        """Ids of the films of a genre."""
+        return self.ids[[genre in film["genres"] for film in self.facts]]
+
+    @cached_property
+    def _titles(self) -> np.ndarray:
+        return np.array([plain(film["title"] or "") for film in self.facts])
+
+    def search(self, text: str = "") -> np.ndarray:
+        """Columns of the films whose title holds every word: those that begin with the text, then the best known.
+
+        Without a word: all films.
+        """
+        words = plain(text).split()
+        holds = np.ones(len(self.ids), dtype=bool)
+        for word in words:
+            holds &= np.char.find(self._titles, word) >= 0
+        starts = np.char.startswith(self._titles, " ".join(words))
+        order = np.lexsort((-self._counts, ~starts))
+        return order[holds[order]]
+
+
+class Users:
+    """The users that a run's models know, by row of the run's history.
+
+    Attributes
+    ----------
+    ids : ndarray, (n_users,)
+        Ascending.
+    n_ratings : ndarray, (n_users,) int
+        Length of each history.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.ids, self._known = run.known.user_ids, run.known
+        self.n_ratings = np.diff(run.known.matrix.indptr)
+        self._table = run.tables.users.set_index("user_id")
+
+    def facts(self, code: int) -> dict[str, str]:
+        """What the users table knows of a user, ready to be shown."""
+        if self.ids[code] not in self._table.index:
+            return {}
+        row = self._table.loc[self.ids[code]]
+        return {str(name).replace("_", " "): str(value) for name, value in row.items() if not pd.isna(value)}
+
+    def history(self, code: int) -> pd.DataFrame:
+        """item_id, rating, timestamp (where known) of a user's interactions, the latest first."""
+        row = self._known.rows(np.array([code]))
+        frame = pd.DataFrame({"item_id": self._known.item_ids[row.matrix.indices], "rating": row.matrix.data})
+        if row.timestamps is None:
+            return frame
+        return frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
