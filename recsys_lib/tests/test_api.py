@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import httpx
@@ -11,33 +12,27 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsys_lib.api import serving
 from recsys_lib.api.client import list_for
-from recsys_lib.api.serve import running
-from recsys_lib.models import load_model
-from recsys_lib.paths import Paths
-from recsys_lib.run import registry
-from recsys_lib.run.artifacts import load_models
-from recsys_lib.tests.api_home import only_pairs, with_registry
+from recsys_lib.benchmarks.api_load import running
+from recsys_lib.run.run import Run
+from recsys_lib.tests.api_home import only_pairs, with_champion
 
 PROBLEM = "application/problem+json"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A home with two runs: ``made`` with all there may be, ``pairs`` with as little as there may be."""
-    folder = tmp_path_factory.mktemp("home")
+def run(tmp_path_factory):
+    """A run with all there may be, in a home that also holds ``pairs``, with as little as there may be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECSYS_HOME", str(folder))
-        with_registry()
+        patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
         only_pairs()
-        yield folder
+        yield with_champion()
 
 
 @pytest.fixture(scope="module")
-def server(home):
-    with running("made", home / "made.log", "--rate", "0", home=home) as found:
-        yield found
+def server(run):
+    with running("made", run.paths.outputs / "log") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +42,8 @@ def ask(server):
 
 
 @pytest.fixture(scope="module")
-def pairs(home):
-    with running("pairs", home / "pairs.log", home=home) as found, httpx.Client(base_url=found.url) as client:
+def pairs(run):
+    with running("pairs", run.paths.outputs / "pairs.log") as started, httpx.Client(base_url=started.url) as client:
         yield client
 
 
@@ -79,13 +74,12 @@ def test_health_names_the_champion(ask):
     answer = ask.get("/health").json()
     assert answer["status"] == "ok"
     assert answer["dataset"] == "made"
-    assert answer["model"] == {"name": "ease", "version": "v1"}
+    assert answer["model"] == {"name": "ease", "version": "1"}
 
 
 @pytest.mark.parametrize("name", [None, "popularity", "item_knn"])
-def test_lists_are_those_of_the_package(ask, home, name):
-    paths = Paths("made")
-    model = load_model(registry.champion(paths).folder) if name is None else load_models(paths, [name])[name]
+def test_lists_are_those_of_the_package(ask, run, name):
+    model = run.models[name] if name else run.champion.model
     users = model.train.user_ids[:5].tolist()
     expected = model.recommend(users, 7).groupby("user_id")
     for user in users:
@@ -97,21 +91,16 @@ def test_lists_are_those_of_the_package(ask, home, name):
         assert answer.json()["fallback"] is False
 
 
-def test_lists_scored_beforehand_are_the_same(home, monkeypatch):
-    monkeypatch.setattr(serving, "QUICK", 0.0)
-    found = registry.champion(Paths("made"))
-    served = serving.Served.load(serving.Source(found.name, found.version, found.folder), beforehand=True)
-    known, stranger = served.model.train.user_ids[3], -7
-    assert served.at_once(known) and not served.at_once(stranger)
-    some = served.model.train.item_ids[:20]
-    for user in (known, stranger, known):  # twice the same: what was scored stays as it is
-        for wanted in ({}, {"exclude_seen": False}, {"candidates": some}):
-            given, afresh = served.list_for(user, 7, **wanted), served.model.recommend_codes([user], 7, **wanted)
-            np.testing.assert_array_equal(given[0], afresh[0])
-            np.testing.assert_allclose(given[1], afresh[1], rtol=1e-5)
-            assert given[2] == afresh[2]
-    monkeypatch.setattr(serving, "SCORED", 10)
-    assert serving.Served.load(served.source, beforehand=True).known is None
+def test_lists_asked_for_together_are_those_asked_for_alone(ask, server):
+    paths = [f"/recommend/{user}?k={k}{more}" for user in (*range(1, 40), "nobody") for k in (3, 10)
+             for more in ("", "&genre=Drama", "&exclude_seen=false")]  # fmt: skip
+    alone = [ask.get(path).json() for path in paths]
+    with ThreadPoolExecutor(20) as pool, httpx.Client(base_url=server.url) as client:
+        together = [answer.json() for answer in pool.map(client.get, paths)]
+    for one, other in zip(alone, together, strict=True):
+        scores = [[entry.pop("score") for entry in answer["items"]] for answer in (one, other)]
+        np.testing.assert_allclose(*scores, rtol=1e-5)
+        assert one == other
 
 
 def test_options_of_a_list(ask):
@@ -123,8 +112,8 @@ def test_options_of_a_list(ask):
     assert all("Comedy" in entry["genres"] for entry in comedies)
 
 
-def test_newcomers_get_the_packages_list(ask):
-    model = load_model(registry.champion(Paths("made")).folder)
+def test_new_users_get_the_packages_list(ask, run):
+    model = run.champion.model
     liked = {2: 5.0, 9: 3.0}
     body = {"liked": [{"movie_id": movie, "rating": rating} for movie, rating in liked.items()], "k": 6}
     answer = ask.post("/recommend", json=body)
@@ -139,18 +128,16 @@ def test_newcomers_get_the_packages_list(ask):
     assert ask.post("/recommend", json={"liked": []}).json()["fallback"] is True
 
 
-def test_somebody_nobody_knows(ask):
+def test_unknown_users_get_popular_films(ask, run):
     answer = ask.get("/recommend/nobody?k=5")
     assert answer.json()["fallback"] is True
     assert answer.json()["user_id"] == "nobody"
-    counts = load_model(registry.champion(Paths("made")).folder).train
-    assert lists(answer)[0][0] == counts.item_ids[counts.item_counts.argmax()]
+    assert lists(answer)[0][0] == run.known.item_ids[run.known.item_counts.argmax()]
     is_problem(ask.get("/recommend/nobody?unknown=raise"), 404, "unknown-user")
-    is_problem(ask.get("/users/nobody"), 404, "unknown-user")
 
 
-def test_similar_and_explain_are_those_of_the_package(ask):
-    model = load_model(registry.champion(Paths("made")).folder)
+def test_similar_and_explain_are_those_of_the_package(ask, run):
+    model = run.champion.model
     answer = ask.get("/similar/4?k=3")
     assert [movie for movie, _ in lists(answer)] == model.similar_items([4], 3)["similar_item_id"].tolist()
     answer = ask.get("/explain/5/7?k=3").json()
@@ -161,21 +148,21 @@ def test_similar_and_explain_are_those_of_the_package(ask):
     assert answer["reasons"][0]["movie"]["title"]
 
 
-def test_people(ask):
+def test_users(ask):
     answer = ask.get("/users?limit=2&offset=1").json()
     assert [user["user_id"] for user in answer["items"]] == [2, 3]
     assert answer["total"] == 120
     assert {"age", "gender", "occupation"} <= set(answer["items"][0]["facts"])
-    person = ask.get("/users/2?limit=3").json()
-    assert len(person["history"]) == 3
-    times = [entry["timestamp"] for entry in person["history"]]
+    history = ask.get("/users/2?limit=3").json()["history"]
+    assert len(history) == 3
+    times = [entry["timestamp"] for entry in history]
     assert times == sorted(times, reverse=True)
     assert ask.get("/users?offset=100000").json()["items"] == []
 
 
 def test_films(ask):
-    found = ask.get("/movies?query=FILM 7").json()
-    assert found["total"] == sum("7" in str(number) for number in range(5, 81) if number != 5)
+    listed = ask.get("/movies?query=FILM 7").json()
+    assert listed["total"] == sum("7" in str(number) for number in range(5, 81) if number != 5)
     assert ask.get("/movies?query=usual the").json()["items"][0]["title"] == "The Usual Suspects"
     everything = ask.get("/movies?limit=100").json()
     assert everything["total"] == len(everything["items"])
@@ -187,31 +174,28 @@ def test_films(ask):
 
 
 def test_models(ask):
-    found = ask.get("/models").json()["items"]
-    assert [model["name"] for model in found if model["champion"]] == ["ease"]
-    assert found[0]["name"] == "ease"
-    assert {model["name"]: model["version"] for model in found} == {
-        "ease": "v1",
-        "popularity": "v1",
-        "item_knn": "unregistered",
-    }
-    assert found[0]["metrics"]["ndcg@10"] == pytest.approx(0.2)
-    assert found[0]["params"]["regularization"]
+    listed = ask.get("/models").json()["items"]
+    versions = [(model["name"], model["version"], model["champion"]) for model in listed]
+    assert versions == [("ease", "1", True), ("popularity", "current", False), ("item_knn", "current", False)]
+    assert listed[0]["metrics"]["ndcg@10"] == pytest.approx(0.2)
+    assert listed[0]["params"]["regularization"]
 
 
-def test_measures_can_be_read_by_prometheus(ask):
+def test_metrics_can_be_read_by_prometheus(ask):
     for _ in range(3):
-        ask.get("/recommend/stranger")
+        ask.get("/recommend/nobody")
     ask.request("BREW", "/coffee")
     text = ask.get("/metrics")
     assert text.headers["content-type"].startswith("text/plain; version=")
     families = {family.name: family for family in text_string_to_metric_families(text.text)}
-    counted = {tuple(sample.labels.values()): sample.value for sample in families["recsys_requests"].samples}
+    labels = ("method", "handler", "status")
+    samples = families["recsys_http_requests"].samples
+    counted = {tuple(map(sample.labels.get, labels)): sample.value for sample in samples if "_total" in sample.name}
     assert counted["GET", "/recommend/{user_id}", "200"] >= 3
-    assert counted["other", "none", "404"] == 1
+    assert counted["OTHER", "none", "404"] == 1
     assert families["recsys_fallbacks"].samples[0].value >= 3
-    assert families["recsys_model"].samples[0].labels == {"name": "ease", "version": "v1"}
-    assert families["recsys_request_seconds"].samples
+    assert families["recsys_model"].samples[0].labels == {"name": "ease", "version": "1"}
+    assert families["recsys_http_request_duration_highr_seconds"].samples
 
 
 def test_documentation_needs_no_network(ask):
@@ -255,18 +239,18 @@ def test_unknown_films(ask, film):
 
 
 @pytest.mark.parametrize("user", ["0", "nobody", str(2**63), "9" * 200, "%ff", "..%2F..%2Fetc%2Fpasswd", "%20", "😀"])
-def test_unknown_people(ask, user):
+def test_unknown_users(ask, user):
     is_problem(ask.get(f"/users/{user}"), 404, "unknown-user")
     is_problem(ask.get(f"/explain/{user}/1"), 404, "unknown-user")
     assert ask.get(f"/recommend/{user}").json()["fallback"] is True
 
 
 @pytest.mark.parametrize("path", ["/users/%00", "/users/1%00", "/similar/%00", "/recommend/" + "x" * 201])
-def test_what_is_no_id(ask, path):
+def test_what_is_not_an_id(ask, path):
     is_problem(ask.get(path), 422, "invalid-request")
 
 
-def test_other_names_that_nobody_knows(ask):
+def test_other_unknown_names(ask):
     content = is_problem(ask.get("/recommend/1?model=../../secret"), 404, "unknown-model")
     assert "ease" in content["detail"]
     is_problem(ask.get("/recommend/1?genre=Opera"), 404, "unknown-genre")
@@ -297,7 +281,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("body", BAD_BODIES)
-def test_bad_newcomers(ask, body):
+def test_bad_new_users(ask, body):
     answer = ask.post("/recommend", content=body, headers={"content-type": "application/json"})
     is_problem(answer, 422, "invalid-request")
 
@@ -322,12 +306,20 @@ def test_addresses_and_methods(ask):
         assert allowed in answer.headers["allow"]
 
 
+@pytest.mark.parametrize("path", ["/health", "/users", "/movies/5", "/docs", "/users/0"])
+def test_head_gives_the_head_of_get(ask, path):
+    head, get = ask.head(path), ask.get(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
 def test_too_large_bodies_with_and_without_a_length(ask):
-    large = b'{"liked": [' + b" " * 70_000 + b"]}"
-    told = {"content-type": "application/json"}
-    is_problem(ask.post("/recommend", content=large, headers=told), 413)
-    is_problem(ask.post("/recommend", content=iter([large[:40_000], large[40_000:]]), headers=told), 413)
-    is_problem(ask.request("GET", "/health", content=large), 413)
+    body = b'{"liked": [' + b" " * 50_000 + b"]}"
+    json_type = {"content-type": "application/json"}
+    is_problem(ask.post("/recommend", content=body, headers=json_type), 413)
+    chunks = (body[start : start + 1000] for start in range(0, len(body), 1000))
+    is_problem(ask.post("/recommend", content=chunks, headers=json_type), 413)
 
 
 def test_request_ids(ask, server):
@@ -338,10 +330,7 @@ def test_request_ids(ask, server):
         assert len(given) == 32
     assert ask.get("/health").headers["x-request-id"] != ask.get("/health").headers["x-request-id"]
     line = next(line for line in server.lines() if line.get("request_id") == "mine-1")
-    assert line["status"] == 200
-    assert line["route"] == line["path"] == "/health"
-    assert line["level"] == "info"
-    assert 0 < line["ms"] < 60_000
+    assert (line["method"], line["path"], line["status"], line["level"]) == ("GET", "/health", 200, "info")
 
 
 def test_every_line_of_the_log_is_json(ask, server):
@@ -369,6 +358,10 @@ def test_ids_may_be_any_text(pairs):
         assert history["mean_rating"] is None
         assert history["history"][0]["rating"] is None
         assert history["history"][0]["timestamp"] is None
+    for path in ("/users/1", "/recommend/1"):  # of texts as of numbers
+        assert pairs.get(path).json()["user_id"] == "1"
+    assert pairs.get("/recommend/1").json()["fallback"] is False
+    assert pairs.post("/recommend", json={"liked": [{"movie_id": 1}]}).json()["fallback"] is False
     is_problem(pairs.get(f"/users/{quoted(user['user_id'] + chr(0))}"), 422, "invalid-request")
     assert pairs.post("/recommend", json={"liked": [{"movie_id": film}]}).json()["fallback"] is False
     is_problem(pairs.post("/recommend", json={"liked": [{"movie_id": film, "rating": -1}]}), 422, "invalid-request")
@@ -390,7 +383,7 @@ def test_the_client_says_who_answers_or_why_nobody_does(server, ask, monkeypatch
     monkeypatch.setenv("RECSYS_API", server.url)
     content, said = list_for("made", 3, k=5)
     assert content == ask.get("/recommend/3?k=5").json()
-    assert said == f"ease (v1) answers at {server.url}."
+    assert said == f"ease (1) answers at {server.url}."
     content, said = list_for("ml-100k", 3)
     assert content is None
     assert said == f"What answers at {server.url} does not serve ml-100k; `make api` does."
