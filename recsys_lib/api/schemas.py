@@ -100,7 +100,7 @@ class ModelName(BaseModel):
     """Which model answered."""
 
     name: str
-    version: str = Field(description="Its version in the registry; `current`: as the run last fitted it.")
+    version: str = Field(description="Two equal fits have the same.")
 
 
 class Movie(BaseModel):

@@ -15,6 +15,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,35 +98,14 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        until = self.loop_time() + DRAIN
-        while self.server_state.connections and self.loop_time() < until and not self.force_exit:
+        until = time.monotonic() + DRAIN
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
-    @staticmethod
-    def loop_time() -> float:
-        """Seconds on the event loop's clock."""
-        return asyncio.get_running_loop().time()
-
-
-def warnings_for(host: str, key: str | None) -> list[str]:
-    """What a person should know of where the service listens.
-
-    >>> warnings_for("127.0.0.1", None)
-    []
-    >>> len(warnings_for("0.0.0.0", None)), len(warnings_for("0.0.0.0", "a long enough secret"))
-    (2, 1)
-    """
-    if host in LOOPBACK:
-        return []
-    lines = [f"WARNING: listening on {host}: other machines can reach this service, and it speaks plain HTTP."]
-    if not key:
-        lines.append(f"WARNING: whoever reaches it may ask: set {KEY} to a secret to ask for a key.")
-    return lines
-
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; as one of TCP it is told apart by asyncio, which then sends small answers at once (TCP_NODELAY).
+    """A socket that listens. It names TCP as its protocol: only then asyncio sets TCP_NODELAY on what it accepts.
 
     Raises
     ------
@@ -154,8 +134,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--allow-host", action="append", default=[], help="name by which others may call the service")
     given = parser.parse_args(arguments)
     key = os.environ.get(KEY) or None
-    for line in warnings_for(given.host, key):
-        print(line, file=sys.stderr, flush=True)
+    if given.host not in LOOPBACK:
+        warn = f"WARNING: listening on {given.host}: other machines can reach this service, and it speaks plain HTTP."
+        print(warn if key else f"{warn} Set {KEY} to a secret to ask for a key.", file=sys.stderr, flush=True)
     hosts = (*LOOPBACK, *given.allow_host) if given.host in LOOPBACK else tuple(given.allow_host)
     listening = listen(given.host, given.port)
     shown = f"[{given.host}]" if ":" in given.host else given.host

@@ -18,13 +18,13 @@ from starlette.concurrency import run_in_threadpool
 from recsys_lib.api.problems import ProblemError
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
+from recsys_lib.run.champion import version_of
 from recsys_lib.run.lookup import Films, Users, code_of, label
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
 POLL = 0.5  # seconds between two looks at the run's files
 RETRY = 10.0  # seconds after which files that could not be taken up are tried again as they are
 BATCH = 16  # lists computed together at most
-CURRENT = "current"  # version of a model that is not the champion: as the run last fitted it
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Snapshot:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.models = run, run.models
+        self.run = run
         champion = run.champion
         self.folder = champion.folder
         config = read_json(self.folder / "config.json")
@@ -149,22 +149,22 @@ class Snapshot:
         """The model of this name, or the champion; read at the first call."""
         if name in (None, self.champion.name):
             return self.champion
-        if name not in self.models:
+        if name not in self.run.models:
             raise ProblemError(404, "unknown-model", f"There is no model {name!r}; there are {', '.join(self.names)}.")
         if name not in self._served:
             try:
-                model = self.models[name]
-            except (OSError, ValueError) as error:
+                served = Served(name, version_of(self.run, name), self.run.models[name], self.films)
+            except (OSError, ValueError, KeyError) as error:
                 log.exception("the model %s cannot be read", name)
                 raise ProblemError(503, "model-not-available", str(error)) from error
-            self._served[name] = Served(name, CURRENT, model, self.films)
+            self._served[name] = served
         return self._served[name]
 
     @property
     def names(self) -> list[str]:
         """Names of the models: the champion, then the others in the order of the leaderboard."""
         order = [self.champion.name, *self.board]
-        names = {self.champion.name, *self.models}
+        names = {self.champion.name, *self.run.models}
         return [name for name in dict.fromkeys(order) if name in names] + sorted(names.difference(order))
 
     def described_models(self) -> list[dict[str, Any]]:
@@ -173,15 +173,16 @@ class Snapshot:
         for name in self.names:
             champion = name == self.champion.name
             try:
-                config = read_json((self.folder if champion else self.run.paths.models / name) / "config.json")
-            except (OSError, ValueError):
+                config = read_json(self.folder / "config.json") if champion else self.run.model_config(name)
+                version = self.champion.version if champion else version_of(self.run, name)
+            except (OSError, ValueError, KeyError):
                 log.exception("the model %s cannot be read", name)
                 continue
             metrics = self.board.get(name, {}).get("metrics", {})
             described.append(
                 {
                     "name": name,
-                    "version": self.champion.version if champion else CURRENT,
+                    "version": version,
                     "label": label(name),
                     "champion": champion,
                     "kind": config["model"],

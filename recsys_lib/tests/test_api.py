@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsys_lib.api.client import list_for
 from recsys_lib.benchmarks.api_load import running
-from recsys_lib.run.run import Run
 from recsys_lib.tests.api_home import only_pairs, with_champion
 
 PROBLEM = "application/problem+json"
@@ -175,8 +174,10 @@ def test_films(ask):
 
 def test_models(ask):
     listed = ask.get("/models").json()["items"]
-    versions = [(model["name"], model["version"], model["champion"]) for model in listed]
-    assert versions == [("ease", "1", True), ("popularity", "current", False), ("item_knn", "current", False)]
+    assert [model["name"] for model in listed] == ["ease", "popularity", "item_knn"]
+    assert [model["champion"] for model in listed] == [True, False, False]
+    answer = ask.get("/recommend/1?model=item_knn").json()["model"]
+    assert answer == {"name": "item_knn", "version": listed[2]["version"]}
     assert listed[0]["metrics"]["ndcg@10"] == pytest.approx(0.2)
     assert listed[0]["params"]["regularization"]
 
