@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 
 
@@ -59,3 +61,26 @@ KNOWN: dict[str, KnownDataset] = {
         KnownDataset("ml-32m", _HALF, "d472be332d4daa821edc399621853b57"),
     )
 }
+
+
+def twin_groups(items: pd.DataFrame) -> pd.Series:
+    """Number the groups of items that have the same title and year: one film under several ids.
+
+    Returns
+    -------
+    Series of int64
+        Of each row of ``items``; an item without a twin, a title or a year has a group of its own.
+
+    Examples
+    --------
+    >>> items = pd.DataFrame({"item_id": [1, 2, 3], "title": ["Ulee's Gold", "Up", "Ulee's Gold"], "year": 1997})
+    >>> twin_groups(items).tolist()
+    [0, 1, 0]
+    """
+    own = pd.Series(range(len(items)), index=items.index, dtype="int64")
+    if not {"title", "year"} <= set(items.columns):
+        return own
+    known = items["title"].notna() & items["year"].notna()
+    return own.where(~known, own.groupby([items["title"].str.casefold(), items["year"]]).transform("min")).astype(
+        "int64"
+    )

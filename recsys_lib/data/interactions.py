@@ -43,6 +43,20 @@ def codes_of(ids: Iterable, known: np.ndarray) -> np.ndarray:
     return np.append(np.where(known[position] == distinct, position, -1), -1)[code]
 
 
+def ids_like(values: Iterable, known: np.ndarray) -> np.ndarray:
+    """Ids of the kind that ``known`` is of, where all of them can be: text that is a whole number, or numbers as text.
+
+    >>> ids_like([1, "9"], np.array([1, 9])), ids_like([7], np.array(["7", "x"])), ids_like(["a"], np.array([1]))
+    (array([1, 9]), array(['7'], dtype='<U21'), array(['a'], dtype='<U1'))
+    """
+    ids = as_ids(values)
+    if known.dtype.kind == "U":
+        return ids if ids.dtype.kind == "U" else ids.astype(str)
+    if ids.dtype.kind == "U" and all(len(text) < 19 and text.removeprefix("-").isdecimal() for text in ids.tolist()):
+        return ids.astype(np.int64)
+    return ids
+
+
 def distinct_ids(values: Iterable) -> np.ndarray:
     """Distinct ids, ascending.
 
@@ -186,12 +200,12 @@ class Interactions:
         return np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))
 
     def user_codes(self, user_ids: Iterable) -> np.ndarray:
-        """Row of each user id, int64; -1 where unknown."""
-        return codes_of(user_ids, self.user_ids)
+        """Row of each user id, int64; -1 where unknown. "7" is 7 where the ids are numbers."""
+        return codes_of(ids_like(user_ids, self.user_ids), self.user_ids)
 
     def item_codes(self, item_ids: Iterable) -> np.ndarray:
-        """Column of each item id, int64; -1 where unknown."""
-        return codes_of(item_ids, self.item_ids)
+        """Column of each item id, int64; -1 where unknown. "7" is 7 where the ids are numbers."""
+        return codes_of(ids_like(item_ids, self.item_ids), self.item_ids)
 
     def rows(self, codes: np.ndarray) -> Histories:
         """Histories of the users at these rows; -1 gives an empty one."""

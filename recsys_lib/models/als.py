@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
-from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender
 from recsys_lib.models.fold_in import FoldIn
-from recsys_lib.models.stack.weights import confidence, whole
+from recsys_lib.models.weights import Weighted, whole
 
 
-class ALS(Recommender):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ALS(Weighted):
     """Implicit-feedback ALS, by the ``implicit`` library.
 
-    Finds factors x (people) and y (items) that minimise
-    ``sum_ui c_ui (p_ui - x_u . y_i)^2 + regularization * (|x|^2 + |y|^2)``, where p is 1 for what the person
+    Finds factors x (users) and y (items) that minimise
+    ``sum_ui c_ui (p_ui - x_u . y_i)^2 + regularization * (|x|^2 + |y|^2)``, where p is 1 for what the user
     interacted with and 0 for all else, and c is ``alpha * weight`` there and 1 elsewhere.
 
-    A person's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``, so
-    that a newcomer is served like everybody else. An empty history cannot be scored.
+    A user's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``, so
+    that a new user is served like everybody else. An empty history cannot be scored.
 
     Parameters
     ----------
     factors, regularization, iterations, alpha
         As in ``implicit``.
     positive_from, low_weight, half_life
-        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`. ``positive_from=None`` takes raw
-        ratings. The half-life (films) counts both in the fit and in the history that is served.
+        How ratings become weights: :func:`recsys_lib.models.weights.confidence`. ``positive_from=None`` takes raw
+        ratings. The half-life (items) counts both in the fit and in the history that is served.
     seed
         Of the first factors. The same seed gives the same factors, whatever the number of threads.
     threads
@@ -46,42 +47,16 @@ class ALS(Recommender):
     Collaborative Filtering", RecSys 2011.
     """
 
-    def __init__(
-        self,
-        *,
-        factors: int = 64,
-        regularization: float = 20.0,
-        iterations: int = 15,
-        alpha: float = 5.0,
-        positive_from: float | None = 4.0,
-        low_weight: float = 0.3,
-        half_life: float | None = None,
-        seed: int = 42,
-        threads: int = 0,
-        progress: bool = False,
-    ) -> None:
-        self.factors = factors
-        self.regularization = regularization
-        self.iterations = iterations
-        self.alpha = alpha
-        self.positive_from = positive_from
-        self.low_weight = low_weight
-        self.half_life = half_life
-        self.seed = seed
-        self.threads = threads
-        self.progress = progress
+    factors: int = 64
+    regularization: float = 20.0
+    iterations: int = 15
+    alpha: float = 5.0
+    seed: int = 42
+    threads: int = 0
+    progress: bool = False
 
-    def _weights(self, histories: Histories) -> csr_matrix:
-        return confidence(
-            histories,
-            self.train,
-            positive_from=self.positive_from,
-            low_weight=self.low_weight,
-            half_life=self.half_life,
-        )
-
-    def _solver(self) -> AlternatingLeastSquares:
-        return AlternatingLeastSquares(
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        solver = AlternatingLeastSquares(
             factors=self.factors,
             regularization=self.regularization,
             alpha=self.alpha,
@@ -89,26 +64,21 @@ class ALS(Recommender):
             num_threads=self.threads,
             random_state=self.seed,
         )
-
-    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        solver = self._solver()
         solver.fit(self._weights(whole(train)), show_progress=self.progress)
         if len(solver.item_factors) != train.n_items or len(solver.user_factors) != train.n_users:
-            raise RuntimeError("implicit took the matrix for a transposed one: it wants people in rows")
+            raise RuntimeError("implicit took the matrix for a transposed one: it wants users in rows")
         self.item_factors_ = solver.item_factors
 
     def fold_in(self, histories: Histories) -> np.ndarray:
-        """Factors of people from their histories, (n, factors) float32; zeros for an empty history."""
+        """Factors of users from their histories, (n, factors) float32; zeros for an empty history."""
         weights = self._weights(histories)
         right = weights.data * np.float32(self.alpha)
         weights.data = right - 1
-        return self._people().solve(weights, right)
+        return self._solver.solve(weights, right)
 
-    def _people(self) -> FoldIn:
-        found = vars(self).get("_fold_in")
-        if found is None or found.factors is not self.item_factors_:
-            self._fold_in = found = FoldIn.of(self.item_factors_, 1.0, self.regularization)
-        return found
+    @cached_property
+    def _solver(self) -> FoldIn:
+        return FoldIn.of(self.item_factors_, 1.0, self.regularization)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         scores = self.fold_in(histories) @ self.item_factors_.T
@@ -127,5 +97,6 @@ class ALS(Recommender):
         parts[watched] = weights[watched] * (near @ np.linalg.solve(gram, factors[item]))
         return parts[history.matrix.indices]
 
-    def _item_vectors(self) -> np.ndarray:
+    def item_vectors(self) -> np.ndarray:
+        """The factors of the items, (n_items, factors) float32."""
         return self.item_factors_

@@ -11,23 +11,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array, issparse
 from threadpoolctl import ThreadpoolController
 
-from recsys_lib.data.interactions import Histories, Interactions, as_ids
+from recsys_lib.data.catalogue import twin_groups
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, ids_like
 from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
 from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
 from recsys_lib.paths import Paths
 
 FORMAT = 2  # of the folders that `save` writes
-BLOCK = 1024  # people scored at once, at most, so that memory does not grow with their number,
+BLOCK = 1024  # users scored at once, at most, so that memory does not grow with their number,
 SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
@@ -60,13 +61,24 @@ def one_blas_thread() -> AbstractContextManager:
 class Recommender(ABC):
     """What every model does. Sub-classes write ``_fit`` and ``_score``.
 
-    Hyper-parameters are keyword arguments of ``__init__``, kept under their own names. After ``fit`` a model
-    knows the interactions it was fitted on as ``train``, so that it can serve a known person by id.
+    Hyper-parameters are keyword arguments of ``__init__``, kept under their own names.
+
+    Attributes
+    ----------
+    predicts_ratings
+        Whether the class has :meth:`predict`.
+    train : Interactions
+        What the model was fitted on, so that it can serve a known user by id.
+    genres : ndarray, (n_items, n_genres) uint8, or None
+        Of each column, where ``fit`` was given a table of items with genres.
+    twins : ndarray, (n_items,) int64, or None
+        Of each column, the first one of the same title and year, where any two columns have the same.
     """
 
     predicts_ratings: ClassVar[bool] = False
     train: Interactions
-    genres: np.ndarray | None = None  # (n_items, n_genres) uint8, where fit was given genres
+    genres: np.ndarray | None = None
+    twins: np.ndarray | None = None
     _registry: ClassVar[dict[str, type[Recommender]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -86,17 +98,18 @@ class Recommender(ABC):
     def _learnt(self) -> dict[str, Any]:
         """What ``fit`` learnt: arrays, sparse matrices, what JSON can hold, and lists and dicts of such.
 
-        By default the genres and all attributes whose names end in an underscore.
+        By default :attr:`genres`, :attr:`twins` and all attributes whose names end in an underscore.
         """
-        return {name: value for name, value in vars(self).items() if name.endswith("_") or name == "genres"}
+        return {name: value for name, value in vars(self).items() if name.endswith("_") or name in ("genres", "twins")}
 
     def _restore(self, learnt: dict[str, Any]) -> None:
         """Take back what :meth:`_learnt` gave; :attr:`train` and :attr:`members` are there already."""
         vars(self).update(learnt)
 
-    def _item_vectors(self) -> np.ndarray | csr_matrix:
-        """Vectors whose cosine says how alike two items are, (n_items, d): by default their columns of ratings."""
-        return self.train.matrix.T.tocsr()
+    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
+        """How alike items are: a function that gives the rows of some columns, (n, n_items); NaN where unrelated."""
+        unit = unit_rows(self.item_vectors())
+        return lambda codes: dense(unit[codes] @ unit.T)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         """How much each stored entry of a one-row history adds to the score of column ``item``, (nnz,)."""
@@ -118,6 +131,10 @@ class Recommender(ABC):
     def by_seed(self) -> list[Recommender]:
         """The models that this one averages, alike but for their seed, each on its own; empty where it does not."""
         return []
+
+    def item_vectors(self) -> np.ndarray | csr_matrix:
+        """Vectors whose cosine says how alike two items are, (n_items, d); by default, which users had them."""
+        return self.train.matrix.astype(bool).astype(np.float32).T.tocsr()
 
     def predict(self, user_ids: Iterable, item_ids: Iterable, timestamps: Iterable | None = None) -> np.ndarray:
         """Predict the rating of each pair, on the data's own scale, (n,) float64.
@@ -143,18 +160,32 @@ class Recommender(ABC):
         """A model of the same hyper-parameters that has learnt nothing yet."""
         return type(self)(**self.params())
 
-    def fit(self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None) -> Self:
+    def fit(
+        self,
+        train: Interactions | pd.DataFrame,
+        *,
+        items: pd.DataFrame | None = None,
+        users: pd.DataFrame | None = None,
+    ) -> Self:
         """Learn from interactions; ``items`` and ``users`` are the tables, for models that use content.
+
+        Parameters
+        ----------
+        train
+            A table is read as :meth:`Interactions.from_frame` does.
 
         Raises
         ------
         ValueError
             If there is nothing to learn from.
         """
+        train = train if isinstance(train, Interactions) else Interactions.from_frame(train)
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+            delattr(self, name)  # it was made from what an earlier fit learnt
         self.train = train
-        self.genres = _genres_of(items, train)
+        self.genres, self.twins = genres_of(items, train), twins_of(items, train)
         with one_blas_thread():
             self._fit(train, items, users)
         return self
@@ -165,9 +196,9 @@ class Recommender(ABC):
         Parameters
         ----------
         histories : csr_matrix or Histories, (n, n_items)
-            What is known of each person. A bare matrix has no time: all its entries count as equally recent.
+            What is known of each user. A bare matrix has no time: all its entries count as equally recent.
         users : ids, (n,), optional
-            Who they are, for models that know more of a person than the history.
+            Who they are, for models that know more of a user than the history.
 
         Returns
         -------
@@ -211,8 +242,9 @@ class Recommender(ABC):
         unknown: str = "popular",
         diversity: float = 0.0,
         diversify: str = "mmr",
+        merge_twins: bool = True,
     ) -> pd.DataFrame:
-        """List the k best items for each person.
+        """List the k best items for each user.
 
         Parameters
         ----------
@@ -221,46 +253,48 @@ class Recommender(ABC):
         k
             Length of the lists; shorter where there is no more to list.
         exclude_seen
-            Leave out what the person has a history with.
+            Leave out what the user has a history with.
         candidates
             Item ids that may be listed; by default the whole catalogue.
         unknown : {"popular", "raise"}
             What a user id nobody knows gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
-            People that the model knows and cannot score get the popular items, too, flagged likewise.
+            Users that the model knows and cannot score get the popular items, too, flagged likewise.
         diversity
-            From 0 (the best scores) to 1: how much of the score gives way to variety, among the best
+            From 0 (the best scores) to 1: how much of the score gives way to diversity, among the best
             ``max(50, 5 k)``. The column score stays the model's own, so it need not fall along such a list.
         diversify : {"mmr", "calibration"}
-            What variety is: unlikeness within the list (:func:`recsys_lib.models.lists.mmr`, by who watched what), or
-            genres in the shares of the person's history (:func:`recsys_lib.models.lists.calibrate`).
+            What diversity is: unlikeness within the list (:func:`recsys_lib.models.lists.mmr`, by who watched what), or
+            genres in the shares of the user's history (:func:`recsys_lib.models.lists.calibrate`).
+        merge_twins
+            Take items of the same title and year for one: no list holds both, nor what the user has seen under the
+            other id.
 
         Returns
         -------
         DataFrame
             user_id, item_id, score (float32), rank (from 1), fallback (bool).
         """
-        users = as_ids(users)
-        given = {"exclude_seen": exclude_seen, "candidates": candidates, "unknown": unknown}
-        return self._table(users, *self.recommend_codes(users, k, **given, diversity=diversity, diversify=diversify))
+        users = ids_like(users, self.train.user_ids)
+        how = {"exclude_seen": exclude_seen, "candidates": candidates, "unknown": unknown, "merge_twins": merge_twins}
+        return self._table(users, *self.recommend_codes(users, k, **how, diversity=diversity, diversify=diversify))
 
     def recommend_codes(
         self,
         users: Iterable,
         k: int = 10,
         *,
-        exclude_seen: bool = True,
-        candidates: Iterable | None = None,
         unknown: str = "popular",
-        diversity: float = 0.0,
-        diversify: str = "mmr",
         scored: tuple[np.ndarray, np.ndarray] | None = None,
+        **how: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As :meth:`recommend`, in arrays: for one person at a time a table takes as long as the scores.
+        """As :meth:`recommend`, in arrays: for one user at a time a table takes as long as the scores.
 
         Parameters
         ----------
         scored
-            What :meth:`scores_to_list` gave for these people, where it is known already.
+            What :meth:`scores_to_list` gave for these users, where it is known already.
+        how
+            ``exclude_seen``, ``candidates``, ``diversity``, ``diversify``, ``merge_twins``.
 
         Returns
         -------
@@ -269,14 +303,14 @@ class Recommender(ABC):
         scores : ndarray, (n, k) float32
         fallback : ndarray, (n,) bool
         """
-        users = as_ids(users)
+        users = ids_like(users, self.train.user_ids)
         codes = self.train.user_codes(users)
         if unknown not in ("popular", "raise"):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
         if unknown == "raise" and (codes < 0).any():
-            raise KeyError(f"user {users[codes < 0][0]} is not among the {self.train.n_users:,} users known")
-        allowed, order = self._allowed(candidates), self._order(diversify, diversity)
-        size = int(np.clip(SCORES // self.train.n_items, 32, BLOCK))
+            raise KeyError(_unknown("user", users[codes < 0][0], self.train.user_ids))
+        make_lists = self._lister(k, **how)
+        size = self._block_size()
 
         def listed(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             block, ids = codes[start : start + size], users[start : start + size]
@@ -287,7 +321,7 @@ class Recommender(ABC):
                 scores, fallback = (part[start : start + size].copy() for part in scored)
             scores[block < 0] = self.train.item_counts
             fallback |= block < 0
-            return *self._best(scores, histories, k, exclude_seen, allowed, order), fallback
+            return *make_lists(scores, histories), fallback
 
         starts = range(0, max(1, len(users)), size)  # one empty block for nobody, so that there are columns
         if len(starts) == 1:
@@ -296,26 +330,16 @@ class Recommender(ABC):
         with one_blas_thread(), ThreadPoolExecutor(THREADS) as pool:
             return tuple(map(np.concatenate, zip(*pool.map(listed, starts), strict=True)))
 
-    def recommend_new(
-        self,
-        liked: Mapping | Iterable,
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        candidates: Iterable | None = None,
-        diversity: float = 0.0,
-        diversify: str = "mmr",
-    ) -> pd.DataFrame:
-        """List the k best items for a person the model has never met.
+    def recommend_new(self, liked: Mapping | Iterable, k: int = 10, **how: Any) -> pd.DataFrame:
+        """List the k best items for a user the model has never met.
 
         Parameters
         ----------
         liked
             ``{item_id: rating}``, or item ids, oldest first, which count as the best rating in the data.
-            Ids outside the catalogue raise ``KeyError``. Nothing at all gives what the model has for strangers: the
-            popular items.
-        diversity, diversify
-            As in :meth:`recommend`.
+            Ids outside the catalogue raise ``KeyError``. Nothing at all gives the popular items.
+        how
+            ``exclude_seen``, ``candidates``, ``diversity``, ``diversify``, ``merge_twins`` as in :meth:`recommend`.
 
         Returns
         -------
@@ -325,8 +349,7 @@ class Recommender(ABC):
         history = self.history_of(liked)
         scores, fallback = self.scores_to_list(history)
         fallback |= history.matrix.nnz == 0
-        allowed, order = self._allowed(candidates), self._order(diversify, diversity)
-        codes, best = self._best(scores, history, k, exclude_seen, allowed, order)
+        codes, best = self._lister(k, **how)(scores, history)
         return self._table(np.array([""]), codes, best, fallback).drop(columns="user_id")
 
     def history_of(self, liked: Mapping | Iterable) -> Histories:
@@ -341,47 +364,42 @@ class Recommender(ABC):
         ratings = dict(liked) if isinstance(liked, Mapping) else dict.fromkeys(liked, best)
         columns = self.train.item_codes(list(ratings))
         if (columns < 0).any():
-            raise KeyError(f"item {list(ratings)[int(np.argmax(columns < 0))]} is not in the catalogue")
+            raise KeyError(_unknown("item", list(ratings)[int(np.argmax(columns < 0))], self.train.item_ids))
         order = np.argsort(columns)
         data = np.array(list(ratings.values()), dtype=np.float32)[order]
         matrix = csr_matrix(
             (data, columns[order].astype(np.int32), np.array([0, len(columns)])),
             shape=(1, self.train.n_items),
         )
-        # One second apart, right after the last thing the model saw: newcomers are here now.
+        # One second apart, right after the last thing the model saw: a new user is here now.
         now = None if self.train.timestamps is None else int(self.train.timestamps.max())
         return Histories(matrix, None if now is None else (now + 1 + np.arange(len(columns)))[order])
 
     def similar_items(self, items: Iterable, k: int = 10) -> pd.DataFrame:
-        """List the k items most alike to each, by the cosine of the model's item vectors.
+        """List the k items most alike to each, by what the model learnt of them.
 
         Returns
         -------
         DataFrame
-            item_id, similar_item_id, score (cosine, float32), rank (from 1).
+            item_id, similar_item_id, score (float32; on a scale of the model's own), rank (from 1).
 
         Raises
         ------
         KeyError
             If an item is not in the catalogue.
         """
-        items = as_ids(items)
+        items = ids_like(items, self.train.item_ids)
         codes = self.train.item_codes(items)
         if (codes < 0).any():
-            raise KeyError(f"item {items[codes < 0][0]} is not in the catalogue")
-        scores = cosine(self._item_vectors(), codes)
-        scores[np.arange(len(codes)), codes] = np.nan
-        best, values = top_k(scores, k)
-        listed = best >= 0
-        rows, places = np.nonzero(listed)
-        return pd.DataFrame(
-            {
-                "item_id": items[rows],
-                "similar_item_id": self.train.item_ids[best[listed]],
-                "score": values[listed],
-                "rank": places + 1,
-            }
-        )
+            raise KeyError(_unknown("item", items[codes < 0][0], self.train.item_ids))
+        rows, size, lists = self._similarity(), self._block_size(), []
+        for start in range(0, max(1, len(codes)), size):
+            block = codes[start : start + size]
+            itself = csr_matrix((np.ones(len(block)), (np.arange(len(block)), block)), (len(block), self.train.n_items))
+            lists.append(top_k(rows(block), k, exclude=itself, twins=self.twins))
+        best, values = map(np.concatenate, zip(*lists, strict=True))
+        table = self._table(items, best, values, np.zeros(len(items), bool)).drop(columns="fallback")
+        return table.rename(columns={"user_id": "item_id", "item_id": "similar_item_id"})
 
     def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
         """Say what speaks for an item, and by how much.
@@ -416,17 +434,17 @@ class Recommender(ABC):
         return pd.DataFrame(kept, columns=["reason", "item_id", "contribution"])
 
     def _asked(self, user_or_history: Any, item_id: Any) -> tuple[Histories, Any, int]:
-        """What an explanation is about: one row of history, the user's id (None for newcomers), the item's column."""
+        """What an explanation is about: one row of history, the user's id (None for a new one), the item's column."""
         column = int(self.train.item_codes([item_id])[0])
         if column < 0:
-            raise KeyError(f"item {item_id} is not in the catalogue")
+            raise KeyError(_unknown("item", item_id, self.train.item_ids))
         if isinstance(user_or_history, Mapping | list | tuple | set | np.ndarray):
             user, history = None, self.history_of(user_or_history)
         else:
-            user, code = user_or_history, self.train.user_codes([user_or_history])
+            code = self.train.user_codes([user_or_history])
             if code[0] < 0:
-                raise KeyError(f"user {user} is not among the {self.train.n_users:,} users known")
-            history = self.train.rows(code)
+                raise KeyError(_unknown("user", user_or_history, self.train.user_ids))
+            user, history = self.train.user_ids[code[0]], self.train.rows(code)
         return history, user, column
 
     # ---- on disk ---------------------------------------------------------------------------------------------
@@ -528,10 +546,44 @@ class Recommender(ABC):
 
     # ---- shared pieces ---------------------------------------------------------------------------------------
 
+    def _block_size(self) -> int:
+        """How many rows of scores are made at once."""
+        return int(np.clip(SCORES // self.train.n_items, 32, BLOCK))
+
+    def _lister(
+        self,
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        candidates: Iterable | None = None,
+        diversity: float = 0.0,
+        diversify: str = "mmr",
+        merge_twins: bool = True,
+    ) -> Callable[[np.ndarray, Histories], tuple[np.ndarray, np.ndarray]]:
+        """What makes lists of scores: a function that gives columns, (n, k) with -1 behind a list's end, and scores."""
+        order, allowed = self._order(k, diversify, diversity), None
+        if candidates is not None:
+            codes = self.train.item_codes(candidates)
+            allowed = np.zeros(self.train.n_items, dtype=bool)
+            allowed[codes[codes >= 0]] = True
+        depth, twins = k if order is None else max(50, 5 * k), self.twins if merge_twins else None
+
+        def make_lists(scores: np.ndarray, histories: Histories) -> tuple[np.ndarray, np.ndarray]:
+            scores = scores if allowed is None else np.where(allowed, scores, np.nan)
+            codes, best = top_k(scores, depth, exclude=histories.matrix if exclude_seen else None, twins=twins)
+            if order is not None:
+                places = order(codes, best, histories)
+                listed, places = places >= 0, np.maximum(places, 0)
+                codes = np.where(listed, np.take_along_axis(codes, places, axis=1), -1)
+                best = np.where(listed, np.take_along_axis(best, places, axis=1), np.float32(np.nan))
+            return codes, best
+
+        return make_lists
+
     def _order(
-        self, diversify: str, diversity: float
-    ) -> Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None:
-        """How candidates are ordered for variety; None where none is asked for."""
+        self, k: int, diversify: str, diversity: float
+    ) -> Callable[[np.ndarray, np.ndarray, Histories], np.ndarray] | None:
+        """What orders candidates for diversity: a function of columns, scores and histories; None where none is asked."""
         if diversify not in ("mmr", "calibration"):
             raise ValueError(f"diversify is {diversify!r}; it must be 'mmr' or 'calibration'")
         if not 0 <= diversity <= 1:
@@ -539,47 +591,17 @@ class Recommender(ABC):
         if diversity == 0:
             return None
         if diversify == "mmr":
-            return lambda codes, best, _, k: mmr(best, self.train.audience[np.maximum(codes, 0)], k, diversity)
+            return lambda codes, best, _: mmr(best, self.train.audience[np.maximum(codes, 0)], k, diversity)
         if self.genres is None:
             raise ValueError(f"calibration needs genres: fit {type(self).__name__} with items=, a table with genres")
         shares = self.genres / np.maximum(self.genres.sum(axis=1, keepdims=True), 1)
 
-        def order(codes: np.ndarray, best: np.ndarray, histories: Histories, k: int) -> np.ndarray:
+        def order(codes: np.ndarray, best: np.ndarray, histories: Histories) -> np.ndarray:
             target = histories.matrix.astype(bool).astype(np.float64) @ shares
             target /= np.maximum(target.sum(axis=1, keepdims=True), 1e-12)
             return calibrate(best, shares[np.maximum(codes, 0)], target, k, diversity)
 
         return order
-
-    def _allowed(self, candidates: Iterable | None) -> np.ndarray | None:
-        """Mask of the columns that may be listed, or None for all."""
-        if candidates is None:
-            return None
-        codes = self.train.item_codes(candidates)
-        allowed = np.zeros(self.train.n_items, dtype=bool)
-        allowed[codes[codes >= 0]] = True
-        return allowed
-
-    def _best(
-        self,
-        scores: np.ndarray,
-        histories: Histories,
-        k: int,
-        exclude_seen: bool,
-        allowed: np.ndarray | None,
-        order: Callable[[np.ndarray, np.ndarray, Histories, int], np.ndarray] | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Turn scores into lists: columns, (n, k) with -1 behind a list's end, and their scores."""
-        if allowed is not None:
-            scores = np.where(allowed, scores, np.nan)
-        depth = k if order is None else max(50, 5 * k)
-        codes, best = top_k(scores, depth, exclude=histories.matrix if exclude_seen else None)
-        if order is not None:
-            places = order(codes, best, histories, k)
-            there = places >= 0
-            codes = np.where(there, np.take_along_axis(codes, np.maximum(places, 0), axis=1), -1)
-            best = np.where(there, np.take_along_axis(best, np.maximum(places, 0), axis=1), np.nan)
-        return codes, best.astype(np.float32, copy=False)
 
     def _table(self, users: np.ndarray, codes: np.ndarray, best: np.ndarray, fallback: np.ndarray) -> pd.DataFrame:
         """The table of recommendations."""
@@ -596,7 +618,7 @@ class Recommender(ABC):
         )
 
 
-def _genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:
+def genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:
     """Genres of each column as zeros and ones, (n_items, n_genres) uint8; None where there are none."""
     if items is None or "genres" not in items or not items["genres"].map(len).gt(0).any():
         return None
@@ -606,6 +628,28 @@ def _genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | 
     genres = np.zeros((train.n_items, len(names)), dtype=np.uint8)
     genres[codes[codes >= 0], columns[codes >= 0]] = 1
     return genres
+
+
+def twins_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:
+    """Of each column the first one of the same title and year, (n_items,) int64; None where no two have the same."""
+    if items is None:
+        return None
+    codes, groups = train.item_codes(items["item_id"]), twin_groups(items).to_numpy()
+    codes, groups = codes[codes >= 0], groups[codes >= 0]
+    first = np.full(groups.max(initial=0) + 1, train.n_items)
+    np.minimum.at(first, groups, codes)
+    twins = np.arange(train.n_items)
+    twins[codes] = first[groups]
+    return twins if (twins < np.arange(train.n_items)).any() else None
+
+
+def _unknown(what: str, asked: Any, known: np.ndarray) -> str:
+    """Say that an id is not known, and of which kind ids are if it is of another."""
+    kind = "text" if known.dtype.kind == "U" else "whole numbers"
+    other = f"; ids here are {kind}" if ids_like([asked], known).dtype.kind != known.dtype.kind else ""
+    if what == "user":
+        return f"user {asked} is not among the {len(known):,} users known{other}"
+    return f"item {asked} is not in the catalogue{other}"
 
 
 def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
@@ -654,13 +698,15 @@ def _definition(config: Mapping[str, Any]) -> list[Any]:
     return [config["model"], config["params"], inside]
 
 
-def cosine(vectors: np.ndarray | csr_matrix, codes: np.ndarray) -> np.ndarray:
-    """Cosine between the rows ``codes`` and all rows, (len(codes), n) float32; 0 beside a row of zeros."""
+def unit_rows(vectors: np.ndarray | csr_matrix) -> np.ndarray | csr_matrix:
+    """Rows of length 1; those of zeros stay."""
     if isinstance(vectors, csr_matrix):
-        norms = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
-        products = np.asarray((vectors[codes] @ vectors.T).todense())
-    else:
-        norms = np.linalg.norm(vectors, axis=1)
-        products = vectors[codes] @ vectors.T
-    scale = norms[codes][:, None] * norms[None, :]
-    return np.divide(products, scale, out=np.zeros(products.shape, np.float32), where=scale > 0, casting="unsafe")
+        lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
+        scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return (diags_array(scale) @ vectors).tocsr()
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def dense(table: np.ndarray | csr_matrix) -> np.ndarray:
+    """The same table with all its zeros."""
+    return table.toarray() if issparse(table) else table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +13,18 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, diags_array
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender
-from recsys_lib.models.stack.weights import confidence, whole
+from recsys_lib.models.weights import Weighted, whole
 
 GIB = 2**30
 DENSE = 4096  # items up to which weights between all items are kept, whichever matrix was inverted
 
 
-class EASE(Recommender):
+@dataclass(kw_only=True, eq=False, repr=False)
+class EASE(Weighted):
     """Each item is predicted from all others by ridge regression, in one matrix inversion.
 
     With ``P = (X'X + regularization I)^-1``, the item-to-item weights are ``B_ij = -P_ij / P_jj``, and 0 on the
-    diagonal; ``score = x B``. Where there are fewer people than items, the smaller matrix
+    diagonal; ``score = x B``. Where there are fewer users than items, the smaller matrix
     ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``. An empty
     history cannot be scored.
 
@@ -31,12 +33,12 @@ class EASE(Recommender):
     regularization
         The more, the closer to popularity.
     item_power
-        Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many people weigh in; below 0
+        Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many users weigh in; below 0
         popular items count for less. 0 leaves them.
     positive_from, low_weight
-        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`.
+        How ratings become weights: :func:`recsys_lib.models.weights.confidence`.
     half_life
-        Films; recency of the history that is served, and not of the fit.
+        In items; recency of the history that is served, and not of the fit.
     max_items
         Model only so many of the most popular items; others score NaN. For catalogues that do not fit.
 
@@ -50,29 +52,18 @@ class EASE(Recommender):
     H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
 
-    def __init__(
-        self,
-        *,
-        regularization: float = 200.0,
-        item_power: float = 0.0,
-        positive_from: float | None = 4.0,
-        low_weight: float = 0.0,
-        half_life: float | None = None,
-        max_items: int | None = None,
-    ) -> None:
-        if regularization <= 0:
-            raise ValueError(f"regularization is {regularization}; it must be above 0")
-        self.regularization = regularization
-        self.item_power = item_power
-        self.positive_from = positive_from
-        self.low_weight = low_weight
-        self.half_life = half_life
-        self.max_items = max_items
+    regularization: float = 200.0
+    item_power: float = 0.0
+    low_weight: float = 0.0
+    max_items: int | None = None
 
-    def _weights(self, histories: Histories, half_life: float | None) -> csr_matrix:
-        weights = confidence(
-            histories, self.train, positive_from=self.positive_from, low_weight=self.low_weight, half_life=half_life
-        )
+    def __post_init__(self) -> None:
+        if self.regularization <= 0:
+            raise ValueError(f"regularization is {self.regularization}; it must be above 0")
+
+    def _rows(self, histories: Histories, *, recency: bool = True) -> csr_matrix:
+        """Weights of histories in the columns modelled, scaled, (n, n_modelled)."""
+        weights = self._weights(histories, recency=recency)
         if len(self.modelled_) < self.train.n_items:
             weights = weights[:, self.modelled_]
         return (weights @ diags_array(self.scale_)).tocsr()
@@ -80,14 +71,14 @@ class EASE(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         kept = min(self.max_items or train.n_items, train.n_items)
         self.modelled_ = np.sort(np.argsort(-train.item_counts, kind="stable")[:kept])
-        self.scale_ = np.ones(kept, dtype=np.float32)
-        counts = self._weights(whole(train), None).getnnz(axis=0).astype(np.float64)
+        self.scale_, self.weights_ = np.ones(kept, dtype=np.float32), None
+        counts = self._rows(whole(train), recency=False).getnnz(axis=0).astype(np.float64)
         self.scale_ = (np.maximum(counts, 1) / counts.mean()).astype(np.float32) ** np.float32(self.item_power)
-        rows = self._weights(whole(train), None).astype(np.float64)
+        rows = self._rows(whole(train), recency=False).astype(np.float64)
         rows = rows[np.diff(rows.indptr) > 0]
         check_memory(rows.shape[0], kept)
         if rows.shape[0] < kept:
-            self._fit_people(rows)
+            self._fit_users(rows)
         else:
             self._fit_items(rows)
 
@@ -100,11 +91,11 @@ class EASE(Recommender):
         np.fill_diagonal(weights, 0)
         self.weights_ = np.ascontiguousarray(weights, dtype=np.float32)
 
-    def _fit_people(self, rows: csr_matrix) -> None:
-        """Invert people x people; keep B, or, above ``DENSE`` items, K^-1 X and the diagonal of P, which do as well."""
+    def _fit_users(self, rows: csr_matrix) -> None:
+        """Invert users x users; keep B, or, above ``DENSE`` items, K^-1 X and the diagonal of P, which do as well."""
         gram = (rows @ rows.T).toarray()
         gram[np.diag_indices_from(gram)] += self.regularization
-        solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (people, items)
+        solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (users, items)
         if rows.shape[1] <= DENSE:  # X'K^-1 X is a third of the work for everybody who is ever served
             covered = rows.T @ solved
             weights = covered / (1 - np.diag(covered))
@@ -115,7 +106,7 @@ class EASE(Recommender):
         self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        rows = self._weights(histories, self.half_life)
+        rows = self._rows(histories)
         scores = self._product(rows)
         if len(self.modelled_) < self.train.n_items:
             modelled, scores = scores, np.full((rows.shape[0], self.train.n_items), np.nan, dtype=np.float32)
@@ -125,37 +116,45 @@ class EASE(Recommender):
 
     def _product(self, rows: csr_matrix) -> np.ndarray:
         """``x B`` for each row, (n, n_modelled)."""
-        if hasattr(self, "weights_"):
+        if self.weights_ is not None:
             return rows @ self.weights_
         overlap = (rows @ self._fitted_rows().T).toarray()
         own = rows.toarray()
         return own - (own - overlap @ self.solved_) / (self.regularization * self.diagonal_).astype(np.float32)
 
     def _fitted_rows(self) -> csr_matrix:
-        rows = self._weights(whole(self.train), None)
+        rows = self._rows(whole(self.train), recency=False)
         return rows[np.diff(rows.indptr) > 0]
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         parts = np.zeros(self.train.n_items)
         place = np.searchsorted(self.modelled_, item)
         if place < len(self.modelled_) and self.modelled_[place] == item:
-            rows = self._weights(history, self.half_life)
+            rows = self._rows(history)
             parts[self.modelled_[rows.indices]] = rows.data * self._column(place)[rows.indices]
         return parts[history.matrix.indices]
 
     def _column(self, place: int) -> np.ndarray:
         """Column of B, (n_modelled,)."""
-        if hasattr(self, "weights_"):
+        if self.weights_ is not None:
             return self.weights_[:, place]
         column = self._fitted_rows().T @ self.solved_[:, place] / (self.regularization * self.diagonal_[place])
         column[place] = 0
         return column
 
-    def _item_vectors(self) -> csr_matrix:
-        weights = confidence(
-            whole(self.train), self.train, positive_from=self.positive_from, low_weight=self.low_weight
-        )
-        return weights.T.tocsr()
+    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
+        def rows(codes: np.ndarray) -> np.ndarray:
+            """Rows of B: what an item alone in a history says of all others."""
+            table = np.full((len(codes), self.train.n_items), np.nan, dtype=np.float32)
+            asked = np.flatnonzero(np.isin(codes, self.modelled_))
+            places = np.searchsorted(self.modelled_, codes[asked])
+            alone = csr_matrix(
+                (np.ones(len(asked), np.float32), places, np.arange(len(asked) + 1)), (len(asked), len(self.modelled_))
+            )
+            table[np.ix_(asked, self.modelled_)] = self._product(alone)
+            return table
+
+        return rows
 
 
 def check_memory(n_users: int, n_items: int, available: int | None = None) -> None:
@@ -189,6 +188,6 @@ def _items_that_fit(n_users: int, budget: float) -> int:
     (1000, 9000, 1000)
     """
     most = np.sqrt(budget / 24)
-    if most > n_users:  # with more items than people it is the people who are inverted
+    if most > n_users:  # with more items than users it is the users that are inverted
         most = max(n_users, budget / (24 * n_users) - n_users)
     return max(1, int(most // 1000 * 1000 or most))

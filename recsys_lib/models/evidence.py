@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.popularity import DAY
-from recsys_lib.models.stack.weights import confidence
+from recsys_lib.models.weights import confidence
 
 YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -9,7 +11,50 @@ GROUPS = 8  # groups of columns for each place of a list
 AT_ONCE = 2**20  # scores that are looked through at once: 4 MB, which stay in the cache
 
 
-def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> tuple[np.ndarray, np.ndarray]:
+def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | None = None) -> np.ndarray:
+    """Leave one item of each group of twins to be listed in each row: the one with the highest score.
+
+    Parameters
+    ----------
+    scores : ndarray, (n_rows, n_items) float
+        Not changed.
+    twins : ndarray, (n_items,) int
+        Of each item, the first column of its group; an item without a twin is a group of its own.
+    exclude : csr_matrix, (n_rows, n_items), optional
+        A group of which one item is stored is left out as a whole.
+
+    Returns
+    -------
+    ndarray, (n_rows, n_items)
+        A copy with NaN for what is left out.
+
+    Examples
+    --------
+    >>> merge_twins(np.array([[1.0, 3.0, 2.0]]), np.array([0, 1, 0]))
+    array([[nan,  3.,  2.]])
+    """
+    grouped = np.flatnonzero(np.bincount(twins, minlength=len(twins))[twins] > 1)
+    grouped = grouped[np.argsort(twins[grouped], kind="stable")]
+    scores = np.array(scores)
+    if len(grouped) == 0:
+        return scores
+    starts = np.flatnonzero(np.diff(twins[grouped], prepend=-1))
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(grouped)))
+    part = np.nan_to_num(scores[:, grouped], nan=-np.inf)
+    best = part == np.maximum.reduceat(part, starts, axis=1)[:, group]
+    before = np.cumsum(best, axis=1) - best  # of equal twins the first is kept
+    best &= before == before[:, starts][:, group]
+    if exclude is not None:
+        belongs = csr_matrix((np.ones(len(grouped)), (grouped, group)), shape=(scores.shape[1], len(starts)))
+        stored = csr_matrix((np.ones(exclude.nnz), exclude.indices, exclude.indptr), shape=exclude.shape)
+        best &= ((stored @ belongs).toarray() == 0)[:, group]
+    scores[:, grouped] = np.where(best, scores[:, grouped], np.nan)
+    return scores
+
+
+def top_k(
+    scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None, twins: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the k best columns of each row; ties go to the lower column, always.
 
     Parameters
@@ -20,6 +65,8 @@ def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> t
         Length of the lists, at least 1.
     exclude : csr_matrix, (n_rows, n_items), optional
         Stored entries (whatever their value) are not listed.
+    twins : ndarray, (n_items,) int, optional
+        Items of the same group are one: see :func:`merge_twins`.
 
     Returns
     -------
@@ -37,6 +84,8 @@ def top_k(scores: np.ndarray, k: int, *, exclude: csr_matrix | None = None) -> t
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     scores = np.asarray(scores, dtype=np.float32)
+    if twins is not None:
+        scores = merge_twins(scores, twins, exclude)
     n_rows, n_items = scores.shape
     k = min(k, n_items)
     codes, best = np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), np.nan, np.float32)
@@ -86,13 +135,6 @@ def _candidates(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.flatnonzero(kept), n_items)
 
 
-def _unit_range(scores: np.ndarray) -> np.ndarray:
-    """Scores of each row moved to 0..1; NaN (a place behind the end of a row) stays."""
-    low, high = (np.fmin.reduce(scores, axis=1), np.fmax.reduce(scores, axis=1))
-    span = np.where(high > low, high - low, 1)
-    return (scores - low[:, None]) / span[:, None]
-
-
 def mmr(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> np.ndarray:
     """Choose k of each row's candidates, each the best trade of score and unlikeness to those chosen before.
 
@@ -123,24 +165,23 @@ def mmr(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> np
     >>> mmr(np.array([[1.0, 0.9, 0.5]]), vectors, 2, 0.0), mmr(np.array([[1.0, 0.9, 0.5]]), vectors, 2, 0.5)
     (array([[0, 1]]), array([[0, 2]]))
     """
-    worth = (1 - diversity) * np.nan_to_num(_unit_range(scores), nan=-np.inf)
-    rows = np.arange(len(scores))
-    likeness = np.full(scores.shape, 0.0)
-    chosen = np.empty((len(scores), min(k, scores.shape[1])), dtype=np.int64)
-    for place in range(chosen.shape[1]):
-        value = worth - diversity * likeness
-        best = np.argmax(value.round(12), axis=1)
-        chosen[:, place] = np.where(np.isneginf(value[rows, best]), -1, best)
-        worth[rows, best] = -np.inf
-        near = np.einsum("ijk,ik->ij", vectors, vectors[rows, best])
-        likeness = near if place == 0 else np.maximum(likeness, near)
-    return chosen
+    relevance = (1 - diversity) * _unit_range(scores)
+    rows, nearest = np.arange(len(scores)), np.zeros(scores.shape)
+
+    def value(place: int) -> np.ndarray:
+        return relevance - diversity * nearest
+
+    def add(place: int, chosen: np.ndarray) -> None:
+        likeness = np.einsum("ijk,ik->ij", vectors, vectors[rows, chosen])
+        np.copyto(nearest, likeness if place == 0 else np.maximum(nearest, likeness))
+
+    return _greedy(scores, k, value, add)
 
 
 def calibrate(
     scores: np.ndarray, kinds: np.ndarray, target: np.ndarray, k: int, diversity: float, smoothing: float = 0.01
 ) -> np.ndarray:
-    """Choose k of each row's candidates so that their kinds come in the shares in which the person likes them.
+    """Choose k of each row's candidates so that their kinds come in the shares that they have in the user's history.
 
     Greedy for ``(1 - diversity) * mean score - diversity * KL(p | (1 - smoothing) q + smoothing p)``: p are the shares
     in the history, q those in the list; scores are moved to 0..1 in each row first.
@@ -152,7 +193,7 @@ def calibrate(
     kinds : ndarray, (n, depth, n_kinds) float
         Shares of each candidate in each kind, adding up to 1.
     target : ndarray, (n, n_kinds) float
-        Shares in the person's history.
+        Shares in the user's history.
 
     Returns
     -------
@@ -163,20 +204,42 @@ def calibrate(
     ----------
     H. Steck, "Calibrated Recommendations", RecSys 2018.
     """
-    worth = np.nan_to_num(_unit_range(scores), nan=-np.inf)
-    rows, total = np.arange(len(scores)), np.zeros(len(scores))
-    sums = np.zeros_like(target, dtype=np.float64)
-    chosen = np.empty((len(scores), min(k, scores.shape[1])), dtype=np.int64)
-    goal = target[:, None, :]
-    for place in range(chosen.shape[1]):
+    relevance, rows, total = np.nan_to_num(_unit_range(scores)), np.arange(len(scores)), np.zeros(len(scores))
+    sums, goal = np.zeros_like(target, dtype=np.float64), target[:, None, :]
+
+    def value(place: int) -> np.ndarray:
         shares = (sums[:, None, :] + kinds) / (place + 1)
         ratio = goal / np.maximum((1 - smoothing) * shares + smoothing * goal, 1e-12)
-        gap = np.where(goal > 0, goal * np.log(np.maximum(ratio, 1e-12)), 0).sum(axis=2)
-        value = (1 - diversity) * (total[:, None] + worth) / (place + 1) - diversity * gap
-        best = np.argmax(value.round(12), axis=1)
-        there = ~np.isneginf(value[rows, best])
-        chosen[:, place] = np.where(there, best, -1)
-        total += np.where(there, worth[rows, best], 0)
-        sums += np.where(there[:, None], kinds[rows, best], 0)
-        worth[rows, best] = -np.inf
+        divergence = np.where(goal > 0, goal * np.log(np.maximum(ratio, 1e-12)), 0).sum(axis=2)
+        return (1 - diversity) * (total[:, None] + relevance) / (place + 1) - diversity * divergence
+
+    def add(place: int, chosen: np.ndarray) -> None:
+        np.add(total, relevance[rows, chosen], out=total)
+        np.add(sums, kinds[rows, chosen], out=sums)
+
+    return _greedy(scores, k, value, add)
+
+
+def _greedy(
+    scores: np.ndarray, k: int, value: Callable[[int], np.ndarray], add: Callable[[int, np.ndarray], None]
+) -> np.ndarray:
+    """Choose k of each row's candidates one after another, each the one of the highest value, the first of equals.
+
+    ``value(place)`` says what each candidate is worth at that place, (n, depth); ``add(place, chosen)`` is given the
+    candidate chosen for each row, (n,). Candidates whose score is NaN are not chosen.
+    """
+    rows, left = np.arange(len(scores)), ~np.isnan(scores)
+    chosen = np.full((len(scores), min(k, scores.shape[1])), -1, dtype=np.int64)
+    for place in range(chosen.shape[1]):
+        best = np.argmax(np.where(left, value(place).round(12), -np.inf), axis=1)
+        chosen[:, place] = np.where(left[rows, best], best, -1)
+        left[rows, best] = False
+        add(place, best)
     return chosen
+
+
+def _unit_range(scores: np.ndarray) -> np.ndarray:
+    """Scores of each row moved to 0..1; NaN stays."""
+    low, high = (np.fmin.reduce(scores, axis=1), np.fmax.reduce(scores, axis=1))
+    span = np.where(high > low, high - low, 1)
+    return (scores - low[:, None]) / span[:, None]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,34 +12,69 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, vstack
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender
-from recsys_lib.models.stack.weights import confidence, whole
+from recsys_lib.models.lists import top_k
+from recsys_lib.models.weights import Weighted
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
 DENSE = 4096  # items up to which similarities are multiplied as a dense table,
-MANY = 32  # where at least so many people are scored at once
+MANY = 32  # where at least so many users are scored at once
 _BLOCK = 1024  # items whose neighbours are sought at once
 
 
-class ItemKNN(Recommender):
-    """What was watched speaks for what the same people watched.
-
-    ``score(u, i) = sum over the history of weight_uj * s_ij``, where s is the similarity of the columns,
-    ``s_ij = a_i . a_j / (|a_i| |a_j| + shrinkage)``, kept for the ``neighbours`` most similar items of each j.
+@dataclass(kw_only=True, eq=False, repr=False)
+class Neighbours(Weighted):
+    """Each item of a history speaks for its neighbours: ``score(u, i) = sum over the history of weight_uj * s_ji``.
 
     Parameters
     ----------
     neighbours
-        How many items each film of the history speaks for.
-    weighting : {"cosine", "tfidf", "bm25"}
-        What the entries of the columns are: the weights; weights times ``log(n_items / n_u)``, so that people who
-        watch everything say less; or BM25 with ``k1=1.2`` and ``b=0.75`` in the place of the raw weights.
+        How many items each item speaks for; of equally similar ones those of the lower columns.
     shrinkage
-        Draws the similarity of items that few people share towards 0.
-    positive_from, low_weight
-        How ratings become weights: :func:`recsys_lib.models.stack.weights.confidence`.
+        Draws the similarity of items that few users share towards 0.
     half_life
-        Films; recency of the history that is served. The similarities know no time.
+        In items; recency of the history that is served. The similarities know no recency.
+    """
+
+    neighbours: int = 500
+    shrinkage: float = 10.0
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        weights = self._weights(histories)
+        # A third of the time for the memory of a small table; the sums have the same order and come out the same.
+        if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
+            scores = weights @ self._dense_similarity
+        else:
+            scores = (weights @ self.similarity_).toarray()
+        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
+        return scores
+
+    @cached_property
+    def _dense_similarity(self) -> np.ndarray:
+        return self.similarity_.toarray()
+
+    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
+        def rows(codes: np.ndarray) -> np.ndarray:
+            table = self.similarity_[codes].toarray()
+            return np.where(table != 0, table, np.nan)
+
+        return rows
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        weights = self._weights(history).toarray()[0]
+        return (weights * self.similarity_[:, [item]].toarray().ravel())[history.matrix.indices]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ItemKNN(Neighbours):
+    """What was watched speaks for what the same users watched.
+
+    :class:`Neighbours` with the similarity of columns, ``s_ij = a_i . a_j / (|a_i| |a_j| + shrinkage)``.
+
+    Parameters
+    ----------
+    weighting : {"cosine", "tfidf", "bm25"}
+        What the entries of the columns are: the weights; weights times ``log(n_items / n_u)``, so that users who
+        watch everything say less; or BM25 with ``k1=1.2`` and ``b=0.75`` in the place of the raw weights.
 
     References
     ----------
@@ -44,71 +82,39 @@ class ItemKNN(Recommender):
     WWW 2001. M. Deshpande, G. Karypis, "Item-based Top-N Recommendation Algorithms", ACM TOIS 2004.
     """
 
-    def __init__(
-        self,
-        *,
-        neighbours: int = 500,
-        weighting: str = "tfidf",
-        shrinkage: float = 10.0,
-        positive_from: float | None = 4.0,
-        low_weight: float = 0.3,
-        half_life: float | None = None,
-    ) -> None:
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
-        self.neighbours = neighbours
-        self.weighting = weighting
-        self.shrinkage = shrinkage
-        self.positive_from = positive_from
-        self.low_weight = low_weight
-        self.half_life = half_life
+    weighting: str = "tfidf"
 
-    def _weights(self, histories: Histories, half_life: float | None) -> csr_matrix:
-        return confidence(
-            histories, self.train, positive_from=self.positive_from, low_weight=self.low_weight, half_life=half_life
-        )
+    def __post_init__(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting is {self.weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        columns = person_weighting(self._weights(whole(train), None), self.weighting)
-        self.similarity_ = similarities(columns, self.neighbours, self.shrinkage)
+        columns = user_weighting(self._weights_fitted(), self.weighting)
+        norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
+        rows = columns.T.tocsr()
 
-    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        weights = self._weights(histories, self.half_life)
-        # A third of the time for the memory of a small table; the sums have the same order and come out the same.
-        if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
-            scores = weights @ self._dense_similarity()
-        else:
-            scores = (weights @ self.similarity_).toarray()
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
-        return scores
+        def similarity(block: slice) -> np.ndarray:
+            table = (rows[block] @ columns).toarray()
+            scale = norms[block, None] * norms + np.float32(self.shrinkage)
+            return np.divide(table, scale, out=np.zeros_like(table), where=scale > 0)
 
-    def _dense_similarity(self) -> np.ndarray:
-        found = vars(self).get("_dense")
-        if found is None or found[0] is not self.similarity_:
-            self._dense = found = (self.similarity_, self.similarity_.toarray())
-        return found[1]
-
-    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        weights = self._weights(history, self.half_life).toarray()[0]
-        return (weights * self.similarity_[:, [item]].toarray().ravel())[history.matrix.indices]
-
-    def _item_vectors(self) -> csr_matrix:
-        return self._weights(whole(self.train), None).T.tocsr()
+        self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
 
 
-class SequenceKNN(ItemKNN):
-    """What was watched speaks for what people watched soon before or after it.
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceKNN(Neighbours):
+    """What was watched speaks for what users watched soon before or after it.
 
-    As :class:`ItemKNN`, with ``s_ij = c_ij / ((n_i n_j) ** power + shrinkage)``: c counts the people who had both
-    within ``window`` films of each other, in their order of watching; n counts people. A film of a history speaks for
-    its neighbours in time, and not for everything that the same people saw in other years.
+    :class:`Neighbours` with ``s_ij = c_ij / ((n_i n_j) ** power + shrinkage)``: c counts the users who had both
+    within ``window`` items of each other, in their order of watching; n counts users. An item of a history speaks for
+    its neighbours in time, and not for everything that the same users saw in other years.
 
     Parameters
     ----------
     window
-        How many films apart, at most.
+        How many items apart, at most.
     power
-        .5 is the cosine, 0 the bare count, which favours popular films.
+        .5 is the cosine, 0 the bare count, which favours popular items.
 
     References
     ----------
@@ -116,43 +122,52 @@ class SequenceKNN(ItemKNN):
     which this is the item-to-item form).
     """
 
-    def __init__(
-        self,
-        *,
-        window: int = 40,
-        power: float = 0.5,
-        neighbours: int = 500,
-        shrinkage: float = 10.0,
-        positive_from: float | None = 4.0,
-        low_weight: float = 0.3,
-        half_life: float | None = 10.0,
-    ) -> None:
-        super().__init__(
-            neighbours=neighbours,
-            shrinkage=shrinkage,
-            positive_from=positive_from,
-            low_weight=low_weight,
-            half_life=half_life,
-        )
-        self.window = window
-        self.power = power
+    window: int = 40
+    power: float = 0.5
+    half_life: float | None = 10.0
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if train.timestamps is None:
             raise ValueError("SequenceKNN needs timestamps, and the interactions have none")
-        weights = self._weights(whole(train), None)
+        weights = self._weights_fitted()
         counts = within_window(train, weights, self.window)
-        people = np.asarray(weights.sum(axis=0)).ravel() ** self.power
-        blocks = []
-        for start in range(0, train.n_items, _BLOCK):
-            dense = counts[start : start + _BLOCK].toarray()
-            dense /= np.maximum(people[start : start + _BLOCK, None] * people + np.float32(self.shrinkage), 1e-9)
-            blocks.append(_largest(dense, self.neighbours))
-        self.similarity_ = vstack(blocks, format="csr", dtype=np.float32)
+        audience = np.asarray(weights.sum(axis=0)).ravel() ** self.power
+
+        def similarity(block: slice) -> np.ndarray:
+            scale = audience[block, None] * audience + np.float32(self.shrinkage)
+            return counts[block].toarray() / np.maximum(scale, 1e-9)
+
+        self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
+
+
+def nearest(similarity: Callable[[slice], np.ndarray], n_items: int, neighbours: int) -> csr_matrix:
+    """Keep the ``neighbours`` largest similarities of each row, none with itself; equal ones by the lower column.
+
+    Parameters
+    ----------
+    similarity
+        Gives the rows of a block, (block, n_items), 0 or more; so memory is block x n_items.
+
+    Returns
+    -------
+    csr_matrix, (n_items, n_items) float32
+    """
+    blocks = []
+    for start in range(0, n_items, _BLOCK):
+        block = slice(start, min(start + _BLOCK, n_items))
+        table = similarity(block)
+        table[np.arange(len(table)), np.arange(block.start, block.stop)] = 0
+        if neighbours < n_items:
+            columns, _ = top_k(np.where(table > 0, table, np.nan), neighbours)
+            kept = np.zeros((len(table), n_items + 1), dtype=bool)  # one more column, for places behind a row's end
+            np.put_along_axis(kept, columns, True, axis=1)
+            table = np.where(kept[:, :-1], table, 0)
+        blocks.append(csr_matrix(table))
+    return vstack(blocks, format="csr", dtype=np.float32)
 
 
 def within_window(train: Interactions, weights: csr_matrix, window: int) -> csr_matrix:
-    """Sum the products of weights of two items over the people who had them at most ``window`` films apart.
+    """Sum the products of weights of two items over the users who had them at most ``window`` items apart.
 
     Returns
     -------
@@ -174,12 +189,12 @@ def within_window(train: Interactions, weights: csr_matrix, window: int) -> csr_
     return (total + total.T).tocsr()
 
 
-def person_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
-    """Weigh the rows by how much the person tells: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
+def user_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
+    """Weigh the rows by how much the user tells: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
 
     Examples
     --------
-    >>> person_weighting(csr_matrix(np.array([[1.0, 1.0], [1.0, 0.0]])), "tfidf").toarray().round(2)
+    >>> user_weighting(csr_matrix(np.array([[1.0, 1.0], [1.0, 0.0]])), "tfidf").toarray().round(2)
     array([[0.  , 0.  ],
            [0.69, 0.  ]])
     """
@@ -194,32 +209,3 @@ def person_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
     data = weights.data * 2.2 / (weights.data + 1.2 * norm)
     bm25 = csr_matrix((data.astype(weights.dtype), weights.indices, weights.indptr), shape=weights.shape)
     return (diags_array(idf.astype(weights.dtype)) @ bm25).tocsr()
-
-
-def similarities(columns: csr_matrix, neighbours: int, shrinkage: float) -> csr_matrix:
-    """Shrunk cosine between columns, the ``neighbours`` largest of each row, none with itself.
-
-    Returns
-    -------
-    csr_matrix, (n_items, n_items) float32
-        Row j: the items that j speaks for. Works block by block: memory is block x n_items.
-    """
-    norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
-    rows, n_items = columns.T.tocsr(), columns.shape[1]
-    blocks = []
-    for start in range(0, n_items, _BLOCK):
-        stop = min(start + _BLOCK, n_items)
-        dense = (rows[start:stop] @ columns).toarray()
-        scale = norms[start:stop, None] * norms + np.float32(shrinkage)
-        dense = np.divide(dense, scale, out=np.zeros_like(dense), where=scale > 0)
-        dense[np.arange(stop - start), np.arange(start, stop)] = 0
-        blocks.append(_largest(dense, neighbours))
-    return vstack(blocks, format="csr", dtype=np.float32)
-
-
-def _largest(dense: np.ndarray, neighbours: int) -> csr_matrix:
-    """Keep the largest values of each row, those that are not zero."""
-    if neighbours < dense.shape[1]:
-        border = -np.partition(-dense, neighbours - 1, axis=1)[:, [neighbours - 1]]
-        dense = np.where(dense >= border, dense, 0)
-    return csr_matrix(dense)

@@ -1,7 +1,8 @@
-"""Popularity in several senses, and popularity mixed with the genres that a person watches."""
+"""Popularity in several senses, and popularity mixed with the genres that a user watches."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,20 @@ from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.stack.weights import confidence
+from recsys_lib.models.weights import Weighted
 
 DAY = 86_400  # seconds
 KINDS = ("count", "sum", "mean", "decayed", "recent")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Popularity(Recommender):
     """The same list for everybody, those with an empty history among them.
 
     Parameters
     ----------
     kind : {"count", "sum", "mean", "decayed", "recent"}
-        ``count``: how many people rated the item. ``sum``: sum of its ratings. ``mean``: its mean rating, shrunk
+        ``count``: how many users rated the item. ``sum``: sum of its ratings. ``mean``: its mean rating, shrunk
         towards the mean of all, ``(sum + shrinkage * mean) / (count + shrinkage)``. ``decayed``: count, each
         interaction weighing ``2 ** (-age in days / half_life_days)``. ``recent``: count of the last
         ``recent_days``, ties in the order of the whole count.
@@ -36,20 +38,14 @@ class Popularity(Recommender):
     Shrunk means follow the "true Bayesian estimate" that IMDb published for its Top 250.
     """
 
-    def __init__(
-        self,
-        *,
-        kind: str = "count",
-        half_life_days: float = 30.0,
-        recent_days: float = 14.0,
-        shrinkage: float = 20.0,
-    ) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
-        self.kind = kind
-        self.half_life_days = half_life_days
-        self.recent_days = recent_days
-        self.shrinkage = shrinkage
+    kind: str = "count"
+    half_life_days: float = 30.0
+    recent_days: float = 14.0
+    shrinkage: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if self.kind in ("decayed", "recent") and train.timestamps is None:
@@ -76,12 +72,13 @@ class Popularity(Recommender):
         return np.tile(self.scores_, (histories.matrix.shape[0], 1))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Trending(Recommender):
-    """What was being watched when the person was last here.
+    """What was being watched when the user was last here.
 
-    ``score(u, i)`` sums the interactions of the item over the time before the person's last one, each weighing
+    ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing
     ``2 ** (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count. Only the past
-    of that moment counts. A history without times (or of a newcomer) is taken to end now: with the last interaction
+    of that moment counts. A history without times (or of a new user) is taken to end now: with the last interaction
     known.
 
     Parameters
@@ -94,10 +91,9 @@ class Trending(Recommender):
         Weight of the plain count, for what nobody watched lately.
     """
 
-    def __init__(self, *, half_life_days: float = 30.0, bin_days: float = 3.0, floor: float = 1.0) -> None:
-        self.half_life_days = half_life_days
-        self.bin_days = bin_days
-        self.floor = floor
+    half_life_days: float = 30.0
+    bin_days: float = 3.0
+    floor: float = 1.0
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if train.timestamps is None:
@@ -122,31 +118,20 @@ class Trending(Recommender):
         return (self.counts_.T @ kernel.T).T + self.floor * self.share_
 
 
-class GenrePopularity(Recommender):
-    """Popularity mixed with how well an item's genres fit what the person watched.
+@dataclass(kw_only=True, eq=False, repr=False)
+class GenrePopularity(Weighted):
+    """Popularity mixed with how well an item's genres fit what the user watched.
 
     ``score = popularity_weight * popularity + genre_weight * affinity``. Popularity is the item's share of the
-    most popular item's count, in 0..1. Affinity is the mean, over the person's history, of the cosine between the
-    genres of the item and those of each film watched, in 0..1; ratings count as in
-    :func:`recsys_lib.models.stack.weights.confidence`.
+    most popular item's count, in 0..1. Affinity is the mean, over the user's history, of the cosine between the
+    genres of the item and those of each item watched, in 0..1; ratings count as in
+    :func:`recsys_lib.models.weights.confidence`.
 
-    Items without a genre have affinity 0, and so has everything for a person without a history: popularity answers.
+    Items without a genre have affinity 0, and so has everything for a user without a history: popularity answers.
     """
 
-    def __init__(
-        self,
-        *,
-        popularity_weight: float = 0.6,
-        genre_weight: float = 0.4,
-        positive_from: float | None = 4.0,
-        low_weight: float = 0.3,
-        half_life: float | None = None,
-    ) -> None:
-        self.popularity_weight = popularity_weight
-        self.genre_weight = genre_weight
-        self.positive_from = positive_from
-        self.low_weight = low_weight
-        self.half_life = half_life
+    popularity_weight: float = 0.6
+    genre_weight: float = 0.4
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if items is None or "genres" not in items:
@@ -159,14 +144,8 @@ class GenrePopularity(Recommender):
         self.popularity_ = (train.item_counts / train.item_counts.max()).astype(np.float32)
 
     def _profile_weights(self, histories: Histories) -> csr_matrix:
-        """Weights of the films watched, adding up to 1 in each row that has any."""
-        weights = confidence(
-            histories,
-            self.train,
-            positive_from=self.positive_from,
-            low_weight=self.low_weight,
-            half_life=self.half_life,
-        )
+        """Weights of the items watched, adding up to 1 in each row that has any."""
+        weights = self._weights(histories)
         totals = np.asarray(weights.sum(axis=1)).ravel()
         weights.data /= np.repeat(totals, np.diff(weights.indptr))
         return weights
@@ -178,6 +157,3 @@ class GenrePopularity(Recommender):
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         weights = self._profile_weights(history).toarray()[0]
         return (self.genre_weight * weights * (self.genres_ @ self.genres_[item]))[history.matrix.indices]
-
-    def _item_vectors(self) -> np.ndarray:
-        return self.genres_

@@ -25,10 +25,10 @@ from recsys_lib.models import (
     Trending,
 )
 from recsys_lib.models import ease as ease_module
-from recsys_lib.models.neighbours import person_weighting
+from recsys_lib.models.neighbours import user_weighting
 from recsys_lib.models.stack.blend import Rehearsal, hold_back, listwise_fit, search_weights, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
-from recsys_lib.models.stack.weights import confidence, whole
+from recsys_lib.models.weights import confidence, whole
 
 DAY = 86_400
 
@@ -147,7 +147,7 @@ def test_a_person_of_bpr_is_folded_in_by_ridge(known):
 @pytest.mark.parametrize("weighting", ["cosine", "tfidf", "bm25"])
 def test_item_knn_is_the_formula(known, weighting):
     model = ItemKNN(neighbours=80, weighting=weighting, shrinkage=3).fit(known)
-    a = person_weighting(confidence(whole(known), known), weighting).toarray().astype(float)
+    a = user_weighting(confidence(whole(known), known), weighting).toarray().astype(float)
     norm = np.linalg.norm(a, axis=0)
     similarity = a.T @ a / (np.outer(norm, norm) + 3)
     np.fill_diagonal(similarity, 0)

@@ -295,7 +295,7 @@ class NeuralHybrid(Recommender):
             total += bias[:, None] + state["item_bias"][known.columns]
         return known.mean + total / len(self.states)
 
-    def _item_vectors(self) -> np.ndarray:
+    def item_vectors(self) -> np.ndarray:
         """Vectors of the films, those of all nets side by side."""
         return np.concatenate([state["films"][self.knowledge.columns] for state in self.states], axis=1)
 

@@ -241,7 +241,7 @@ class NeuralRanker(Recommender):
         scores = sum(ranking_scores(state, histories, codes, context, steps) for state in self.states)
         return scores / len(self.states)
 
-    def _item_vectors(self) -> np.ndarray:
+    def item_vectors(self) -> np.ndarray:
         """What each film is ranked by, those of all nets side by side, less their mean (which popularity fills)."""
         vectors = np.concatenate([state["candidates"] for state in self.states], axis=1)
         return vectors - vectors.mean(axis=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -246,8 +246,8 @@ class Blend(Recommender):
                 parts += weight / spread[0] * part._contributions(history, item, user)
         return parts
 
-    def _item_vectors(self) -> np.ndarray | csr_matrix:
-        return list(self.models.values())[int(np.argmax(self.weights_))]._item_vectors()
+    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
+        return list(self.models.values())[int(np.argmax(self.weights_))]._similarity()
 
 
 def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender, _genres_of
+from recsys_lib.models.base import Recommender, genres_of
 from recsys_lib.models.evidence import Evidence, years_of
 from recsys_lib.models.stack.blend import Blend, Rehearsal, best_unseen, labels_at, listwise_fit, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
@@ -99,7 +98,7 @@ class Reranker(Recommender):
         return found
 
     def _evidence_of(self, train: Interactions, items: pd.DataFrame | None) -> Evidence:
-        return Evidence(train, years_of(items, train), _genres_of(items, train), relevant_from=self.blend.relevant_from)
+        return Evidence(train, years_of(items, train), genres_of(items, train), relevant_from=self.blend.relevant_from)
 
     # ---- serving ---------------------------------------------------------------------------------------------
 
@@ -149,8 +148,8 @@ class Reranker(Recommender):
         # What the films of the history bring to the blend; the second look corrects that for the film itself.
         return self.blend._contributions(history, item, user)
 
-    def _item_vectors(self) -> np.ndarray | csr_matrix:
-        return self.blend._item_vectors()
+    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
+        return self.blend._similarity()
 
 
 def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.models.base import Recommender
 
 
 def confidence(
@@ -20,9 +23,9 @@ def confidence(
 
     - A rating of ``positive_from`` or more weighs 1, a lower one ``low_weight`` (0 leaves it out).
     - Where no rating that the model was fitted on reaches ``positive_from`` (implicit feedback), all weigh 1.
-    - A person without one rating that reaches it is weighted 1 throughout: what was watched is all that is known.
+    - A user without one rating that reaches it is weighted 1 throughout: what was watched is all that is known.
     - ``positive_from=None`` takes the ratings as they are.
-    - With a ``half_life``, each weight is halved every so many films of the person's that came after it.
+    - With a ``half_life``, each weight is halved every so many items of the user's that came after it.
 
     Parameters
     ----------
@@ -66,6 +69,30 @@ def whole(train: Interactions) -> Histories:
     return Histories(train.matrix, train.timestamps)
 
 
-def entries_of(matrix: csr_matrix, values: np.ndarray) -> np.ndarray:
-    """Pick from a dense row, (n_items,), the values at the stored entries of a one-row matrix, (nnz,)."""
-    return np.asarray(values, dtype=np.float64)[matrix.indices]
+@dataclass(kw_only=True, eq=False, repr=False)
+class Weighted(Recommender):
+    """A model that works on weights made from ratings and recency.
+
+    Parameters
+    ----------
+    positive_from, low_weight, half_life
+        See :func:`confidence`.
+    """
+
+    positive_from: float | None = 4.0
+    low_weight: float = 0.3
+    half_life: float | None = None
+
+    def _weights(self, histories: Histories, *, recency: bool = True) -> csr_matrix:
+        """Weights of histories, (n, n_items); without ``recency`` the half-life does not count."""
+        return confidence(
+            histories,
+            self.train,
+            positive_from=self.positive_from,
+            low_weight=self.low_weight,
+            half_life=self.half_life if recency else None,
+        )
+
+    def _weights_fitted(self) -> csr_matrix:
+        """Weights of all that the model is fitted on, without recency, (n_users, n_items)."""
+        return self._weights(whole(self.train), recency=False)
