@@ -196,11 +196,10 @@ class Training:
             diversify, diversity, films shown (different ones), ndcg@10.
         """
         people = (self.train.user_ids if self.task is None else self.task.users)[:PRICED]
-        histories = self.train.rows(self.train.user_codes(people))
-        scores, _ = model.scores_to_list(histories, people)  # once for all
+        scored = model.scores_to_list(self.train.rows(self.train.user_codes(people)), people)  # once for all
         rows = []
         for way, amount in product(ways, amounts):
-            codes, _ = model._best(scores, histories, LISTED, True, None, model._order(way, amount))
+            codes, *_ = model.recommend_codes(people, LISTED, scored=scored, diversify=way, diversity=amount)
             row = {"diversify": way, "diversity": amount, "films shown": len(np.unique(codes[codes >= 0]))}
             worth = np.nan
             if self.task is not None:
