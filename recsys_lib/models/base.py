@@ -67,7 +67,7 @@ class Recommender(ABC):
     ----------
     predicts_ratings
         Whether the class has :meth:`predict`.
-    train : Interactions
+    train : Interactions or None
         What the model was fitted on, so that it can serve a known user by id.
     genres : ndarray, (n_items, n_genres) uint8, or None
         Of each column, where ``fit`` was given a table of items with genres.
@@ -76,7 +76,7 @@ class Recommender(ABC):
     """
 
     predicts_ratings: ClassVar[bool] = False
-    train: Interactions
+    train: Interactions | None = None
     genres: np.ndarray | None = None
     twins: np.ndarray | None = None
     _registry: ClassVar[dict[str, type[Recommender]]] = {}
@@ -205,6 +205,8 @@ class Recommender(ABC):
         ndarray, (n, n_items) float32
             Higher is better; comparable within a row only. NaN: cannot be scored.
         """
+        if self.train is None:
+            raise ValueError(f"{type(self).__name__} is not fitted yet: call fit first")
         histories = histories if isinstance(histories, Histories) else Histories(csr_matrix(histories))
         if histories.matrix.shape[1] != self.train.n_items:
             raise ValueError(
@@ -583,7 +585,7 @@ class Recommender(ABC):
     def _order(
         self, k: int, diversify: str, diversity: float
     ) -> Callable[[np.ndarray, np.ndarray, Histories], np.ndarray] | None:
-        """What orders candidates for diversity: a function of columns, scores and histories; None where none is asked."""
+        """What orders candidates for diversity: a function of columns, scores and histories; None without diversity."""
         if diversify not in ("mmr", "calibration"):
             raise ValueError(f"diversify is {diversify!r}; it must be 'mmr' or 'calibration'")
         if not 0 <= diversity <= 1:

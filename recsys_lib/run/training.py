@@ -21,7 +21,7 @@ from recsys_lib.evaluation.task import Task, check_fitted_on, rank_all
 from recsys_lib.files import write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
-from recsys_lib.models.stack.blend import Rehearsal
+from recsys_lib.models.stack.blend import HeldOut
 from recsys_lib.models.stack.rerank import Reranker
 from recsys_lib.run import tracking
 from recsys_lib.run.run import Run
@@ -117,7 +117,7 @@ class Training:
         self._judged[id(model)] = model, values
         return float(values.mean())
 
-    def rehearse(self, models: Mapping[str, Recommender]) -> Rehearsal:
+    def rehearse(self, models: Mapping[str, Recommender]) -> HeldOut:
         """What models say of the people of ``train``, and what the rehearsal held back: what blends learn from.
 
         Models fitted on ``train`` are asked, the others are fitted first. There must be a ``task``.
@@ -125,13 +125,13 @@ class Training:
         n_asked = len(self.task.users)
         rows = csr_matrix((np.ones(n_asked), (self.task.codes, np.arange(n_asked))), (self.train.n_users, n_asked))
         relevant = rows @ self.task.relevant[:, : self.train.n_items]
-        return Rehearsal.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
+        return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
-    def judge_crosswise(self, model: Reranker, told: Rehearsal) -> float:
+    def judge_crosswise(self, model: Reranker, held_out: HeldOut) -> float:
         """NDCG@10 on a rehearsal that the model learns from: of each person, as learnt from other people alone."""
-        scores = model.learnt_by_others(told, self.tables.items)
-        codes, _ = top_k(scores, LISTED, exclude=told.histories.matrix)
-        return self._judge(model, codes, self.task.relevant[codes_of(told.users, self.task.users)])
+        scores = model.learnt_by_others(held_out, self.tables.items)
+        codes, _ = top_k(scores, LISTED, exclude=held_out.histories.matrix)
+        return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)])
 
     def _measured(self, model: Recommender) -> dict[str, float | None]:
         """Mean and 95 % interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
@@ -175,7 +175,7 @@ class Training:
         if id(judged or model) not in self._judged and self.task is not None:
             self.fit(model)
             self.judge(model)
-        chosen = model.fresh() if hasattr(model, "train") else model
+        chosen = model.fresh() if model.train is not None else model
         seconds = self.fit(chosen, self.history) + (self._kept[after]["fit_seconds"] if after else 0)
         facts = {**self._measured(judged or model), "fit_seconds": seconds, **facts}
         self.run.save_model(name, chosen, **facts)

@@ -117,7 +117,7 @@ def test_similar_items_leave_out_the_item_itself(model):
 
 def test_what_was_never_learnt_can_be_learnt_again(model, known, tables):
     again = model.fresh()
-    assert not hasattr(again, "train")
+    assert again.train is None
     again.fit(known, items=tables[1])
     pd.testing.assert_frame_equal(again.recommend(known.user_ids), model.recommend(known.user_ids))
 

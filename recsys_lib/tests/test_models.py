@@ -26,7 +26,7 @@ from recsys_lib.models import (
 )
 from recsys_lib.models import ease as ease_module
 from recsys_lib.models.neighbours import user_weighting
-from recsys_lib.models.stack.blend import Rehearsal, hold_back, listwise_fit, search_weights, standardised
+from recsys_lib.models.stack.blend import HeldOut, hold_out, listwise_fit, search_weights, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
 from recsys_lib.models.weights import confidence, whole
 
@@ -231,7 +231,9 @@ def test_a_blend_is_the_weighted_sum_of_z_scores(known):
 
 def told_of(scores, relevant):
     """A rehearsal of people who had seen nothing."""
-    return Rehearsal(None, np.arange(relevant.shape[0]), Histories(csr_matrix(relevant.shape)), scores, relevant)
+    n_users, n_items = relevant.shape
+    nothing = Interactions(csr_matrix(relevant.shape, dtype=np.float32), np.arange(n_users), np.arange(n_items))
+    return HeldOut(nothing, nothing.user_ids, scores, relevant)
 
 
 def test_learnt_weights_find_the_model_that_knows():
@@ -255,7 +257,7 @@ def test_listwise_fit_recovers_the_coefficients():
 
 
 def test_what_is_held_back_is_the_end_of_each_history(known):
-    earlier, relevant = hold_back(known, 0.25, "recent", 4.0)
+    earlier, relevant = hold_out(known, 0.25, "recent", 4.0)
     assert (np.diff(earlier.matrix.indptr) == np.ceil(0.75 * np.diff(known.matrix.indptr))).all()
     for user in range(5):
         held = relevant[user].indices
@@ -267,7 +269,7 @@ def test_what_is_held_back_is_the_end_of_each_history(known):
 
 def test_short_histories_are_left_to_one_model(known, tables):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    blend = Blend(parts, newcomer="popularity", few=4).fit(known, items=tables[1])
+    blend = Blend(parts, new_users="popularity", few=4).fit(known, items=tables[1])
     alone = parts["popularity"]
     histories = known.rows(np.arange(6))
     short = blend.history_of(known.item_ids[:3])
@@ -278,16 +280,16 @@ def test_short_histories_are_left_to_one_model(known, tables):
         np.testing.assert_allclose(scores[1:], model.score(Histories(histories.matrix)), atol=1e-5)
         told = model.explain(known.item_ids[:3].tolist(), known.item_ids[5], k=5)
         assert told["contribution"].sum() == pytest.approx(float(scores[0, 5]), abs=1e-4)
-    assert blend.served_alone(both).tolist() == [True] + [False] * 6
-    assert not Blend(parts).fit(known).served_alone(both).any()
-    with pytest.raises(ValueError, match="to be served by 'bpr', but the models are ease, popularity"):
-        Blend(parts, newcomer="bpr").fit(known)
+    assert blend.served_by_one(both).tolist() == [True] + [False] * 6
+    assert not Blend(parts).fit(known).served_by_one(both).any()
+    with pytest.raises(ValueError, match="no model 'bpr' in this blend; its models are ease, popularity"):
+        Blend(parts, new_users="bpr").fit(known)
 
 
 def test_each_turn_holds_back_another_part(known):
     lengths, seen = np.diff(known.matrix.indptr), csr_matrix(known.matrix.shape)
-    for turn in range(4):
-        earlier, relevant = hold_back(known, 0.25, "random", -np.inf, turn)
+    for fold in range(4):
+        earlier, relevant = hold_out(known, 0.25, "random", -np.inf, fold)
         assert (np.diff(relevant.indptr) == lengths // 4).all()
         np.testing.assert_array_equal((earlier.matrix + relevant).toarray(), known.matrix.toarray())
         seen = seen + (relevant != 0)
@@ -297,8 +299,8 @@ def test_each_turn_holds_back_another_part(known):
 
 def test_a_blend_and_its_second_look_learn_from_every_turn(known, tables):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    blend = Blend(parts, holdout="random", share=0.2, turns=3).fit(known, items=tables[1])
-    told = blend.rehearse(known)
+    blend = Blend(parts, holdout="random", share=0.2, folds=3).fit(known, items=tables[1])
+    told = blend.held_out(known)
     assert len(told) == 3
     together, first = search_weights(told, penalty=1.0), search_weights(told[:1], penalty=1.0)
     assert blend.learnt_weights == pytest.approx(together, abs=1e-4)
@@ -306,9 +308,9 @@ def test_a_blend_and_its_second_look_learn_from_every_turn(known, tables):
     several = Reranker(blend, depth=20, trees=5).fit(known, items=tables[1])
     once = Reranker(blend.learning_from(told[0]), depth=20, trees=5).fit(known, items=tables[1])
     assert (several.coefficients_ != once.coefficients_).any()
-    for held, turns in (("recent", 2), ("random", 6), ("random", 0)):
-        with pytest.raises(ValueError, match=f"turns is {turns}; with holdout='{held}' and a share of 0.2"):
-            Blend(parts, holdout=held, share=0.2, turns=turns)
+    for held, folds in (("recent", 2), ("random", 6), ("random", 0)):
+        with pytest.raises(ValueError, match=f"folds is {folds}; with holdout='{held}' and a share of 0.2"):
+            Blend(parts, holdout=held, share=0.2, folds=folds)
 
 
 def test_weights_are_drawn_to_being_equal():
@@ -322,15 +324,15 @@ def test_weights_are_drawn_to_being_equal():
 
 def test_a_blend_learns_from_the_rehearsal_given(known):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    earlier, relevant = hold_back(known, 0.25, "recent", 4.0)
-    told = Rehearsal.of({name: part.fresh() for name, part in parts.items()}, earlier, relevant)
+    earlier, relevant = hold_out(known, 0.25, "recent", 4.0)
+    told = HeldOut.of({name: part.fresh() for name, part in parts.items()}, earlier, relevant)
     given_, own = Blend(parts).learning_from(told).fit(known), Blend(parts).fit(known)
     assert given_.learnt_weights == own.learnt_weights
     assert parts["ease"].train is known
-    some = told.of_people(np.array([1, 4]))
+    some = told.of_users(np.array([1, 4]))
     assert some.users.tolist() == told.users[[1, 4]].tolist()
     np.testing.assert_array_equal(some.histories.timestamps, earlier.rows(earlier.user_codes(some.users)).timestamps)
-    with pytest.raises(ValueError, match="is one of ease, popularity, not of ease"):
+    with pytest.raises(ValueError, match="scores of ease, popularity, not of ease"):
         Blend({"ease": EASE()}).learning_from(told)
 
 
@@ -370,7 +372,7 @@ def test_a_reranker_finds_what_its_models_do_not_say():
 def test_a_reranker_is_judged_by_what_others_taught(known, tables):
     """Scores of people whose own relevant items were not looked at: what they are taught to others alone."""
     blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
-    model, (told,) = Reranker(blend, depth=20, trees=5), blend.rehearse(known)
+    model, (told,) = Reranker(blend, depth=20, trees=5), blend.held_out(known)
     scores = model.learnt_by_others(told, tables[1], groups=2)
     assert np.isfinite(scores).all()
     own = np.random.default_rng(0).permutation(len(scores)) % 2 == 0
@@ -405,7 +407,7 @@ def test_no_trees_say_nothing():
 def test_blend_says_what_it_lacks(known):
     with pytest.raises(ValueError, match="Blend needs models"):
         Blend().fit(known)
-    with pytest.raises(ValueError, match="weight for 'als', but the models are ease"):
+    with pytest.raises(ValueError, match="no model 'als' in this blend; its models are ease"):
         Blend({"ease": EASE()}, weights={"als": 1}).fit(known)
 
 

@@ -1,9 +1,10 @@
-"""Several models as one: a weighted sum of what each says, on a scale that they share."""
+"""Several models as one: a weighted sum of their scores, on a scale that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,31 +15,28 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 
-PEOPLE = 2000  # enough to learn a dozen weights from
+MOST_USERS = 2000  # enough to learn a dozen weights from
 EQUAL = 0.35  # weight of each model that learning is drawn to
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What models said of people whose histories were cut short, and what came then.
+class HeldOut:
+    """Scores of models that know only a part of each history, and what of the rest is relevant.
 
     Attributes
     ----------
-    earlier : Interactions
-        What the models knew.
+    train : Interactions
+        What the models were fitted on.
     users : ndarray, (n,)
-        Ids of the people.
-    histories : Histories, (n, n_items)
-        Of these people, in ``earlier``.
+        Ids.
     scores : dict
         Of each model by name, (n, n_items) float32.
     relevant : csr_matrix, (n, n_items)
-        What turned out to be relevant.
+        What is relevant among the interactions held out.
     """
 
-    earlier: Interactions
+    train: Interactions
     users: np.ndarray
-    histories: Histories
     scores: dict[str, np.ndarray]
     relevant: csr_matrix
 
@@ -46,51 +44,54 @@ class Rehearsal:
     def of(
         cls,
         models: Mapping[str, Recommender],
-        earlier: Interactions,
+        train: Interactions,
         relevant: csr_matrix,
         *,
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
-    ) -> Rehearsal:
-        """Ask models, once those not fitted on ``earlier`` are, about up to ``PEOPLE`` people.
+    ) -> HeldOut:
+        """Score up to ``MOST_USERS`` users; models not fitted on ``train`` are fitted first.
 
         Parameters
         ----------
         relevant : csr_matrix, (n_users, n_items)
-            Rows and columns as in ``earlier``.
+            Rows and columns as in ``train``.
         """
-        people = np.flatnonzero(np.diff(relevant.indptr))
-        if len(people) > PEOPLE:
-            people = np.sort(np.random.default_rng(0).choice(people, PEOPLE, replace=False))
-        histories, ids, scores = earlier.rows(people), earlier.user_ids[people], {}
+        rows = np.flatnonzero(np.diff(relevant.indptr))
+        if len(rows) > MOST_USERS:
+            rows = np.sort(np.random.default_rng(0).choice(rows, MOST_USERS, replace=False))
+        histories, ids, scores = train.rows(rows), train.user_ids[rows], {}
         for name, model in models.items():
-            if getattr(model, "train", None) is not earlier:
-                model.fit(earlier, items=items, users=users)
+            if model.train is not train:
+                model.fit(train, items=items, users=users)
             scores[name] = model.score(histories, ids)
-        return cls(earlier, ids, histories, scores, relevant[people])
+        return cls(train, ids, scores, relevant[rows])
 
-    def of_models(self, names: Sequence[str]) -> Rehearsal:
+    @cached_property
+    def histories(self) -> Histories:
+        """What the models know of the users, (n, n_items)."""
+        return self.train.rows(self.train.user_codes(self.users))
+
+    def of_models(self, names: Sequence[str]) -> HeldOut:
         """The same of some of the models."""
         return replace(self, scores={name: self.scores[name] for name in names})
 
-    def of_people(self, rows: np.ndarray) -> Rehearsal:
-        """The same of some of the people."""
-        matrix, times = self.histories.matrix, self.histories.timestamps
-        entries = np.isin(self.histories.row_of_entry, rows)
-        histories = Histories(matrix[rows], None if times is None else times[entries])
+    def of_users(self, rows: np.ndarray) -> HeldOut:
+        """The same of the users at some rows, in their order."""
         scores = {name: table[rows] for name, table in self.scores.items()}
-        return Rehearsal(self.earlier, self.users[rows], histories, scores, self.relevant[rows])
+        return HeldOut(self.train, self.users[rows], scores, self.relevant[rows])
 
 
+@dataclass(eq=False, repr=False)
 class Blend(Recommender):
-    """Weighted sum of the z-scores that each model gives a person's unseen items.
+    """Weighted sum of the z-scores that each model gives a user's unseen items.
 
     ``score(u, i) = sum_m weight_m * (s_m(u, i) - mean_m(u)) / sd_m(u)``: mean and standard deviation are taken for
-    each person and model over the items that the person has not met, so that no model shouts the others down.
+    each user and model over the items that the user has not met, so that all models have the same scale.
 
-    Weights that are not given are learnt in ``fit`` from a rehearsal: a part of each person's history is held back,
-    fresh copies of the models are fitted on the rest, and :func:`search_weights` finds what foretells the part held
-    back. Then the models are fitted on everything.
+    Weights that are not given are learnt in ``fit``: a part of each history is held out, fresh copies of the models
+    are fitted on the rest, and :func:`search_weights` finds what predicts the part held out. Then the models are
+    fitted on everything.
 
     Parameters
     ----------
@@ -99,19 +100,20 @@ class Blend(Recommender):
     weights
         By name; None to learn them.
     holdout : {"recent", "random"}
-        Which part of a history is held back: the last one, or any. It should be like what is to be foretold.
+        Which part of a history is held out: the last one, or any. It should be like what is to be predicted.
     share
-        How much of each history is held back.
-    turns
-        How many rehearsals teach, each holding back another part. More than 1 only with ``holdout="random"``, where
-        all parts are alike, and no more than ``1 / share``; all models are fitted once more for each.
+        How much of each history is held out.
+    folds
+        How many times a part is held out to learn from, each time another one. More than 1 only with
+        ``holdout="random"``, where all parts are alike, and no more than ``1 / share``; all models are fitted once
+        more for each.
     relevant_from
-        Ratings from here on are what is to be foretold; ignored where no rating reaches it.
+        Ratings from here on are to be predicted; ignored where no rating reaches it.
     penalty
-        How strongly weights that are learnt are drawn to being equal: with few people, what is most probable is not
+        How strongly weights that are learnt are drawn to being equal: with few users, what is most probable is not
         what makes the best lists. 0 where one model is far better than the others.
-    newcomer, few
-        The model that alone serves histories of fewer than ``few`` films. What is best for long histories, which
+    new_users, few
+        The model that alone serves histories of fewer than ``few`` items. What is best for long histories, which
         weights are learnt from, can be worse than popularity for short ones. None: all are served alike.
 
     References
@@ -120,39 +122,31 @@ class Blend(Recommender):
     Combination", SIGIR 1997.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, Recommender] | None = None,
-        *,
-        weights: Mapping[str, float] | None = None,
-        holdout: str = "recent",
-        share: float = 0.25,
-        turns: int = 1,
-        relevant_from: float = 4.0,
-        penalty: float = 1.0,
-        newcomer: str | None = None,
-        few: int = 12,
-    ) -> None:
-        if holdout not in ("recent", "random"):
-            raise ValueError(f"holdout is {holdout!r}; it must be 'recent' or 'random'")
-        most = int(1 / share + 1e-9) if holdout == "random" else 1
-        if not 1 <= turns <= most:
-            raise ValueError(
-                f"turns is {turns}; with holdout={holdout!r} and a share of {share} it must be 1 to {most}"
-            )
-        self.models = dict(models or {})
-        self.weights = None if weights is None else {name: float(weight) for name, weight in weights.items()}
-        self.holdout = holdout
-        self.share = share
-        self.turns = turns
-        self.relevant_from = relevant_from
-        self.penalty = penalty
-        self.newcomer = newcomer
-        self.few = few
-        self._rehearsals: list[Rehearsal] = []
+    models: Mapping[str, Recommender] | None = None
+    _: KW_ONLY
+    weights: Mapping[str, float] | None = None
+    holdout: str = "recent"
+    share: float = 0.25
+    folds: int = 1
+    relevant_from: float = 4.0
+    penalty: float = 1.0
+    new_users: str | None = None
+    few: int = 12
+
+    def __post_init__(self) -> None:
+        if self.holdout not in ("recent", "random"):
+            raise ValueError(f"holdout is {self.holdout!r}; it must be 'recent' or 'random'")
+        most = int(1 / self.share + 1e-9) if self.holdout == "random" else 1
+        if not 1 <= self.folds <= most:
+            given = f"holdout={self.holdout!r} and a share of {self.share}"
+            raise ValueError(f"folds is {self.folds}; with {given} it must be 1 to {most}")
+        self.models = dict(self.models or {})
+        if self.weights is not None:
+            self.weights = {name: float(weight) for name, weight in self.weights.items()}
+        self._held_out: list[HeldOut] = []
 
     def params(self) -> dict[str, Any]:
-        """Parameters without the models, which are saved in folders of their own."""
+        """Parameters without the models, which are members."""
         return {name: value for name, value in super().params().items() if name != "models"}
 
     @property
@@ -168,49 +162,43 @@ class Blend(Recommender):
         """The same models and parameters, and nothing learnt yet."""
         return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
 
-    def learning_from(self, rehearsal: Rehearsal) -> Self:
-        """Learn from this rehearsal in ``fit``, rather than hold something back and fit all models again.
+    def learning_from(self, held_out: HeldOut) -> Self:
+        """Learn the weights from this in ``fit``, rather than hold something out and fit all models again.
 
         Raises
         ------
         ValueError
-            If it is not one of the same models.
+            If it has the scores of other models.
         """
-        if list(rehearsal.scores) != list(self.models):
-            raise ValueError(f"the rehearsal is one of {', '.join(rehearsal.scores)}, not of {', '.join(self.models)}")
-        self._rehearsals = [rehearsal]
+        if list(held_out.scores) != list(self.models):
+            raise ValueError(f"these are scores of {', '.join(held_out.scores)}, not of {', '.join(self.models)}")
+        self._held_out = [held_out]
         return self
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if not self.models:
             raise ValueError("Blend needs models: Blend({'als': ALS(), 'ease': EASE()})")
-        unknown = set(self.weights or {}) - set(self.models)
-        if unknown:
-            raise ValueError(
-                f"there is a weight for {sorted(unknown)[0]!r}, but the models are {', '.join(self.models)}"
-            )
-        if self.newcomer is not None and self.newcomer not in self.models:
-            raise ValueError(
-                f"newcomers are to be served by {self.newcomer!r}, but the models are {', '.join(self.models)}"
-            )
+        for name in [*(self.weights or {}), *([self.new_users] if self.new_users else [])]:
+            if name not in self.models:
+                raise ValueError(f"there is no model {name!r} in this blend; its models are {', '.join(self.models)}")
         weights = self.weights
         if weights is None:
-            weights = search_weights(self.rehearse(train, items=items, users=users), penalty=self.penalty)
+            weights = search_weights(self.held_out(train, items=items, users=users), penalty=self.penalty)
         self.weights_ = np.array([weights.get(name, 1.0) for name in self.models])
         for part in self.models.values():
-            if getattr(part, "train", None) is not train:
+            if part.train is not train:
                 part.fit(train, items=items, users=users)
 
-    def rehearse(
+    def held_out(
         self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
-    ) -> list[Rehearsal]:
+    ) -> list[HeldOut]:
         """What the weights are learnt from: given before, or made once by fresh copies of the models."""
-        if not self._rehearsals:
-            for turn in range(self.turns):
-                earlier, relevant = hold_back(train, self.share, self.holdout, self.relevant_from, turn)
+        if not self._held_out:
+            for fold in range(self.folds):
+                kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
                 copies = {name: part.fresh() for name, part in self.models.items()}
-                self._rehearsals.append(Rehearsal.of(copies, earlier, relevant, items=items, users=users))
-        return self._rehearsals
+                self._held_out.append(HeldOut.of(copies, kept, relevant, items=items, users=users))
+        return self._held_out
 
     @property
     def learnt_weights(self) -> dict[str, float]:
@@ -218,17 +206,15 @@ class Blend(Recommender):
         total = max(float(self.weights_.sum()), 1e-12)
         return dict(zip(self.models, (self.weights_ / total).round(4).tolist(), strict=True))
 
-    def served_alone(self, histories: Histories) -> np.ndarray:
+    def served_by_one(self, histories: Histories) -> np.ndarray:
         """Whose history is so short that one model serves it, (n,) bool."""
-        return (np.diff(histories.matrix.indptr) < self.few) & (self.newcomer is not None)
+        return (np.diff(histories.matrix.indptr) < self.few) & (self.new_users is not None)
 
     def weights_for(self, histories: Histories) -> np.ndarray:
         """Weight of each model for each history, (models, n, 1) float32."""
         weights = np.repeat(self.weights_.astype(np.float32)[:, None], histories.matrix.shape[0], axis=1)
-        if self.newcomer is not None:
-            alone = np.array([name == self.newcomer for name in self.models], np.float32)
-            weights = np.where(self.served_alone(histories), alone[:, None], weights)
-        return weights[:, :, None]
+        alone = np.array([name == self.new_users for name in self.models], np.float32)[:, None]
+        return np.where(self.served_by_one(histories), alone, weights)[:, :, None]
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         total = np.zeros(histories.matrix.shape, dtype=np.float32)
@@ -277,10 +263,10 @@ def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.n
     return np.nan_to_num(centred / spread[:, None].astype(np.float32), nan=0.0), mean, spread
 
 
-def hold_back(
-    train: Interactions, share: float, holdout: str, relevant_from: float, turn: int = 0
+def hold_out(
+    train: Interactions, share: float, holdout: str, relevant_from: float, fold: int = 0
 ) -> tuple[Interactions, csr_matrix]:
-    """Cut every history short.
+    """Hold out a part of every history.
 
     Parameters
     ----------
@@ -288,27 +274,26 @@ def hold_back(
         Of each history, rounded down.
     holdout : {"recent", "random"}
         ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any.
-    turn
-        0 takes the last entries of that order, 1 those before them, and so on: no entry is held back in two turns.
+    fold
+        0 takes the last entries of that order, 1 those before them, and so on: no entry is held out in two folds.
 
     Returns
     -------
-    earlier : Interactions
+    kept : Interactions
         With the same users and items as ``train``.
     relevant : csr_matrix, (n_users, n_items)
-        What was held back and rated ``relevant_from`` or more; all that was held back where no rating reaches it.
+        What was held out and rated ``relevant_from`` or more; all that was held out where no rating reaches it.
     """
-    rows = train.row_of_entry
+    rows, lengths = train.row_of_entry, np.diff(train.matrix.indptr)
     if holdout == "recent" and train.timestamps is not None:
         order = np.lexsort((train.matrix.indices, train.timestamps, rows))
     else:
         order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
-    lengths = np.diff(train.matrix.indptr)
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - train.matrix.indptr[rows[order]]
-    held = np.floor(share * lengths)
-    end = (lengths - turn * held)[rows]
-    kept = (place < end - held[rows]) | (place >= end)
+    size = np.floor(share * lengths)
+    end = (lengths - fold * size)[rows]
+    kept = (place < end - size[rows]) | (place >= end)
     threshold = relevant_from if train.best_rating >= relevant_from else -np.inf
     parts = []
     for mask in (kept, ~kept & (train.matrix.data >= threshold)):
@@ -319,21 +304,21 @@ def hold_back(
 
 
 def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of the best unseen items of each row, (n, depth) int64, and a mask of those that there are."""
+    """Columns of the best unseen items of each row, (n, depth) int64, and which places of the list are filled."""
     codes, _ = top_k(scores, depth, exclude=seen)
     return np.maximum(codes, 0), codes >= 0
 
 
-def search_weights(rehearsals: Sequence[Rehearsal], *, depth: int = 100, penalty: float = 0.0) -> dict[str, float]:
+def search_weights(held_out: Sequence[HeldOut], *, depth: int = 100, penalty: float = 0.0) -> dict[str, float]:
     """Weights, 0 or more, under which relevant items are the most probable of the ``depth`` best of an equal blend.
 
     See :func:`listwise_fit`. The problem is convex: there is one best answer, the same on every run, and as many
-    unknowns as models, so that a few hundred people suffice.
+    unknowns as models, so that a few hundred users suffice.
 
     Parameters
     ----------
-    rehearsals
-        Of the same models; people without anything relevant do not count.
+    held_out
+        Of the same models; users without anything relevant do not count.
     penalty
         On the squared distances from equal weights.
 
@@ -342,21 +327,22 @@ def search_weights(rehearsals: Sequence[Rehearsal], *, depth: int = 100, penalty
     dict
         Weights that add up to 1.
     """
-    names = list(rehearsals[0].scores)
-    features, labels, there = map(np.concatenate, zip(*(_best_of(told, depth) for told in rehearsals), strict=True))
-    found = listwise_fit(features, labels, there, penalty=penalty, towards=EQUAL, lowest=0.0)
-    total = found.sum()
-    return dict(zip(names, (found / total if total > 0 else np.full(len(names), 1 / len(names))).tolist(), strict=True))
+    names = list(held_out[0].scores)
+    features, labels, filled = map(np.concatenate, zip(*(_best_of(part, depth) for part in held_out), strict=True))
+    weights = listwise_fit(features, labels, filled, penalty=penalty, towards=EQUAL, lowest=0.0)
+    total = weights.sum()
+    shares = weights / total if total > 0 else np.full(len(names), 1 / len(names))
+    return dict(zip(names, shares.tolist(), strict=True))
 
 
-def _best_of(told: Rehearsal, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each model says of the best of an equal blend, (n, depth, models); which are relevant; which are there."""
-    kept = np.flatnonzero(np.diff(told.relevant.indptr))
-    seen = told.histories.matrix[kept]
-    z = [standardised(table[kept], seen)[0] for table in told.scores.values()]
-    codes, there = best_unseen(sum(z), seen, depth)
+def _best_of(part: HeldOut, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each model's z-scores of the best of an equal blend, (n, depth, models); which are relevant; which are filled."""
+    part = part.of_users(np.flatnonzero(np.diff(part.relevant.indptr)))
+    seen = part.histories.matrix
+    z = [standardised(table, seen)[0] for table in part.scores.values()]
+    codes, filled = best_unseen(sum(z), seen, depth)
     features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
-    return features, labels_at(told.relevant[kept], codes), there
+    return features, labels_at(part.relevant, codes), filled
 
 
 def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
@@ -369,23 +355,23 @@ def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
 def listwise_fit(
     features: np.ndarray,
     labels: np.ndarray,
-    there: np.ndarray,
+    filled: np.ndarray,
     *,
     penalty: float,
     towards: float = 0.0,
     lowest: float | None = None,
 ) -> np.ndarray:
-    """Fit a conditional logit, one list a person, one choice a relevant item.
+    """Fit a conditional logit, one list a user, one choice a relevant item.
 
-    Maximises ``mean over people, mean over their relevant items of log softmax(features @ w)[item]``, the softmax over
-    the items of the person's list, less ``penalty |w - towards|^2``.
+    Maximises ``mean over users, mean over their relevant items of log softmax(features @ w)[item]``, the softmax over
+    the items of the user's list, less ``penalty |w - towards|^2``.
 
     Parameters
     ----------
     features : ndarray, (n, depth, n_features) float32
     labels : ndarray, (n, depth) bool
         Rows without any are left out.
-    there : ndarray, (n, depth) bool
+    filled : ndarray, (n, depth) bool
         False at places behind the end of a list.
     lowest
         Smallest coefficient allowed; None for no limit.
@@ -401,14 +387,14 @@ def listwise_fit(
     """
     from scipy.optimize import minimize  # 18 MB that a served blend does without
 
-    labels = labels & there
+    labels = labels & filled
     kept = labels.any(axis=1)
     n = int(kept.sum())
     if n == 0:
         return np.zeros(features.shape[-1])
     flat, shape = features[kept].reshape(-1, features.shape[-1]), labels[kept].shape
     target = labels[kept] / labels[kept].sum(axis=1, keepdims=True) / n
-    closed = np.where(there[kept], 0, -np.inf)
+    closed = np.where(filled[kept], 0, -np.inf)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         total = (flat @ weights.astype(np.float32)).reshape(shape).astype(np.float64) + closed
@@ -416,7 +402,7 @@ def listwise_fit(
         chance = np.exp(total - top)
         sums = chance.sum(axis=1, keepdims=True)
         gap = (chance / sums / n - target).ravel()
-        value = float(np.mean(np.log(sums) + top) - (target * np.where(there[kept], total, 0)).sum())
+        value = float(np.mean(np.log(sums) + top) - (target * np.where(filled[kept], total, 0)).sum())
         slope = (gap.astype(np.float32) @ flat).astype(np.float64)
         off = weights - towards
         return value + penalty * float(off @ off), slope + 2 * penalty * off

@@ -11,7 +11,7 @@ import pandas as pd
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of
 from recsys_lib.models.evidence import Evidence, years_of
-from recsys_lib.models.stack.blend import Blend, Rehearsal, best_unseen, labels_at, listwise_fit, standardised
+from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
@@ -19,11 +19,11 @@ class Reranker(Recommender):
     """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`Evidence` beside them.
 
     Two learners vote, each moved to mean 0 and standard deviation 1 over a person's candidates: a linear model that
-    makes what came next as probable as can be among the candidates (:func:`recsys_lib.models.stack.blend.listwise_fit`), and
-    gradient-boosted trees that tell it from the rest (:func:`recsys_lib.models.stack.trees.grow`), which find what depends on
-    what. Both learn from the rehearsal of the blend. The vote is moved to the mean and spread of the blend's scores, so
+    makes what came next as probable as can be among the candidates (:func:`.blend.listwise_fit`), and
+    gradient-boosted trees that tell it from the rest (:func:`.trees.grow`), which find what depends on
+    what. Both learn from what the blend holds out. The vote is moved to the mean and spread of the blend's scores, so
     that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend. Histories that
-    the blend leaves to one model get no second look.
+    the blend leaves to one model are not ordered anew.
 
     Parameters
     ----------
@@ -65,17 +65,17 @@ class Reranker(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if self.blend is None:
             raise ValueError("Reranker needs a blend: Reranker(Blend({'als': ALS(), 'ease': EASE()}))")
-        if getattr(self.blend, "train", None) is not train:
+        if self.blend.train is not train:
             self.blend.fit(train, items=items, users=users)
         self.years_ = years_of(items, train)
-        rehearsals = self.blend.rehearse(train, items=items, users=users)
-        self._learn([(told, self._evidence_of(told.earlier, items)) for told in rehearsals])
+        parts = self.blend.held_out(train, items=items, users=users)
+        self._learn([(part, self._evidence_of(part.train, items)) for part in parts])
 
-    def _learn(self, rehearsals: Sequence[tuple[Rehearsal, Evidence]]) -> None:
+    def _learn(self, parts: Sequence[tuple[HeldOut, Evidence]]) -> None:
         looked = []
-        for told, evidence in rehearsals:
-            codes, there, features, _ = self._looked_at(told.scores.values(), told.histories, evidence)
-            looked.append((there, features, labels_at(told.relevant, codes) & there))
+        for part, evidence in parts:
+            codes, there, features, _ = self._looked_at(part.scores.values(), part.histories, evidence)
+            looked.append((there, features, labels_at(part.relevant, codes) & there))
         there, features, labels = map(np.concatenate, zip(*looked, strict=True))
         self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
         self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
@@ -84,16 +84,16 @@ class Reranker(Recommender):
         rows = there & labels.any(axis=1, keepdims=True)
         self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
 
-    def learnt_by_others(self, told: Rehearsal, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
-        """Scores of the people of a rehearsal, (n, n_items), each learnt from the people of the other groups alone.
+    def learnt_by_others(self, held_out: HeldOut, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
+        """Scores of the users held out, (n, n_items), each learnt from the users of the other groups alone.
 
         The weights of the blend are those that it has: it must be fitted.
         """
-        evidence, found = self._evidence_of(told.earlier, items), np.empty_like(next(iter(told.scores.values())))
+        evidence, found = self._evidence_of(held_out.train, items), np.empty_like(next(iter(held_out.scores.values())))
         group = np.random.default_rng(0).permutation(len(found)) % groups
         for number in range(groups):
-            judge, own = type(self)(self.blend, **self.params()), told.of_people(np.flatnonzero(group == number))
-            judge._learn([(told.of_people(np.flatnonzero(group != number)), evidence)])
+            judge, own = type(self)(self.blend, **self.params()), held_out.of_users(np.flatnonzero(group == number))
+            judge._learn([(held_out.of_users(np.flatnonzero(group != number)), evidence)])
             found[group == number] = judge._scores(own.scores.values(), own.histories, evidence)
         return found
 
@@ -136,7 +136,7 @@ class Reranker(Recommender):
         result = blended - np.subtract(border, low, out=np.zeros_like(low), where=some) - 1
         rows, places = np.nonzero(there)
         result[rows, codes[rows, places]] = new[rows, places]
-        return np.where(self.blend.served_alone(histories)[:, None], blended, result)
+        return np.where(self.blend.served_by_one(histories)[:, None], blended, result)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         said = [part.score(histories, users) for part in self.blend.models.values()]
