@@ -15,11 +15,11 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.concurrency import run_in_threadpool
 
+from recsys_lib.api.lookup import Films, Users, label
 from recsys_lib.api.problems import ProblemError
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.champion import version_of
-from recsys_lib.run.lookup import Films, Users, code_of, label
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
 POLL = 0.5  # seconds between two looks at the run's files
@@ -196,19 +196,19 @@ class Snapshot:
 
     def user(self, text: str) -> int:
         """Row of a user."""
-        code = code_of(text, self.users.ids)
+        code = int(self.run.known.user_codes([text])[0])
         if code < 0:
             raise ProblemError(404, "unknown-user", f"There is no user {text!r}.")
         return code
 
     def user_id(self, text: str, *, must_exist: bool = True) -> Any:
         """The data's own id of a user; the text itself for an unknown one who need not exist."""
-        code = self.user(text) if must_exist else code_of(text, self.users.ids)
+        code = self.user(text) if must_exist else int(self.run.known.user_codes([text])[0])
         return self.users.ids[code].item() if code >= 0 else text
 
     def movie(self, movie: str | int) -> int:
         """Column of a film."""
-        code = code_of(str(movie), self.films.ids)
+        code = int(self.run.known.item_codes([movie])[0])
         if code < 0:
             raise ProblemError(404, "unknown-movie", f"There is no film {str(movie)!r}.")
         return code

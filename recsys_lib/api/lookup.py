@@ -1,4 +1,4 @@
-"""Find users and films by what a person types: ids as text, words of a title."""
+"""Users and films of a run as the service shows them, and the search for titles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import codes_of
 from recsys_lib.run.run import Run
 
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR"}
@@ -47,19 +46,6 @@ def plain(text: str) -> str:
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
-def code_of(text: str, ids: np.ndarray) -> int:
-    """Position of an id given as text in the sorted ids, which may be integers or texts; -1 if it is not there.
-
-    >>> code_of("7", np.array([5, 7])), code_of("7", np.array(["5", "7"])), code_of("7.0", np.array([5, 7]))
-    (1, 1, -1)
-    """
-    if ids.dtype.kind == "U":
-        return -1 if "\0" in text else int(codes_of([text], ids)[0])  # an array drops zeros at the end of a text
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
-        return -1
-    return int(codes_of([int(text)], ids)[0])
-
-
 class Films:
     """The films that a run's models know, by column of the run's history.
 
@@ -79,25 +65,21 @@ class Films:
     def __init__(self, run: Run) -> None:
         self.ids, self._counts = run.known.item_ids, run.known.item_counts
         rows = run.tables.items.set_index("item_id").reindex(self.ids)
+        columns = (self.ids.tolist(), rows["title"], rows["year"], rows["genres"])
         self.facts = [
             {
                 "movie_id": item,
                 "title": None if pd.isna(title) else readable_title(str(title)),
                 "year": None if pd.isna(year) else int(year),
-                "genres": [] if isinstance(genres, float) else list(genres),
+                "genres": [] if isinstance(genres, float) else list(genres),  # NaN where the film is not in the table
             }
-            for item, title, year, genres in zip(
-                self.ids.tolist(), rows["title"], rows["year"], rows["genres"], strict=True
-            )
+            for item, title, year, genres in zip(*columns, strict=True)
         ]
+        self._by_id = {film["movie_id"]: film for film in self.facts}
 
     def of(self, movie_id: Any) -> dict[str, Any]:
         """Facts of the film of an id."""
-        return self._by_id.get(movie_id) or {"movie_id": movie_id, "title": None, "year": None, "genres": []}
-
-    @cached_property
-    def _by_id(self) -> dict[Any, dict[str, Any]]:
-        return {film["movie_id"]: film for film in self.facts}
+        return self._by_id[movie_id]
 
     @cached_property
     def genres(self) -> list[str]:
