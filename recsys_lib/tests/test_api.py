@@ -12,7 +12,6 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsys_lib.api.client import list_for
 from recsys_lib.benchmarks.api_load import running
 from recsys_lib.tests.api_home import only_pairs, with_champion
 
@@ -375,21 +374,3 @@ def test_a_raw_request_that_is_no_http_gets_an_answer(server):
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000)
         assert b"400" in connection.recv(1000).split(b"\r\n")[0]
-
-
-# ---- the notebook's way in -----------------------------------------------------------------------------------
-
-
-def test_the_client_says_who_answers_or_why_nobody_does(server, ask, monkeypatch):
-    monkeypatch.setenv("RECSYS_API", server.url)
-    content, said = list_for("made", 3, k=5)
-    assert content == ask.get("/recommend/3?k=5").json()
-    assert said == f"ease (1) answers at {server.url}."
-    content, said = list_for("ml-100k", 3)
-    assert content is None
-    assert said == f"What answers at {server.url} does not serve ml-100k; `make api` does."
-    for nowhere in ("http://127.0.0.1:1", "nonsense", "http://[::1", f"{server.url}/docs"):
-        monkeypatch.setenv("RECSYS_API", nowhere)
-        content, said = list_for("made", 3)
-        assert content is None
-        assert "`make api DATASET=made`" in said
