@@ -79,7 +79,7 @@ def test_saved_and_loaded_gives_the_same_lists_and_no_pickle(model, known, tmp_p
     assert {path.suffix for path in folder.rglob("*.*") if path.is_file()} <= {".json", ".safetensors"}
 
 
-def test_a_person_is_only_a_row_of_history(model, known):
+def test_a_user_is_only_a_row_of_history(model, known):
     """Somebody new with the history of somebody known gets the same scores."""
     histories = known.rows(np.array([3, 50]))
     known_scores = model.score(histories, known.user_ids[[3, 50]])
@@ -97,10 +97,10 @@ def test_explanations_add_up_to_the_score(model, known):
         assert set(reasons["item_id"].dropna()) <= set(seen)
 
 
-def test_newcomers_are_served_with_nothing_one_or_many_films(model, known):
-    strangers = model.recommend_new([], k=5)
-    assert len(strangers) == 5
-    assert strangers["fallback"].all()
+def test_new_users_are_served_with_nothing_one_or_many_items(model, known):
+    nothing = model.recommend_new([], k=5)
+    assert len(nothing) == 5
+    assert nothing["fallback"].all()
     for liked in ([3], [3, 9, 20], {3: 5.0, 9: 1.0}, {3: 1.0}):
         lists = model.recommend_new(liked, k=5)
         assert len(lists) == 5
@@ -108,11 +108,61 @@ def test_newcomers_are_served_with_nothing_one_or_many_films(model, known):
         assert not lists["fallback"].any()
 
 
-def test_similar_items_leave_out_the_item_itself(model):
+def test_similar_items_leave_out_the_item_itself(model, monkeypatch):
     near = model.similar_items([1, 2], k=4)
     assert not (near["item_id"] == near["similar_item_id"]).any()
     assert (near.groupby("item_id")["score"].diff().dropna() <= 0).all()
-    assert near["score"].abs().max() <= 1 + 1e-5
+    ids = model.train.item_ids
+    whole = model.similar_items(ids, k=4)
+    monkeypatch.setattr("recsys_lib.models.base.SCORES", 1)  # blocks of 32
+    np.testing.assert_allclose(model.similar_items(ids, k=4)["score"], whole["score"], rtol=1e-5)
+
+
+def test_similar_items_are_those_that_the_model_learnt_to_be(fitted, known):
+    """Each model against its own weights; no two models say the same."""
+    knn = fitted["knn"].similarity_[[0, 1, 2]].toarray()
+    sequence = fitted["sequence"].similarity_[[0, 1, 2]].toarray()
+    factors = fitted["als"].item_factors_ / np.linalg.norm(fitted["als"].item_factors_, axis=1, keepdims=True)
+    watched = known.matrix.toarray() > 0
+    together = (watched.T.astype(float) @ watched) / np.sqrt(np.outer(watched.sum(axis=0), watched.sum(axis=0)))
+    expected = {"ease": fitted["ease"].weights_, "knn": knn, "sequence": sequence, "als": factors @ factors.T}
+    lists = {}
+    for name, table in (expected | {"popularity": together}).items():
+        near = fitted[name].similar_items(known.item_ids[:3], k=5)
+        codes = known.item_codes(near["item_id"]), known.item_codes(near["similar_item_id"])
+        np.testing.assert_allclose(near["score"], table[codes], rtol=1e-4)
+        others = [np.delete(table[code], code) for code in range(3)]
+        np.testing.assert_allclose(near["score"], np.concatenate([np.sort(row)[:-6:-1] for row in others]), rtol=1e-4)
+        lists[name] = tuple(near["similar_item_id"])
+    assert len(set(lists.values())) == len(lists)
+
+
+def test_ids_of_the_other_kind_are_understood_or_named(fitted, known):
+    model = fitted["ease"]
+    plain = model.recommend([1, 9], k=3)
+    pd.testing.assert_frame_equal(model.recommend([1, "9"], k=3), plain)
+    pd.testing.assert_frame_equal(model.explain("1", "13"), model.explain(1, 13))
+    pd.testing.assert_frame_equal(model.similar_items(["5"], k=3), model.similar_items([5], k=3))
+    with pytest.raises(KeyError, match="user ann is not among the 120 users known; ids here are whole numbers"):
+        model.explain("ann", 13)
+    with pytest.raises(KeyError, match="item toy is not in the catalogue; ids here are whole numbers"):
+        model.recommend_new(["toy"])
+    text = Interactions(known.matrix, np.sort(known.user_ids.astype(str)), known.item_ids, known.timestamps)
+    assert not Popularity().fit(text).recommend([9], k=3)["fallback"].any()
+
+
+def test_a_table_can_be_fitted_on_and_a_second_fit_forgets_the_first(known, tables):
+    for build in (BUILDERS["als"], BUILDERS["knn"]):
+        model = build().fit(known)
+        before = model.recommend(known.user_ids)  # makes what serving needs
+        half = tables[0][tables[0]["user_id"] % 2 == 0]
+        expected = build().fit(Interactions.from_frame(half)).recommend(known.user_ids)
+        pd.testing.assert_frame_equal(model.fit(half).recommend(known.user_ids), expected)
+        assert not expected.equals(before)
+    with pytest.raises(ValueError, match="twice"):
+        Popularity().fit(pd.concat([tables[0], tables[0][:1]]))
+    with pytest.raises(ValueError, match="EASE is not fitted yet"):
+        EASE().score(known.matrix)
 
 
 def test_what_was_never_learnt_can_be_learnt_again(model, known, tables):
@@ -156,7 +206,7 @@ def test_wrong_input_gets_one_sentence(fitted, known):
         load_model("nowhere")
 
 
-def test_unknown_people_get_the_popular_items_flagged(fitted, known):
+def test_unknown_users_get_the_popular_items_flagged(fitted, known):
     lists = fitted["ease"].recommend([999, 1], k=5)
     assert lists.loc[lists["user_id"] == 999, "fallback"].all()
     assert not lists.loc[lists["user_id"] == 1, "fallback"].any()
@@ -164,7 +214,7 @@ def test_unknown_people_get_the_popular_items_flagged(fitted, known):
     assert lists.loc[lists["user_id"] == 999, "item_id"].tolist() == top.tolist()
 
 
-def test_people_who_cannot_be_scored_get_popularity(fitted, known):
+def test_users_who_cannot_be_scored_get_popularity(fitted, known):
     empty = Histories(csr_matrix((1, known.n_items), dtype=np.float32), np.zeros(0, np.int64))
     scores, fallback = fitted["knn"].scores_to_list(empty)
     assert fallback.all()

@@ -1,10 +1,15 @@
-"""Variety in a list, and what it costs."""
+"""Diversity in a list, and twins: items of the same title and year under two ids."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
-from recsys_lib.models import EASE, load_model
-from recsys_lib.models.lists import calibrate, mmr
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.models import EASE, ItemKNN, Popularity, load_model
+from recsys_lib.models.lists import calibrate, merge_twins, mmr, top_k
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +17,7 @@ def model(known, tables):
     return EASE(regularization=20).fit(known, items=tables[1])
 
 
-def test_no_variety_asked_for_changes_nothing(model, known):
+def test_no_diversity_asked_for_changes_nothing(model, known):
     plain = model.recommend(known.user_ids, k=5)
     assert plain.equals(model.recommend(known.user_ids, k=5, diversity=0.0, diversify="calibration"))
 
@@ -25,8 +30,19 @@ def test_mmr_lists_are_less_alike_and_cost_score(model, known):
     plain, varied = model.recommend(known.user_ids, k=5), model.recommend(known.user_ids, k=5, diversity=0.6)
     assert likeness(varied) < likeness(plain) - 0.05
     assert varied["score"].mean() < plain["score"].mean()
-    assert (varied.groupby("user_id")["item_id"].nunique() == 5).all()
     assert varied.loc[varied["rank"] == 1, "item_id"].tolist() == plain.loc[plain["rank"] == 1, "item_id"].tolist()
+
+
+@pytest.mark.parametrize("diversify", ["mmr", "calibration"])
+@pytest.mark.parametrize("diversity", [0.5, 1.0])
+def test_diverse_lists_are_whole_and_name_nothing_twice(model, known, diversify, diversity):
+    lists = model.recommend(known.user_ids, k=8, diversity=diversity, diversify=diversify)
+    assert (lists.groupby("user_id").size() == 8).all()
+    assert not lists.duplicated(["user_id", "item_id"]).any()
+    few = known.item_ids[:12]
+    some = model.recommend(known.user_ids, k=8, diversity=diversity, diversify=diversify, candidates=few)
+    plain = model.recommend(known.user_ids, k=8, candidates=few)
+    assert some.groupby("user_id").size().equals(plain.groupby("user_id").size())
 
 
 def test_calibrated_lists_have_the_genres_of_the_history(model, known, tmp_path):
@@ -35,22 +51,23 @@ def test_calibrated_lists_have_the_genres_of_the_history(model, known, tmp_path)
     target = known.matrix.astype(bool) @ shares
     target /= target.sum(axis=1, keepdims=True)
 
-    def gap(**given):
-        lists = model.recommend(known.user_ids, k=8, **given)
+    def gap(**how):
+        lists = model.recommend(known.user_ids, k=8, **how)
         shown = shares[known.item_codes(lists["item_id"])].reshape(known.n_users, 8, -1).mean(axis=1)
         return np.abs(shown - target).sum(axis=1).mean()
 
-    assert gap(diversity=0.7, diversify="calibration") < 0.8 * gap()
+    assert gap(diversity=1, diversify="calibration") < gap(diversity=0.7, diversify="calibration") < 0.8 * gap()
 
 
-def test_rows_that_end_early_and_ties():
+@pytest.mark.parametrize("diversity", [0.5, 1.0])
+def test_rows_that_end_early_and_ties(diversity):
     scores = np.array([[2.0, 1.0, np.nan, np.nan], [1.0, 1.0, 1.0, 1.0]])
     vectors = np.tile(np.eye(4)[None], (2, 1, 1))
-    assert mmr(scores, vectors, 3, 0.5).tolist() == [[0, 1, -1], [0, 1, 2]]
-    assert calibrate(scores, vectors, np.full((2, 4), 0.25), 3, 0.5).tolist() == [[0, 1, -1], [0, 1, 2]]
+    assert mmr(scores, vectors, 3, diversity).tolist() == [[0, 1, -1], [0, 1, 2]]
+    assert calibrate(scores, vectors, np.full((2, 4), 0.25), 3, diversity).tolist() == [[0, 1, -1], [0, 1, 2]]
 
 
-def test_newcomers_and_bad_input(model, known):
+def test_new_users_and_bad_input(model, known):
     assert len(model.recommend_new([1, 2], k=4, diversity=0.5)) == 4
     with pytest.raises(ValueError, match="it must be 'mmr' or 'calibration'"):
         model.recommend([1], diversify="random")
@@ -58,3 +75,78 @@ def test_newcomers_and_bad_input(model, known):
         model.recommend([1], diversity=2)
     with pytest.raises(ValueError, match="calibration needs genres"):
         EASE().fit(known).recommend([1], diversity=0.5, diversify="calibration")
+
+
+# ---- twins -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 25), st.integers(1, 8), st.integers(0, 10_000), st.integers(1, 4))
+def test_lists_without_twins_are_those_of_a_plain_search(n_rows, n_items, k, seed, levels):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (n_rows, n_items)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.2] = np.nan
+    seen, group = rng.random(scores.shape) < 0.2, rng.integers(0, n_items, n_items)
+    twins = np.array([np.flatnonzero(group == number)[0] for number in group])
+    codes, best = top_k(scores, k, exclude=csr_matrix(seen), twins=twins)
+    for row in range(n_rows):
+        expected, taken = [], set(twins[seen[row]])
+        scored = np.flatnonzero(~np.isnan(scores[row])).tolist()
+        for item in sorted(scored, key=lambda item: (-scores[row, item], item)):
+            if twins[item] not in taken:
+                taken.add(twins[item])
+                expected.append(item)
+        listed = codes[row][codes[row] >= 0]
+        assert listed.tolist() == expected[:k]
+        np.testing.assert_array_equal(best[row, : len(listed)], scores[row, listed])
+
+
+def test_without_twins_nothing_is_left_out():
+    scores = np.array([[1.0, np.nan, 3.0]])
+    np.testing.assert_array_equal(merge_twins(scores, np.arange(3), csr_matrix([[1, 0, 0]])), scores)
+
+
+@pytest.fixture(scope="module")
+def with_twins(known, tables):
+    """Items 1 and 2, and 10, 20 and 30, have the same title and year."""
+    items = tables[1].copy()
+    for ids in ([1, 2], [10, 20, 30]):
+        items.loc[items["item_id"].isin(ids), ["title", "year"]] = [f"Twin {ids[0]}", 1999]
+    return items
+
+
+def test_a_list_holds_a_film_once_and_none_that_was_seen_under_another_id(known, with_twins, tmp_path):
+    model = load_model(Popularity().fit(known, items=with_twins).save(tmp_path / "model"))
+    first = {2: 1, 20: 10, 30: 10}
+    lists = model.recommend(known.user_ids, k=known.n_items)
+    film = lists["item_id"].replace(first)
+    assert not pd.DataFrame({"user_id": lists["user_id"], "film": film}).duplicated().any()
+    seen = known.to_frame()[["user_id", "item_id"]].replace({"item_id": first}).rename(columns={"item_id": "film"})
+    assert lists.assign(film=film).merge(seen, on=["user_id", "film"]).empty
+    whole = model.recommend(known.user_ids, k=known.n_items, merge_twins=False)
+    assert len(whole) == known.n_users * known.n_items - known.matrix.nnz
+    assert not set(model.recommend_new([20], k=known.n_items)["item_id"]) & {10, 20, 30}
+    assert len(set(model.recommend([999], k=known.n_items)["item_id"]) & {10, 20, 30}) == 1
+
+
+def test_similar_items_are_other_films(known, with_twins):
+    near = ItemKNN(neighbours=80).fit(known, items=with_twins).similar_items([20, 5], k=known.n_items)
+    assert not set(near.loc[near["item_id"] == 20, "similar_item_id"]) & {10, 20, 30}
+    assert len(set(near.loc[near["item_id"] == 5, "similar_item_id"]) & {10, 20, 30}) == 1
+
+
+def test_candidates_may_name_one_twin(known, with_twins):
+    model = Popularity().fit(known, items=with_twins)
+    stranger = [999]
+    assert [model.recommend(stranger, candidates=[twin])["item_id"].tolist() for twin in (10, 20, 30)] == [
+        [10],
+        [20],
+        [30],
+    ]
+
+
+def test_items_without_title_or_year_have_no_twins(known, tables):
+    items = tables[1].assign(title=None)
+    assert Popularity().fit(known, items=items).twins is None
+    frame = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
+    assert Popularity().fit(Interactions.from_frame(frame), items=frame[["item_id"]]).twins is None

@@ -162,6 +162,14 @@ def test_item_knn_keeps_so_many_neighbours(known):
     np.testing.assert_allclose(np.sort(kept.toarray(), axis=1)[:, -5:], np.sort(whole_table, axis=1)[:, -5:])
 
 
+def test_equally_near_items_are_kept_by_their_column():
+    """All users watched all: every item is as near as any other, and no more are kept than asked for."""
+    train = made([(user, item, 5.0, item) for user in (1, 2, 3) for item in range(5)])
+    for model in (ItemKNN(neighbours=2, weighting="cosine"), SequenceKNN(neighbours=2, power=0, window=9)):
+        kept = model.fit(train).similarity_.toarray() > 0
+        assert [np.flatnonzero(row).tolist() for row in kept] == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+
+
 def test_sequence_knn_counts_within_its_window():
     rows = [(1, item, 5.0, item * 10) for item in range(1, 6)] + [(2, 1, 5.0, 0), (2, 5, 5.0, 10)]
     model = SequenceKNN(window=2, power=0, shrinkage=0, neighbours=10).fit(made(rows))
@@ -322,18 +330,22 @@ def test_weights_are_drawn_to_being_equal():
     assert noises[0] < noises[1] < noises[2] == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_blend_learns_from_the_rehearsal_given(known):
+def test_a_blend_learns_from_what_is_given_as_held_out(known):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    earlier, relevant = hold_out(known, 0.25, "recent", 4.0)
-    told = HeldOut.of({name: part.fresh() for name, part in parts.items()}, earlier, relevant)
-    given_, own = Blend(parts).learning_from(told).fit(known), Blend(parts).fit(known)
+    kept, relevant = hold_out(known, 0.25, "recent", 4.0)
+    held_out = HeldOut.of({name: part.fresh() for name, part in parts.items()}, kept, relevant)
+    given_, own = Blend(parts).learning_from(held_out).fit(known), Blend(parts).fit(known)
     assert given_.learnt_weights == own.learnt_weights
     assert parts["ease"].train is known
-    some = told.of_users(np.array([1, 4]))
-    assert some.users.tolist() == told.users[[1, 4]].tolist()
-    np.testing.assert_array_equal(some.histories.timestamps, earlier.rows(earlier.user_codes(some.users)).timestamps)
+    some = held_out.of_users(np.array([4, 1]))
+    assert some.users.tolist() == held_out.users[[4, 1]].tolist()
+    for row, user in enumerate(some.users):
+        alone = kept.rows(kept.user_codes([user]))
+        np.testing.assert_array_equal(some.histories.matrix[row].toarray(), alone.matrix.toarray())
+        start, end = some.histories.matrix.indptr[row : row + 2]
+        np.testing.assert_array_equal(some.histories.timestamps[start:end], alone.timestamps)
     with pytest.raises(ValueError, match="scores of ease, popularity, not of ease"):
-        Blend({"ease": EASE()}).learning_from(told)
+        Blend({"ease": EASE()}).learning_from(held_out)
 
 
 # ---- the second look ---------------------------------------------------------------------------------------------
