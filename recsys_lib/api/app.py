@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio.to_thread
-import numpy as np
 import pandas as pd
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -30,6 +30,8 @@ MAX_BODY = 32 * 1024  # bytes
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # edges of the histogram of durations
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+log = logging.getLogger(__name__)
 
 health_router = APIRouter(tags=["service"], responses=documented(421, 503))
 router = APIRouter(responses=documented(401, 421, 422, 500, 503))
@@ -62,8 +64,9 @@ async def recommend(
 ) -> schemas.Recommendations:
     """List films for a user; popular films, flagged, for an unknown id."""
     served = await _served(snapshot, asked.model)
-    user = snapshot.user_id(user_id, must_exist=asked.unknown == "raise")
-    movies, scores, fallback = await served.recommend(user, asked.k, asked.exclude_seen, snapshot.genre(asked.genre))
+    known = asked.unknown == "raise" or snapshot.run.known.user_codes([user_id])[0] >= 0
+    user, candidates = snapshot.user_id(user_id) if known else user_id, snapshot.candidates(asked.genre)
+    movies, scores, fallback = await served.recommend(user, asked.k, asked.exclude_seen, asked.genre, candidates)
     request.app.state.service.fallbacks.inc(fallback)
     items = _listed(snapshot, movies, scores)
     return schemas.Recommendations(user_id=user, model=served.described, fallback=fallback, items=items)
@@ -138,7 +141,7 @@ def users(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> schemas.Us
 @router.get("/users/{user_id}", tags=["users and films"], responses=documented(404))
 def user(snapshot: Ready, user_id: schemas.PathId, page: Annotated[schemas.Page, Query()]) -> schemas.UserHistory:
     """Show a user, and a part of their history, the latest first."""
-    code, has_ratings = snapshot.user(user_id), snapshot.run.tables.rating_scale is not None
+    code, has_ratings = snapshot.user_code(user_id), snapshot.run.tables.rating_scale is not None
     history = snapshot.users.history(code)
     shown = history.iloc[page.offset : page.offset + page.limit]
     ratings = shown["rating"].tolist() if has_ratings else [None] * len(shown)
@@ -163,13 +166,10 @@ def movies(snapshot: Ready, page: Annotated[schemas.MoviePage, Query()]) -> sche
 @router.get("/movies/{movie_id}", tags=["users and films"], responses=documented(404))
 def movie(snapshot: Ready, movie_id: schemas.PathId) -> schemas.MovieFacts:
     """Show a film, and what the history says of it."""
-    column = snapshot.movie(movie_id)
-    mean = float(snapshot.mean_ratings[column]) if snapshot.run.tables.rating_scale else np.nan
-    return schemas.MovieFacts(
-        **snapshot.films.facts[column],
-        n_ratings=int(snapshot.run.known.item_counts[column]),
-        mean_rating=None if np.isnan(mean) else mean,
-    )
+    column = snapshot.movie_code(movie_id)
+    films, has_ratings = snapshot.films, snapshot.run.tables.rating_scale is not None
+    mean = float(films.mean_ratings[column]) if has_ratings else None
+    return schemas.MovieFacts(**films.facts[column], n_ratings=int(films.n_ratings[column]), mean_rating=mean)
 
 
 # ---- the service itself --------------------------------------------------------------------------------------
@@ -178,7 +178,13 @@ def movie(snapshot: Ready, movie_id: schemas.PathId) -> schemas.MovieFacts:
 @router.get("/models", tags=["service"])
 def models(snapshot: Ready) -> schemas.Models:
     """Models that can be asked, the champion first."""
-    return schemas.Models(items=snapshot.described_models())
+    items = []
+    for name in snapshot.names:
+        try:
+            items.append(schemas.Model(**snapshot.describe(name)))
+        except (OSError, ValueError, KeyError):  # being written, or damaged
+            log.exception("the model %s cannot be read", name)
+    return schemas.Models(items=items)
 
 
 @health_router.get("/health")

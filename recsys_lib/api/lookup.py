@@ -60,10 +60,14 @@ class Films:
         Ascending.
     facts : list of dict
         movie_id, title, year, genres of each film, by column.
+    n_ratings, mean_ratings : ndarray, (n_items,)
+        Of the history, where every film has a rating.
     """
 
     def __init__(self, run: Run) -> None:
-        self.ids, self._counts = run.known.item_ids, run.known.item_counts
+        known = run.known
+        self.ids, self.n_ratings = known.item_ids, known.item_counts
+        self.mean_ratings = np.bincount(known.matrix.indices, known.matrix.data) / self.n_ratings
         rows = run.tables.items.set_index("item_id").reindex(self.ids)
         columns = (self.ids.tolist(), rows["title"], rows["year"], rows["genres"])
         self.facts = [
@@ -104,7 +108,7 @@ class Films:
         for word in words:
             holds &= np.char.find(self._titles, word) >= 0
         starts = np.char.startswith(self._titles, " ".join(words))
-        order = np.lexsort((-self._counts, ~starts))
+        order = np.lexsort((-self.n_ratings, ~starts))
         return order[holds[order]]
 
 

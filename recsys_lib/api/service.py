@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Batch:
-    """Users whose lists are computed together, and the task that does it."""
-
-    users: list = field(default_factory=list)
-    task: asyncio.Task | None = None
-
-
-@dataclass
 class Served:
     """A model that answers, under its name and version.
 
@@ -48,7 +39,6 @@ class Served:
     name: str
     version: str
     model: Recommender
-    films: Films
     _open: dict[tuple, Batch] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -57,15 +47,10 @@ class Served:
         """Name and version."""
         return {"name": self.name, "version": self.version}
 
-    async def recommend(self, user: Any, *options: Any) -> tuple[list, list[float], bool]:
-        """List films for one user.
-
-        Parameters
-        ----------
-        user
-            The data's own id, or any text for an unknown user.
-        options
-            k, exclude_seen, genre (or None).
+    async def recommend(
+        self, user: Any, k: int, exclude_seen: bool, genre: str | None, candidates: np.ndarray | None
+    ) -> tuple[list, list[float], bool]:
+        """List films for one user, who may be unknown.
 
         Returns
         -------
@@ -74,32 +59,35 @@ class Served:
         bool
             Whether popular items stand in.
         """
-        known = bool(self.model.train.user_codes([user])[0] >= 0)
-        batch = self._open.setdefault((known, *options), Batch())
+        known = bool(self.model.train.user_codes([user])[0] >= 0)  # ids of two kinds would not make one array
+        alike = (known, k, exclude_seen, genre)
+        batch = self._open.setdefault(alike, Batch())
         row = len(batch.users)
         batch.users.append(user)
         if batch.task is None:
-            batch.task = asyncio.create_task(self._compute(batch, known, *options))
+            batch.task = asyncio.create_task(
+                self._compute(alike, batch, k, exclude_seen=exclude_seen, candidates=candidates)
+            )
         if len(batch.users) == BATCH:
-            del self._open[known, *options]
+            del self._open[alike]
         codes, scores, fallback = await asyncio.shield(batch.task)
         listed = codes[row] >= 0
         items = self.model.train.item_ids[codes[row, listed]].tolist()
         return items, scores[row, listed].tolist(), bool(fallback[row])
 
-    async def _compute(
-        self, batch: Batch, known: bool, k: int, exclude_seen: bool, genre: str | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    async def _compute(self, alike: tuple, batch: Batch, k: int, **how: Any) -> tuple[np.ndarray, ...]:
         async with self._lock:
-            if self._open.get((known, k, exclude_seen, genre)) is batch:
-                del self._open[known, k, exclude_seen, genre]
-            return await run_in_threadpool(
-                self.model.recommend_codes,
-                batch.users,
-                k,
-                exclude_seen=exclude_seen,
-                candidates=None if genre is None else self.films.of_genre(genre),
-            )
+            if self._open.get(alike) is batch:
+                del self._open[alike]
+            return await run_in_threadpool(self.model.recommend_codes, batch.users, k, **how)
+
+
+@dataclass
+class Batch:
+    """Users whose lists are computed together, and the task that does it."""
+
+    users: list = field(default_factory=list)
+    task: asyncio.Task | None = None
 
 
 class Snapshot:
@@ -140,7 +128,7 @@ class Snapshot:
         self.films, self.users = Films(run), Users(run)
         has_board = (run.paths.metrics / "leaderboard.json").is_file()
         self.board = {entry["name"]: entry for entry in run.results.leaderboard["models"]} if has_board else {}
-        self.champion = Served(champion.name, champion.version, champion.model, self.films)
+        self.champion = Served(champion.name, champion.version, champion.model)
         champion.model.recommend_codes(champion.model.train.user_ids[:1])  # what the first call makes is made now
         self.loaded_at = time.time()
         self._served: dict[str, Served] = {}
@@ -153,7 +141,7 @@ class Snapshot:
             raise ProblemError(404, "unknown-model", f"There is no model {name!r}; there are {', '.join(self.names)}.")
         if name not in self._served:
             try:
-                served = Served(name, version_of(self.run, name), self.run.models[name], self.films)
+                served = Served(name, version_of(self.run, name), self.run.models[name])
             except (OSError, ValueError, KeyError) as error:
                 log.exception("the model %s cannot be read", name)
                 raise ProblemError(503, "model-not-available", str(error)) from error
@@ -167,66 +155,53 @@ class Snapshot:
         names = {self.champion.name, *self.run.models}
         return [name for name in dict.fromkeys(order) if name in names] + sorted(names.difference(order))
 
-    def described_models(self) -> list[dict[str, Any]]:
-        """What there is to say of each model; one whose files cannot be read is left out."""
-        described = []
-        for name in self.names:
-            champion = name == self.champion.name
-            try:
-                config = read_json(self.folder / "config.json") if champion else self.run.model_config(name)
-                version = self.champion.version if champion else version_of(self.run, name)
-            except (OSError, ValueError, KeyError):
-                log.exception("the model %s cannot be read", name)
-                continue
-            metrics = self.board.get(name, {}).get("metrics", {})
-            described.append(
-                {
-                    "name": name,
-                    "version": version,
-                    "label": label(name),
-                    "champion": champion,
-                    "kind": config["model"],
-                    "params": config["params"],
-                    "metrics": {metric: value["mean"] for metric, value in metrics.items() if value},
-                }
-            )
-        return described
+    def describe(self, name: str) -> dict[str, Any]:
+        """What there is to say of a model: name, version, label, champion, kind, params, metrics."""
+        champion = name == self.champion.name
+        config = read_json(self.folder / "config.json") if champion else self.run.model_config(name)
+        metrics = self.board.get(name, {}).get("metrics", {})
+        return {
+            "name": name,
+            "version": self.champion.version if champion else version_of(self.run, name),
+            "label": label(name),
+            "champion": champion,
+            "kind": config["model"],
+            "params": config["params"],
+            "metrics": {metric: value["mean"] for metric, value in metrics.items() if value},
+        }
 
-    # ---- what is asked for -----------------------------------------------------------------------------------
+    # ---- what a request names --------------------------------------------------------------------------------
 
-    def user(self, text: str) -> int:
+    def user_code(self, user: str) -> int:
         """Row of a user."""
-        code = int(self.run.known.user_codes([text])[0])
+        code = int(self.run.known.user_codes([user])[0])
         if code < 0:
-            raise ProblemError(404, "unknown-user", f"There is no user {text!r}.")
+            raise ProblemError(404, "unknown-user", f"There is no user {user!r}.")
         return code
 
-    def user_id(self, text: str, *, must_exist: bool = True) -> Any:
-        """The data's own id of a user; the text itself for an unknown one who need not exist."""
-        code = self.user(text) if must_exist else int(self.run.known.user_codes([text])[0])
-        return self.users.ids[code].item() if code >= 0 else text
-
-    def movie(self, movie: str | int) -> int:
+    def movie_code(self, movie: str | int) -> int:
         """Column of a film."""
         code = int(self.run.known.item_codes([movie])[0])
         if code < 0:
             raise ProblemError(404, "unknown-movie", f"There is no film {str(movie)!r}.")
         return code
 
+    def user_id(self, user: str) -> Any:
+        """The data's own id of a user."""
+        return self.users.ids[self.user_code(user)].item()
+
     def movie_id(self, movie: str | int) -> Any:
         """The data's own id of a film."""
-        return self.films.ids[self.movie(movie)].item()
-
-    def genre(self, genre: str | None) -> str | None:
-        """The genre, if there is such a one."""
-        if genre is not None and genre not in self.films.genres:
-            known = f"there are {', '.join(self.films.genres)}" if self.films.genres else "the data knows none"
-            raise ProblemError(404, "unknown-genre", f"There is no genre {genre!r}; {known}.")
-        return genre
+        return self.films.ids[self.movie_code(movie)].item()
 
     def candidates(self, genre: str | None) -> np.ndarray | None:
         """Ids of the films of a genre; None for all films."""
-        return None if self.genre(genre) is None else self.films.of_genre(genre)
+        if genre is None:
+            return None
+        if genre not in self.films.genres:
+            known = f"there are {', '.join(self.films.genres)}" if self.films.genres else "the data knows none"
+            raise ProblemError(404, "unknown-genre", f"There is no genre {genre!r}; {known}.")
+        return self.films.of_genre(genre)
 
     def rating(self, given: float | None) -> float:
         """A rating on the data's scale; the best one where none is given."""
@@ -235,13 +210,6 @@ class Snapshot:
         if given is not None and not low <= given <= high:
             raise ProblemError(422, "invalid-request", f"A rating is from {low:g} to {high:g}, not {given:g}.")
         return best if given is None else given
-
-    @cached_property
-    def mean_ratings(self) -> np.ndarray:
-        """Mean rating of each film in the history, (n_items,) float64; NaN where there is none."""
-        known = self.run.known
-        total = np.bincount(known.matrix.indices, known.matrix.data, minlength=known.n_items)
-        return total / np.where(known.item_counts > 0, known.item_counts, np.nan)
 
 
 class Service:
