@@ -1,26 +1,23 @@
 """Speed of reading: ``python -m recsys_lib.benchmarks.reading [--rows N]``.
 
-Makes a table with a power law in people and films and the types of MovieLens, then measures, each in a process of
-its own so that the memory is its own too: the bare readers (pandas with dtypes, pyarrow, and polars where it is
-installed), and the lab's way: reading, checking, indexing and splitting. ``--plays`` measures a table of another shape
-instead: ids that are text, no ratings, no timestamps.
+Makes a table with a power law in users and films and the types of MovieLens, then measures, each in a process of its
+own so that the memory is its own too: the bare readers (pandas with dtypes, pyarrow) and the lab: reading, checking,
+indexing and splitting. ``--plays`` measures a table of another shape instead: ids that are text, no ratings, no
+timestamps.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +25,8 @@ import pyarrow as pa
 from pyarrow import csv
 from tabulate import tabulate
 
+TYPES = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
 _CHUNK = 5_000_000
-_SECONDS = 1800
 
 
 def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int) -> np.ndarray:
@@ -40,9 +37,9 @@ def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int)
 
 
 def made_pairs(rows: int, n_users: int, n_items: int, seed: int = 0) -> Iterator[pd.DataFrame]:
-    """Pairs of user and item, no pair twice, people in ascending order as in MovieLens, in chunks of rows."""
+    """Pairs of user and item, no pair twice, users in ascending order as in MovieLens, in chunks of rows."""
     if 10 * rows > n_users * n_items:
-        raise ValueError(f"{rows:,} rows are too many for {n_users:,} people and {n_items:,} films")
+        raise ValueError(f"{rows:,} rows are too many for {n_users:,} users and {n_items:,} films")
     rng = np.random.default_rng(seed)
     keys = np.empty(0, np.int64)
     while len(keys) < rows:
@@ -62,8 +59,7 @@ def _write_chunks(path: Path, chunks: Iterator[pd.DataFrame]) -> None:
         table = pa.Table.from_pandas(chunk, preserve_index=False)
         writer = writer or csv.CSVWriter(path, table.schema, write_options=csv.WriteOptions(quoting_style="none"))
         writer.write_table(table)
-    if writer is not None:
-        writer.close()
+    writer.close()
 
 
 def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
@@ -100,22 +96,13 @@ def made_plays(path: Path, rows: int, seed: int = 0) -> Path:
 
 def read_pandas(folder: Path) -> int:
     """Bare pandas with dtypes."""
-    types = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
-    return len(pd.read_csv(folder / "ratings.csv", dtype=types))
+    return len(pd.read_csv(folder / "ratings.csv", dtype=TYPES))
 
 
 def read_pyarrow(folder: Path) -> int:
     """Bare pyarrow with types, as its own table."""
-    types = {"userId": pa.int64(), "movieId": pa.int64(), "rating": pa.float32(), "timestamp": pa.int64()}
+    types = {name: pa.from_numpy_dtype(kind) for name, kind in TYPES.items()}
     return len(csv.read_csv(folder / "ratings.csv", convert_options=csv.ConvertOptions(column_types=types)))
-
-
-def read_polars(folder: Path) -> int:
-    """Bare polars with types, as its own table."""
-    import polars  # not a dependency: measured where it is installed
-
-    types = {"userId": polars.Int64, "movieId": polars.Int64, "rating": polars.Float32, "timestamp": polars.Int64}
-    return len(polars.read_csv(folder / "ratings.csv", schema_overrides=types))
 
 
 def _steps(path: Path, split_by: str, **options: object) -> tuple[int, dict[str, float]]:
@@ -143,9 +130,7 @@ def lab_plays(folder: Path) -> tuple[int, dict[str, float]]:
     return _steps(folder / "plays.csv", "random", columns={"listener": "user_id", "track": "item_id"})
 
 
-CASES: dict[str, Callable] = {
-    case.__name__: case for case in (read_pandas, read_pyarrow, read_polars, lab_ratings, lab_plays)
-}
+CASES: dict[str, Callable] = {case.__name__: case for case in (read_pandas, read_pyarrow, lab_ratings, lab_plays)}
 
 
 def measure(case: str, folder: Path) -> dict:
@@ -158,63 +143,45 @@ def measure(case: str, folder: Path) -> dict:
     return {"case": CASES[case].__doc__, "rows": rows, "seconds": taken, "cpu": cpu, "peak_gib": peak, "steps": steps}
 
 
-def measured_apart(case: str, folder: Path) -> dict:
-    """Run one case in a process of its own."""
-    command = [sys.executable, "-m", __spec__.name if __spec__ else "recsys_lib.benchmarks.reading", "--case", case]
-    done = subprocess.run(
-        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True, timeout=_SECONDS
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _apart(make: Callable[[Path, int], Path], path: Path, rows: int) -> None:
-    """Make a table in a process that ends: the processes measured would start with this one's peak of memory."""
+def _apart(work: Callable, *given: object) -> Any:
+    """Do something in a process of its own, which begins with little memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        process.submit(make, path, rows).result()
+        return process.submit(work, *given).result()
 
 
 def table_of(results: list[dict]) -> str:
     """The results for people to read."""
     rows = [
-        [
-            result["case"],
-            f"{result['rows'] / result['seconds']:,.0f}",
-            f"{result['seconds']:.1f}",
-            f"{result['cpu']:.1f}",
-            f"{result['peak_gib']:.2f}",
-            ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["steps"].items()),
-        ]
+        {
+            "": result["case"],
+            "rows/s": f"{result['rows'] / result['seconds']:,.0f}",
+            "seconds": f"{result['seconds']:.1f}",
+            "CPU s": f"{result['cpu']:.1f}",
+            "peak GiB": f"{result['peak_gib']:.2f}",
+            "seconds of": ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["steps"].items()),
+        }
         for result in results
     ]
-    return tabulate(rows, headers=["", "rows/s", "seconds", "CPU s", "peak GiB", "seconds of"], disable_numparse=True)
+    return tabulate(rows, headers="keys", disable_numparse=True)
 
 
 def main() -> None:
     """Make the table and print what each case takes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--rows", type=int, default=1_000_000, help="rows of the made table (25 million: --rows 25000000)"
-    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the made table (25 million: --rows 25000000)")
     parser.add_argument("--plays", action="store_true", help="text ids, no ratings, no timestamps")
     parser.add_argument("--folder", type=Path, help="where to make the table; by default a temporary folder")
-    parser.add_argument("--case", choices=CASES, help="measure this one in this process, on a table that is there")
     given = parser.parse_args()
-    if given.case:
-        print(json.dumps(measure(given.case, given.folder)))
-        return
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
-        folder = Path(temporary) / "made"
+        folder = Path(temporary)
         if given.plays:
-            folder.mkdir()
             _apart(made_plays, folder / "plays.csv", given.rows)
-            cases = ["lab_plays"]
         else:
             _apart(made_ratings, folder, given.rows)
-            polars = ["read_polars"] if importlib.util.find_spec("polars") else []
-            cases = ["read_pandas", "read_pyarrow", *polars, "lab_ratings"]
         size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
         print(f"{given.rows:,} rows, {size:,.0f} MB, {os.cpu_count()} cores")
-        print(table_of([measured_apart(case, folder) for case in cases]))
+        cases = ["lab_plays"] if given.plays else ["read_pandas", "read_pyarrow", "lab_ratings"]
+        print(table_of([_apart(measure, case, folder) for case in cases]))
 
 
 if __name__ == "__main__":
