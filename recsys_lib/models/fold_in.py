@@ -1,4 +1,4 @@
-"""Factors of people from their histories, by ridge regression on the factors of items."""
+"""Factors of users from their histories, by ridge regression on the factors of items."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from scipy.linalg.lapack import sposv
+from scipy.linalg import solve_triangular
 from scipy.sparse import csr_matrix
 
-GROUP = 250_000  # numbers that the histories solved at once have between them: 1 MB, which stays in a core's cache
-TOLERANCE = 2e-6  # of the remainder, beside the right side, at which a person's factors are taken for found
-STEPS = 40  # after which they are solved directly
-TOO_SMALL = "the factors of a person cannot be solved with a penalty of {}; it must be larger"
+GROUP = 250_000  # numbers in the histories solved at once: 1 MB, which stays in a core's cache
+TOLERANCE = 2e-6  # of the residual, relative to the right side
+MAX_STEPS = 40  # after which a user is solved directly
 
 
 @dataclass(frozen=True)
 class FoldIn:
-    """Solves ``(S + Y_h' diag(w) Y_h) x = Y_h' c`` for many people, h being what each of them met.
+    """Solves ``(S + Y_h' diag(w) Y_h) x = Y_h' c`` for many users, h being the items of each one's history.
 
-    With ``S = U'U``, ``W = U^-1`` and the whitened factors ``B = Y W``, the system of a person is
-    ``I + B_h' diag(w) B_h``: the one matrix plus what one history adds, whose eigenvalues lie close together, so that
-    conjugate gradients need few steps (6 to 10 for histories of MovieLens), and the d x d matrix of a person is never
-    formed. Where they need many, or a history is long, it is formed and solved.
+    With ``S = U'U``, ``W = U^-1`` and the whitened factors ``B = Y W``, the system of a user is
+    ``I + B_h' diag(w) B_h``: the identity plus what one history adds, whose eigenvalues lie close together, so that
+    conjugate gradients need few steps (6 to 10 for histories of MovieLens), and no d x d matrix is formed. For all
+    users of ml-100k at once that takes 40 % of the time of a batched ``numpy.linalg.solve`` with 64 factors, and 20 %
+    with 128. Systems that do not converge, such as those with negative weights, are formed and solved.
 
     Attributes
     ----------
@@ -32,12 +31,12 @@ class FoldIn:
     whitening : ndarray, (d, d) float32
         W.
     ridge
-        The penalty in S, for what is said where it is too small.
+        The penalty in S, for the message where it is too small.
 
     References
     ----------
-    M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. Other uses of them in
-    matrix factorisation: Takacs et al. (see :class:`recsys_lib.models.als.ALS`).
+    M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. G. Takacs, I. Pilaszy,
+    D. Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering", RecSys 2011.
     """
 
     factors: np.ndarray
@@ -54,14 +53,11 @@ class FoldIn:
             If S is not positive definite.
         """
         shared = background * (factors.T @ factors).astype(np.float64) + ridge * np.eye(factors.shape[1])
-        try:
-            whitening = solve_triangular(cholesky(shared), np.eye(len(shared)))
-        except LinAlgError:
-            raise ValueError(TOO_SMALL.format(ridge)) from None
+        whitening = solve_triangular(_cholesky(shared, ridge), np.eye(len(shared)), lower=True).T
         return cls(factors, np.ascontiguousarray(whitening, dtype=np.float32), ridge)
 
     def solve(self, weights: csr_matrix, right: np.ndarray) -> np.ndarray:
-        """Factors of people, (n, d) float32; zeros for an empty history.
+        """Factors of users, (n, d) float32; zeros for an empty history.
 
         Parameters
         ----------
@@ -75,27 +71,38 @@ class FoldIn:
         ValueError
             If a system is not positive definite in 32 bits.
         """
-        met = np.zeros(len(self.factors), dtype=bool)
-        met[weights.indices] = True
-        columns = (np.cumsum(met) - 1)[weights.indices]  # among those that anybody here met
-        whitened, lengths, width = self.factors[met] @ self.whitening, np.diff(weights.indptr), len(self.whitening)
-        found = np.zeros((len(lengths), width), dtype=np.float32)
-        room = np.empty(max(GROUP, lengths.max(initial=0) * width), dtype=np.float32)  # one, which stays in the cache
+        used = np.zeros(len(self.factors), dtype=bool)
+        used[weights.indices] = True
+        columns = (np.cumsum(used) - 1)[weights.indices]  # among the items of any history here
+        whitened, lengths, width = self.factors[used] @ self.whitening, np.diff(weights.indptr), len(self.whitening)
+        solved = np.zeros((len(lengths), width), dtype=np.float32)
+        buffer = np.empty(max(GROUP, lengths.max(initial=0) * width), dtype=np.float32)  # one, which stays in the cache
         for rows in _groups(lengths, width):
             places = np.arange(lengths[rows[-1]])
-            there = places < lengths[rows, None]
-            entries = (weights.indptr[rows, None] + places) * there  # shorter histories are filled up with weight 0
-            near = room[: entries.size * width].reshape(*entries.shape, width)
+            inside = places < lengths[rows, None]
+            entries = (weights.indptr[rows, None] + places) * inside  # shorter histories are filled up with weight 0
+            near = buffer[: entries.size * width].reshape(*entries.shape, width)
             whitened.take(columns[entries], axis=0, out=near, mode="clip")
-            try:
-                found[rows] = _solved(near, weights.data[entries] * there, right[entries] * there)
-            except LinAlgError:
-                raise ValueError(TOO_SMALL.format(self.ridge)) from None
-        return found @ self.whitening.T
+            w, goal = weights.data[entries] * inside, np.vecmat(right[entries] * inside, near)
+            solved[rows], converged = _conjugate_gradients(near, w, goal)
+            for row in np.flatnonzero(~converged):
+                system = (near[row] * w[row][:, None]).T @ near[row] + np.eye(width, dtype=np.float32)
+                _cholesky(system, self.ridge)
+                solved[rows[row]] = np.linalg.solve(system, goal[row])
+        return solved @ self.whitening.T
+
+
+def _cholesky(system: np.ndarray, ridge: float) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(system)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"the factors of a user cannot be solved with a penalty of {ridge}; it must be larger"
+        ) from None
 
 
 def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Rows that are solved at once, by length; of empty histories none."""
+    """Rows that are solved at once, by length; empty histories are in none."""
     order = np.argsort(lengths, kind="stable")
     start = np.searchsorted(lengths[order], 1)
     while start < len(order):
@@ -105,52 +112,28 @@ def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:
         start = stop
 
 
-def _solved(near: np.ndarray, weights: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve ``(I + near' diag(w) near) x = near' c`` for each of a group, (k, d) float32.
+def _conjugate_gradients(near: np.ndarray, weights: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solve ``(I + near' diag(w) near) x = goal`` for each of a group, (k, d); also which converged, (k,) bool.
 
     Parameters
     ----------
     near : ndarray, (k, n, d) float32
         Whitened factors of the histories.
-    weights, right : ndarray, (k, n) float32
+    weights : ndarray, (k, n) float32
+    goal : ndarray, (k, d) float32
     """
-    goal = np.vecmat(right, near)
-    if near[0].size > GROUP:
-        return np.stack([_directly(*each) for each in zip(near, weights, goal, strict=True)])
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not converge is found below, or refused
-        found, done = _conjugate_gradients(near, weights, goal)
-    for row in np.flatnonzero(~done):
-        found[row] = _directly(near[row], weights[row], goal[row])
-    return found
-
-
-def _conjugate_gradients(near: np.ndarray, weights: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solve as :func:`_solved` step by step; also whether each has been found, (k,) bool."""
-    found, rest, way = np.zeros_like(goal), goal.copy(), goal.copy()
-    size = np.vecdot(rest, rest)
-    enough = TOLERANCE**2 * size
-    for _ in range(STEPS):
-        felt = np.matvec(near, way)
-        felt *= weights
-        turned = np.vecmat(felt, near)
-        turned += way
-        bend = np.vecdot(way, turned)
-        step = (size / np.where(bend > 0, bend, 1))[:, None]
-        found += step * way
-        turned *= step
-        rest -= turned
-        before, size = size, np.vecdot(rest, rest)
-        if (size <= enough).all():
-            break
-        way *= (size / np.where(before > 0, before, 1))[:, None]
-        way += rest
-    return found, size <= enough
-
-
-def _directly(near: np.ndarray, weights: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Solve as :func:`_solved` for one person, by Cholesky's method, (d,) float32."""
-    system = (near * weights[:, None]).T @ near + np.eye(near.shape[1], dtype=np.float32)
-    _, found, failed = sposv(system, goal)
-    if failed:
-        raise LinAlgError("not positive definite")
-    return found
+    x, residual, direction = np.zeros_like(goal), goal.copy(), goal.copy()
+    size = np.vecdot(residual, residual)
+    limit = TOLERANCE**2 * size
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not converge is solved directly
+        for _ in range(MAX_STEPS):
+            image = np.vecmat(weights * np.matvec(near, direction), near) + direction
+            curvature = np.vecdot(direction, image)
+            step = (size / np.where(curvature > 0, curvature, 1))[:, None]
+            x += step * direction
+            residual -= step * image
+            before, size = size, np.vecdot(residual, residual)
+            if (size <= limit).all():
+                break
+            direction = residual + (size / np.where(before > 0, before, 1))[:, None] * direction
+    return x, size <= limit

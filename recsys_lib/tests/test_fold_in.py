@@ -1,4 +1,4 @@
-"""People are folded in as the normal equations say, whichever way they are solved."""
+"""Users are folded in as the normal equations say, step by step or directly."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def factors():
 
 
 @pytest.fixture(scope="module", params=["weights above 0", "most weights below 0"])
-def people(request):
+def users(request):
     """Histories of 0 to 60 items: their weights and what stands on the right side at each entry."""
     rng = np.random.default_rng(1)
     lengths = np.append(rng.integers(0, 60, 40), 0)
@@ -28,58 +28,40 @@ def people(request):
 
 
 def expected(factors, weights, right):
-    """Each person's normal equations, in 64 bits."""
-    y, found = factors.astype(float), np.zeros((weights.shape[0], factors.shape[1]))
-    for row in range(len(found)):
+    """Each user's normal equations, in 64 bits."""
+    y, solved = factors.astype(float), np.zeros((weights.shape[0], factors.shape[1]))
+    for row in range(len(solved)):
         part = slice(weights.indptr[row], weights.indptr[row + 1])
         near = y[weights.indices[part]]
         system = BACKGROUND * y.T @ y + RIDGE * np.eye(y.shape[1]) + (near * weights.data[part, None]).T @ near
-        found[row] = np.linalg.solve(system, near.T @ right[part])
-    return found
+        solved[row] = np.linalg.solve(system, near.T @ right[part])
+    return solved
 
 
-WAYS = {
-    "step by step": {},
-    "in small groups": {"GROUP": 900},
-    "all directly": {"STEPS": 1},
-    "long ones directly": {"GROUP": 300},
-}
+SETTINGS = {"as it is": {}, "in small groups": {"GROUP": 900}, "directly": {"MAX_STEPS": 1}}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_solves_the_normal_equations(factors, people, way, monkeypatch):
-    for name, value in WAYS[way].items():
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_users_solve_the_normal_equations(factors, users, setting, monkeypatch):
+    for name, value in SETTINGS[setting].items():
         monkeypatch.setattr(fold_in, name, value)
-    weights, right = people
-    found, true = FoldIn.of(factors, BACKGROUND, RIDGE).solve(weights, right), expected(factors, weights, right)
-    assert found.dtype == np.float32
-    errors = np.linalg.norm(found - true, axis=1)
+    weights, right = users
+    solved, true = FoldIn.of(factors, BACKGROUND, RIDGE).solve(weights, right), expected(factors, weights, right)
+    assert solved.dtype == np.float32
+    errors = np.linalg.norm(solved - true, axis=1)
     assert (errors <= 1e-5 * np.linalg.norm(true, axis=1)).all()
-    assert not found[np.diff(weights.indptr) == 0].any()
+    assert not solved[np.diff(weights.indptr) == 0].any()
 
 
-def test_the_ways_are_taken(factors, people, monkeypatch):
-    weights, right = people
-    taken = []
-    plain = fold_in._directly
-    monkeypatch.setattr(fold_in, "_directly", lambda *given: taken.append(len(given[0])) or plain(*given))
-    solver = FoldIn.of(factors, BACKGROUND, RIDGE)
-    solver.solve(weights, right)
-    assert taken == []
-    monkeypatch.setattr(fold_in, "GROUP", 300)  # 25 items of 12 factors
-    solver.solve(weights, right)
-    assert taken == sorted(length for length in np.diff(weights.indptr) if length > 25)
-
-
-def test_alone_as_in_company(factors, people):
-    weights, right = people
+def test_alone_as_in_company(factors, users):
+    weights, right = users
     solver = FoldIn.of(factors, BACKGROUND, RIDGE)
     together, row = solver.solve(weights, right), 3
     alone = solver.solve(weights[[row]], right[weights.indptr[row] : weights.indptr[row + 1]])
     np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5 * np.abs(together[row]).max())
 
 
-def test_items_without_factors_and_nobody_at_all(factors):
+def test_items_without_factors_and_no_users(factors):
     solver = FoldIn.of(np.zeros_like(factors), BACKGROUND, RIDGE)
     one = csr_matrix((np.ones(2, np.float32), [3, 4], [0, 2]), shape=(1, 90))
     assert not solver.solve(one, one.data).any()
