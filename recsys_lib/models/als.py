@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.fold_in import FoldIn
-from recsys_lib.models.weights import Weighted, whole
+from recsys_lib.models.fold_in import Factorised
+from recsys_lib.models.weights import whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ALS(Weighted):
+class ALS(Factorised):
     """Implicit-feedback ALS, by the ``implicit`` library.
 
     Finds factors x (users) and y (items) that minimise
     ``sum_ui c_ui (p_ui - x_u . y_i)^2 + regularization * (|x|^2 + |y|^2)``, where p is 1 for what the user
     interacted with and 0 for all else, and c is ``alpha * weight`` there and 1 elsewhere.
 
-    A user's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``, so
-    that a new user is served like everybody else. An empty history cannot be scored.
+    A user's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``.
 
     Parameters
     ----------
@@ -43,8 +41,6 @@ class ALS(Weighted):
     References
     ----------
     Y. Hu, Y. Koren, C. Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
-    G. Takacs, I. Pilaszy, D. Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback
-    Collaborative Filtering", RecSys 2011.
     """
 
     factors: int = 64
@@ -69,34 +65,11 @@ class ALS(Weighted):
             raise RuntimeError("implicit took the matrix for a transposed one: it wants users in rows")
         self.item_factors_ = solver.item_factors
 
-    def fold_in(self, histories: Histories) -> np.ndarray:
-        """Factors of users from their histories, (n, factors) float32; zeros for an empty history."""
+    def _ridge(self) -> tuple[float, float]:
+        return 1.0, self.regularization
+
+    def _system(self, histories: Histories) -> tuple[csr_matrix, np.ndarray]:
         weights = self._weights(histories)
         right = weights.data * np.float32(self.alpha)
         weights.data = right - 1
-        return self._solver.solve(weights, right)
-
-    @cached_property
-    def _solver(self) -> FoldIn:
-        return FoldIn.of(self.item_factors_, 1.0, self.regularization)
-
-    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        scores = self.fold_in(histories) @ self.item_factors_.T
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
-        return scores
-
-    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        # Section 5 of Hu et al.: score = sum over the history of c_j * y_i' (Y'CY + reg I)^-1 y_j
-        weights = self.alpha * self._weights(history).toarray()[0].astype(np.float64)
-        factors = self.item_factors_.astype(np.float64)
-        watched = np.flatnonzero(weights)
-        near = factors[watched]
-        gram = factors.T @ factors + self.regularization * np.eye(self.factors)
-        gram += (near * (weights[watched] - 1)[:, None]).T @ near
-        parts = np.zeros(len(weights))
-        parts[watched] = weights[watched] * (near @ np.linalg.solve(gram, factors[item]))
-        return parts[history.matrix.indices]
-
-    def item_vectors(self) -> np.ndarray:
-        """The factors of the items, (n_items, factors) float32."""
-        return self.item_factors_
+        return weights, right

@@ -65,8 +65,8 @@ class Recommender(ABC):
 
     Attributes
     ----------
-    predicts_ratings
-        Whether the class has :meth:`predict`.
+    predicts_ratings, updatable
+        Whether the model has :meth:`predict` and :meth:`update`.
     train : Interactions or None
         What the model was fitted on, so that it can serve a known user by id.
     genres : ndarray, (n_items, n_genres) uint8, or None
@@ -76,6 +76,7 @@ class Recommender(ABC):
     """
 
     predicts_ratings: ClassVar[bool] = False
+    updatable: ClassVar[bool] = False
     train: Interactions | None = None
     genres: np.ndarray | None = None
     twins: np.ndarray | None = None
@@ -110,6 +111,10 @@ class Recommender(ABC):
         """How alike items are: a function that gives the rows of some columns, (n, n_items); NaN where unrelated."""
         unit = unit_rows(self.item_vectors())
         return lambda codes: dense(unit[codes] @ unit.T)
+
+    def _update(self) -> None:
+        """Learn from the new :attr:`train` what :meth:`update` promises; by default all, for what is cheap to fit."""
+        self._fit(self.train, None, None)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         """How much each stored entry of a one-row history adds to the score of column ``item``, (nnz,)."""
@@ -182,13 +187,50 @@ class Recommender(ABC):
         train = train if isinstance(train, Interactions) else Interactions.from_frame(train)
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
-        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
-            delattr(self, name)  # it was made from what an earlier fit learnt
-        self.train = train
+        self._take(train)
         self.genres, self.twins = genres_of(items, train), twins_of(items, train)
         with one_blas_thread():
             self._fit(train, items, users)
         return self
+
+    def update(self, interactions: Interactions | pd.DataFrame) -> Self:
+        """Take up new interactions, of known users or new ones, without a new fit.
+
+        Models of popularity and of neighbours count them in; models that fold users in serve the longer histories, and
+        leave the items as they are. A pair that is known already gets its new rating.
+
+        Raises
+        ------
+        TypeError
+            By models that would have to be fitted anew.
+        KeyError
+            If an item is not in the catalogue.
+        ValueError
+            If they have no times, and the known ones have.
+        """
+        if not self.updatable:
+            raise TypeError(f"{type(self).__name__} cannot take up new interactions: fit it anew on all of them")
+        new = interactions if isinstance(interactions, Interactions) else Interactions.from_frame(interactions)
+        unknown = new.item_ids[self.train.item_codes(new.item_ids) < 0]
+        if len(unknown):
+            raise KeyError(f"{_unknown('item', unknown[0], self.train.item_ids)}: fit {type(self).__name__} anew")
+        if new.timestamps is None and self.train.timestamps is not None:
+            raise ValueError("the new interactions have no timestamps, and those that the model knows have")
+        known = self.train.to_frame()
+        frame = pd.concat([known, new.to_frame()[known.columns]]).drop_duplicates(["user_id", "item_id"], keep="last")
+        self._renew(Interactions.from_frame(frame, item_ids=self.train.item_ids))
+        return self
+
+    def _renew(self, train: Interactions) -> None:
+        self._take(train)
+        with one_blas_thread():
+            self._update()
+
+    def _take(self, train: Interactions) -> None:
+        """Know other interactions, and forget what was made from the earlier ones."""
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+            delattr(self, name)
+        self.train = train
 
     def score(self, histories: csr_matrix | Histories, users: Iterable | None = None) -> np.ndarray:
         """Score the whole catalogue for each history.

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from implicit.cpu.bpr import BayesianPersonalizedRanking
+from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.fold_in import FoldIn
-from recsys_lib.models.weights import Weighted
+from recsys_lib.models.fold_in import Factorised
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BPR(Weighted):
-    """Bayesian personalised ranking, by the ``implicit`` library, with people folded in.
+class BPR(Factorised):
+    """Bayesian personalised ranking, by the ``implicit`` library, with users folded in.
 
     The fit maximises ``log sigmoid(score(u, i) - score(u, j))`` over items i that the user liked and sampled
     items j, with ``score(u, i) = x_u . y_i + b_i``. To serve any history, known or new, the user's factors are
     solved from it by ridge regression, as in ALS: ``x = (Y'Y * background + Y_h'Y_h + I * fold_in)^-1 Y_h' 1``,
-    over the rows Y_h of the history; an empty one cannot be scored. One thread: the fit is not repeatable with more.
+    over the rows Y_h of the history. One thread: the fit is not repeatable with more.
 
     Parameters
     ----------
@@ -66,27 +64,9 @@ class BPR(Weighted):
         self.item_factors_ = np.ascontiguousarray(solver.item_factors[:, :-1])
         self.item_bias_ = np.ascontiguousarray(solver.item_factors[:, -1])
 
-    def fold_in_users(self, histories: Histories) -> np.ndarray:
-        """Factors of users from their histories, (n, factors) float32."""
+    def _ridge(self) -> tuple[float, float]:
+        return self.background, self.fold_in
+
+    def _system(self, histories: Histories) -> tuple[csr_matrix, np.ndarray]:
         weights = self._weights(histories)
-        return self._solver.solve(weights, weights.data)
-
-    @cached_property
-    def _solver(self) -> FoldIn:
-        return FoldIn.of(self.item_factors_, self.background, self.fold_in)
-
-    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        scores = self.fold_in_users(histories) @ self.item_factors_.T + self.item_bias_
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
-        return scores
-
-    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        weights = self._weights(history).toarray()[0].astype(np.float64)
-        factors = self.item_factors_.astype(np.float64)
-        gram = self.background * factors.T @ factors + self.fold_in * np.eye(self.factors)
-        gram += (factors * weights[:, None]).T @ factors
-        return (weights * (factors @ np.linalg.solve(gram, factors[item])))[history.matrix.indices]
-
-    def item_vectors(self) -> np.ndarray:
-        """The factors of the items, without their biases, (n_items, factors) float32."""
-        return self.item_factors_
+        return weights, weights.data

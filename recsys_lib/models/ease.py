@@ -105,6 +105,14 @@ class EASE(Weighted):
         self.solved_ = np.ascontiguousarray(solved, dtype=np.float32)
         self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
 
+    @property
+    def updatable(self) -> bool:
+        """Whether the weights are kept: else the users fitted on stand for them."""
+        return self.weights_ is not None
+
+    def _update(self) -> None:
+        """Items keep their weights; longer histories are served with them."""
+
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         rows = self._rows(histories)
         scores = self._product(rows)

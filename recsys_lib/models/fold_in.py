@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.sparse import csr_matrix
+
+from recsys_lib.data.interactions import Histories
+from recsys_lib.models.weights import Weighted
 
 GROUP = 250_000  # numbers in the histories solved at once: 1 MB, which stays in a core's cache
 TOLERANCE = 2e-6  # of the residual, relative to the right side
@@ -137,3 +143,57 @@ def _conjugate_gradients(near: np.ndarray, weights: np.ndarray, goal: np.ndarray
                 break
             direction = residual + (size / np.where(before > 0, before, 1))[:, None] * direction
     return x, size <= limit
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Factorised(Weighted):
+    """A model whose items have factors; those of a user are solved from the history that is served.
+
+    So a new user is served like everybody else; an empty history cannot be scored.
+
+    Attributes
+    ----------
+    item_factors_ : ndarray, (n_items, d) float32
+        Learnt by ``fit``.
+    item_bias_ : ndarray, (n_items,) float32, or 0
+    """
+
+    updatable = True  # by folding in
+    item_bias_ = 0.0
+
+    @abstractmethod
+    def _ridge(self) -> tuple[float, float]:
+        """Weight of the background of all items, and penalty: what :meth:`FoldIn.of` takes."""
+
+    @abstractmethod
+    def _system(self, histories: Histories) -> tuple[csr_matrix, np.ndarray]:
+        """Weights and right side: what :meth:`FoldIn.solve` takes."""
+
+    @cached_property
+    def _solver(self) -> FoldIn:
+        return FoldIn.of(self.item_factors_, *self._ridge())
+
+    def user_factors(self, histories: Histories) -> np.ndarray:
+        """Factors of users from their histories, (n, d) float32; zeros for an empty history."""
+        return self._solver.solve(*self._system(histories))
+
+    def item_vectors(self) -> np.ndarray:
+        """Factors of the items, (n_items, d) float32."""
+        return self.item_factors_
+
+    def _update(self) -> None:
+        """Items keep their factors; users' come from their histories anyway."""
+
+    def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
+        scores = self.user_factors(histories) @ self.item_factors_.T + self.item_bias_
+        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
+        return scores
+
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        # score = sum over the history of c_j * y_i' (S + Y_h' diag(w) Y_h)^-1 y_j (Hu, Koren and Volinsky, section 5)
+        (weights, right), (background, ridge) = self._system(history), self._ridge()
+        y, near = (factors.astype(np.float64) for factors in (self.item_factors_, self.item_factors_[weights.indices]))
+        system = background * y.T @ y + ridge * np.eye(y.shape[1]) + (near * weights.data[:, None]).T @ near
+        parts = np.zeros(len(y))
+        parts[weights.indices] = right * (near @ np.linalg.solve(system, y[item]))
+        return parts[history.matrix.indices]

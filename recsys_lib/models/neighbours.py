@@ -35,6 +35,7 @@ class Neighbours(Weighted):
         In items; recency of the history that is served. The similarities know no recency.
     """
 
+    updatable = True
     neighbours: int = 500
     shrinkage: float = 10.0
 

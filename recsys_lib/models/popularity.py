@@ -38,6 +38,7 @@ class Popularity(Recommender):
     Shrunk means follow the "true Bayesian estimate" that IMDb published for its Top 250.
     """
 
+    updatable = True
     kind: str = "count"
     half_life_days: float = 30.0
     recent_days: float = 14.0
@@ -91,6 +92,7 @@ class Trending(Recommender):
         Weight of the plain count, for what nobody watched lately.
     """
 
+    updatable = True
     half_life_days: float = 30.0
     bin_days: float = 3.0
     floor: float = 1.0
@@ -130,6 +132,7 @@ class GenrePopularity(Weighted):
     Items without a genre have affinity 0, and so has everything for a user without a history: popularity answers.
     """
 
+    updatable = True
     popularity_weight: float = 0.6
     genre_weight: float = 0.4
 
@@ -141,7 +144,10 @@ class GenrePopularity(Weighted):
         genres = self.genres.astype(np.float32)
         norms = np.linalg.norm(genres, axis=1, keepdims=True)
         self.genres_ = np.divide(genres, norms, out=np.zeros_like(genres), where=norms > 0)
-        self.popularity_ = (train.item_counts / train.item_counts.max()).astype(np.float32)
+        self._update()
+
+    def _update(self) -> None:
+        self.popularity_ = (self.train.item_counts / self.train.item_counts.max()).astype(np.float32)
 
     def _profile_weights(self, histories: Histories) -> csr_matrix:
         """Weights of the items watched, adding up to 1 in each row that has any."""

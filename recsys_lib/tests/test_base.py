@@ -247,3 +247,52 @@ def test_what_a_model_can_do_stands_on_its_class(model, known):
         model.predict(known.user_ids[:1], known.item_ids[:1])
     members = {"Blend": {"ease", "knn", "popularity"}, "Reranker": {"blend"}}
     assert set(model.members) == members.get(type(model).__name__, set())
+
+
+# ---- new interactions without a new fit --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def earlier_and_later(tables):
+    """The first three quarters in time, with all items, and the rest: known users, new users, and a rating again."""
+    frame = tables[0].sort_values("timestamp", kind="stable")
+    cut = len(frame) * 3 // 4
+    again = frame[:1].assign(rating=1.0, timestamp=frame["timestamp"].max() + 1)
+    return frame[:cut], pd.concat([frame[cut:], again])
+
+
+@pytest.mark.parametrize("name", ["popularity", "mean", "trending", "genres", "knn", "sequence"])
+def test_what_is_cheap_to_fit_counts_new_interactions_in(name, earlier_and_later, known, tables):
+    earlier, later = earlier_and_later
+    start = Interactions.from_frame(earlier, item_ids=known.item_ids)
+    updated = BUILDERS[name]().fit(start, items=tables[1]).update(later)
+    everything = pd.concat([earlier, later]).drop_duplicates(["user_id", "item_id"], keep="last")
+    expected = BUILDERS[name]().fit(everything, items=tables[1]).recommend(known.user_ids)
+    pd.testing.assert_frame_equal(updated.recommend(known.user_ids), expected)
+
+
+@pytest.mark.parametrize("name", ["als", "bpr", "ease", "blend"])
+def test_users_are_served_from_their_longer_histories(name, earlier_and_later, known, tables):
+    earlier, later = earlier_and_later
+    later = later.drop_duplicates(["user_id", "item_id"], keep="last")
+    model = BUILDERS[name]().fit(Interactions.from_frame(earlier, item_ids=known.item_ids), items=tables[1])
+    new = later.assign(user_id=later["user_id"].where(later["user_id"] % 2 == 0, later["user_id"] + 1000))
+    lists = model.update(new).recommend(new["user_id"].unique(), k=5)
+    assert not lists["fallback"].any()
+    assert lists.merge(new, on=["user_id", "item_id"]).empty
+    if name != "blend":
+        mine = new[new["user_id"] > 1000].iloc[0]["user_id"]
+        history = model.train.rows(model.train.user_codes([mine]))
+        np.testing.assert_allclose(
+            model.recommend([mine], k=1)["score"],
+            np.nanmax(np.where(history.matrix.toarray() > 0, np.nan, model.score(history))),
+        )
+
+
+def test_updates_that_need_a_fit_are_refused(fitted, tables):
+    with pytest.raises(TypeError, match="Reranker cannot take up new interactions: fit it anew"):
+        fitted["reranker"].update(tables[0])
+    with pytest.raises(KeyError, match="item 999 is not in the catalogue: fit EASE anew"):
+        fitted["ease"].update(tables[0][:1].assign(item_id=999))
+    with pytest.raises(ValueError, match="the new interactions have no timestamps"):
+        fitted["ease"].update(tables[0][:1].drop(columns="timestamp"))

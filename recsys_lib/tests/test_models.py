@@ -120,7 +120,7 @@ def test_a_person_of_als_solves_the_normal_equations(known):
     c = 7 * confidence(history, known).toarray()[0]
     weight = np.where(c > 0, c, 1.0)
     x = np.linalg.solve((y * weight[:, None]).T @ y + 3 * np.eye(6), y.T @ c)
-    np.testing.assert_allclose(model.fold_in(history)[0], x, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(model.user_factors(history)[0], x, rtol=1e-3, atol=1e-5)
 
 
 def test_als_finds_the_tastes_of_two_groups():

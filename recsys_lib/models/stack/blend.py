@@ -189,6 +189,15 @@ class Blend(Recommender):
             if part.train is not train:
                 part.fit(train, items=items, users=users)
 
+    @property
+    def updatable(self) -> bool:
+        """Whether all models are; the weights stay."""
+        return all(part.updatable for part in self.models.values())
+
+    def _update(self) -> None:
+        for part in self.models.values():
+            part._renew(self.train)
+
     def held_out(
         self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
     ) -> list[HeldOut]:
