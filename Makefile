@@ -99,7 +99,7 @@ tune: $(READY)  ## search the models' parameters again, on validation only; writ
 	$(PY) -m recsys_lib.run.tuning "$(DATASET)"
 
 canonical: $(READY)  ## ratings on the five published folds of ml-100k
-	$(PY) -m recsys_lib.run.canonical
+	$(PY) notebooks/studies/canonical.py
 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
 	$(PY) -m recsys_lib.run.neural_study

@@ -1,64 +1,138 @@
-"""Parameters of the notebooks: files in ``notebooks/params``, and the small ones that tests ask for."""
+"""Parameters of the notebooks: defaults in the cell tagged ``parameters``, tuned values in ``notebooks/params``.
+
+A file in ``notebooks/params`` has one section a notebook, and ``common`` for what several notebooks have::
+
+    common: {relevant_from: 3.5}
+    04_als: {factors: 32}
+"""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
-import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
-from recsys_lib.paths import Paths
+from recsys_lib.files import read_json
+from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.run.steps import STEPS
 
 COMMON = "common"
-VARIABLE = "RECSYS_PARAMS"
+NOTEBOOKS = REPOSITORY / "notebooks"
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
-def read_parameters(file: Path | str, notebook: str) -> dict[str, Any]:
-    """Parameters that a file gives one notebook: those of its section, over those of ``common``.
+class ParameterError(ValueError):
+    """A parameter that no notebook has, or of a type that it cannot be; one sentence says what would be right."""
 
-    Parameters
-    ----------
-    file
-        YAML: ``{common: {name: value}, 04_als: {name: value}}``.
-    notebook
-        Stem of the notebook, such as ``"04_als"``.
+
+def defaults(notebook: Path) -> dict[str, tuple[str, Any]]:
+    """Type and default of each parameter, by name, from the cell tagged ``parameters``.
+
+    >>> defaults(NOTEBOOKS / "03_popularity.ipynb")["dataset"]
+    ('str', 'ml-100k')
+    """
+    cells = [cell for cell in read_json(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    tree = ast.parse("".join("".join(cell["source"]) + "\n" for cell in cells))
+    return {
+        node.target.id: (ast.unparse(node.annotation), ast.literal_eval(node.value))
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
+    }
+
+
+def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
+    """Sections of a parameter file, checked against all notebooks.
 
     Raises
     ------
-    ValueError
-        If the file is no mapping of sections to mappings.
     FileNotFoundError
         If there is no such file.
+    ParameterError
+        If it is no mapping of sections to mappings, a section has no notebook, a name is unknown or a value has
+        another type than the parameter.
     """
-    if not Path(file).is_file():
+    file = Path(file)
+    if not file.is_file():
         raise FileNotFoundError(f"there is no parameter file {file}")
-    content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ParameterError(f"{file}{line}: this is not YAML") from error
     if not isinstance(content, dict) or not all(isinstance(part or {}, dict) for part in content.values()):
-        raise ValueError(f"{file} must map 'common' or a notebook's name, such as '04_als', to its parameters")
-    return {**(content.get(COMMON) or {}), **(content.get(notebook) or {})}
+        raise ParameterError(f"{file} must map 'common' or a notebook's name, such as '04_als', to its parameters")
+    sections = {str(name): dict(part or {}) for name, part in content.items()}
+    known = {path.stem: defaults(path) for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in str(path)}
+    for name, part in sections.items():
+        if name != COMMON and name not in known:
+            raise ParameterError(f"{file} has a section {name!r}, but no notebook is called {name}.ipynb")
+        for key, value in part.items():
+            places = known if name == COMMON else {name: known[name]}
+            has = [parameters[key] for parameters in places.values() if key in parameters]
+            if not has:
+                of = "no notebook has" if name == COMMON else f"{name}.ipynb has no"
+                names = "" if name == COMMON else f"; it has: {', '.join(known[name])}"
+                raise ParameterError(f"{file} gives {key!r} under {name!r}, but {of} parameter {key!r}{names}")
+            check_type(f"{file}: {name}, {key}", has[0][0], value)
+    return sections
 
 
-def section_names(file: Path | str) -> list[str]:
-    """Names of the sections of a parameter file, ``common`` left out."""
-    content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-    return [name for name in content if name != COMMON]
+def check_type(what: str, annotation: str, value: Any) -> None:
+    """Refuse a value of another type than the parameter's.
 
-
-def from_environment(notebook: str) -> dict[str, Any]:
-    """Parameters of the file that the environment variable ``RECSYS_PARAMS`` names; none where it is not set.
-
-    This is how the tests run every notebook on small parameters: a notebook takes them up with
-    ``globals().update(parameters.from_environment("04_als"))``.
-
-    >>> from_environment("04_als") if VARIABLE not in os.environ else {}
-    {}
+    Raises
+    ------
+    ParameterError
+        One sentence with the value and the type that would be right.
     """
-    file = os.environ.get(VARIABLE)
-    return read_parameters(file, notebook) if file else {}
+    wanted = TYPES.get(annotation)
+    wrong = wanted is not None and (
+        not isinstance(value, wanted) or (isinstance(value, bool) and annotation in ("int", "float"))
+    )
+    if wrong:
+        raise ParameterError(f"{what} is {value!r}, which is no {annotation}")
+
+
+def parameters_for(notebook: Path, file: Path | str | None) -> dict[str, Any]:
+    """Parameters that a file gives a notebook: those of its section, over those of ``common`` that it has."""
+    if file is None:
+        return {}
+    sections, known = read_file(file), defaults(notebook)
+    common = {name: value for name, value in sections.get(COMMON, {}).items() if name in known}
+    return {**common, **sections.get(notebook.stem, {})}
+
+
+def file_of(dataset: str) -> Path | None:
+    """The parameter file of a data set, ``notebooks/params/<dataset>.yaml``, where there is one."""
+    file = NOTEBOOKS / "params" / f"{Paths(dataset).name}.yaml"
+    return file if file.is_file() else None
+
+
+def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
+    """Parameters of a notebook that is opened by itself: the data set's tuned values where the cell was left alone.
+
+    Parameters
+    ----------
+    given
+        Values by name; what is no parameter of the notebook is passed over. A value that differs from the default in
+        the notebook's cell was chosen by somebody, and stands.
+    """
+    path = next(NOTEBOOKS.rglob(f"{notebook}.ipynb"))
+    known, chosen = defaults(path), parameters_for(path, file_of(dataset))
+    values = {}
+    for name, (annotation, default) in known.items():
+        value = given.get(name, default)
+        check_type(f"{notebook}: {name}", annotation, value)
+        values[name] = chosen.get(name, value) if value == default else value
+    return SimpleNamespace(**values)
 
 
 def write_stamps(dataset: str, file: Path | None) -> None:
@@ -67,23 +141,29 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     Make compares their times, so that a changed section re-runs its own notebook and what comes after it.
     """
     folder = Paths(dataset).outputs / "params"
+    sections = read_file(file) if file else {}
     folder.mkdir(parents=True, exist_ok=True)
     for step in STEPS:
-        given = {"dataset": dataset, **(read_parameters(file, step.name) if file else {})}
+        given = {"dataset": dataset, **sections.get(COMMON, {}), **sections.get(step.name, {})}
         text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
         stamp = folder / f"{step.name}.json"
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
             stamp.write_text(text, encoding="utf-8")
 
 
-def main() -> None:
-    """Write the stamps that Make compares."""
+def main() -> int:
+    """Check a parameter file and write the stamps that Make compares."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.parameters", description=main.__doc__)
     parser.add_argument("dataset")
     parser.add_argument("file", nargs="?", type=Path)
     given = parser.parse_args()
-    write_stamps(given.dataset, given.file)
+    try:
+        write_stamps(given.dataset, given.file)
+    except (ParameterError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

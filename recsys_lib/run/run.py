@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from recsys_lib.files import read_json, sha256, write_json, write_parquet
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths, home
 from recsys_lib.run.environment import commit
+from recsys_lib.run.parameters import tuned
 from recsys_lib.run.steps import step_that_writes
 
 PARTS = ("train", "valid", "test")
@@ -247,6 +249,18 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.dataset!r})"
+
+    def parameters(self, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
+        """Parameters of a notebook: the data set's tuned values, where the notebook's own cell was left alone.
+
+        So a notebook that is opened and run by hand does what ``make`` does.
+
+        Parameters
+        ----------
+        given
+            The notebook's variables, ``globals()``; what is no parameter of it is passed over.
+        """
+        return tuned(self.dataset, notebook, given)
 
     # ---- what is missing --------------------------------------------------------------------------------------
 

@@ -16,60 +16,8 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import replacing, write_json
-from recsys_lib.paths import REPOSITORY, Paths
-from recsys_lib.run.parameters import COMMON, read_parameters, section_names
-
-NOTEBOOKS = REPOSITORY / "notebooks"
-
-
-class UnknownParameterError(ValueError):
-    """A parameter was given that no notebook has."""
-
-
-def known_parameters(notebook: Path) -> dict[str, str]:
-    """Names and defaults of a notebook's parameters, from its cell tagged ``parameters``."""
-    return {name: found["default"] for name, found in papermill.inspect_notebook(str(notebook)).items()}
-
-
-def check_parameters(notebook: Path, given: dict[str, Any]) -> None:
-    """Refuse parameters that the notebook lacks.
-
-    Raises
-    ------
-    UnknownParameterError
-        One sentence with the unknown name and the known ones.
-    """
-    known = known_parameters(notebook)
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        has = ", ".join(known) or "no parameters"
-        raise UnknownParameterError(f"{notebook.name} has no parameter {', '.join(map(repr, unknown))}; it has: {has}")
-
-
-def parameters_for(notebook: Path, file: Path | None) -> dict[str, Any]:
-    """Parameters that a file gives a notebook; those of ``common`` only where the notebook has them.
-
-    Raises
-    ------
-    UnknownParameterError
-        If the notebook's own section names a parameter that it lacks, a section has no notebook, or ``common``
-        names a parameter that no notebook has.
-    """
-    if file is None:
-        return {}
-    missing = [name for name in section_names(file) if not list(NOTEBOOKS.rglob(f"{name}.ipynb"))]
-    if missing:
-        raise UnknownParameterError(
-            f"{file} has a section {missing[0]!r}, but no notebook is called {missing[0]}.ipynb"
-        )
-    common = read_parameters(file, COMMON)
-    known = known_parameters(notebook)
-    for name in sorted(set(common) - set(known)):
-        if not any(name in known_parameters(other) for other in NOTEBOOKS.rglob("[0-9a-z]*.ipynb")):
-            raise UnknownParameterError(f"{file} gives {name!r} under 'common', but no notebook has that parameter")
-    given = read_parameters(file, notebook.stem)
-    return {name: value for name, value in given.items() if name in known or name not in common}
-
+from recsys_lib.paths import Paths
+from recsys_lib.run.parameters import ParameterError, parameters_for
 
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     """Execute a notebook of the sequence.
@@ -81,7 +29,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     dataset
         Name or path of the data set.
     file
-        Parameter file, see :func:`recsys_lib.run.parameters.read_parameters`.
+        Parameter file, see :mod:`recsys_lib.run.parameters`.
 
     Returns
     -------
@@ -90,7 +38,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
 
     Raises
     ------
-    UnknownParameterError
+    ParameterError
         Before anything runs.
     PapermillExecutionError
         If a cell fails; the notebook as far as it came is in ``outputs/<dataset>/logs/``.
@@ -99,7 +47,6 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     # The kernel's working directory is the notebook's folder, so a path is handed on in full.
     named = str(Path(dataset).resolve()) if Path(dataset).exists() else dataset
     given = {**parameters_for(notebook, file), "dataset": named}
-    check_parameters(notebook, given)
     target = paths.outputs / "notebooks" / notebook.name
     failed = paths.logs / f"{notebook.stem}.failed.ipynb"
     paths.logs.mkdir(parents=True, exist_ok=True)
@@ -164,7 +111,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         execute(given.notebook.resolve(), given.dataset, given.params)
-    except (UnknownParameterError, FileNotFoundError, ValueError) as error:
+    except (ParameterError, FileNotFoundError, ValueError) as error:
         print(f"{given.notebook.stem}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:

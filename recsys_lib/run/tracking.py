@@ -15,7 +15,6 @@ names files below ``mlflow-artifacts:``, which MLflow's server resolves, so that
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib.util
 import math
 import os
@@ -32,6 +31,7 @@ from recsys_lib.files import link, locked, read_json, replacing, sha256, write_j
 from recsys_lib.models.base import content_hash
 from recsys_lib.paths import REPOSITORY, home
 from recsys_lib.run.environment import commit
+from recsys_lib.run.parameters import defaults
 from recsys_lib.run.run import Run
 
 if TYPE_CHECKING:
@@ -178,20 +178,12 @@ def _texts(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def notebook_parameters(name: str) -> dict[str, Any]:
-    """Parameters of the notebook that is being run, with the values they have in it; none outside a notebook.
-
-    Their names are those that the cell tagged ``parameters`` of ``notebooks/<name>.ipynb`` assigns.
-    """
+    """Parameters of the notebook that is being run, with the values they have in it; none outside a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     source = REPOSITORY / "notebooks" / f"{name}.ipynb"
     if shell is None or not source.is_file():
         return {}
-    cells = [cell for cell in read_json(source)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    tree = ast.parse("".join("".join(cell["source"]) + "\n" for cell in cells))
-    names = [
-        node.target.id for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    ]
-    return {name: shell.user_ns[name] for name in names if name in shell.user_ns}
+    return {name: shell.user_ns[name] for name in defaults(source) if name in shell.user_ns}
 
 
 def _submit(run: Run, record: Mapping[str, Any]) -> None:

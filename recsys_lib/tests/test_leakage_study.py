@@ -5,7 +5,7 @@ import pytest
 
 from recsys_lib import splits
 from recsys_lib.data import leaks
-from recsys_lib.run.leakage_study import LEAKS, features, run_leak
+from leakage_study import LEAKS, features, run_leak
 
 
 @pytest.fixture(scope="module")

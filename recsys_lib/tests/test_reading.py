@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from recsys_lib.run import reading
+import reading
 
 
 def test_people_are_chosen_from_short_to_long_histories(tables):

@@ -10,7 +10,8 @@ from recsys_lib.evaluation import inference, segments
 from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
-from recsys_lib.run import findings, results
+import findings
+from recsys_lib.run import results
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 

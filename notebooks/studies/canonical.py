@@ -1,6 +1,6 @@
 """How the hybrid compares with the literature: ml-100k's published folds u1..u5, several seeds, mean and spread.
 
-``python -m recsys_lib.run.canonical`` (``make canonical``) fits on each published base file and predicts the test file. All
+``python notebooks/studies/canonical.py`` (``make canonical``) fits on each published base file and predicts the test file. All
 choices were made before, on parts of training data: nothing here looks at a test rating but the lines that measure.
 Beside the hybrid stand the average over its seeds, a Bayesian factorisation that shares nothing with it but the dense
 features, the average of both kinds, and the shrunk biases that any model has to beat.
@@ -95,7 +95,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the protocol and write ``reports/ml-100k/canonical_report.json``; 1 if a leak check fails."""
-    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.canonical", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="canonical.py", description=__doc__.splitlines()[0])
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5], choices=[1, 2, 3, 4, 5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=None, help="of the hybrid; its default otherwise")

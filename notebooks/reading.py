@@ -9,19 +9,6 @@ import numpy as np
 import pandas as pd
 
 
-def best_model(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> str:
-    """Name of the model with the highest mean of a metric.
-
-    >>> best_model({"models": [{"name": "a", "metrics": {"ndcg@10": {"mean": 0.1}}},
-    ...                        {"name": "b", "metrics": {"ndcg@10": {"mean": 0.2}}}]})
-    'b'
-    """
-    ranked = [entry for entry in leaderboard["models"] if entry["metrics"].get(metric)]
-    if not ranked:
-        raise ValueError(f"no model of the leaderboard has {metric}")
-    return max(ranked, key=lambda entry: entry["metrics"][metric]["mean"])["name"]
-
-
 def people_by_activity(history: pd.DataFrame, n: int) -> list:
     """Choose n people at equal steps of activity, from a short to a long history (10 % to 90 %)."""
     counts = history["user_id"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
