@@ -2,6 +2,12 @@
 # Variables: DATASET=<known name or path>, PARAMS=<file>, PY=<python> (use an environment of your own, conda say).
 
 DATASET ?= ml-100k
+# Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment.
+override DATASET := $(value DATASET)
+override PARAMS := $(value PARAMS)
+export DATASET PARAMS MAKE
+quoted = '$(subst ','\'',$(1))'
+
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 VENV    := .venv
 ifeq ($(origin PY),undefined)
@@ -9,30 +15,32 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 API     := $(VENV)/.api
 endif
-export MAKE
 # One thread a process: two fight over two cores, and results stay the same bit by bit.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-# Variables and rules of the sequence (NAME, DONE, STEPS, which notebook needs which): recsys_lib/run/steps.py knows them.
-RULES := outputs/.rules.mk
-$(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps rules "$(DATASET)" > $(RULES) || echo '$$(error recsys_lib.run.steps failed)' > $(RULES))
-.DEFAULT_GOAL := help
-include $(RULES)
-
-PARAMS   ?= $(wildcard notebooks/params/$(NAME).yaml)
+# The name of the run's folders, then each step with those it needs (07_evaluation:03_popularity:04_als ...).
+SEQUENCE := $(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps words $(call quoted,$(DATASET)))
+NAME     := $(firstword $(SEQUENCE))
+NEEDS    := $(wordlist 2,99,$(SEQUENCE))
+ifeq ($(NEEDS),)
+$(error recsys_lib.run.steps failed: is $(PYTHON) a Python of 3.11 or newer?)
+endif
+STEPS    := $(foreach need,$(NEEDS),$(firstword $(subst :, ,$(need))))
+DONE     := outputs/$(NAME)/notebooks
 PACKAGE  := $(shell find recsys_lib -name '*.py' -not -path '*/tests/*' -not -path '*/benchmarks/*')
 STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
+.DEFAULT_GOAL := help
 .PHONY: help setup run dag lab demo site api mlflow rollback tune canonical neural-study bench bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sort | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
 	@echo "  make 00 ... 09    one notebook and what it needs"
-	@echo "Variables: DATASET=$(DATASET) PARAMS=$(PARAMS)"
+	@printf 'Variables: DATASET=%s PARAMS=%s\n' "$$DATASET" "$$PARAMS"
 
 setup: $(READY)  ## .venv from environment.yml (done by the other targets when needed)
 
@@ -49,54 +57,62 @@ $(VENV)/.api: pyproject.toml $(VENV)/.ready
 	touch $@
 
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
-# comes after it. Once the environment is there, the files are looked after whenever Make starts.
+# comes after it. Once the environment is there, they are checked whenever Make starts on the sequence.
+ifneq ($(filter run dag readme 0%,$(MAKECMDGOALS)),)
 ifneq ($(or $(if $(READY),$(wildcard $(READY)),yes)),)
-STAMPED := $(shell $(PY) -m recsys_lib.run.parameters "$(DATASET)" $(PARAMS) 2>&1)
+STAMPED := $(shell $(PY) -m recsys_lib.run.parameters $(call quoted,$(DATASET)) $(call quoted,$(PARAMS)) 2>&1)
 ifneq ($(STAMPED),)
 $(error $(STAMPED))
 endif
 endif
+endif
 $(STAMPS): | $(READY)
-	@$(PY) -m recsys_lib.run.parameters "$(DATASET)" $(PARAMS)
+	@$(PY) -m recsys_lib.run.parameters "$$DATASET" "$$PARAMS"
 
 # An executed notebook is the target of its source, its parameters, the package and the notebooks before it.
 $(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(PACKAGE) | $(READY)
-	@$(PY) -m recsys_lib.run.runner $< --dataset "$(DATASET)" $(if $(PARAMS),--params "$(PARAMS)")
-$(DONE)/00_environment.ipynb: $(wildcard $(DATASET))
+	@$(PY) -m recsys_lib.run.runner $< --dataset "$$DATASET" --params "$$PARAMS"
+
+define step
+$(DONE)/$(firstword $(1)).ipynb: $(patsubst %,$(DONE)/%.ipynb,$(wordlist 2,99,$(1)))
+.PHONY: $(firstword $(subst _, ,$(firstword $(1))))
+$(firstword $(subst _, ,$(firstword $(1)))): $(DONE)/$(firstword $(1)).ipynb
+endef
+$(foreach need,$(NEEDS),$(eval $(call step,$(subst :, ,$(need)))))
 
 $(REPORT): $(EXECUTED) $(wildcard recsys_lib/run/templates/*)
-	@$(PY) -m recsys_lib.run.report write "$(DATASET)"
+	@$(PY) -m recsys_lib.run.report write "$$DATASET"
 
 # Notebooks of a whole run write down what they did; it is sent to MLflow in one go (a notebook made alone sends its own).
 run: export RECSYS_TRACKING := later
 run: $(REPORT)  ## get the data, execute the whole sequence, write the reports
-	@if ls outputs/$(NAME)/tracking/*.json >/dev/null 2>&1; then $(PY) -m recsys_lib.run.tracking send "$(DATASET)" || true; fi
-	@$(PY) -m recsys_lib.run.report show "$(DATASET)"
+	@$(PY) -m recsys_lib.run.tracking send "$$DATASET" || true
+	@$(PY) -m recsys_lib.run.report show "$$DATASET"
 
 dag: $(READY)  ## the steps, what each reads and writes, which are up to date
-	@$(PYTHON) -m recsys_lib.run.steps overview "$(DATASET)"
+	@$(PYTHON) -m recsys_lib.run.steps overview "$$DATASET"
 
 demo: $(READY)  ## the Voilà application, on what `make run` made
-	$(PY) -m recsys_lib.app "$(DATASET)"
+	$(PY) -m recsys_lib.app "$$DATASET"
 
 lab: $(READY)  ## JupyterLab
-	$(PY) -m jupyterlab notebooks
+	$(PY) -m jupyterlab --ServerApp.default_url=/lab/tree/notebooks
 
 api: $(API)  ## the REST service on this machine's port 8000, on what `make run` made
-	$(PY) -m recsys_lib.api "$(DATASET)"
+	$(PY) -m recsys_lib.api "$$DATASET"
 
 site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
-	$(PY) -m recsys_lib.app.site "$(DATASET)"
+	$(PY) -m recsys_lib.app.site "$$DATASET"
 
 mlflow: $(READY)  ## MLflow's pages with all runs and the registry, for this machine alone
-	$(PY) -m recsys_lib.run.tracking ui "$(DATASET)"
+	$(PY) -m recsys_lib.run.tracking ui "$$DATASET"
 
 rollback: $(READY)  ## give the title of champion back to the version that had it before
-	@$(PY) -m recsys_lib.run.champion "$(DATASET)" rollback
-	@$(PY) -m recsys_lib.run.tracking send "$(DATASET)" || true
+	@$(PY) -m recsys_lib.run.champion "$$DATASET" rollback
+	@$(PY) -m recsys_lib.run.tracking send "$$DATASET" || true
 
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
-	$(PY) -m recsys_lib.run.tuning "$(DATASET)"
+	$(PY) -m recsys_lib.run.tuning "$$DATASET"
 
 canonical: $(READY)  ## ratings on the five published folds of ml-100k
 	$(PY) notebooks/studies/canonical.py
@@ -114,10 +130,10 @@ bench-demo: $(READY)  ## speed and memory of the application
 	$(PY) -m recsys_lib.benchmarks.demo
 
 bench-api: $(API)  ## the REST service under load, beside a bare endpoint; a new champion in the middle
-	$(PY) -m recsys_lib.benchmarks.api "$(DATASET)"
+	$(PY) -m recsys_lib.benchmarks.api "$$DATASET"
 
 readme: run  ## put the leaderboard of the report into the README
-	@$(PY) -m recsys_lib.run.report readme "$(DATASET)"
+	@$(PY) -m recsys_lib.run.report readme "$$DATASET"
 
 # Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
 # names; then the demo in a browser.

@@ -6,6 +6,7 @@ that the environment variable ``RECSYS_HOME`` names (tests use this to keep away
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -20,14 +21,19 @@ def home() -> Path:
 
 
 def run_name(dataset: str) -> str:
-    """Name of the folders that belong to a data set: its own name, or the stem of its path.
+    """Name of the folders that belong to a data set: its own name, or the stem of its path and a hash of the path.
 
-    >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/tmp/ml-latest-small.zip")
-    ('ml-100k', 'My-plays', 'ml-latest-small')
+    The hash keeps two tables of one file name apart.
+
+    >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/data/电影.csv")
+    ('ml-100k', 'My-plays-2df731', '电影-c70370')
     """
-    name = Path(str(dataset).rstrip("/")).name
-    stem = re.sub(r"\.(csv|tsv|txt|parquet|zip|gz|data)$", "", name)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "data"
+    path = Path(str(dataset).rstrip("/"))
+    stem = re.sub(r"\.(csv|tsv|txt|dat|data|inter|json|jsonl|parquet|zip|gz|bz2)$", "", path.name)
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data"
+    if str(path) == stem:  # a name, no path
+        return name
+    return f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,6 @@ class Paths:
     def models(self) -> Path:
         """One folder a model."""
         return self.outputs / "models"
-
-    @property
-    def registry(self) -> Path:
-        """Registered versions of models, and which of them is champion."""
-        return self.outputs / "registry"
 
     @property
     def metrics(self) -> Path:

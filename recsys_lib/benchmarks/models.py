@@ -23,7 +23,7 @@ from recsys_lib.models import ALS, BPR, EASE, ItemKNN, Popularity, Recommender, 
 from recsys_lib.models.base import one_blas_thread
 from recsys_lib.models.weights import confidence, whole
 from recsys_lib.paths import REPOSITORY
-from recsys_lib.run.parameters import read_parameters
+from recsys_lib.run.parameters import NOTEBOOKS, parameters_for
 
 K = 10
 
@@ -60,7 +60,7 @@ def configurations(dataset: str) -> dict[str, Recommender]:
     models = {model.__name__: model() for model in (Popularity, ALS, BPR, ItemKNN, SequenceKNN, EASE)}
     file = REPOSITORY / "notebooks" / "params" / f"{dataset}.yaml"
     if file.is_file():
-        als, neighbours = (read_parameters(file, notebook) for notebook in ("04_als", "05_item_models"))
+        als, neighbours = (parameters_for(NOTEBOOKS / f"{name}.ipynb", file) for name in ("04_als", "05_item_models"))
         tuned = {name: value for name, value in als.items() if name in ALS().params()}
         models |= {"als_tuned": ALS(**tuned), "als_recent": ALS(**als["recent"]), "bpr": BPR(**als["bpr"])}
         classes = {"item_knn": ItemKNN, "sequence_knn": SequenceKNN, "ease": EASE}

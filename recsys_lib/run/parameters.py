@@ -143,8 +143,10 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     folder = Paths(dataset).outputs / "params"
     sections = read_file(file) if file else {}
     folder.mkdir(parents=True, exist_ok=True)
+    table = Path(dataset)
+    about = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # so that a change is seen
     for step in STEPS:
-        given = {"dataset": dataset, **sections.get(COMMON, {}), **sections.get(step.name, {})}
+        given = {"dataset": dataset, "file": about, **sections.get(COMMON, {}), **sections.get(step.name, {})}
         text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
         stamp = folder / f"{step.name}.json"
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
@@ -155,10 +157,10 @@ def main() -> int:
     """Check a parameter file and write the stamps that Make compares."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.parameters", description=main.__doc__)
     parser.add_argument("dataset")
-    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("file", nargs="?", default="", help="none: that of the data set, where there is one")
     given = parser.parse_args()
     try:
-        write_stamps(given.dataset, given.file)
+        write_stamps(given.dataset, Path(given.file) if given.file else file_of(given.dataset))
     except (ParameterError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

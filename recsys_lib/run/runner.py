@@ -17,7 +17,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import replacing, write_json
 from recsys_lib.paths import Paths
-from recsys_lib.run.parameters import ParameterError, parameters_for
+from recsys_lib.run.parameters import ParameterError, file_of, parameters_for
+
 
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     """Execute a notebook of the sequence.
@@ -104,13 +105,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.runner", description=main.__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--params", type=Path, default=None, help="a file such as notebooks/params/ml-100k.yaml")
+    parser.add_argument("--params", default="", help="a file; by default notebooks/params/<dataset>.yaml")
     given = parser.parse_args()
     # Kernels compute on one thread: two fight over two cores, and results stay the same bit by bit.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        execute(given.notebook.resolve(), given.dataset, given.params)
+        execute(given.notebook.resolve(), given.dataset, Path(given.params) if given.params else file_of(given.dataset))
     except (ParameterError, FileNotFoundError, ValueError) as error:
         print(f"{given.notebook.stem}: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
 """The steps of a run: what each needs, reads and writes.
 
-The one description of the sequence: the Makefile includes the rules that ``python -m recsys_lib.run.steps rules`` prints,
-``make dag`` shows them, and a missing file is traced to the step that makes it. Standard library only, because it
-runs before anything is installed.
+The one description of the sequence: the Makefile makes its rules from what ``python -m recsys_lib.run.steps words``
+prints, ``make dag`` shows them, and a missing file is traced to the step that makes it. Standard library only,
+because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -111,19 +111,13 @@ def step_that_writes(path: Path | str) -> Step | None:
     return None
 
 
-def makefile_rules(dataset: str) -> str:
-    """Variables and rules for Make: each executed notebook needs those before it.
+def words(dataset: str) -> str:
+    """The name of the run's folders, then each step with those it needs, for Make.
 
-    >>> print(makefile_rules("ml-100k").splitlines()[0])
-    NAME := ml-100k
+    >>> words("ml-100k").split()[:3]
+    ['ml-100k', '00_environment', '01_exploration:00_environment']
     """
-    lines = [f"NAME := {run_name(dataset)}", f"DONE := outputs/{run_name(dataset)}/notebooks"]
-    for step in STEPS:
-        needs = "".join(f" $(DONE)/{name}.ipynb" for name in step.needs)
-        lines += [f"$(DONE)/{step.name}.ipynb:{needs}", f".PHONY: {step.number}"]
-        lines += [f"{step.number}: $(DONE)/{step.name}.ipynb"]
-    lines.append("STEPS := " + " ".join(step.name for step in STEPS))
-    return "\n".join(lines) + "\n"
+    return " ".join([run_name(dataset), *(":".join((step.name, *step.needs)) for step in STEPS)])
 
 
 def overview(dataset: str) -> str:
@@ -147,12 +141,12 @@ def _relations(step: Step) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Print the rules for Make, or the overview for a person."""
+    """Print the steps for Make, or the overview for a person."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.steps", description=main.__doc__)
-    parser.add_argument("what", choices=["rules", "overview"])
+    parser.add_argument("what", choices=["words", "overview"])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     given = parser.parse_args()
-    sys.stdout.write((makefile_rules if given.what == "rules" else overview)(given.dataset).rstrip() + "\n")
+    sys.stdout.write((words if given.what == "words" else overview)(given.dataset).rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from leakage_study import LEAKS, features, run_leak
 
 from recsys_lib import splits
 from recsys_lib.data import leaks
-from leakage_study import LEAKS, features, run_leak
 
 
 @pytest.fixture(scope="module")

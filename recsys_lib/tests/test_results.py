@@ -1,5 +1,6 @@
 """Results on disk, computed again from the lists; kinds of people and films; sentences."""
 
+import findings
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,6 @@ from recsys_lib.evaluation import inference, segments
 from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
-import findings
 from recsys_lib.run import results
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training

@@ -1,15 +1,18 @@
 """The runner: parameters are checked, outputs are whole, failures are said."""
 
 import json
+import re
 
 import nbformat
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.paths import REPOSITORY, Paths
-from recsys_lib.run import runner
+from recsys_lib.run import parameters, runner
+from recsys_lib.run.run import Run
 
-SEQUENCE = sorted((REPOSITORY / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = REPOSITORY / "notebooks"
+SEQUENCE = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 
 
 def notebook(folder, *cells: str):
@@ -42,37 +45,54 @@ def test_a_failing_cell_leaves_no_executed_notebook_but_says_what_happened(lab_h
     assert "ZeroDivisionError" in (Paths("made").logs / "90_made.failed.ipynb").read_text()
 
 
-def test_a_parameter_that_the_notebook_lacks_is_refused_with_those_it_has(tmp_path):
-    source = notebook(tmp_path, "dataset: str = 'x'\nk: int = 1")
-    with pytest.raises(runner.UnknownParameterError, match="90_made.ipynb has no parameter 'kk'; it has: dataset, k"):
-        runner.check_parameters(source, {"kk": 3})
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("04_alz: {factors: 3}", "p.yaml has a section '04_alz', but no notebook is called 04_alz.ipynb"),
+        ("common: {factorz: 3}", "p.yaml gives 'factorz' under 'common', but no notebook has parameter 'factorz'"),
+        ("04_als: {factorz: 3}", "04_als.ipynb has no parameter 'factorz'; it has: dataset, "),
+        ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', which is no int"),
+        ("04_als: {progress: 1}", "progress is 1, which is no bool"),
+        ("04_als: [1, 2]", "must map 'common' or a notebook's name"),
+        ("04_als: {a: [}", "p.yaml, line 1: this is not YAML"),
+    ],
+)
+def test_parameter_files_are_checked_whole_before_anything_runs(tmp_path, text, said):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(parameters.ParameterError, match=re.escape(said)):
+        runner.execute(SEQUENCE[0], "made", tmp_path / "p.yaml")
+    with pytest.raises(FileNotFoundError, match="there is no parameter file"):
+        parameters.read_file(tmp_path / "other.yaml")
 
 
-def test_parameter_files_are_checked_whole(tmp_path):
-    file = tmp_path / "p.yaml"
-    file.write_text("04_alz: {factors: 3}\n")
-    with pytest.raises(runner.UnknownParameterError, match="no notebook is called 04_alz.ipynb"):
-        runner.parameters_for(SEQUENCE[4], file)
-    file.write_text("common: {factorz: 3}\n")
-    with pytest.raises(runner.UnknownParameterError, match="no notebook has that parameter"):
-        runner.parameters_for(SEQUENCE[4], file)
-    file.write_text("04_als: {factorz: 3}\n")
-    with pytest.raises(runner.UnknownParameterError, match="has no parameter 'factorz'"):
-        runner.check_parameters(SEQUENCE[4], runner.parameters_for(SEQUENCE[4], file))
+def test_a_notebook_run_by_hand_takes_the_tuned_parameters(lab_home, monkeypatch, tmp_path):
+    by_hand = {name: default for name, (_, default) in parameters.defaults(NOTEBOOKS / "04_als.ipynb").items()}
+    file = NOTEBOOKS / "params" / "ml-100k.yaml"
+    by_make = by_hand | parameters.parameters_for(NOTEBOOKS / "04_als.ipynb", file)
+    assert by_make != by_hand, "the premise"
+    assert vars(Run("ml-100k").parameters("04_als", by_hand)) == by_make
+    assert vars(Run("made").parameters("04_als", by_hand)) == by_hand, "nothing was tuned for it"
+    chosen = Run("ml-100k").parameters("04_als", by_hand | {"factors": 7, "liked": 4.0})
+    assert chosen.factors == 7, "what a person has changed stands"
+    assert not hasattr(chosen, "liked")
 
 
 @pytest.mark.parametrize("source", SEQUENCE, ids=lambda path: path.stem)
 def test_notebooks_are_parameterised_and_stripped(source):
     content = nbformat.read(source, as_version=4)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
-    assert "dataset" in runner.known_parameters(source)
+    assert "dataset" in parameters.defaults(source)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell.source.splitlines())
+    assert not any("globals()" in cell.source.replace(", globals())", "") for cell in code)
     assert max(len(cell.source.splitlines()) for cell in code) <= 15
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "notebooks" / "params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_parameter_files_of_the_project_fit_the_notebooks(file):
-    for source in SEQUENCE:
-        runner.check_parameters(source, runner.parameters_for(source, file))
+    sections = parameters.read_file(file)
+    for name in set(sections) - {parameters.COMMON}:
+        if file.stem != "test":  # by hand as by make
+            source = next(NOTEBOOKS.rglob(f"{name}.ipynb")).read_text(encoding="utf-8")
+            assert "run.parameters(" in source

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
-from recsys_lib.paths import REPOSITORY, Paths
-from recsys_lib.run.artifacts import MissingArtifactError, require
-from recsys_lib.run.parameters import read_parameters, write_stamps
-from recsys_lib.run.steps import STEPS, makefile_rules, step_that_writes
+from recsys_lib.paths import REPOSITORY, Paths, run_name
+from recsys_lib.run.parameters import write_stamps
+from recsys_lib.run.run import MissingArtifactError, Run
+from recsys_lib.run.steps import STEPS, step_that_writes
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -35,62 +36,105 @@ def test_every_file_that_is_read_is_written_by_a_step_before():
 
 
 def test_a_missing_artefact_names_the_step_that_makes_it(lab_home):
-    paths = Paths("ml-100k")
-    for file, command in (
-        (paths.processed / "manifest.json", "`make 02` makes it"),
-        (paths.models / "als_tuned", "`make 04` makes it"),
-        (paths.metrics / "leaderboard.json", "`make 07` makes it"),
-        (Paths("other").metrics / "leaderboard.json", "`make 07 DATASET=other` makes it"),
+    run, other = Run("ml-100k"), Run("other")
+    for which, file, command in (
+        (run, run.paths.processed / "manifest.json", "`make 02` makes it"),
+        (run, run.paths.models / "als_tuned", "`make 04` makes it"),
+        (run, run.paths.metrics / "leaderboard.json", "`make 07` makes it"),
+        (other, other.paths.metrics / "leaderboard.json", "`make 07 DATASET=other` makes it"),
     ):
         with pytest.raises(MissingArtifactError, match=command):
-            require(file)
+            which.need(file)
 
 
 def test_a_section_of_the_parameters_touches_only_its_own_step(lab_home):
     file = lab_home / "params.yaml"
-    file.write_text("common: {k: 5}\n04_als: {factors: 8}\n")
+    file.write_text("common: {seed: 5}\n04_als: {factors: 8}\n")
     write_stamps("ml-100k", file)
     folder = Paths("ml-100k").outputs / "params"
     before = {stamp.name: stamp.stat().st_mtime_ns for stamp in folder.iterdir()}
-    assert json.loads((folder / "04_als.json").read_text()) == {"dataset": "ml-100k", "factors": 8, "k": 5}
-    file.write_text("# a comment\ncommon: {k: 5}\n04_als: {factors: 16}\n")
+    assert json.loads((folder / "04_als.json").read_text()) == {
+        "dataset": "ml-100k",
+        "file": None,
+        "factors": 8,
+        "seed": 5,
+    }
+    file.write_text("# a comment\ncommon: {seed: 5}\n04_als: {factors: 16}\n")
     write_stamps("ml-100k", file)
     changed = [stamp.name for stamp in folder.iterdir() if stamp.stat().st_mtime_ns != before[stamp.name]]
     assert changed == ["04_als.json"]
 
 
-def test_parameter_files_that_are_no_mapping_are_refused(tmp_path):
-    (tmp_path / "p.yaml").write_text("- 1\n")
-    with pytest.raises(ValueError, match="must map 'common'"):
-        read_parameters(tmp_path / "p.yaml", "04_als")
-    with pytest.raises(FileNotFoundError, match="no parameter file"):
-        read_parameters(tmp_path / "q.yaml", "04_als")
+FAKE = """#!/bin/sh
+case "$2" in
+recsys_lib.run.parameters) for s in {steps}; do f="outputs/$NAME/params/$s.json"; mkdir -p "$(dirname $f)"; [ -f $f ] || echo > $f; done;;
+recsys_lib.run.runner) s=$(basename $3 .ipynb); mkdir -p outputs/$NAME/notebooks; echo "$s $DATASET" >> log; echo > outputs/$NAME/notebooks/$s.ipynb;;
+recsys_lib.run.report) [ "$3" = show ] || {{ mkdir -p reports/$NAME; echo > reports/$NAME/index.html; }};;
+esac
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The real Makefile, with a Python that only writes down which notebooks it was asked to execute."""
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    (tmp_path / "recsys_lib").symlink_to(REPOSITORY / "recsys_lib")
+    (tmp_path / "notebooks").mkdir()
+    for step in STEPS:
+        (tmp_path / "notebooks" / f"{step.name}.ipynb").write_text("{}")
+    fake = tmp_path / "python"
+    fake.write_text(FAKE.format(steps=" ".join(step.name for step in STEPS)))
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def make(folder, *arguments, dataset="ml-100k", check=True):
+    """Call Make; the notebooks that were executed, in order of name."""
+    log, env = folder / "log", {**os.environ, "NAME": run_name(dataset)}
+    log.write_text("")
+    command = ["make", "-s", f"PY={folder}/python", f"PYTHON={sys.executable}", f"DATASET={dataset}", *arguments]
+    done = subprocess.run(command, cwd=folder, check=check, timeout=60, env=env, capture_output=True, text=True)
+    make.said = done.stdout + done.stderr
+    return sorted(line.split(" ", 1)[0] for line in log.read_text().splitlines())
 
 
 @needs_make
-def test_make_reruns_a_step_and_what_comes_after_it_and_nothing_else(tmp_path):
-    """The real rules, with a recipe that only writes down its name."""
-    makefile = tmp_path / "Makefile"
-    log = tmp_path / "log"
-    sources = {step.name: tmp_path / "notebooks" / f"{step.name}.ipynb" for step in STEPS}
-    for source in sources.values():
-        source.parent.mkdir(exist_ok=True)
-        source.write_text("{}")
-    makefile.write_text(
-        makefile_rules("ml-100k") + "$(STEPS:%=$(DONE)/%.ipynb): $(DONE)/%.ipynb: notebooks/%.ipynb\n"
-        f"\t@mkdir -p $(DONE); echo $* >> {log}; touch $@\n"
-        "all: $(STEPS:%=$(DONE)/%.ipynb)\n"
-    )
+def test_make_reruns_a_step_and_what_comes_after_it_and_nothing_else(project):
+    assert make(project, "04") == ["00_environment", "02_preprocessing", "04_als"]
+    assert len(make(project, "run")) == len(STEPS) - 3
+    assert make(project, "run") == []
+    newer = (project / "outputs/ml-100k/notebooks/09_demo.ipynb").stat().st_mtime + 10
+    os.utime(project / "notebooks" / "04_als.ipynb", (newer, newer))
+    assert make(project, "run") == ["04_als", "07_evaluation", "08_recommendations", "09_demo"]
 
-    def made(*goals: str) -> list[str]:
-        log.write_text("")
-        subprocess.run(["make", "-s", *goals], cwd=tmp_path, check=True, timeout=60)
-        return sorted(log.read_text().split())
 
-    assert made("04") == ["00_environment", "02_preprocessing", "04_als"]
-    assert len(made("all")) == len(STEPS) - 3
-    assert made("all") == []
-    target = tmp_path / "outputs/ml-100k/notebooks/09_demo.ipynb"
-    newer = target.stat().st_mtime + 10
-    os.utime(sources["04_als"], (newer, newer))
-    assert made("all") == ["04_als", "07_evaluation", "08_recommendations", "09_demo"]
+@needs_make
+@pytest.mark.parametrize(
+    "name", ["`touch hacked`", "$(touch hacked)", "'; touch hacked; '", '"; touch hacked; "', "a$b.csv"]
+)
+def test_a_name_is_data(project, name):
+    assert make(project, "00", dataset=name) == ["00_environment"]
+    assert (project / "log").read_text().strip() == f"00_environment {name}"
+    assert make(project, "help", f"PARAMS={name}", dataset=name) == []
+    assert f"DATASET={name} PARAMS={name}" in make.said
+    assert not (project / "hacked").exists()
+
+
+@needs_make
+def test_two_makes_at_once_keep_to_their_own_data(project):
+    command = ["make", "-s", f"PY={project}/python", f"PYTHON={sys.executable}", "04"]
+    running = [
+        subprocess.Popen([*command, f"DATASET={name}"], cwd=project, env={**os.environ, "NAME": name})
+        for name in ("one", "two", "three") * 2
+    ]
+    assert [process.wait(timeout=60) for process in running] == [0] * 6
+    for name in ("one", "two", "three"):
+        assert (project / "outputs" / name / "notebooks" / "04_als.ipynb").exists()
+    assert {line.split()[1] for line in (project / "log").read_text().splitlines()} == {"one", "two", "three"}
+
+
+def test_two_tables_of_one_name_are_two_runs(tmp_path):
+    names = {run_name(str(tmp_path / folder / "plays.csv")) for folder in "ab"}
+    assert len(names) == 2
+    assert run_name(str(tmp_path / "电影.csv")).startswith("电影-")
+    assert run_name("/elsewhere/ml-100k") != "ml-100k"
