@@ -471,8 +471,8 @@ class Recommender(ABC):
         named = named[parts[named] != 0]
         rest = parts.sum() - parts[named].sum()
         rows = [("history", self.train.item_ids[history.matrix.indices[i]], parts[i]) for i in named]
-        rows.append(("other films of the history", None, rest))
-        rows.append(("the film itself", None, score - parts.sum()))
+        rows.append(("other items of the history", None, rest))
+        rows.append(("the item itself", None, score - parts.sum()))
         rounding = 1e-5 * (abs(score) + np.abs(parts).sum())  # scores are float32
         kept = [row for row in rows if row[0] == "history" or abs(row[2]) > rounding]
         return pd.DataFrame(kept, columns=["reason", "item_id", "contribution"])

@@ -30,23 +30,23 @@ def stamp(name):
     parts = [lists[column].to_numpy().tobytes() for column in lists] + [scores.tobytes()]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
-found = {name: [stamp(name), stamp(name)] for name in MODULES}
+stamps = {name: [stamp(name), stamp(name)] for name in MODULES}
 threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
-print(json.dumps({"threads": threads, "stamps": found}))
+print(json.dumps({"threads": threads, "stamps": stamps}))
 """
 
 
 @pytest.fixture(scope="module")
 def runs():
-    """What processes with one and with two threads say, side by side."""
+    """Stamps of processes with one and with two threads."""
     started = []
     for threads in (1, 2):
         limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         given = os.environ | dict.fromkeys(limits, str(threads))
         started.append(subprocess.Popen([sys.executable, "-c", CODE], env=given, stdout=subprocess.PIPE, text=True))
-    found = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in started]
-    assert [run["threads"] for run in found] == [1, min(2, os.cpu_count())]
-    return [run["stamps"] for run in found]
+    answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in started]
+    assert [run["threads"] for run in answers] == [1, min(2, os.cpu_count())]
+    return [run["stamps"] for run in answers]
 
 
 @pytest.mark.parametrize("name", list(MODULES))

@@ -126,7 +126,7 @@ def test_models_of_a_run_share_what_is_equal_and_score_as_before(tmp_path, known
         np.testing.assert_array_equal(again[name].score(histories), model.score(histories))
 
 
-def test_neighbours_score_one_person_as_they_score_many(known):
+def test_neighbours_score_one_user_as_they_score_many(known):
     model = ItemKNN(neighbours=20).fit(known)
     many = model.score(known.rows(np.arange(known.n_users)))
     for user in range(0, known.n_users, 7):
