@@ -40,14 +40,19 @@ def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | Non
         return scores
     starts = np.flatnonzero(np.diff(twins[grouped], prepend=-1))
     group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(grouped)))
-    part = np.nan_to_num(scores[:, grouped], nan=-np.inf)
+    part = np.fmax(scores[:, grouped], -np.inf)
     best = part == np.maximum.reduceat(part, starts, axis=1)[:, group]
     before = np.cumsum(best, axis=1) - best  # of equal twins the first is kept
     best &= before == before[:, starts][:, group]
     if exclude is not None:
-        belongs = csr_matrix((np.ones(len(grouped)), (grouped, group)), shape=(scores.shape[1], len(starts)))
-        stored = csr_matrix((np.ones(exclude.nnz), exclude.indices, exclude.indptr), shape=exclude.shape)
-        best &= ((stored @ belongs).toarray() == 0)[:, group]
+        group_of_item = np.full(len(twins), -1)
+        group_of_item[grouped] = group
+        groups = group_of_item[exclude.indices]
+        entries = np.flatnonzero(groups >= 0)
+        rows = np.searchsorted(exclude.indptr, entries, side="right") - 1
+        left = np.ones((len(scores), len(starts)), dtype=bool)
+        left[rows, groups[entries]] = False
+        best &= left[:, group]
     scores[:, grouped] = np.where(best, scores[:, grouped], np.nan)
     return scores
 
