@@ -578,7 +578,12 @@ class Recommender(ABC):
         config = read_json(folder / "config.json")
         if config.get("format") != FORMAT:
             raise ValueError(f"{folder} was saved by another version of the lab: `make run` fits it anew")
-        arrays = load_arrays(folder / config["arrays"]["file"], config["arrays"]["hashes"])
+        try:
+            arrays = load_arrays(folder / config["arrays"]["file"], config["arrays"]["hashes"])
+        except FileNotFoundError:
+            if read_json(folder / "config.json") == config:
+                raise
+            return cls.load(folder)  # it was saved anew between the two reads
         try:
             return cls.from_state(config, arrays)
         except ValueError as error:

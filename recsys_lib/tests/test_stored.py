@@ -11,7 +11,7 @@ import pytest
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import read_arrays, write_arrays
-from recsys_lib.models import ALS, EASE, Blend, ItemKNN, Popularity, load_model
+from recsys_lib.models import ALS, EASE, Blend, ItemKNN, Popularity, base, load_model
 from recsys_lib.models.stored import array_hash, load_arrays, release_memory
 from recsys_lib.tests.made import made_tables
 
@@ -110,6 +110,23 @@ def test_a_stop_while_saving_leaves_the_old_model_or_the_new_one(tmp_path, known
             ItemKNN(neighbours=20).fit(known).save(folder)
         assert load_model(folder).neighbours == (20 if stop == 2 else 5)
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
+
+
+def test_a_model_saved_anew_while_it_is_loaded_is_the_new_one(tmp_path, known, monkeypatch):
+    folder = ItemKNN(neighbours=5).fit(known).save(tmp_path / "model")
+    new, read = [ItemKNN(neighbours=20).fit(known)], base.read_json
+
+    def read_json(path):
+        content = read(path)
+        while new:
+            new.pop().save(folder)  # right after the first read
+        return content
+
+    monkeypatch.setattr(base, "read_json", read_json)
+    assert load_model(folder).neighbours == 20
+    next(folder.glob("arrays-*")).unlink()
+    with pytest.raises(FileNotFoundError):
+        load_model(folder)
 
 
 def test_models_of_a_run_share_what_is_equal_and_score_as_before(tmp_path, known):
