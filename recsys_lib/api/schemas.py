@@ -45,55 +45,50 @@ class MoviePage(Page):
     )
 
 
-class ModelChoice(_Request):
-    """Which model answers."""
-
-    model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
-
-
-class ListChoice(ModelChoice):
+class ListChoice(_Request):
     """Which model answers, and at what length."""
 
-    k: int = Field(10, ge=1, le=MAX_K, description="Length of the list.")
+    model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="Length of the list.")
 
 
-class RecommendChoice(ListChoice):
+class ExplainChoice(ListChoice):
+    """Which model answers, and how many reasons it gives."""
+
+    k: Whole = Field(5, ge=1, le=MAX_K, description="How many films of the history are named; the rest is summed up.")
+
+
+class FilmChoice(ListChoice):
     """What may be listed."""
 
     exclude_seen: bool = Field(True, description="Leave out what the user has rated.")
     genre: Text | None = Field(None, description="Films of this genre alone.")
+
+
+class RecommendChoice(FilmChoice):
+    """What may be listed, and for whom."""
+
     unknown: Literal["popular", "raise"] = Field(
         "popular", description="What an unknown id gets: popular films (`fallback` is true), or a 404."
     )
 
 
-class ExplainChoice(ModelChoice):
-    """How many reasons."""
-
-    k: int = Field(5, ge=1, le=MAX_K, description="How many films of the history are named; the rest is summed up.")
-
-
 class Liked(_Request):
     """A film that a new user has named."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
     movie_id: Annotated[StrictInt | Text, BeforeValidator(_whole)]
     rating: float | None = Field(None, allow_inf_nan=False, description="On the data's scale; none: the best there is.")
 
 
-class NewUser(_Request):
+class NewUser(FilmChoice):
     """A new user and what they ask for."""
 
     model_config = ConfigDict(
-        extra="forbid",
         strict=True,
         json_schema_extra={"examples": [{"liked": [{"movie_id": 1, "rating": 5}, {"movie_id": 2}], "k": 5}]},
     )
     liked: list[Liked] = Field(max_length=500, description="Oldest first, each film once.")
-    k: Whole = Field(10, ge=1, le=MAX_K, description="Length of the list.")
-    model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
-    genre: Text | None = Field(None, description="Films of this genre alone.")
-    exclude_seen: bool = Field(True, description="Leave out the films named.")
 
 
 class ModelName(BaseModel):
@@ -161,12 +156,17 @@ class MovieFacts(Movie):
     mean_rating: float | None
 
 
-class Movies(BaseModel):
-    """Films that match."""
+class Part(BaseModel):
+    """Which part of how many entries."""
 
     total: int
     limit: int
     offset: int
+
+
+class Movies(Part):
+    """Films that match."""
+
     items: list[Movie]
 
 
@@ -178,12 +178,9 @@ class User(BaseModel):
     facts: dict[str, str] = Field(description="What the data knows of the user; may be empty.")
 
 
-class Users(BaseModel):
+class Users(Part):
     """Users in the order of their ids."""
 
-    total: int
-    limit: int
-    offset: int
     items: list[User]
 
 
