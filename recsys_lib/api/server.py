@@ -45,7 +45,9 @@ class JsonLines(logging.Formatter):
         """Turn a record into its line."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
-        line |= {"message": record.getMessage(), "request_id": correlation_id.get()}
+        line["message"] = record.getMessage()
+        if request_id := correlation_id.get():
+            line["request_id"] = request_id
         if record.name == "uvicorn.access":
             line |= zip(("client", "method", "path", "http", "status"), record.args, strict=True)
         if record.exc_info:

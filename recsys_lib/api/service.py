@@ -142,7 +142,7 @@ class Snapshot:
         if name not in self._served:
             try:
                 served = Served(name, version_of(self.run, name), self.run.models[name])
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 log.exception("the model %s cannot be read", name)
                 raise ProblemError(503, "model-not-available", str(error)) from error
             self._served[name] = served
@@ -270,8 +270,9 @@ class Service:
             snapshot = Snapshot(Run(self.dataset))
         except Exception as error:  # whatever a file holds, the old snapshot goes on answering
             expected = isinstance(error, MissingArtifactError | OtherDataError)
-            self.failure = str(error) if expected else f"The run cannot be read: {error}"
-            log.warning("the run could not be taken up: %s", error, exc_info=not expected)
+            before, self.failure = self.failure, str(error) if expected else f"The run cannot be read: {error}"
+            if self.failure != before:
+                log.warning("the run could not be taken up: %s", error, exc_info=not expected)
             self._loads.labels("failed").inc()
             return False
         self.snapshot, self.failure = snapshot, ""

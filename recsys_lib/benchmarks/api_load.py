@@ -51,13 +51,14 @@ class Server:
         TimeoutError
             If that takes longer.
         """
-        until = time.monotonic() + seconds
+        until, answer = time.monotonic() + seconds, None
         while time.monotonic() < until:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health").status_code == 200:
+                answer = httpx.get(f"{self.url}/health")
+                if answer.status_code == 200:
                     return
             time.sleep(0.05)
-        raise TimeoutError(f"The service is not healthy:\n{self.log.read_text()}")
+        raise TimeoutError(f"The service is not healthy: {answer.json()['detail'] if answer else 'it does not answer'}")
 
 
 @contextlib.contextmanager
