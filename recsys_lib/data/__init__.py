@@ -1,8 +1,22 @@
 """Data sets: the known MovieLens ones by name, any other table or GroupLens archive by its path."""
 
-from recsys_lib.data.catalogue import KNOWN, KnownDataset
-from recsys_lib.data.checks import BadTableError
-from recsys_lib.data.loading import load_dataset
-from recsys_lib.data.tables import Dataset, identity
+from __future__ import annotations
 
-__all__ = ["KNOWN", "BadTableError", "Dataset", "KnownDataset", "identity", "load_dataset"]
+from importlib import import_module
+from typing import Any
+
+_NAMES = {  # nothing is imported before it is asked for: who serves a model reads no tables
+    "KNOWN": "catalogue",
+    "BadTableError": "checks",
+    "Dataset": "tables",
+    "KnownDataset": "catalogue",
+    "identity": "tables",
+    "load_dataset": "loading",
+}
+__all__ = list(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"recsys_lib.data has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"recsys_lib.data.{_NAMES[name]}"), name)

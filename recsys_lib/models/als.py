@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
@@ -52,6 +51,8 @@ class ALS(Factorised):
     progress: bool = False
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        from implicit.cpu.als import AlternatingLeastSquares  # what serves a model does without
+
         solver = AlternatingLeastSquares(
             factors=self.factors,
             regularization=self.regularization,

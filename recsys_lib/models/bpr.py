@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
@@ -52,6 +51,8 @@ class BPR(Factorised):
     seed: int = 42
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking  # what serves a model does without
+
         solver = BayesianPersonalizedRanking(
             factors=self.factors,
             learning_rate=self.learning_rate,
