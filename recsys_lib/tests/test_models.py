@@ -321,6 +321,12 @@ def test_a_blend_and_its_reranker_learn_from_every_fold(known, tables):
             Blend(parts, holdout=held, share=0.2, folds=folds)
 
 
+def test_a_wide_catalogue_is_learnt_from_with_fewer_users(known, monkeypatch):
+    monkeypatch.setattr("recsys_lib.models.stack.blend.MOST_SCORES", 30 * known.n_items)
+    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()})
+    assert [len(part.users) for part in blend.held_out(known)] == [30]
+
+
 def test_a_blend_learns_from_what_is_given_as_held_out(known):
     parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
     kept, relevant = hold_out(known, 0.25, "recent", 4.0)
@@ -339,7 +345,7 @@ def test_a_blend_learns_from_what_is_given_as_held_out(known):
         Blend({"ease": EASE()}).learning_from(held_out)
 
 
-# ---- the second look ---------------------------------------------------------------------------------------------
+# ---- the re-ranker ---------------------------------------------------------------------------------------------
 
 
 def test_a_reranker_leaves_the_tail_behind_and_in_order(known, tables):

@@ -15,7 +15,8 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 
-MOST_USERS = 2000  # enough to learn a dozen weights from
+MOST_USERS = 2000  # enough to learn a dozen weights from,
+MOST_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
 EQUAL = 0.35  # weight of each model that learning is drawn to
 
 
@@ -50,7 +51,7 @@ class HeldOut:
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
     ) -> HeldOut:
-        """Score up to ``MOST_USERS`` users; models not fitted on ``train`` are fitted first.
+        """Score up to ``MOST_USERS`` users, chosen at random; models not fitted on ``train`` are fitted first.
 
         Parameters
         ----------
@@ -58,8 +59,9 @@ class HeldOut:
             Rows and columns as in ``train``.
         """
         rows = np.flatnonzero(np.diff(relevant.indptr))
-        if len(rows) > MOST_USERS:
-            rows = np.sort(np.random.default_rng(0).choice(rows, MOST_USERS, replace=False))
+        most = max(1, min(MOST_USERS, MOST_SCORES // train.n_items))
+        if len(rows) > most:
+            rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
         histories, ids, scores = train.rows(rows), train.user_ids[rows], {}
         for name, model in models.items():
             if model.train is not train:
