@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 POLL = 0.5  # seconds between two looks at the run's files
 RETRY = 10.0  # seconds after which files that could not be taken up are tried again as they are
 BATCH = 16  # lists computed together at most
+KEPT = 4096  # lists
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +35,13 @@ class Served:
     """A model that answers, under its name and version.
 
     While one batch of lists is computed, requests for the next one gather: sixteen lists of a re-ranker take four
-    times as long as one, so batches bear a load that lists one by one would not.
+    times as long as one, so batches bear a load that lists one by one would not. The lists asked for last are kept.
     """
 
     name: str
     version: str
     model: Recommender
+    _lists: OrderedDict[tuple, tuple] = field(default_factory=OrderedDict)
     _open: dict[tuple, Batch] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -59,6 +62,17 @@ class Served:
         bool
             Whether popular items stand in.
         """
+        asked = (user, k, exclude_seen, genre)
+        if asked not in self._lists:
+            self._lists[asked] = await self._computed(user, k, exclude_seen, genre, candidates)
+            if len(self._lists) > KEPT:
+                self._lists.popitem(last=False)
+        self._lists.move_to_end(asked)
+        return self._lists[asked]
+
+    async def _computed(
+        self, user: Any, k: int, exclude_seen: bool, genre: str | None, candidates: np.ndarray | None
+    ) -> tuple[list, list[float], bool]:
         known = bool(self.model.train.user_codes([user])[0] >= 0)  # ids of two kinds would not make one array
         alike = (known, k, exclude_seen, genre)
         batch = self._open.setdefault(alike, Batch())
