@@ -118,7 +118,7 @@ canonical: $(READY)  ## ratings on the five published folds of ml-100k
 	$(PY) notebooks/studies/canonical.py
 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
-	$(PY) -m recsys_lib.run.neural_study
+	$(PY) notebooks/studies/neural_study.py
 
 bench: $(READY)  ## speed: reading, metrics, models, nets
 	$(PY) -m recsys_lib.benchmarks.reading

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from bayesian_factors import BayesianFactors
+from neural_study import bias_predictions, predictions
 
 from recsys_lib import load_dataset, splits
 from recsys_lib.data import leaks
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation.metrics.rating import mae, rmse
 from recsys_lib.files import write_json
-from recsys_lib.models.bayesian import BayesianFactors
 from recsys_lib.models.neural.hybrid import NeuralHybrid
 from recsys_lib.paths import Paths
-from recsys_lib.run.neural_study import bias_predictions, predictions
 
 BAYESIAN_SHARE = 0.3  # of the average of both kinds; chosen on a part of u1.base
 BEST_PUBLISHED = {"name": "GHRS (2022), u1", "rmse": 0.887}  # the lowest figure on u1 known to us, without a leak

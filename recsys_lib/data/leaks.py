@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split
 
 PER_PERSON = ("temporal_user", "leave_one_out")  # promise the order of time within each person
@@ -133,7 +132,9 @@ def sample_people(split: Split, rows: int, seed: int = 0) -> Split:
 Outputs = Mapping[str, Any]  # name -> array or DataFrame
 
 
-def check_pipeline(run: Callable[[Split], Outputs], split: Split, *, probes: int = 4, seed: int = 0) -> list[Finding]:
+def check_pipeline(
+    run: Callable[[Split], Outputs], split: Split, *, probes: int = 4, tolerance: float = 1e-6, seed: int = 0
+) -> list[Finding]:
     """Run something that fits anew on every call, on data whose test part was changed, and compare what it makes.
 
     - Test ratings shuffled: every output must stay equal, bit by bit.
@@ -147,6 +148,8 @@ def check_pipeline(run: Callable[[Split], Outputs], split: Split, *, probes: int
         Takes a split; returns arrays or tables by name: features, statistics of an encoder, predictions.
     split
         Small enough to fit on ``3 + probes`` times; see :func:`sample_people`.
+    tolerance
+        How far a row's own line may move: one rating of n moves the mean of all by a little.
     """
     rng = np.random.default_rng(seed)
     expected = run(split)
@@ -158,7 +161,7 @@ def check_pipeline(run: Callable[[Split], Outputs], split: Split, *, probes: int
     others = run(replace(split, test=_replaced(split, rng)))
     findings.append(_compared("other test rows: nothing that was fitted changes", fitted, others))
     if "train" in expected and split.train["rating"].nunique() > 1:
-        findings.append(_own_rating(run, split, expected["train"], probes, rng))
+        findings.append(_own_rating(run, split, expected["train"], probes, tolerance, rng))
     return findings
 
 
@@ -173,41 +176,6 @@ def check_fitted(predict: Callable[[pd.DataFrame], Any], test: pd.DataFrame, *, 
     shuffled = _with_ratings_shuffled(test, np.random.default_rng(seed))
     before, after = {"predictions": predict(test)}, {"predictions": predict(shuffled)}
     return [_compared("test ratings shuffled: no prediction changes", before, after)]
-
-
-def model_outputs(
-    split: Split,
-    make: Callable[[], Any],
-    *,
-    items: pd.DataFrame | None = None,
-    users: pd.DataFrame | None = None,
-    people: int = 100,
-) -> dict[str, Any]:
-    """What a model of the lab gives on a split, for :func:`check_pipeline`.
-
-    ``check_pipeline(partial(model_outputs, make=EASE), split)`` checks a model from its fit to its predictions.
-
-    Parameters
-    ----------
-    make
-        Makes the model, not yet fitted; the same one from the same data, bit by bit (so: a seed, one thread).
-    items, users
-        The tables, for models that use content.
-    people
-        How many are scored.
-
-    Returns
-    -------
-    dict
-        "scores" of the first people, and "test predictions" from models that predict ratings.
-    """
-    known = Interactions.from_frame(split.history)
-    model = make().fit(known, items=items, users=users)
-    asked = known.user_ids[:people]
-    made = {"scores": model.score(known.rows(known.user_codes(asked)), asked)}
-    if model.predicts_ratings and split.history["rating"].nunique() > 1:
-        made["test predictions"] = model.predict(split.test["user_id"], split.test["item_id"])
-    return made
 
 
 def _with_ratings_shuffled(test: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -238,7 +206,12 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _own_rating(
-    run: Callable[[Split], Outputs], split: Split, expected: Any, probes: int, rng: np.random.Generator
+    run: Callable[[Split], Outputs],
+    split: Split,
+    expected: Any,
+    probes: int,
+    tolerance: float,
+    rng: np.random.Generator,
 ) -> Finding:
     """Change single training ratings and look whether the row's own line of "train" moves."""
     ratings = split.train["rating"].to_numpy()
@@ -249,15 +222,18 @@ def _own_rating(
         changed = ratings.copy()
         changed[row] = high if ratings[row] < (low + high) / 2 else low
         after = pd.DataFrame(run(replace(split, train=split.train.assign(rating=changed)))["train"])
-        moved |= {str(column) for column in before if not _close(before[column].iloc[row], after[column].iloc[row])}
-    detail = f"moved: {', '.join(sorted(moved))}" if moved else f"{len(rows)} rows tried, {before.shape[1]} columns"
+        moved |= {
+            str(column) for column in before if not _close(before[column].iloc[row], after[column].iloc[row], tolerance)
+        }
+    tried = f"{len(rows)} rows tried, {before.shape[1]} columns"
+    detail = f"moved: {', '.join(sorted(moved))}" if moved else tried
     return Finding("a training row's own rating is not in its features", not moved, detail)
 
 
-def _close(one: Any, other: Any) -> bool:
-    """Equal up to what float32 rounds."""
+def _close(one: Any, other: Any, tolerance: float) -> bool:
+    """Equal up to the tolerance and what float32 rounds."""
     if isinstance(one, float | int | np.number) and isinstance(other, float | int | np.number):
-        return bool(np.isclose(float(one), float(other), rtol=1e-5, atol=1e-6, equal_nan=True))
+        return bool(np.isclose(float(one), float(other), rtol=1e-5, atol=tolerance, equal_nan=True))
     return bool(one == other) or (pd.isna(one) and pd.isna(other))
 
 

@@ -44,7 +44,6 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "Reranker": "stack.rerank",
     "NeuralHybrid": "neural.hybrid",
     "NeuralRanker": "neural.ranker",
-    "BayesianFactors": "bayesian",
 }
 
 

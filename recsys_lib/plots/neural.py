@@ -216,7 +216,7 @@ def parts_figure(parts: pd.DataFrame, titles: pd.Series, title: str, most: int =
         [shown[["part", "label", "contribution"]]]
         + [pd.DataFrame({"part": [p], "label": [f"all else: {p}"], "contribution": [v]}) for p, v in rest.items()]
     ).iloc[::-1]
-    colours = dict(zip(("history", "person", "film", "features"), COLOURS, strict=False))
+    colours = dict(zip(("history", "user", "item", "features"), COLOURS, strict=False))
     figure, axes = plt.subplots(figsize=(8, 0.3 * len(table) + 1.2))
     places = np.arange(len(table))
     axes.barh(places, table["contribution"], color=table["part"].map(colours), height=0.65)

@@ -6,7 +6,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.evidence import DAY, YEAR, Evidence, years_of
+from recsys_lib.models.features.candidates import DAY, YEAR, Evidence, years_of
 
 START = 30 * YEAR  # the year 2000
 ROWS = [  # item 3 follows item 2 twice; user 3 comes long after the others

@@ -11,7 +11,8 @@ from recsys_lib import splits
 from recsys_lib.data import leaks
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split
-from recsys_lib.models import ALS, EASE, ItemKNN, Popularity, features
+from recsys_lib.models import ALS, EASE, ItemKNN, Popularity
+from recsys_lib.models.features.pairs import PairFeatures, fitted_on
 
 
 @pytest.fixture(scope="module")
@@ -164,30 +165,24 @@ def test_planted_leaks_are_caught(split, planted, seed):
 
 @pytest.mark.parametrize("way", ["temporal_user", "random", "temporal_global"])
 def test_our_own_features_pass(tables, content, way):
-    findings = leaks.check_pipeline(partial(features.outputs, **content), splits.by_name(tables[0], way), probes=6)
+    split = splits.by_name(tables[0], way)
+    given = {"probes": 6, "tolerance": 10 / len(split.train)}
+    findings = leaks.check_pipeline(partial(fitted_on, **content), split, **given)
     assert len(findings) == 3
     assert not failed(findings)
-
-
-def test_out_of_fold_features_pass_too(split, content):
-    def run(split: Split) -> dict:
-        fitted = features.Features().fit(split.train, **content)
-        return {"train": fitted.out_of_fold(3), "test": fitted.transform(split.test)}
-
-    assert not failed(leaks.check_pipeline(run, split))
 
 
 def test_implicit_feedback_has_no_rating_to_shuffle(split, content):
     ones = [part.assign(rating=np.float32(1)) for part in (split.train, split.valid, split.test)]
     implicit = Split(*ones, name=split.name)
-    findings = leaks.check_pipeline(partial(features.outputs, **content), implicit)
+    findings = leaks.check_pipeline(partial(fitted_on, **content), implicit)
     assert [finding.check for finding in findings] == ["other test rows: nothing that was fitted changes"]
     assert not failed(findings)
 
 
 def test_a_fitted_pipeline_may_not_look_at_the_ratings_it_is_asked_about(split, content):
-    fitted = features.Features().fit(split.history, **content)
-    assert not failed(leaks.check_fitted(fitted.transform, split.test))
+    fitted = PairFeatures.of(split.history, **content)
+    assert not failed(leaks.check_fitted(fitted.table, split.test))
     known = Interactions.from_frame(split.history)
     scores = np.log1p(known.matrix.getnnz(axis=0))
     assert not failed(leaks.check_fitted(lambda rows: scores[known.item_codes(rows["item_id"])], split.test))
@@ -239,8 +234,8 @@ def test_rows_without_a_prediction_are_left_out():
 
 
 def test_single_columns_that_know_the_answer_are_named(split, content):
-    fitted = features.Features().fit(split.train, **content)
-    table, ratings = fitted.transform(split.valid), split.valid["rating"].to_numpy()
+    fitted = PairFeatures.of(split.train, **content)
+    table, ratings = fitted.table(split.valid), split.valid["rating"].to_numpy()
     assert not failed(leaks.check_columns(table, ratings))
     planted = table.assign(
         liked=ratings >= 4,
@@ -264,6 +259,17 @@ def test_the_table_shows_every_finding(split):
 # ---- a model of the lab, as anybody would check it ---------------------------------------------------------------
 
 
+def model_outputs(split: Split, make, users: int = 100) -> dict:
+    """What a model gives on a split: scores of some users, and predictions where it makes any."""
+    known = Interactions.from_frame(split.history)
+    model = make().fit(known)
+    asked = known.user_ids[:users]
+    made = {"scores": model.score(known.rows(known.user_codes(asked)), asked)}
+    if model.predicts_ratings:
+        made["test predictions"] = model.predict(split.test["user_id"], split.test["item_id"])
+    return made
+
+
 MODELS = {
     "popularity": Popularity,
     "ALS": partial(ALS, factors=8, iterations=3, threads=1),
@@ -274,14 +280,14 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_the_lab_do_not_know_the_test(split, name):
-    findings = leaks.check_pipeline(partial(leaks.model_outputs, make=MODELS[name]), split)
+    findings = leaks.check_pipeline(partial(model_outputs, make=MODELS[name]), split)
     assert len(findings) == 2
     assert not failed(findings)
 
 
 def test_a_model_fitted_on_everything_is_caught(split):
     def run(changed: Split) -> dict:
-        return leaks.model_outputs(replace(split, train=everything(changed), valid=split.valid.iloc[:0]), EASE)
+        return model_outputs(replace(split, train=everything(changed), valid=split.valid.iloc[:0]), EASE)
 
     assert len(failed(leaks.check_pipeline(run, split))) == 2
 
@@ -303,7 +309,7 @@ def test_predictions_for_the_test_are_checked_too(split):
     def run(changed: Split) -> dict:
         nonlocal asked
         asked = changed.test
-        return leaks.model_outputs(changed, Oracle)
+        return model_outputs(changed, Oracle)
 
     asked = split.test
     assert failed(leaks.check_pipeline(run, split)) == ["test ratings shuffled: nothing changes"]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from neural_study import bias_predictions, predictions
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
@@ -14,10 +15,9 @@ from recsys_lib.data.splits import temporal_user
 from recsys_lib.evaluation.metrics.rating import rmse
 from recsys_lib.evaluation.task import mean_ndcg
 from recsys_lib.models import NeuralHybrid, NeuralRanker, Popularity, load_model
+from recsys_lib.models.features.pairs import Catalogue, PairFeatures
 from recsys_lib.models.neural import serving
-from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
-from recsys_lib.models.neural.training import CheckpointMismatchError, TrainingFailedError
-from recsys_lib.run.neural_study import bias_predictions, predictions
+from recsys_lib.models.neural.training import TrainingFailedError
 
 SMALL = {"embedding_dim": 8, "hidden": (16, 8), "batch_size": 256, "device": "cpu"}
 RANKER = {"embedding_dim": 8, "hidden": 16, "epochs": 60, "batch_size": 40, "device": "cpu"}
@@ -66,19 +66,19 @@ def test_no_training_row_knows_its_own_rating(tables):
     found = []
     for table in (frame, other):
         known = Interactions.from_frame(table)
-        knowledge = Knowledge(known, Catalogue.of(known, tables[1], tables[2]))
+        knowledge = PairFeatures(known, Catalogue.of(known, tables[1], tables[2]))
         own = np.flatnonzero(
             (known.user_ids[known.row_of_entry] == frame["user_id"][row])
             & (known.item_ids[known.matrix.indices] == frame["item_id"][row])
         )[0]
         training = knowledge.training()
-        person, film = knowledge.people.rows[own], knowledge.films.rows[own]
-        gaps = knowledge.people.gaps.copy()
+        person, film = knowledge.users.rows[own], knowledge.items.rows[own]
+        gaps = knowledge.users.gaps.copy()
         gaps[own] = 0
-        mine = gaps[knowledge.people.rows == person]
-        raters = knowledge.films.gaps.copy()
+        mine = gaps[knowledge.users.rows == person]
+        raters = knowledge.items.gaps.copy()
         raters[own] = 0
-        found.append((training["dense"][own], mine, raters[knowledge.films.rows == film]))
+        found.append((training["dense"][own], mine, raters[knowledge.items.rows == film]))
     for first, second in zip(*found, strict=True):
         # what depends on the mean of all ratings moves by its share of one rating, nothing else moves
         np.testing.assert_allclose(first, second, atol=5 / len(frame))
@@ -86,7 +86,7 @@ def test_no_training_row_knows_its_own_rating(tables):
 
 def test_ratings_of_the_same_moment_leave_the_own_out():
     """Person 0 gave two ratings in one second, a third a minute later, a fourth the next day; person 1 gave one."""
-    from recsys_lib.models.neural.tables import Side
+    from recsys_lib.models.features.pairs import Side
 
     gaps, times = np.array([1.0, -2.0, 0.5, 3.0, 9.0]), np.array([100, 100, 160, 90_000, 100])
     side = Side(np.array([0, 0, 0, 0, 1]), gaps, gaps, 2, times, 1.0, (), (0, 60))
@@ -106,76 +106,18 @@ def test_net_does_not_see_the_own_rating(split, content):
     from recsys_lib.models.neural.rating_net import RatingBatch
 
     model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    net = model._net(3, torch.device("cpu")).eval()
-    columns = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in model.knowledge.training().items()}
+    net = model._task(3)[0].module.eval()
+    columns = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in model.features.training().items()}
     entry = 7
     batch = RatingBatch(**{name: value[[entry]] for name, value in columns.items()})
     before = net(batch).item()
-    raters = net.sums.films.lists
+    raters = net.histories[1]
     start, end = raters.starts[batch.items[0]], raters.starts[batch.items[0] + 1]
-    net.sums.people.lists.gaps[entry] += 2
+    net.histories[0].gaps[entry] += 2
     raters.gaps[start + int(torch.searchsorted(raters.columns[start:end], batch.users[0]))] += 2
     changed = RatingBatch(**{**vars(batch), "user_gaps": batch.user_gaps + 2, "item_gaps": batch.item_gaps + 2})
     assert net(changed).item() == pytest.approx(before, abs=1e-5)
     assert net(batch).item() != pytest.approx(before, abs=1e-5)  # not taken out, it would be seen
-
-
-def test_the_way_back_through_histories_is_that_of_plain_autograd(split, content):
-    """The hand-written gradients equal those that torch finds for the same sums written with dense matrices."""
-    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
-
-    model = NeuralHybrid(epochs=1, history_dropout=0, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    net, matrix = model._net(3, torch.device("cpu")).eval(), model.knowledge.matrix
-    net._known = lambda size, like: (torch.arange(size) % 3 > 0).float()  # a third are newcomers
-    training = model.knowledge.training()
-    batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
-    ones, felt, judged = (
-        torch.from_numpy(csr_matrix((v, matrix.indices, matrix.indptr), matrix.shape).toarray().astype(np.float32))
-        for v in (np.ones(matrix.nnz), model.knowledge.people.gaps, model.knowledge.films.gaps)
-    )
-
-    def dense(_, known_user, known_item):
-        users, items = batch.users, batch.items
-        person = (
-            (ones @ net.seen + felt @ net.felt)[users] - net.seen[items] - felt[users, items][:, None] * net.felt[items]
-        )
-        film = ones.T @ net.raters + judged.T @ net.judged
-        film = film[items] - net.raters[users] - judged[users, items][:, None] * net.judged[users]
-        person, film = person / ones.sum(1)[users][:, None].sqrt(), film / ones.sum(0)[items][:, None].sqrt()
-        person, film = person + net.user_id[users], film + net.item_id[items]
-        who, what = (net.user_side @ net.user_map)[users], (net.item_side @ net.item_map)[items]
-        return who + known_user[:, None] * person, what + known_item[:, None] * film
-
-    found = {}
-    for name, encode in (("package", net.encode), ("plain", dense)):
-        net.encode = encode
-        net.zero_grad()
-        squared_loss(net, batch).backward()
-        found[name] = {each: parameter.grad.clone() for each, parameter in net.named_parameters()}
-    for each, gradient in found["plain"].items():
-        torch.testing.assert_close(found["package"][each], gradient, atol=1e-5, rtol=1e-4)
-
-
-def test_the_plain_net_of_the_benchmark_is_the_same_net(split, content):
-    """Scores and gradients of the net as tutorials have it, dropout among them: the one is measured by the other."""
-    from recsys_lib.benchmarks.neural import PlainNet, Rows, _by_side, collate
-    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
-
-    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    columns = model.knowledge.training()
-    rows = Rows(columns, _by_side(columns))
-    found = collate([rows[place] for place in range(0, len(rows), 9)])
-    batch = RatingBatch(**{name: found[name] for name in columns})
-    gradients = []
-    for kind in (None, PlainNet):
-        net = model._net(3, torch.device("cpu")).train()
-        if kind is not None:
-            net.__class__, net.brought = kind, [found["history0"], found["history1"]]
-        torch.manual_seed(7)
-        squared_loss(net, batch).backward()
-        gradients.append({name: parameter.grad for name, parameter in net.named_parameters()})
-    for name, gradient in gradients[1].items():
-        torch.testing.assert_close(gradients[0][name], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_mixed_precision_trains_the_same_net(split, content):
@@ -183,11 +125,11 @@ def test_mixed_precision_trains_the_same_net(split, content):
     from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
 
     model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    training = model.knowledge.training()
+    training = model.features.training()
     batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
     found = []
     for half in (False, True):
-        net = model._net(3, torch.device("cpu")).train()
+        net = model._task(3)[0].module.train()
         torch.manual_seed(7)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             loss = squared_loss(net, batch)
@@ -200,18 +142,18 @@ def test_mixed_precision_trains_the_same_net(split, content):
 def test_torch_and_numpy_agree_on_ratings(split, content):
     """A pair that is in no history scores the same in the net and in what serves it."""
     model = NeuralHybrid(epochs=2, batch_norm=True, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    known = model.knowledge
-    net = model._net(5, torch.device("cpu")).eval()
+    known = model.features
+    net = model._task(5)[0].module.eval()
     state = model._state(net)
     model = model._with([state])
     users, items = np.array([3, 50, 7]), np.array([0, 5, 79])
-    people, bias = model._people(state)
+    people, bias = model._user_vectors(state)
     dense = known.pairs(users, items, None)
     with torch.no_grad():
-        u, v = torch.from_numpy(people[users]), torch.from_numpy(state["films"][items])
+        u, v = torch.from_numpy(people[users]), torch.from_numpy(state["items"][items])
         expected = net.head(u, v, torch.from_numpy(dense)).numpy()
     np.testing.assert_allclose(
-        serving.rating_pairs(state, people[users], state["films"][items], dense), expected, atol=1e-5
+        serving.rating_pairs(state, people[users], state["items"][items], dense), expected, atol=1e-5
     )
     grid = model.score(model.train.rows(model.train.user_codes([4, 51, 8])), [4, 51, 8])
     ids = known.catalogue.item_ids[items]
@@ -224,16 +166,16 @@ def test_vectors_of_the_net_are_those_that_serve(split, content):
     model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
     from recsys_lib.models.neural.rating_net import RatingBatch
 
-    net = model._net(1, torch.device("cpu")).eval()
+    net = model._task(1)[0].module.eval()
     state = model._state(net)
-    training = model.knowledge.training()
+    training = model.features.training()
     batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[:1])) for name, v in training.items()})
     with torch.no_grad():
         vectors, _ = net.encode(batch, torch.ones(1), torch.ones(1))
-    matrix = model.knowledge.matrix[0].copy()
+    matrix = model.features.matrix[0].copy()
     kept = matrix.indices != training["items"][0]
     without = csr_matrix((matrix.data[kept], matrix.indices[kept], [0, kept.sum()]), shape=matrix.shape)
-    gaps = without.data - model.knowledge.item_means[without.indices]
+    gaps = without.data - model.features.item_means[without.indices]
     served, _ = model._vectors(state, without, gaps, np.array([0]))
     np.testing.assert_allclose(served[0], vectors[0].numpy(), atol=1e-5)
 
@@ -244,20 +186,11 @@ def test_shuffled_test_ratings_change_no_prediction(hybrid, split):
     assert first.equals(second)
 
 
-def test_unknown_ids_take_the_cold_path_and_are_flagged(hybrid):
-    table = hybrid.predict_table([1, 9999, 1, 9999], [1, 1, 8888, 8888])
-    assert table["known_user"].tolist() == [True, False, True, False]
-    assert table["known_item"].tolist() == [True, True, False, False]
-    assert table["predicted"].between(1, 5).all()
-    assert table["predicted"].nunique() == 4
-
-
-def test_a_film_without_ratings_is_predicted_from_its_features(split, content):
+def test_an_item_without_ratings_is_predicted_from_its_content(split, content):
     train = Interactions.from_frame(split.train[split.train["item_id"] != 40])
     model = NeuralHybrid(epochs=6, history_dropout=0.1, **SMALL).fit(train, **content)
-    table = model.predict_table([1, 1], [40, 12345])
-    assert not table["known_item"].any()
-    assert table["predicted"][0] != table["predicted"][1]  # 40 has genres and a year, 12345 has nothing
+    predicted = model.predict([1, 1], [40, 12345])
+    assert predicted[0] != predicted[1]  # 40 has genres and a year, 12345 has nothing
 
 
 def test_hybrid_is_saved_and_loaded(hybrid, split, tmp_path):
@@ -277,7 +210,7 @@ def test_hybrid_without_time_and_content(split):
     train = Interactions.from_frame(split.train.drop(columns="timestamp"))
     model = NeuralHybrid(epochs=3, **SMALL).fit(train)
     assert np.isfinite(model.score(train.rows(np.array([0, 1])), train.user_ids[:2])).all()
-    assert not any("then" in name for name in model.knowledge.names())
+    assert not any("then" in name for name in model.features.names())
 
 
 def test_two_seeds_are_averaged(split, content):
@@ -295,16 +228,6 @@ def test_a_huge_rate_stops_with_the_place(split, content):
         )
 
 
-def test_checkpoint_of_other_ratings_is_refused(split, content, tmp_path):
-    train = Interactions.from_frame(split.train)
-    model = NeuralHybrid(epochs=2, **SMALL).fit(train, **content, checkpoint=tmp_path)
-    again = NeuralHybrid(epochs=2, **SMALL).fit(train, **content, checkpoint=tmp_path)
-    for name, value in model.states[0].items():
-        assert np.array_equal(value, again.states[0][name])
-    with pytest.raises(CheckpointMismatchError, match="data"):
-        NeuralHybrid(epochs=2, **SMALL).fit(Interactions.from_frame(split.train[5:]), **content, checkpoint=tmp_path)
-
-
 # ---- the ranker ----------------------------------------------------------------------------------------------------
 
 
@@ -314,16 +237,9 @@ def test_ranker_beats_popularity(ranker, split):
 
 
 def test_torch_and_numpy_agree_on_ranking(ranker):
-    from recsys_lib.models.neural.ranker import _state
-    from recsys_lib.models.neural.ranking_net import RankingBatch, RankingNet
-    from recsys_lib.models.neural.side import item_features
+    from recsys_lib.models.neural.ranking_net import RankingBatch
 
-    train = ranker.train
-    features = item_features(None, train.item_ids)[0]
-    context = 1 + len(ranker.months_) - 2 + ranker.people_.shape[1]
-    net = RankingNet(
-        features, train.matrix.getnnz(axis=0), ranker.levels_, context=context, dim=8, heads=4, hidden=16, dropout=0.3
-    ).eval()
+    train, net = ranker.train, ranker._task(3)[0].module.eval()
     histories = train.rows(np.array([4, 9]))
     codes, around = ranker._inputs(histories, train.user_ids[[4, 9]])
     empty = torch.zeros(0, dtype=torch.int64)
@@ -339,7 +255,9 @@ def test_torch_and_numpy_agree_on_ranking(ranker):
     )
     with torch.no_grad():
         expected = net(batch).numpy()
-    np.testing.assert_allclose(serving.ranking_scores(_state(net), histories, codes, around), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        serving.ranking_scores(ranker._state(net), histories, codes, around), expected, atol=2e-5
+    )
 
 
 def test_a_person_is_only_their_history(ranker):
@@ -407,10 +325,10 @@ def test_the_rest_is_the_net_of_nothing(hybrid):
     """What no input explains is the score of all zeros: integrated gradients are complete."""
     state, dim = hybrid.states[0], hybrid.embedding_dim
     nothing = np.zeros((1, dim), np.float32)
-    start = serving.rating_pairs(state, nothing, nothing, np.zeros((1, sum(hybrid.knowledge.blocks())), np.float32))
+    start = serving.rating_pairs(state, nothing, nothing, np.zeros((1, sum(hybrid.features.blocks())), np.float32))
     table = hybrid.parts(5, 3)
     found = table.loc[table["part"] == "start", "contribution"].iloc[0]
-    assert found == pytest.approx(hybrid.knowledge.mean + start[0], abs=2e-3)
+    assert found == pytest.approx(hybrid.features.mean + start[0], abs=2e-3)
 
 
 def test_a_linear_net_explains_itself_exactly(hybrid):
@@ -419,21 +337,21 @@ def test_a_linear_net_explains_itself_exactly(hybrid):
     state["last.weight"][:] = 0
     model = hybrid._with([state])
     history = model.train.rows(model.train.user_codes([5]))
-    known, column = model.knowledge, int(model.train.item_codes([3])[0])
+    known, column = model.features, int(model.train.item_codes([3])[0])
     gaps = history.matrix.data - known.item_means[history.matrix.indices]
-    words = state["seen"][history.matrix.indices] + gaps[:, None] * state["felt"][history.matrix.indices]
-    by_hand = 0.5 * words @ state["films"][column] / np.sqrt(history.matrix.nnz + 1)  # <u, v> shares between u and v
+    words = state["seen"][history.matrix.indices] + gaps[:, None] * state["weighted"][history.matrix.indices]
+    by_hand = 0.5 * words @ state["items"][column] / np.sqrt(history.matrix.nnz + 1)  # <u, v> shares between u and v
     np.testing.assert_allclose(model._contributions(history, column, 5), by_hand, atol=1e-5)
 
 
 def test_same_attributions_as_captum(hybrid):
     captum = pytest.importorskip("captum.attr")
     state, dim = hybrid.states[0], hybrid.embedding_dim
-    net = hybrid._net(0, torch.device("cpu")).eval()
+    net = hybrid._task(0)[0].module.eval()
     state = hybrid._state(net)
-    people, _ = hybrid._people(state)
-    dense = hybrid.knowledge.pairs(np.array([4]), np.array([3]), None)
-    inputs = tuple(torch.from_numpy(x) for x in (people[[4]], state["films"][[3]], dense))
+    people, _ = hybrid._user_vectors(state)
+    dense = hybrid.features.pairs(np.array([4]), np.array([3]), None)
+    inputs = tuple(torch.from_numpy(x) for x in (people[[4]], state["items"][[3]], dense))
     found = captum.IntegratedGradients(net.head).attribute(inputs, n_steps=64, method="riemann_middle")
     point = np.concatenate([x[0].numpy() for x in inputs])
     expected = np.concatenate([x[0].detach().numpy() for x in found])

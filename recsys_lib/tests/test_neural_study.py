@@ -2,18 +2,19 @@
 
 import json
 
+import canonical
+import neural_study
 import numpy as np
 import pandas as pd
 import pytest
+from bayesian_factors import BayesianFactors
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import temporal_user
 from recsys_lib.evaluation.metrics.rating import rmse
 from recsys_lib.evaluation.task import Task
 from recsys_lib.models import NeuralRanker, load_model
-from recsys_lib.models.bayesian import BayesianFactors
 from recsys_lib.plots import neural as plots
-from recsys_lib.run import canonical, neural_study
 
 JUDGED = pd.DataFrame(
     {

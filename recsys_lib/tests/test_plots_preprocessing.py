@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib import splits
-from recsys_lib.models.features import Features
+from recsys_lib.models.features.pairs import PairFeatures
 from recsys_lib.plots import preprocessing as plots
 from recsys_lib.plots.style import use_style
 
@@ -35,12 +35,12 @@ def test_parts_in_time_counts_every_row(tables):
 
 def test_feature_distributions_draws_one_panel_a_feature_and_bears_emptiness(tables):
     split = splits.temporal_user(tables[0])
-    fitted = Features().fit(split.train, items=tables[1])
-    table = fitted.leave_one_out()
-    names = ["user_mean", "item_mean", "user_since_last"]
-    figure = plots.feature_distributions(table, fitted.transform(split.valid), names, columns=2)
+    fitted = PairFeatures.of(split.train, tables[1])
+    table = fitted.table()
+    names = ["user: mean rating", "item: mean rating", "time"]
+    figure = plots.feature_distributions(table, fitted.table(split.valid), names, columns=2)
     assert [axes.get_title() for axes in figure.axes] == [*names, ""]
-    plots.feature_distributions(table.assign(user_mean=np.nan), table.iloc[:0], names)
+    plots.feature_distributions(table.assign(time=np.nan), table.iloc[:0], names)
     plots.feature_distributions(table, table, [])
 
 

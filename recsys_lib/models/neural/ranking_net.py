@@ -82,24 +82,24 @@ class RankingNet(nn.Module):
         self.skip = nn.Linear(heads * dim + context, dim)
         self.dropout = Dropout(dropout)
 
-    def films(self) -> tuple[Tensor, Tensor]:
-        """Embeddings of all films: as part of a history, and to be ranked, (n_items, dim) each."""
+    def item_embeddings(self) -> tuple[Tensor, Tensor]:
+        """Embeddings of all items: as part of a history, and to be ranked, (n_items, dim) each."""
         return self.item_in + self.features @ self.side_in, self.item_out + self.features @ self.side_out
 
     def forward(self, batch: RankingBatch) -> Tensor:
         """Scores of the whole catalogue, (B, n_items)."""
-        films, candidates = self.films()
+        items, candidates = self.item_embeddings()
         weights = self.strength[batch.codes] * torch.exp2(-batch.steps[:, None] * self.log_decay.exp())  # (E, heads)
-        return self.person(batch, films, weights) @ candidates.T + self.item_bias
+        return self.user_vectors(batch, items, weights) @ candidates.T + self.item_bias
 
-    def person(self, batch: RankingBatch, films: Tensor, weights: Tensor) -> Tensor:
-        """Vectors of the people, (B, dim)."""
+    def user_vectors(self, batch: RankingBatch, items: Tensor, weights: Tensor) -> Tensor:
+        """Vectors of the users, (B, dim)."""
         people = len(batch.starts)
         ends = torch.cat([batch.starts[1:], batch.starts.new_tensor([len(batch.items)])])
         row = torch.repeat_interleave(torch.arange(people, device=batch.items.device), ends - batch.starts)
-        squares = torch.zeros(people, self.heads, device=films.device).index_add(0, row, weights.square())
+        squares = torch.zeros(people, self.heads, device=items.device).index_add(0, row, weights.square())
         pooled = [
-            functional.embedding_bag(batch.items, films, batch.starts, mode="sum", per_sample_weights=weights[:, head])
+            functional.embedding_bag(batch.items, items, batch.starts, mode="sum", per_sample_weights=weights[:, head])
             for head in range(self.heads)
         ]
         pooled = torch.stack(pooled, dim=1) / torch.sqrt(squares + 0.5)[:, :, None]  # (B, heads, dim)

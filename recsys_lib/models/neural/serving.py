@@ -58,7 +58,7 @@ def pooled_history(state: State, histories: Histories, weights: np.ndarray) -> t
         squares = np.bincount(rows, weights[:, head] ** 2, minlength=matrix.shape[0])
         scale[:, head] = 1 / np.sqrt(squares + 0.5)
         spread.data = weights[:, head].astype(np.float32)  # one matrix for all heads: making one takes its time
-        parts.append((spread @ state["films"]) * scale[:, head : head + 1])
+        parts.append((spread @ state["items"]) * scale[:, head : head + 1])
     return np.concatenate(parts, axis=1), scale
 
 

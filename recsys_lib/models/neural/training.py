@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-
-from recsys_lib.files import read_json, replacing_folder, write_json
-
-CHECKPOINT_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -31,8 +22,8 @@ class Plan:
     ----------
     epochs, lr
         Passes over the data; the highest learning rate.
-    schedule : {"onecycle", "cosine", "constant"}
-        Learning rate by step: up and down again (Smith and Topin, "Super-Convergence", 2018), down, or unchanged.
+    schedule : {"onecycle", "constant"}
+        Learning rate by step: up and down again (Smith and Topin, "Super-Convergence", 2018), or unchanged.
     clip
         Largest norm of the gradient.
     average
@@ -40,7 +31,7 @@ class Plan:
     patience
         Epochs without a better validation value after which training stops; None never stops early.
     seed
-        Of everything random: an epoch depends on (seed, epoch) alone, which makes a resumed run bit-equal.
+        Of everything random: what an epoch draws depends on (seed, epoch) alone.
     device
         "auto" (CUDA, else MPS, else CPU) or a device's name.
     threads
@@ -61,7 +52,7 @@ class Plan:
 
 @dataclass
 class Task:
-    """What to train on, in five functions.
+    """What to train, and on what.
 
     Attributes
     ----------
@@ -77,8 +68,6 @@ class Task:
         ``(module, batch) -> scalar tensor``.
     validate
         ``(module) -> value``, smaller is better; None where there is nothing to validate on.
-    identity
-        What a checkpoint must agree with to be resumed (data, version, parameters).
     """
 
     module: nn.Module
@@ -87,15 +76,10 @@ class Task:
     steps: int
     loss: Callable[[nn.Module, Any], Tensor]
     validate: Callable[[nn.Module], float] | None = None
-    identity: dict[str, Any] = field(default_factory=dict)
 
 
 class TrainingFailedError(RuntimeError):
     """The loss is no number any more."""
-
-
-class CheckpointMismatchError(ValueError):
-    """A checkpoint belongs to other data, another version or other parameters."""
 
 
 class Dropout(nn.Module):
@@ -108,43 +92,16 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
 
-    @property
-    def scale(self) -> float:
-        """What the values that are left are to be multiplied with."""
-        return 1 / (1 - self.share) if self.training else 1.0
-
     def forward(self, x: Tensor) -> Tensor:
         """Hide a share of the values and scale the others up, while training."""
-        return x * self.mask(x)
-
-    def mask(self, x: Tensor) -> Tensor:
-        """What to multiply ``x`` with: zeros, and elsewhere the scale; 1, (1,), where nothing is hidden."""
-        kept = self.kept(x)
-        if kept is None:
-            return x.new_ones(1)
-        if x.device.type != "cpu":
-            return kept * self.scale
-        return torch.from_numpy(np.multiply(kept.numpy(), np.float32(self.scale), dtype=np.float32))
-
-    def kept(self, x: Tensor) -> Tensor | None:
-        """Which values of ``x`` are left, bool; None where nothing is hidden."""
         if not self.training or not self.share:
-            return None
+            return x
+        scale = 1 / (1 - self.share)
         if x.device.type != "cpu":
-            return torch.rand(x.shape, device=x.device) >= self.share
+            return x * ((torch.rand(x.shape, device=x.device) >= self.share) * scale)
         bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-x.numel() // 4)).view(np.uint16)
-        return torch.from_numpy(bits[: x.numel()] >= round(self.share * 65_536)).view(x.shape)
-
-
-def hide(x: Tensor, kept: Tensor | None) -> Tensor:
-    """Set what is not ``kept`` to 0, in place; None keeps all."""
-    if kept is None:
-        return x
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return x.mul_(kept)
-    with np.errstate(invalid="ignore"):  # an infinite value is the trainer's to report
-        np.multiply(x.numpy(), kept.numpy(), out=x.numpy())  # with booleans several times faster than torch
-    return x
+        kept = (bits[: x.numel()] >= round(self.share * 65_536)).reshape(x.shape)
+        return x * torch.from_numpy(np.multiply(kept, np.float32(scale), dtype=np.float32))
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -160,13 +117,11 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def train(task: Task, plan: Plan, *, checkpoint: Path | str | None = None, progress: str | None = None) -> list[dict]:
+def train(task: Task, plan: Plan, *, progress: str | None = None) -> list[dict]:
     """Train ``task.module`` in place, leaving the averaged weights, or those of the best epoch, in it.
 
     Parameters
     ----------
-    checkpoint
-        Folder to resume from where it exists, and to write to after every epoch.
     progress
         Text of the progress bar; none without it.
 
@@ -179,30 +134,20 @@ def train(task: Task, plan: Plan, *, checkpoint: Path | str | None = None, progr
     ------
     TrainingFailedError
         If a loss is NaN or infinite; names the epoch, the batch and the parameter that blew up.
-    CheckpointMismatchError
-        If the checkpoint was made for something else; says what differs.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     try:
-        return _train(task, plan, checkpoint, progress)
+        run = _Run(task, plan)
+        bar = tqdm(range(1, plan.epochs + 1), desc=progress, disable=progress is None, leave=False)
+        for epoch in bar:
+            run.epoch(epoch)
+            bar.set_postfix({name: value for name, value in run.log[-1].items() if name in ("loss", "valid")})
+            if run.exhausted:
+                break
+        run.finish()
     finally:
         torch.set_num_threads(before)
-
-
-def _train(task: Task, plan: Plan, checkpoint: Path | str | None, progress: str | None) -> list[dict]:
-    """What :func:`train` does, once the threads are set."""
-    run = _Run(task, plan)
-    first = run.resume(Path(checkpoint)) if checkpoint is not None else 1
-    bar = tqdm(range(first, plan.epochs + 1), desc=progress, disable=progress is None, leave=False)
-    for epoch in bar:
-        if run.exhausted:
-            break
-        run.epoch(epoch)
-        bar.set_postfix({name: value for name, value in run.log[-1].items() if name in ("loss", "valid")})
-        if checkpoint is not None:
-            run.save(Path(checkpoint))
-    run.finish()
     return run.log
 
 
@@ -221,7 +166,7 @@ class _Run:
 
     @property
     def served(self) -> nn.Module:
-        """The weights that a person would use now."""
+        """The weights that would be used now."""
         return self.averaged if self.averaged is not None else self.module
 
     @property
@@ -278,79 +223,15 @@ class _Run:
         self.module.load_state_dict(self.best if self.best is not None else self.served.state_dict())
         self.module.eval()
 
-    # ---- checkpoints -----------------------------------------------------------------------------------------
-
-    def _identity(self) -> dict[str, Any]:
-        identity = {"format": CHECKPOINT_FORMAT, "torch": torch.__version__, **asdict(self.plan), **self.task.identity}
-        return json.loads(json.dumps(identity))  # as it is read back: lists for tuples
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Every tensor that the rest of the run depends on, by name."""
-        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        if self.averaged is not None:
-            tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
-        return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-
-    def save(self, folder: Path) -> None:
-        """Write the state after an epoch: tensors as safetensors, the rest as JSON."""
-        with replacing_folder(folder) as temporary:
-            save_file(self._tensors(), temporary / "state.safetensors")
-            write_json(temporary / "state.json", {"identity": self._identity(), "log": self.log})
-
-    def resume(self, folder: Path) -> int:
-        """Take up the state in ``folder``, if there is one; return the epoch to go on with."""
-        if not (folder / "state.json").is_file():
-            return 1
-        state = read_json(folder / "state.json")
-        mine = {key: value for key, value in self._identity().items() if key not in ("epochs", "device")}
-        for name, value in mine.items():
-            found = state["identity"].get(name)
-            if found != value:
-                raise CheckpointMismatchError(f"checkpoint {folder} has {name} {found!r}, but this run has {value!r}")
-        if state["identity"]["epochs"] != self.plan.epochs and self.plan.schedule != "constant":
-            raise CheckpointMismatchError(
-                f"checkpoint {folder} has epochs {state['identity']['epochs']}, but this run has "
-                f"{self.plan.epochs}, and the schedule {self.plan.schedule!r} depends on it"
-            )
-        self.log = state["log"]
-        self._take(folder / "state.safetensors")
-        return len(self.log) + 1
-
-    def _take(self, file: Path) -> None:
-        """Read tensors back to where :meth:`_tensors` found them."""
-        parts: dict[str, dict[str, Tensor]] = {"module": {}, "averaged": {}, "best": {}, "optimizer": {}}
-        with safe_open(file, framework="pt", device=str(self.device)) as stored:
-            for name in stored.keys():  # noqa: SIM118 - not a mapping
-                part, _, rest = name.partition(".")
-                parts[part][rest] = stored.get_tensor(name)
-        self.module.load_state_dict(parts["module"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(parts["averaged"])
-        self.best = parts["best"] or None
-        state = self.optimizer.state_dict()
-        for name, value in parts["optimizer"].items():
-            number, _, key = name.partition(".")
-            state["state"].setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict(state)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for _ in range(len(self.log) * self.task.steps):
-                self.scheduler.step()
-
 
 def _scheduler(optimizer: torch.optim.Optimizer, plan: Plan, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Learning rate by step."""
     if plan.schedule == "onecycle":
         top = [group.get("lr", plan.lr) for group in optimizer.param_groups]
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, top, total_steps=max(steps, 1) + 1, cycle_momentum=False)
-    if plan.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
     if plan.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle', 'cosine' or 'constant'")
+    raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle' or 'constant'")
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of
-from recsys_lib.models.evidence import Evidence, years_of
+from recsys_lib.models.features.candidates import Evidence, years_of
 from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from recsys_lib.data.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.neural.knowledge import Catalogue, Knowledge
+from recsys_lib.models.features.pairs import Catalogue, PairFeatures
 
 
 class BayesianFactors(Recommender):
@@ -62,8 +62,8 @@ class BayesianFactors(Recommender):
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("BayesianFactors predicts ratings, and these are all alike")
         self.catalogue = Catalogue.of(train, items, users)
-        self.knowledge = Knowledge(train, self.catalogue)
-        training = self.knowledge.training()
+        self.features = PairFeatures(train, self.catalogue)
+        training = self.features.training()
         self.linear_ = _ridge(training["dense"], training["target"])
         rest = training["target"] - _with_one(training["dense"]) @ self.linear_
         draws = self._sample(rest.astype(np.float64))
@@ -73,7 +73,7 @@ class BayesianFactors(Recommender):
 
     def _sample(self, rest: np.ndarray) -> list[dict[str, np.ndarray]]:
         """Gibbs sampling; the draws after the burn-in."""
-        rng, matrix = np.random.default_rng(self.seed), self.knowledge.matrix
+        rng, matrix = np.random.default_rng(self.seed), self.features.matrix
         filled = csr_matrix((rest, matrix.indices, matrix.indptr), shape=matrix.shape)
         people, films = (
             _Half(filled, self.n_factors, self.link, 0),
@@ -117,16 +117,16 @@ class BayesianFactors(Recommender):
             p = np.where(known[0][:, None], people[users], _neutral(people.shape[1], 0))
             q = np.where(known[1][:, None], films[items], _neutral(films.shape[1], 1))
             total += np.einsum("nk,nk->n", p, q)
-        ratings, dense = self.train.matrix.data, self.knowledge.pairs(users, items, when)
-        predicted = self.knowledge.mean + self._dense_part(dense) + total / len(self.people_)
+        ratings, dense = self.train.matrix.data, self.features.pairs(users, items, when)
+        predicted = self.features.mean + self._dense_part(dense) + total / len(self.people_)
         return np.clip(predicted, ratings.min(), ratings.max())
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        known = self.knowledge
+        known = self.features
         matrix, side = known.widened(histories)
         grid = known.grid(matrix, side)
         weights, ends = self.linear_, np.cumsum(known.blocks())
-        scores = (grid.person @ weights[: ends[0]])[:, None] + grid.film @ weights[ends[0] : ends[1]] + weights[-1]
+        scores = (grid.user @ weights[: ends[0]])[:, None] + grid.item @ weights[ends[0] : ends[1]] + weights[-1]
         for number, values in enumerate(grid.pair):
             scores = scores + values * weights[ends[1] + number]
         codes = np.full(matrix.shape[0], -1) if users is None else codes_of(users, self.catalogue.user_ids)
@@ -159,7 +159,7 @@ class BayesianFactors(Recommender):
     def _restore(self, learnt: dict[str, Any]) -> None:
         self.catalogue = Catalogue(**learnt.pop("catalogue"))
         super()._restore(learnt)
-        self.knowledge = Knowledge(self.train, self.catalogue)
+        self.features = PairFeatures(self.train, self.catalogue)
 
 
 class _Half:

@@ -1,6 +1,6 @@
 """What 06 asks of the neural models: curves, errors by rating and genre, newcomers, and what each part is worth.
 
-``python -m recsys_lib.run.neural_study`` trains every variant of the ablation on ml-100k, several seeds each, judges it on
+``python notebooks/studies/neural_study.py`` trains every variant of the ablation on ml-100k, several seeds each, judges it on
 the validation part and writes ``reports/ml-100k/neural_study.json``, which 06 shows: it takes minutes, 06 does not.
 """
 
@@ -23,7 +23,8 @@ from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
-from recsys_lib.models.neural.hybrid import LEAVE_OUT, NeuralHybrid, NeuralRanker
+from recsys_lib.models.neural.hybrid import LEAVE_OUT, NeuralHybrid
+from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.paths import REPOSITORY, Paths
 
 STUDY = "neural_study.json"  # in the reports of a data set
@@ -76,11 +77,6 @@ def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 def rating_error(frame: pd.DataFrame) -> Callable[[Recommender], float]:
     """``model -> RMSE`` on these ratings, for validation curves."""
     return lambda model: rmse(predictions(model, frame)["error"].to_numpy())
-
-
-def ranking_error(split: Split, relevant_from: float) -> Callable[[Recommender], float]:
-    """``model -> 1 - NDCG@10`` on the test part of a split (pass ``split.for_validation()``), for validation curves."""
-    return ranking_error_of(Task.from_split(split, relevant_from))
 
 
 def ranking_error_of(task: Task) -> Callable[[Recommender], float]:
@@ -209,10 +205,10 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
 
     users, items = model._codes(frame["user_id"], frame["item_id"])
     when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
-    dense, state = model.knowledge.pairs(users, items, when), model.states[0]
-    people, bias = model._people(state)
-    films = np.vstack([state["films"], np.zeros((1, model.embedding_dim), np.float32)])
-    base = model.knowledge.mean + bias[users] + np.append(state["item_bias"], 0)[items]
+    dense, state = model.features.pairs(users, items, when), model.states[0]
+    people, bias = model._user_vectors(state)
+    films = np.vstack([state["items"], np.zeros((1, model.embedding_dim), np.float32)])
+    base = model.features.mean + bias[users] + np.append(state["item_bias"], 0)[items]
     inputs = {"u": people[users], "v": films[items], "dense": dense}
     shuffled = np.random.default_rng(seed).permutation(len(frame))
 
@@ -222,7 +218,7 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
     whole = error(**inputs)
     rows = [("person's vector", error(**{**inputs, "u": inputs["u"][shuffled]}) - whole)]
     rows.append(("film's vector", error(**{**inputs, "v": inputs["v"][shuffled]}) - whole))
-    for column, name in enumerate(model.knowledge.names()):
+    for column, name in enumerate(model.features.names()):
         changed = dense.copy()
         changed[:, column] = dense[shuffled, column]
         rows.append((name, error(**{**inputs, "dense": changed}) - whole))
@@ -285,7 +281,9 @@ def cold_study(data: Any, seed: int) -> dict[str, list[dict]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the ablation and write it to the reports of ml-100k."""
-    parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.neural_study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python notebooks/studies/neural_study.py", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     given = parser.parse_args(arguments)
     data = load_dataset("ml-100k")

@@ -1,0 +1,536 @@
+"""Features of a user-item pair that the neural hybrid reads, and that 02 shows and checks for leaks.
+
+Everything that is made of ratings is leave-one-out: the features of a training pair hold nothing of its own rating. A
+user's history is measured against the items' shrunk means, an item's against the users'; a full residual (minus both)
+would carry the target, because each mean holds it. Leaving one out has a trace of its own (Prokhorenkova and others,
+"CatBoost: unbiased boosting with categorical features", 2018), which shrinkage damps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from recsys_lib.data.interactions import Histories, Interactions, codes_of
+from recsys_lib.data.splits import Split
+
+SHRINKAGE = 5.0  # ratings' worth of prior
+USER_WINDOWS, ITEM_WINDOWS = (1, 3, 10), (10, 50)  # entries on either side in time that make up "around then"
+USER_SPANS = (0, 60, 600, 3600)  # seconds on either side within which ratings were given together
+MAX_VALUES = 60  # a column with more distinct values is no category
+MEANINGS = {
+    "mean against expectation": "shrunk mean of rating minus the other side's shrunk mean, stars",
+    "mean rating": "shrunk mean rating minus the overall mean, stars",
+    "spread": "standard deviation of rating minus expectation, minus the usual one, stars",
+    "number of ratings": "log(1 + ratings) / 4",
+    "time": "when the rating is given, from -0.5 (first of the training data) to 0.5 (last)",
+}
+
+# ---- what is known beside the ratings ----------------------------------------------------------------------------
+
+
+def genre_flags(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Flags of genres, (n_items, n_genres) float32, and the genres' names; no column where there are none.
+
+    >>> items = pd.DataFrame({"item_id": [1, 2], "genres": [["Drama"], ["Action", "Drama"]]})
+    >>> genre_flags(items, np.array([1, 2, 3]))
+    (array([[0., 1.],
+           [1., 1.],
+           [0., 0.]], dtype=float32), ['Action', 'Drama'])
+    """
+    if items is None or "genres" not in items:
+        return np.zeros((len(item_ids), 0), np.float32), []
+    table = items[["item_id", "genres"]].explode("genres").dropna()
+    names = sorted(table["genres"].unique())
+    rows, columns = codes_of(table["item_id"], item_ids), codes_of(table["genres"], np.array(names, dtype=str))
+    flags = np.zeros((len(item_ids), len(names)), np.float32)
+    kept = rows >= 0
+    flags[rows[kept], columns[kept]] = 1
+    return flags, names
+
+
+def item_features(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Genres (scaled to length 1 a item) and decade of each item, (n_items, f) float32, with names."""
+    flags, names = genre_flags(items, item_ids)
+    genres = flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1))
+    blocks, labels = [genres], [f"genre {name}" for name in names]
+    if items is not None and "year" in items:
+        years = _aligned(items.set_index("item_id")["year"], item_ids)
+        decades, decade_names = _buckets(np.floor(pd.to_numeric(years, errors="coerce") / 10) * 10)
+        blocks.append(decades)
+        labels += [f"decade {int(name)}" for name in decade_names]
+    return np.concatenate(blocks, axis=1).astype(np.float32), labels
+
+
+def user_features(users: pd.DataFrame | None, user_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Demographics of each user as zeros and ones, (n_users, f) float32, with names.
+
+    Numbers with many values are cut at their quintiles, postal codes at their first character, other columns with up
+    to 60 values are categories. A user without a row gets zeros, as a new user does.
+    """
+    blocks, labels = [np.zeros((len(user_ids), 0), np.float32)], []
+    if users is None:
+        return blocks[0], labels
+    table = users.set_index("user_id")
+    for name in table.columns:
+        values = _aligned(table[name], user_ids)
+        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 10:
+            values = pd.qcut(values, 5, labels=False, duplicates="drop")
+        elif values.nunique() > MAX_VALUES and "zip" in name:
+            values = values.astype("string").str.slice(0, 1)
+        if not 2 <= values.nunique() <= MAX_VALUES:
+            continue
+        flags, found = _buckets(values)
+        blocks.append(flags)
+        labels += [f"{name} {value}" for value in found]
+    return np.concatenate(blocks, axis=1).astype(np.float32), labels
+
+
+def _aligned(column: pd.Series, ids: np.ndarray) -> pd.Series:
+    """The column's values in the order of ``ids``; missing where an id has none."""
+    return column[~column.index.duplicated()].reindex(ids).reset_index(drop=True)
+
+
+def _buckets(values: pd.Series) -> tuple[np.ndarray, list]:
+    """One column of zeros and ones a distinct value; a row of zeros where it is missing."""
+    codes, found = pd.factorize(values, sort=True)
+    flags = np.zeros((len(codes), len(found)), np.float32)
+    rows = np.flatnonzero(codes >= 0)
+    flags[rows, codes[rows]] = 1
+    return flags, list(found)
+
+
+# ---- sums over histories, from which one pair can be taken out ----------------------------------------------------
+
+
+def shrunk_means(codes: np.ndarray, values: np.ndarray, size: int, mean: float) -> np.ndarray:
+    """Mean of each group, pulled towards ``mean`` as if by 5 ratings of that value, (size,) float64.
+
+    >>> shrunk_means(np.array([0, 0, 1]), np.array([5.0, 5.0, 3.0]), 3, 3.0).round(3)
+    array([3.571, 3.   , 3.   ])
+    """
+    total = np.bincount(codes, values - mean, minlength=size)
+    return mean + total / (np.bincount(codes, minlength=size) + SHRINKAGE)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Histories of one side (users, or items), entry by entry.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, (nnz,)
+        Whose entry it is.
+    gaps : ndarray of float64, (nnz,)
+        Rating minus the shrunk mean of the *other* side.
+    ratings : ndarray of float64, (nnz,)
+        Rating minus the mean of all.
+    size
+        Number of users (or items).
+    timestamps
+        Seconds, (nnz,), or None.
+    spread
+        Typical spread of the gaps, where a row has none of its own.
+    windows
+        Entries on either side in time that make up "around then"; a feature each.
+    spans
+        Seconds on either side in time within which entries count as given together; a feature each.
+    """
+
+    rows: np.ndarray
+    gaps: np.ndarray
+    ratings: np.ndarray
+    size: int
+    timestamps: np.ndarray | None
+    spread: float
+    windows: tuple[int, ...]
+    spans: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sums = {
+            "count": np.bincount(self.rows, minlength=self.size).astype(np.float64),
+            "gap": np.bincount(self.rows, self.gaps, minlength=self.size),
+            "square": np.bincount(self.rows, self.gaps**2, minlength=self.size),
+            "rating": np.bincount(self.rows, self.ratings, minlength=self.size),
+        }
+        object.__setattr__(self, "sums", sums)
+        if self.timestamps is not None:
+            order = np.lexsort((self.timestamps, self.rows))
+            place = np.empty(len(order), np.int64)
+            place[order] = np.arange(len(order))
+            object.__setattr__(self, "place", place)
+            object.__setattr__(self, "running", np.concatenate([[0.0], np.cumsum(self.gaps[order])]))
+            object.__setattr__(self, "bounds", np.concatenate([[0], np.cumsum(sums["count"])]).astype(np.int64))
+            object.__setattr__(self, "sorted_times", self.timestamps[order])
+
+    def names(self) -> list[str]:
+        """Names of the features, in their order."""
+        names = ["mean against expectation", "mean rating", "spread", "number of ratings"]
+        if self.timestamps is not None:
+            names += [f"{2 * window} ratings around then" for window in self.windows]
+            names += [f"ratings within {span} s" if span else "ratings of the same second" for span in self.spans]
+        return names
+
+    def features(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None) -> np.ndarray:
+        """Features of these rows, without the entries ``own``, (n, f) float32: see :meth:`names`."""
+        gap, rating, one = (0.0, 0.0, 0.0) if own is None else (self.gaps[own], self.ratings[own], 1.0)
+        count = np.maximum(self.sums["count"][rows] - one, 0)
+        total = self.sums["gap"][rows] - gap
+        square = np.maximum(self.sums["square"][rows] - np.square(gap), 0)
+        prior = SHRINKAGE * self.spread**2
+        mean = total / (count + SHRINKAGE)
+        spread = np.sqrt(np.maximum((square + prior) / (count + SHRINKAGE) - np.square(mean), 1e-4)) - self.spread
+        columns = [mean, (self.sums["rating"][rows] - rating) / (count + SHRINKAGE), spread, np.log1p(count) / 4]
+        if self.timestamps is not None:
+            columns += [self._around(rows, when, own, window) - mean for window in self.windows]
+            columns += [self._within(rows, when, own, span, mean) for span in self.spans]
+        return np.stack(columns, axis=1).astype(np.float32) * (count > 0)[:, None]
+
+    def _around(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, window: int) -> np.ndarray:
+        """Shrunk mean gap of the entries nearest in time, (n,); the last ones where ``when`` is None."""
+        low, high = self.bounds[rows], self.bounds[rows + 1]
+        if own is not None:
+            middle, gap, one = self.place[own], self.gaps[own], 1
+        else:
+            middle, gap, one = (high if when is None else self._places(rows, when)), 0.0, 0
+        start, stop = np.maximum(low, middle - window), np.minimum(high, middle + window + one)
+        total = self.running[stop] - self.running[start] - gap
+        return total / (stop - start - one + 2.0)
+
+    def _within(
+        self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, span: int, mean: np.ndarray
+    ) -> np.ndarray:
+        """Shrunk mean of the gaps of entries at most ``span`` seconds away, minus the row's ``mean``, (n,)."""
+        if own is None and when is None:
+            return np.zeros(len(rows))
+        when, gap, one = (when, 0.0, 0) if own is None else (self.timestamps[own], self.gaps[own], 1)
+        start, stop = self._place(rows, when - span, "left"), self._place(rows, when + span, "right")
+        count = stop - start - one
+        return (self.running[stop] - self.running[start] - gap - count * mean) / (count + 2.0)
+
+    def _places(self, rows: np.ndarray, when: np.ndarray) -> np.ndarray:
+        """Where in its row's order of time each moment falls, (n,); the middle of equal times."""
+        return (self._place(rows, when, "left") + self._place(rows, when, "right")) // 2
+
+    def _place(self, rows: np.ndarray, when: np.ndarray, side: str) -> np.ndarray:
+        """How many entries are before (side "left") or not after ("right") each moment, those of all rows before."""
+        earliest = self.sorted_times.min()
+        width = int(self.sorted_times.max() - earliest) + 3
+        keys = np.repeat(np.arange(self.size), np.diff(self.bounds)) * width + (self.sorted_times - earliest) + 1
+        return np.searchsorted(keys, rows * width + np.clip(when - earliest + 1, 0, width - 1), side=side)
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How users rate kinds of items (genres, decades), as sums that one pair can be taken out of.
+
+    Attributes
+    ----------
+    flags : ndarray, (n_items, kinds) float32
+        Zeros and ones.
+    total, count : ndarray, (n_users, kinds)
+        Sum of gaps and number of entries of each kind.
+    """
+
+    flags: np.ndarray
+    total: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: csr_matrix, gaps: np.ndarray, flags: np.ndarray) -> Affinity:
+        """Sum the gaps of each row of ``matrix`` by the kinds of its items."""
+        total = csr_matrix((gaps, matrix.indices, matrix.indptr), shape=matrix.shape) @ flags
+        count = csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape) @ flags
+        return cls(flags, total, count)
+
+    def deviations(self, mean: np.ndarray) -> np.ndarray:
+        """Shrunk mean gap of each user with each kind, minus the user's own, (n_users, kinds)."""
+        return (self.total + SHRINKAGE * mean[:, None]) / (self.count + SHRINKAGE) - mean[:, None]
+
+    def of_pairs(self, rows: np.ndarray, columns: np.ndarray, gap: np.ndarray | float, mean: np.ndarray) -> np.ndarray:
+        """Mean over the item's kinds of the user's shrunk deviation there, without the pair itself, (n,) float32.
+
+        ``gap`` is the pair's own gap, or 0.0 where it is no part of the history; ``mean`` the user's shrunk gap.
+        """
+        flags = self.flags[columns]
+        one = 0.0 if np.isscalar(gap) else 1.0
+        gap = gap if np.isscalar(gap) else gap[:, None]
+        total = self.total[rows] - gap * flags + SHRINKAGE * mean[:, None]
+        deviation = total / (self.count[rows] - one * flags + SHRINKAGE) - mean[:, None]
+        return ((deviation * flags).sum(axis=1) / np.maximum(flags.sum(axis=1), 1)).astype(np.float32)
+
+
+# ---- features of pairs --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All users and items that get a vector, with ratings or only in the tables, and what the tables say of them.
+
+    Attributes
+    ----------
+    user_ids, item_ids : ndarray
+        Ascending.
+    user_content, item_content : ndarray, (n_users, f) and (n_items, f) float32
+        Demographics, and genres and decade: see :func:`user_features` and :func:`item_features`.
+    user_names, item_names : list of str
+        Their columns.
+    kinds : dict of ndarray, (n_items, kinds) float32
+        Flags of "genres" and of "decade", where the data has them.
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    user_content: np.ndarray
+    item_content: np.ndarray
+    user_names: list[str]
+    item_names: list[str]
+    kinds: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> Catalogue:
+        """From the interactions and the tables."""
+        user_ids = _with(train.user_ids, users, "user_id")
+        item_ids = _with(train.item_ids, items, "item_id")
+        user_content, user_names = user_features(users, user_ids)
+        item_content, item_names = item_features(items, item_ids)
+        decades = item_content[:, [name.startswith("decade") for name in item_names]]
+        kinds = {"genres": genre_flags(items, item_ids)[0], "decade": decades}
+        kinds = {name: flags for name, flags in kinds.items() if flags.shape[1]}
+        return cls(user_ids, item_ids, user_content, item_content, user_names, item_names, kinds)
+
+
+def _with(ids: np.ndarray, table: pd.DataFrame | None, column: str) -> np.ndarray:
+    """The ids and those of a table, ascending; a table of another type of id adds none."""
+    if table is None:
+        return ids
+    more = table[column].to_numpy()
+    more = more.astype(str) if more.dtype.hasobject else more
+    return np.union1d(ids, more) if (more.dtype.kind == "U") == (ids.dtype.kind == "U") else ids
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Dense features of some users with all items: (n, f1), (n_items, f2) and one (n, n_items) a pair feature."""
+
+    user: np.ndarray
+    item: np.ndarray
+    pair: list[np.ndarray]
+
+
+class PairFeatures:
+    """Features of user-item pairs, fitted on training ratings.
+
+    Parameters
+    ----------
+    train
+        The ratings.
+    catalogue
+        The ids that get a vector.
+    without
+        Of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each pair's
+        own rating in its features, which is the mistake that this module is there to prevent.
+
+    Attributes
+    ----------
+    mean
+        Mean rating.
+    columns : ndarray, (train.n_items,)
+        Column of each of ``train.item_ids`` among ``catalogue.item_ids``.
+    matrix : csr_matrix, (n_users, n_items) float32
+        The ratings, rows and columns as in the catalogue.
+    users, items : Side
+        Histories of either side.
+    order : ndarray or slice
+        Where the rows of the table that it was fitted on stand among the entries of ``matrix``.
+    """
+
+    def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:
+        self.catalogue, self.times = catalogue, None if "time" in without else train.timestamps
+        self.share = 0.0 if "dense features" in without else 1.0
+        self.leaks = "leave-one-out" in without
+        self.order: np.ndarray | slice = slice(None)
+        self.columns = codes_of(train.item_ids, catalogue.item_ids)
+        rows = codes_of(train.user_ids, catalogue.user_ids)[train.row_of_entry]
+        columns, ratings = self.columns[train.matrix.indices], train.matrix.data.astype(np.float64)
+        shape = (len(catalogue.user_ids), len(catalogue.item_ids))
+        self.mean = float(ratings.mean())
+        self.item_means = shrunk_means(columns, ratings, shape[1], self.mean)
+        self.spread = float(np.std(ratings - self.item_means[columns]))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))]).astype(np.int32)
+        self.matrix = csr_matrix((train.matrix.data, columns.astype(np.int32), indptr), shape=shape)
+        self.users = self.side(self.matrix, self.times)
+        gaps = ratings - shrunk_means(rows, ratings, shape[0], self.mean)[rows]
+        self.items = Side(columns, gaps, ratings - self.mean, shape[1], self.times, float(np.std(gaps)), ITEM_WINDOWS)
+        self.tastes = self._affinities(self.matrix, self.users.gaps)
+
+    def side(self, matrix: csr_matrix, times: np.ndarray | None) -> Side:
+        """Users as rows of a matrix whose columns are the catalogue's."""
+        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        ratings = matrix.data.astype(np.float64)
+        gaps = ratings - self.item_means[matrix.indices]
+        return Side(rows, gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS, USER_SPANS)
+
+    def _affinities(self, matrix: csr_matrix, gaps: np.ndarray) -> list[Affinity]:
+        return [Affinity.of(matrix, gaps, flags) for flags in self.catalogue.kinds.values()]
+
+    @classmethod
+    def of(cls, train: pd.DataFrame, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None) -> Self:
+        """Fit on a table of interactions, with the tables of items and users where there are any."""
+        known = Interactions.from_frame(train)
+        features = cls(known, Catalogue.of(known, items, users))
+        codes = known.item_codes(train["item_id"]), known.user_codes(train["user_id"])
+        features.order = np.argsort(np.lexsort(codes))  # where each row of the table stands among the entries
+        return features
+
+    def table(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+        """All features of rows, by name: what the hybrid is given of them.
+
+        Parameters
+        ----------
+        frame
+            Rows with user_id, item_id and, where known, timestamp; their ratings are not looked at. None: the rows
+            that it was fitted on, each without its own rating, in the order in which they were given.
+
+        Returns
+        -------
+        DataFrame
+            (n, f) float32; the columns are those that :meth:`describe` explains.
+        """
+        if frame is None:
+            rows = self.training()
+            users, items, dense = (rows[name][self.order] for name in ("users", "items", "dense"))
+        else:
+            users = codes_of(frame["user_id"], self.catalogue.user_ids)
+            items = codes_of(frame["item_id"], self.catalogue.item_ids)
+            dense = self.pairs(users, items, frame["timestamp"].to_numpy() if "timestamp" in frame else None)
+        content = [
+            np.where((codes >= 0)[:, None], values[codes], 0)
+            for codes, values in ((users, self.catalogue.user_content), (items, self.catalogue.item_content))
+        ]
+        names = [*self.names(), *self.catalogue.user_names, *self.catalogue.item_names]
+        return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names)
+
+    def describe(self) -> pd.DataFrame:
+        """What each feature is: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
+        rows = []
+        for name in self.names():
+            what = name.partition(": ")[2] or name
+            temporal = what == "time" or any(word in what for word in ("around then", "within", "same second"))
+            side = {"user": "user", "item": "item"}.get(name.partition(": ")[0], "interaction")
+            meaning = MEANINGS.get(what, "shrunk mean gap to expectation of those ratings, minus the side's own, stars")
+            if name.startswith("user and item"):
+                meaning = f"how far above their mean the user rates such {what}, shrunk, stars"
+            rows.append((name, "temporal" if temporal else side, meaning))
+        rows += [(name, "demographic", "1 where it is so") for name in self.catalogue.user_names]
+        rows += [
+            (name, "content", "1 where it is so; genres share a length of 1") for name in self.catalogue.item_names
+        ]
+        return pd.DataFrame(rows, columns=["feature", "group", "meaning"])
+
+    def names(self) -> list[str]:
+        """Names of the dense features: the user's, the item's, the pair's."""
+        user = [f"user: {name}" for name in self.users.names()]
+        item = [f"item: {name}" for name in self.items.names()]
+        return [*user, "time", *item, *(f"user and item: {name}" for name in self.catalogue.kinds)]
+
+    def blocks(self) -> tuple[int, int, int]:
+        """How many dense features belong to the user, to the item, to the pair."""
+        return len(self.users.names()) + 1, len(self.items.names()), len(self.catalogue.kinds)
+
+    def _time(self, when: np.ndarray) -> np.ndarray:
+        """Time of a rating, about -0.5 to 0.5, (n,) float32; little beyond what was seen in training."""
+        middle, width = float(self.times.mean()), float(np.ptp(self.times)) or 1.0
+        return np.clip((when - middle) / width, -0.7, 0.7).astype(np.float32)
+
+    def training(self) -> dict[str, np.ndarray]:
+        """The training pairs, each without its own rating: users, items, user_gaps, item_gaps, dense, target."""
+        own = None if self.leaks else np.arange(self.matrix.nnz)
+        return {
+            "users": self.users.rows,
+            "items": self.items.rows,
+            "user_gaps": self.users.gaps.astype(np.float32),
+            "item_gaps": self.items.gaps.astype(np.float32),
+            "dense": self._dense(self.users.rows, self.items.rows, self.times, own),
+            "target": (self.matrix.data - self.mean).astype(np.float32),
+        }
+
+    def _dense(
+        self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None, own: np.ndarray | None
+    ) -> np.ndarray:
+        """Dense features of pairs of codes, (n, f) float32; ``own`` are their entries, to be left out."""
+        moment = np.zeros(len(users), np.float32)
+        if self.times is not None:
+            moment = self._time(np.full(len(users), self.times.max()) if when is None else when)
+        user = self.users.features(users, when, own)
+        item = self.items.features(items, when, own)
+        gap = 0.0 if own is None else self.users.gaps[own]
+        pair = [taste.of_pairs(users, items, gap, user[:, 0])[:, None] for taste in self.tastes]
+        return np.concatenate([user, moment[:, None], item, *pair], axis=1) * np.float32(self.share)
+
+    def pairs(self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None) -> np.ndarray:
+        """Dense features of pairs that are asked for, (n, f) float32; zeros where a side (code -1, say) is unknown.
+
+        ``when`` are seconds; None means after everything in the training data.
+        """
+        when = None if self.times is None else when
+        dense = self._dense(users, items, when, None)
+        first, second, _ = self.blocks()
+        user, item = self.rated(users, items)
+        dense[~user, :first] = 0
+        dense[~item, first : first + second] = 0
+        dense[~(user & item), first + second :] = 0
+        return dense
+
+    def rated(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each user and each item has ratings, (n,) bool each; code -1 has none."""
+        sums = self.users.sums["count"], self.items.sums["count"]
+        return tuple((codes >= 0) & (counts[codes] > 0) for codes, counts in zip((users, items), sums, strict=True))
+
+    def widened(self, histories: Histories) -> tuple[csr_matrix, Side]:
+        """Histories with the catalogue's columns, and their sums."""
+        matrix = histories.matrix
+        shape = (matrix.shape[0], len(self.catalogue.item_ids))
+        wide = csr_matrix((matrix.data, self.columns[matrix.indices].astype(np.int32), matrix.indptr), shape=shape)
+        times = None
+        if self.times is not None:
+            times = histories.timestamps if histories.timestamps is not None else np.zeros(matrix.nnz, np.int64)
+        return wide, self.side(wide, times)
+
+    def grid(self, matrix: csr_matrix, side: Side) -> Grid:
+        """Dense features of the users of these histories with all items of the training data, after everything."""
+        user = side.features(np.arange(matrix.shape[0]), None, None)
+        moment = np.zeros((matrix.shape[0], 1), np.float32)
+        if self.times is not None:
+            moment[:] = self._time(self.times.max())
+        item = self.items.features(self.columns, None, None)
+        known = (self.items.sums["count"] > 0)[:, None]
+        some = (side.sums["count"] > 0)[:, None]
+        pair = []
+        for taste in self._affinities(matrix, side.gaps):
+            shares = known * taste.flags / np.maximum(taste.flags.sum(axis=1, keepdims=True), 1)
+            pair.append((some * taste.deviations(user[:, 0]) @ shares[self.columns].T).astype(np.float32))
+        share = np.float32(self.share)
+        user = np.concatenate([user, moment], axis=1) * some
+        return Grid(user * share, item * share, [values * share for values in pair])
+
+
+def fitted_on(
+    split: Split, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
+) -> dict[str, np.ndarray | pd.DataFrame]:
+    """Everything that is fitted for the features of a split, for :func:`recsys_lib.data.leaks.check_pipeline`.
+
+    Returns
+    -------
+    dict
+        "train" and "test": their features; "statistics.*": the sums that they are made of.
+    """
+    features = PairFeatures.of(split.train, items, users)
+    sums = {"user": features.users.sums, "item": features.items.sums}
+    statistics = {f"statistics.{side}.{name}": values for side, of in sums.items() for name, values in of.items()}
+    return {"train": features.table(), "test": features.table(split.test), **statistics}
