@@ -29,11 +29,23 @@ def run_name(dataset: str) -> str:
     ('ml-100k', 'My-plays-2df731', '电影-c70370')
     """
     path = Path(str(dataset).rstrip("/"))
-    stem = re.sub(r"\.(csv|tsv|txt|dat|data|inter|json|jsonl|parquet|zip|gz|bz2)$", "", path.name)
-    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data"
-    if str(path) == stem:  # a name, no path
+    name = table_name(dataset)
+    if str(path) == _stem(path):  # a name, no path
         return name
     return f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
+
+
+def table_name(dataset: str) -> str:
+    """A data set's own name, or the stem of its path, of letters, digits, dots, underscores and hyphens.
+
+    >>> table_name("ml-100k"), table_name("/tmp/My plays.csv")
+    ('ml-100k', 'My-plays')
+    """
+    return re.sub(r"[^\w.-]+", "-", _stem(Path(str(dataset).rstrip("/")))).strip("-.") or "data"
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\.(csv|tsv|txt|dat|data|inter|json|jsonl|parquet|zip|gz|bz2)$", "", path.name)
 
 
 @dataclass(frozen=True)

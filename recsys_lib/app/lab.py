@@ -44,7 +44,6 @@ KINDS = {  # what models of a class do, for people
     "Reranker": "The best films of other models, put in order anew by genres, age and what was watched last.",
     "NeuralHybrid": "A neural net that predicts ratings; it was not taught to make lists.",
     "NeuralRanker": "A neural net that reads what was watched and predicts what comes next.",
-    "BayesianFactors": "Predicts ratings from tastes; it was not taught to make lists.",
 }
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from recsys_lib.data.grouplens import find_root
 from recsys_lib.data.own import is_table, read_own
 from recsys_lib.data.sources import Source, find_known, folder_source, resolve
 from recsys_lib.data.tables import Dataset, RawTables, identity
-from recsys_lib.paths import Paths, run_name
+from recsys_lib.paths import Paths, table_name
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
             f"there is no data set and no file {dataset!r}; known data sets are {', '.join(KNOWN)}, and the path of a "
             "folder, a zip archive, a CSV, TSV or parquet file will do too"
         )
-    name = run_name(dataset)
+    name = table_name(dataset)
     source = _source_of(path, Paths(dataset).raw, given, plain=not own)
     return source, name, KNOWN[name].rating_scale if name in KNOWN and not own and not is_table(path) else None
 

@@ -42,7 +42,6 @@ WITH_NOTHING = {  # what each class does with an empty history; models trained o
     "Reranker": POPULAR,
     "NeuralHybrid": "its own list: the films with the highest predicted rating for somebody unknown",
     "NeuralRanker": "its own list: what its bias and an empty history give, close to popularity",
-    "BayesianFactors": "its own list: the films with the highest predicted rating for somebody unknown",
 }
 
 

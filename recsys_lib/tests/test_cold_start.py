@@ -18,7 +18,6 @@ SMALL = {
     "BPR": {"factors": 4, "iterations": 2},
     "NeuralHybrid": {"embedding_dim": 4, "hidden": (4,), "epochs": 1},
     "NeuralRanker": {"embedding_dim": 4, "hidden": 4, "epochs": 1},
-    "BayesianFactors": {"n_factors": 2, "sweeps": 4, "burn_in": 1, "kept": 2},
 }
 
 
@@ -138,7 +137,7 @@ def test_strangers_are_in_no_training_data():
     split = splits.temporal_user(interactions)
     task = cold_start.strangers_task(split, 0.25, 4, 4.0, seed=1)
     assert (np.diff(task.histories.indptr) == 4).all()
-    fitted = cold_start.fitted_without({"knn": ItemKNN(), "net": NeuralRanker(2, epochs=1, n_models=3)}, task, {})
+    fitted = cold_start.fitted_without({"knn": ItemKNN(), "net": NeuralRanker(embedding_dim=2, epochs=1, n_models=3)}, task, {})
     for model in fitted.values():
         assert not set(model.train.user_ids) & set(task.users)
         assert np.array_equal(model.train.item_ids, task.known.item_ids)
