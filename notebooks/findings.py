@@ -73,7 +73,7 @@ def power(board: pd.DataFrame) -> str:
 
 
 def beside(table: pd.DataFrame) -> Styler:
-    """Ratios to the yardsticks to look at, a column each: the ratio, its interval, the corrected p."""
+    """Ratios to the baselines to look at, a column each: the ratio, its interval, the corrected p."""
     shown = table.assign(
         said=[
             f"{row['ratio']:.2f} x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}), "
@@ -82,19 +82,19 @@ def beside(table: pd.DataFrame) -> Styler:
         ]
     )
     order = list(dict.fromkeys(table["model"]))
-    wide = shown.pivot_table("said", "model", "yardstick", aggfunc="first", sort=False).reindex(order)
+    wide = shown.pivot_table("said", "model", "baseline", aggfunc="first", sort=False).reindex(order)
     return wide.rename_axis(columns=None).fillna("").style.set_properties(**{"text-align": "left"})
 
 
-def yardsticks(table: pd.DataFrame) -> str:
-    """Who is ahead of each yardstick, by how much, where the difference is no chance."""
+def baselines(table: pd.DataFrame) -> str:
+    """Who is ahead of each baseline, by how much, where the difference is no chance."""
     sentences = []
-    for yardstick, part in table.groupby("yardstick", sort=False):
+    for baseline, part in table.groupby("baseline", sort=False):
         ahead = part[part["distinct"] & (part["ratio"] > 1)]
         named = ", ".join(f"`{row['model']}` {row['ratio']:.2f} times" for row in ahead.to_dict("records"))
-        sentences.append(f"ahead of `{yardstick}`: {named or 'nobody'}")
+        sentences.append(f"ahead of `{baseline}`: {named or 'nobody'}")
     if not sentences:
-        return "None of the yardsticks is among the models."
+        return "None of the baselines is among the models."
     return f"Significantly (Holm over all {len(table)} comparisons) {'; '.join(sentences)}."
 
 
@@ -132,26 +132,26 @@ def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -
     )
 
 
-def rehearsal(board: pd.DataFrame, before: Mapping[str, float]) -> str:
-    """Whether the rehearsal, by which everything was chosen, put the models in the order of the test part.
+def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
+    """Whether validation, by which everything was chosen, put the models in the order of the test part.
 
     Parameters
     ----------
     before
-        Means on the rehearsal by model.
+        Means on validation by model.
     """
     by = board.attrs["by"]
     known = board.loc[board["model"].isin(list(before)), ["model", by]]
     if len(known) < 3:
-        return "Fewer than three models kept their value on the rehearsal: nothing to compare."
+        return "Fewer than three models kept their value on validation: nothing to compare."
     then = known["model"].map(before)
     agreement = float(then.rank().corr(known[by].rank()))
     chosen, first = known.loc[then.idxmax(), "model"], known["model"].iloc[0]
     ending = "also first on test" if chosen == first else f"on test `{first}` is before it"
     return (
-        f"Of {len(known)} models with a value on the rehearsal, `{chosen}` is first there, {ending}; the rank "
+        f"Of {len(known)} models with a value on validation, `{chosen}` is first there, {ending}; the rank "
         f"correlation between both is {agreement:.2f}. Test means are {float((known[by] / then).median()):.2f} times "
-        "the rehearsal's (median): the parts differ in size, so levels are not comparable, orders are."
+        "validation's (median): the parts differ in size, so levels are not comparable, orders are."
     )
 
 

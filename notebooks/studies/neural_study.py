@@ -1,4 +1,4 @@
-"""What 06 asks of the neural models: curves, errors by rating and genre, newcomers, and what each part is worth.
+"""What 06 asks of the neural models: curves, errors by rating and genre, new users, and what each part is worth.
 
 ``python notebooks/studies/neural_study.py`` trains every variant of the ablation on ml-100k, several seeds each, judges it on
 the validation part and writes ``reports/ml-100k/neural_study.json``, which 06 shows: it takes minutes, 06 does not.
@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,9 @@ from recsys_lib import load_dataset, splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation.metrics.rating import mae, rmse
-from recsys_lib.evaluation.task import Task, mean_ndcg
+from recsys_lib.evaluation.task import Task, mean_ndcg, ndcg_given
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import top_k
 from recsys_lib.models.neural.hybrid import LEAVE_OUT, NeuralHybrid
 from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.paths import REPOSITORY, Paths
@@ -173,27 +173,9 @@ def by_known_films(model: Recommender, task: Task, counts: Iterable[int]) -> pd.
 
     The last ones are kept; the lists leave out everything the person had seen, told or not.
     """
-    from recsys_lib.evaluation.metrics import ranking
-
-    histories = model.train.rows(model.train.user_codes(task.users))
-    rows = []
-    for count in counts:
-        scores = model.score(_last(histories, count))
-        codes, _ = top_k(scores, 10, exclude=histories.matrix)
-        rows.append((count, float(np.mean(ranking.ndcg(ranking.judge(codes, task.relevant), 10)))))
-    return pd.DataFrame(rows, columns=["films", "ndcg@10"])
-
-
-def _last(histories: Histories, count: int) -> Histories:
-    """No more than ``count`` events of each row: the most recent, or the first stored where there is no time."""
-    matrix, rows = histories.matrix.copy(), histories.row_of_entry
-    when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
-    order = np.lexsort((-when, rows))
-    kept = np.zeros(matrix.nnz, bool)
-    kept[order] = np.arange(matrix.nnz) - matrix.indptr[rows[order]] < count
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=matrix.shape[0]))]).astype(np.int32)
-    shorter = type(matrix)((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-    return Histories(shorter, None if histories.timestamps is None else histories.timestamps[kept])
+    everybody = np.arange(len(task.users))
+    values = [ndcg_given(model, task, everybody, partial(Histories.first, size=count)).mean() for count in counts]
+    return pd.DataFrame({"films": list(counts), "ndcg@10": values})
 
 
 def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

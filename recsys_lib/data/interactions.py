@@ -67,6 +67,31 @@ def distinct_ids(values: Iterable) -> np.ndarray:
     return np.unique(as_ids(pd.unique(values)))
 
 
+def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Where each row's entries begin among entries sorted by row, (n_rows + 1,) int64; the last is their number.
+
+    >>> row_starts(np.array([0, 0, 2]), 3)
+    array([0, 2, 2, 3])
+    """
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
+
+
+def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarray:
+    """Place of each entry within its row, from 0, when entries are taken in ``order``, (nnz,) int64.
+
+    Parameters
+    ----------
+    order
+        The entries, row after row.
+
+    >>> places_in_rows(np.array([0, 1, 0]), np.array([2, 0, 1]), 2)
+    array([1, 0, 0])
+    """
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - row_starts(rows, n_rows)[rows[order]]
+    return place
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Who interacted with what, how strongly, and when.
@@ -157,7 +182,7 @@ class Interactions:
                 f"{len(twice)} pairs stand in the interactions twice, user {user!r} and item {item!r} first"
             )
         ratings = frame["rating"].to_numpy(np.float32)[order] if "rating" in frame else np.ones(len(order), np.float32)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(users)))]).astype(np.int32)
+        indptr = row_starts(rows, len(users)).astype(np.int32)
         matrix = csr_matrix((ratings, columns.astype(np.int32), indptr), shape=(len(users), len(items)))
         timestamps = frame["timestamp"].to_numpy(np.int64)[order] if "timestamp" in frame else None
         return cls(matrix, users, items, timestamps)
@@ -264,6 +289,23 @@ class Histories:
     def row_of_entry(self) -> np.ndarray:
         """Row of each stored entry, (nnz,) int64."""
         return np.repeat(np.arange(self.matrix.shape[0]), np.diff(self.matrix.indptr))
+
+    def first(self, size: int, order: np.ndarray | None = None) -> Histories:
+        """Only the ``size`` first entries of each row.
+
+        Parameters
+        ----------
+        order : ndarray of int64, (nnz,), optional
+            The entries, row after row, those to keep first; by default the most recent, equal times by the column.
+        """
+        rows, matrix = self.row_of_entry, self.matrix
+        if order is None:
+            when = np.zeros(matrix.nnz, np.int64) if self.timestamps is None else self.timestamps
+            order = np.lexsort((matrix.indices, -when, rows))
+        kept = places_in_rows(rows, order, matrix.shape[0]) < size
+        indptr = row_starts(rows[kept], matrix.shape[0])
+        cut = csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+        return Histories(cut, None if self.timestamps is None else self.timestamps[kept])
 
     def steps_back(self) -> np.ndarray:
         """How many interactions of the same row are more recent, (nnz,) int64; 0 everywhere without timestamps.

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recsys_lib.data.interactions import places_in_rows
+
 TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
 ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 29
@@ -150,14 +152,6 @@ def _order(frame: pd.DataFrame, groups: np.ndarray | None = None) -> np.ndarray:
     return order
 
 
-def _places(groups: np.ndarray, order: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Place of each row within its group, from 0, when rows are put in ``order`` (sorted by group), (n,) int64."""
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order)) - starts[groups[order]]
-    return place
-
-
 def _from_codes(interactions: pd.DataFrame, part: np.ndarray, name: str, params: dict[str, Any]) -> Split:
     """Make the split from a code for each row; rows with any other code are left out."""
     parts = [interactions[part == code].reset_index(drop=True) for code in (TRAIN, VALID, TEST)]
@@ -212,7 +206,7 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     _check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
     counts = np.bincount(users)
-    left = counts[users] - _places(users, _order(interactions, users), counts)  # 1 for the last of a person
+    left = counts[users] - places_in_rows(users, _order(interactions, users), len(counts))  # 1 for the last of a person
     n_test, n_valid = _part_of(counts, test)[users], _part_of(counts, valid)[users]
     part = np.where(left <= n_test, TEST, np.where(left <= n_test + n_valid, VALID, TRAIN))
     return _from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
@@ -221,7 +215,7 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
 def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
     """Cut all interactions at one moment: what comes after it is test, a slice before it validation.
 
-    Its question: the service is running; what is it worth from tomorrow on, newcomers included?
+    Its question: the service is running; what is it worth from tomorrow on, new users included?
 
     Rows of the same second are never divided: a cut stands just before the second in which the row at place
     floor((1 - test) * n) falls, so the test holds at least its share, and time in train < valid < test strictly.
@@ -251,7 +245,7 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
 def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1, seed: int = 0) -> Split:
     """Deal the rows out by chance, whoever they belong to and whenever they were.
 
-    Its question: which of the ratings that exist were held back? The papers' usual split; it looks into the
+    Its question: which of the ratings that exist were held out? The papers' usual split; it looks into the
     future, and so flatters every model.
 
     Exactly floor(test * n) rows are test and floor(valid * n) validation: those with the lowest values of a hash
@@ -293,7 +287,7 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     timed = "timestamp" in interactions
     order = _order(interactions, users) if timed else np.lexsort((_seeded(_pair_hash(interactions), seed), users))
     counts = np.bincount(users)
-    left, size = counts[users] - _places(users, order, counts), counts[users]
+    left, size = counts[users] - places_in_rows(users, order, len(counts)), counts[users]
     part = np.where((left == 1) & (size >= 2), TEST, np.where((left == 2) & (size >= 3), VALID, TRAIN))
     return _from_codes(interactions, part, "leave_one_out", {} if timed else {"seed": seed})
 
@@ -449,11 +443,11 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
         yield Split(train, train.iloc[:0], test, name=split.name, params={**split.params, "without_future": True})
 
 
-def rehearsal(split: Split) -> Split:
+def held_out_split(split: Split) -> Split:
     """Divide the history once more, in the way the whole was divided: its test part is what models are chosen on.
 
     The validation part is half as long as the test part, and what is best for the next few films is not best for the
-    next many: short-sighted models win there. The rehearsal holds back as large a share as the test does, from train
+    next many: short-sighted models win there. The validation holds back as large a share as the test does, from train
     and validation together. Nothing of the test part is in it. Splits whose shares cannot be had again
     (``leave_one_out``, ``canonical_fold``) are rehearsed on their own validation part.
 
@@ -468,7 +462,7 @@ def rehearsal(split: Split) -> Split:
         return split.for_validation()
     more = {"seed": split.params["seed"]} if "seed" in split.params else {}
     made = again(split.history, test=share / (1 - share), valid=0.0, **more)
-    return Split(made.train, made.valid, made.test, name=split.name, params={**made.params, "on": "rehearsal"})
+    return Split(made.train, made.valid, made.test, name=split.name, params={**made.params, "on": "validation"})
 
 
 # ---- filter ------------------------------------------------------------------------------------------------------
@@ -532,8 +526,8 @@ WAYS = {
 
 QUESTIONS = {
     "temporal_user": "What will a person whom we know watch next?",
-    "temporal_global": "The service is running: what is the model worth from tomorrow on, newcomers included?",
-    "random": "Which of the ratings that exist were held back?",
+    "temporal_global": "The service is running: what is the model worth from tomorrow on, new users included?",
+    "random": "Which of the ratings that exist were held out?",
     "leave_one_out": "What is the very next film?",
     "canonical_fold": "How does a model compare with the literature on rating prediction?",
     "rolling": "What would the model have been worth at several moments of the service's life?",

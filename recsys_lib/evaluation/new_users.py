@@ -1,13 +1,13 @@
 """What models give to somebody new: with no film, with a few, and where films or people are hardly known.
 
-A newcomer is made of a person of the test part. Only some films of the person's history are shown to the model, under
-no name, and what it lists is judged on the person's test part, as in the evaluation.
+A new user is made of a user of the test part. Only some items of the history are shown to the model, under no id, and what it lists is judged on the person's test part, as in the evaluation.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,7 @@ import pandas as pd
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
-from recsys_lib.evaluation.metrics import ranking
-from recsys_lib.evaluation.segments import shortened
-from recsys_lib.evaluation.task import BLOCK, Task
+from recsys_lib.evaluation.task import Task, ndcg_given
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 
@@ -45,7 +43,7 @@ WITH_NOTHING = {  # what each class does with an empty history; models trained o
 }
 
 
-# ---- newcomers ---------------------------------------------------------------------------------------------------
+# ---- new users ---------------------------------------------------------------------------------------------------
 
 
 def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -> Histories:
@@ -76,10 +74,10 @@ def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -
     when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
     met = -np.asarray(counts)[matrix.indices]
     keys = {"first": (when,), "last": (-when,), "known": (met,), "liked": (met, -matrix.data)}[way]
-    return shortened(histories, size, np.lexsort((matrix.indices, *keys, rows)))
+    return histories.first(size, np.lexsort((matrix.indices, *keys, rows)))
 
 
-def newcomers(task: Task, least: int) -> np.ndarray:
+def users_with_at_least(task: Task, least: int) -> np.ndarray:
     """People of the task with at least so many films in their history, (n,) int64 places in ``task.users``.
 
     All points of a curve are about the same people.
@@ -87,7 +85,7 @@ def newcomers(task: Task, least: int) -> np.ndarray:
     return np.flatnonzero(np.diff(task.histories.indptr) >= least)
 
 
-def newcomer_ndcg(
+def new_user_ndcg(
     model: Recommender, task: Task, people: np.ndarray, size: int | None, *, way: str = "first", k: int = 10
 ) -> np.ndarray:
     """NDCG@k of people of whom a model sees ``size`` films and no name, (n_people,) float64.
@@ -102,15 +100,11 @@ def newcomer_ndcg(
     size
         None: the whole history.
     """
-    lists = []
-    for start in range(0, len(people), BLOCK):
-        histories = task.known.rows(task.codes[people[start : start + BLOCK]])
-        shown = histories if size is None else shown_films(histories, size, way, task.popularity)
-        lists.append(top_k(model.scores_to_list(shown)[0], k, exclude=histories.matrix)[0])
-    return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[people]), k)
+    shown = None if size is None else partial(shown_films, size=size, way=way, counts=task.popularity)
+    return ndcg_given(model, task, people, shown, k)
 
 
-def newcomer_table(
+def new_user_table(
     models: Mapping[str, Recommender],
     task: Task,
     sizes: tuple[int, ...] = SIZES,
@@ -129,9 +123,9 @@ def newcomer_table(
     Returns
     -------
     DataFrame
-        model, way, size, user_id, value: a row a newcomer; nobody where histories are too short.
+        model, way, size, user_id, value: a row a new user; nobody where histories are too short.
     """
-    people = newcomers(task, max(*sizes, 1))
+    people = users_with_at_least(task, max(*sizes, 1))
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], None)] if whole else [])
     parts = [
         pd.DataFrame(
@@ -140,7 +134,7 @@ def newcomer_table(
                 "way": way,
                 "size": -1 if size is None else size,
                 "user_id": task.users[people],
-                "value": newcomer_ndcg(model, task, people, size, way=way, k=k),
+                "value": new_user_ndcg(model, task, people, size, way=way, k=k),
             }
         )
         for name, model in models.items()
@@ -154,7 +148,7 @@ _COLUMNS = ["model", "way", "size", "user_id", "value"]
 
 
 def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Means of a table of :func:`newcomer_table` with their intervals: model, way, size, mean, low, high, n_users."""
+    """Means of a table of :func:`new_user_table` with their intervals: model, way, size, mean, low, high, n_users."""
     keys = ["model", "way", "size"]
     wide = values.pivot(index="user_id", columns=keys, values="value")
     return inference.intervals(wide, resamples=resamples, seed=seed).rename_axis(keys).reset_index()
@@ -189,7 +183,7 @@ def films_needed(gained: pd.DataFrame) -> pd.Series:
 # ---- people no model has met -------------------------------------------------------------------------------------
 
 
-def strangers_task(
+def new_users_task(
     split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "first"
 ) -> Task:
     """Ask what people whom no model has met liked, beside the first films that they tell of.
@@ -217,14 +211,14 @@ def strangers_task(
         raise ValueError(f"nobody has more than {shown} films in the history; show fewer")
     chosen = np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))]
     chosen = np.sort(chosen)
-    told = shown_films(history.rows(chosen), shown, way, history.item_counts)
-    told = Interactions(told.matrix, history.user_ids[chosen], history.item_ids, told.timestamps).to_frame()
+    given = shown_films(history.rows(chosen), shown, way, history.item_counts)
+    given = Interactions(given.matrix, history.user_ids[chosen], history.item_ids, given.timestamps).to_frame()
     own = split.history["user_id"].isin(history.user_ids[chosen])
-    asked = split.history[own].merge(told[["user_id", "item_id"]], how="left", indicator=True)
+    asked = split.history[own].merge(given[["user_id", "item_id"]], how="left", indicator=True)
     asked = asked[asked["_merge"] == "left_only"].drop(columns="_merge")
     asked = pd.concat([asked, split.test[split.test["user_id"].isin(history.user_ids[chosen])]], ignore_index=True)
-    known = pd.concat([split.history[~own], told[split.history.columns]], ignore_index=True)
-    params = {**split.params, "strangers": share, "shown": shown, "way": way, "seed": seed}
+    known = pd.concat([split.history[~own], given[split.history.columns]], ignore_index=True)
+    params = {**split.params, "new_users": share, "shown": shown, "way": way, "seed": seed}
     return Task.from_split(Split(known, known.iloc[:0], asked, split.name, params), relevant_from)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,9 @@ from sklearn.preprocessing import normalize
 
 from recsys_lib.data.interactions import Histories
 from recsys_lib.evaluation import inference
-from recsys_lib.evaluation.metrics import beyond_accuracy, ranking
-from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, rating_summary
+from recsys_lib.evaluation.metrics import beyond_accuracy
+from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, ndcg_given, rating_summary
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import top_k
 
 COLD = 10  # films with fewer ratings in the history are cold
 
@@ -144,26 +144,6 @@ def by_film(results: Mapping[str, Evaluation], task: Task, table: pd.DataFrame, 
     return pd.concat(rows, ignore_index=True)
 
 
-def shortened(histories: Histories, size: int, order: np.ndarray | None = None) -> Histories:
-    """Only the ``size`` first entries of each row.
-
-    Parameters
-    ----------
-    order : ndarray of int64, (nnz,), optional
-        The entries, row after row, those to keep first; by default the most recent, equal times by the column.
-    """
-    rows, matrix = histories.row_of_entry, histories.matrix
-    if order is None:
-        when = np.zeros(matrix.nnz, np.int64) if histories.timestamps is None else histories.timestamps
-        order = np.lexsort((matrix.indices, -when, rows))
-    place = np.empty(matrix.nnz, np.int64)
-    place[order] = np.arange(matrix.nnz) - matrix.indptr[rows[order]]
-    kept = place < size
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=matrix.shape[0]))])
-    cut = type(matrix)((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-    return Histories(cut, None if histories.timestamps is None else histories.timestamps[kept])
-
-
 def learning_curve(
     models: Mapping[str, Recommender], task: Task, sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50), *, k: int = 10
 ) -> pd.DataFrame:
@@ -181,8 +161,8 @@ def learning_curve(
     chosen = np.flatnonzero(lengths >= max(sizes))
     rows = []
     for name, model in models.items():
-        columns = {size: _ndcg_of(model, task, chosen, size, k) for size in sizes} if len(chosen) else {}
-        if columns:
+        columns = {size: ndcg_given(model, task, chosen, partial(Histories.first, size=size), k) for size in sizes}
+        if len(chosen):
             rows.append(inference.intervals(pd.DataFrame(columns)).rename_axis("size").reset_index().assign(model=name))
     return (
         pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["size", "mean", "low", "high", "model"])
@@ -217,20 +197,9 @@ def curve_of_people(
         columns = {}
         for size in sizes:
             some = task.known.only(np.sort(order[:size]))
-            columns[size] = _ndcg_of(model.fresh().fit(some, items=items, users=users), task, everybody, None, k)
+            columns[size] = ndcg_given(model.fresh().fit(some, items=items, users=users), task, everybody, k=k)
         rows.append(inference.intervals(pd.DataFrame(columns)).rename_axis("size").reset_index().assign(model=name))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["size", "mean", "model"])
-
-
-def _ndcg_of(model: Recommender, task: Task, chosen: np.ndarray, size: int | None, k: int) -> np.ndarray:
-    """NDCG@k of the chosen people when the model sees ``size`` of their ratings (None: all), (n_chosen,)."""
-    lists = []
-    for start in range(0, len(chosen), 1024):
-        part = chosen[start : start + 1024]
-        histories = task.known.rows(task.codes[part])
-        shown = histories if size is None else shortened(histories, size)
-        lists.append(top_k(model.score(shown), k, exclude=histories.matrix)[0])
-    return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[chosen]), k)
 
 
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:

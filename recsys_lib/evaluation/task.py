@@ -8,7 +8,7 @@ and counted. Relevant items that the model cannot list (nobody in the history me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,12 +19,12 @@ from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
-from recsys_lib.data.interactions import Interactions, as_ids, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy, ranking, rating
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import top_k
+from recsys_lib.models.lists import merge_twins, top_k
 
 KS = (5, 10, 20)
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
@@ -196,6 +196,7 @@ def _protocol(
         "seen_excluded": True,
         "sampled": False,
         "ties": "lower item code first",
+        "twins": "one of several ids with the same title and year is listed",
         "precision_divisor": "k",
         "ndcg_ideal": "min(k, relevant)",
         "map_divisor": "min(k, relevant)",
@@ -316,8 +317,8 @@ def _blocks(model: Recommender, task: Task, block: int) -> Iterator[tuple[slice,
     for start in range(0, len(codes), block):
         part = slice(start, min(start + block, len(codes)))
         histories = model.train.rows(codes[part])
-        scores = np.array(model.score(histories, task.users[part]), np.float32)
-        scores[codes[part] < 0] = popularity  # as `recommend` serves people it has never met
+        scores, _ = model.scores_to_list(histories, task.users[part])
+        scores[codes[part] < 0] = popularity  # as `recommend` serves users it has never met
         yield part, scores, histories.matrix
 
 
@@ -338,13 +339,20 @@ class Ranked:
         return ranking.Positions(self.rank, self.midrank, task.relevant.indptr, candidates)
 
 
-def rank_all(model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True) -> Ranked:
-    """Rank the catalogue for everybody in the task; ``whole``: also find each relevant item's place in it."""
+def rank_all(
+    model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True, twins: bool = True
+) -> Ranked:
+    """Rank the catalogue for everybody in the task; ``whole``: also find each relevant item's place in it.
+
+    ``twins``: of items with the same title and year only one is listed, as :meth:`Recommender.recommend` does it.
+    """
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
     places = []
     for part, block_scores, seen in _blocks(model, task, block):
+        if twins and model.twins is not None:
+            block_scores = merge_twins(block_scores, model.twins, seen)
         codes[part], scores[part] = top_k(block_scores, depth, exclude=seen)
         if whole:
             places.append(ranking.positions(block_scores, task.relevant[part], exclude=seen))
@@ -352,6 +360,33 @@ def rank_all(model: Recommender, task: Task, depth: int, *, block: int = BLOCK, 
         return Ranked(codes, scores)
     rank, midrank = (np.concatenate([getattr(found, name) for found in places]) for name in ("rank", "midrank"))
     return Ranked(codes, scores, rank, midrank)
+
+
+def ndcg_given(
+    model: Recommender,
+    task: Task,
+    users: np.ndarray,
+    shown: Callable[[Histories], Histories] | None = None,
+    k: int = 10,
+) -> np.ndarray:
+    """NDCG@k of some users of a task when the model is served what ``shown`` leaves of their histories, (n,) float64.
+
+    Nobody is served by id, and whoever cannot be scored gets the most popular items, as in
+    :meth:`Recommender.recommend_new`. What a user has seen stays out of the lists, shown or not.
+
+    Parameters
+    ----------
+    users
+        Places in ``task.users``.
+    shown
+        None: the whole histories.
+    """
+    lists = [np.empty((0, k), np.int64)]
+    for start in range(0, len(users), BLOCK):
+        histories = task.known.rows(task.codes[users[start : start + BLOCK]])
+        scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
+        lists.append(top_k(scores, k, exclude=histories.matrix, twins=model.twins)[0])
+    return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[users]), k)
 
 
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = 4.0) -> float:
@@ -612,7 +647,7 @@ def compare(
 
 def against(
     results: Mapping[str, Evaluation],
-    yardsticks: Iterable[str],
+    baselines: Iterable[str],
     *,
     by: str = MAIN,
     level: float = 0.95,
@@ -620,19 +655,19 @@ def against(
     permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How many times a yardstick's mean each model reaches.
+    """How many times a baseline's mean each model reaches.
 
     Parameters
     ----------
     results
         Evaluations by name, all of one task.
-    yardsticks
+    baselines
         Names of models that the others are measured by; names that are not among the results are passed over.
 
     Returns
     -------
     DataFrame
-        model, yardstick, ratio with ratio_low and ratio_high (percentile bootstrap over people, both means drawn
+        model, baseline, ratio with ratio_low and ratio_high (percentile bootstrap over people, both means drawn
         together), difference, p_permutation, p_holm (corrected over all rows of the table), distinct (as in
         :func:`compare`); a row a pair, models best first.
     """
@@ -640,16 +675,16 @@ def against(
     names = sorted(results, key=lambda name: (-results[name].means[by], name))
     values = pd.DataFrame({name: results[name].per_user[by].to_numpy(np.float64) for name in names}).dropna()
     tables = []
-    for yardstick in [name for name in yardsticks if name in results]:
-        others = [name for name in names if name != yardstick]
-        ratio = inference.ratios(values, yardstick, level=level, resamples=resamples, seed=seed).loc[others]
-        behind = values[others].sub(values[yardstick], axis=0).to_numpy()
+    for baseline in [name for name in baselines if name in results]:
+        others = [name for name in names if name != baseline]
+        ratio = inference.ratios(values, baseline, level=level, resamples=resamples, seed=seed).loc[others]
+        behind = values[others].sub(values[baseline], axis=0).to_numpy()
         p = inference.permutation_p(behind, permutations=permutations, seed=seed)
-        columns = {"model": others, "yardstick": yardstick, "ratio": ratio["ratio"].to_numpy()}
+        columns = {"model": others, "baseline": baseline, "ratio": ratio["ratio"].to_numpy()}
         columns |= {"ratio_low": ratio["low"].to_numpy(), "ratio_high": ratio["high"].to_numpy()}
         tables.append(pd.DataFrame({**columns, "difference": behind.mean(axis=0), "p_permutation": p}))
     if not tables:
-        return pd.DataFrame(columns=["model", "yardstick", "ratio", "ratio_low", "ratio_high", "p_holm", "distinct"])
+        return pd.DataFrame(columns=["model", "baseline", "ratio", "ratio_low", "ratio_high", "p_holm", "distinct"])
     table = pd.concat(tables, ignore_index=True)
     table["p_holm"] = inference.holm(table["p_permutation"].to_numpy())
     enough = len(values) >= inference.LEAST_PEOPLE

@@ -157,7 +157,12 @@ class Recommender(ABC):
 
     def params(self) -> dict[str, Any]:
         """Hyper-parameters by name, as given to ``__init__``."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        known = inspect.signature(type(self).__init__).parameters.values()
+        names = [
+            each.name
+            for each in known
+            if each.name != "self" and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
         return {name: getattr(self, name) for name in names}
 
     def fresh(self) -> Self:

@@ -32,7 +32,7 @@ def _lines(axes: Axes, table: pd.DataFrame, by: str, names: list[str]) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def newcomers_figure(table: pd.DataFrame, named: list[str], title: str, metric: str = "NDCG@10") -> Figure:
+def new_users_figure(table: pd.DataFrame, named: list[str], title: str, metric: str = "NDCG@10") -> Figure:
     """Accuracy with 95 % intervals by the number of films that a model was shown; models not named stay grey.
 
     Parameters

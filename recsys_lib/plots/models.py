@@ -39,7 +39,7 @@ def bars_figure(table: pd.DataFrame, title: str, *, value: str = "ndcg@10", refe
             fontsize=9,
         )
     axes.set_yticks(places, table["model"])
-    axes.set_xlabel(f"{value} on the rehearsal")
+    axes.set_xlabel(f"{value} on validation")
     axes.set_title(title, pad=16 if reference is not None else 8)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, float(table[value].max()) * 1.1 or 1)
@@ -77,7 +77,7 @@ def sweep_figure(
         axes.set_xscale("log")
         axes.set_xticks(sorted(table[x].unique()), [f"{tick:g}" for tick in sorted(table[x].unique())])
         axes.minorticks_off()
-    axes.set(title=title, xlabel=x.replace("_", " "), ylabel=f"{value} on the rehearsal")
+    axes.set(title=title, xlabel=x.replace("_", " "), ylabel=f"{value} on validation")
     if by is not None:
         axes.legend(title=by.replace("_", " "))
     return figure
@@ -180,7 +180,7 @@ def tuning_figure(trials: pd.DataFrame, importance: pd.DataFrame) -> Figure:
                 right.annotate(name, (start + found.importance / 2, row), ha="center", va="center", fontsize=7.5)
             start += found.importance
     left.set_yticks(range(len(models)), models[::-1])
-    left.set(title="Every trial (the best one marked)", xlabel="ndcg@10 on the rehearsal")
+    left.set(title="Every trial (the best one marked)", xlabel="ndcg@10 on validation")
     right.set_yticks(range(len(models)), [])
     right.set(title="What mattered", xlabel="share of the spread explained", xlim=(0, 1))
     right.grid(visible=False)

@@ -90,7 +90,7 @@ def curves_figure(log: pd.DataFrame, title: str, *, loss: str = "training loss",
         What the first two are.
     """
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2))
-    columns = [("loss", loss, MUTED), ("valid", f"{valid} where held back", MAIN), ("lr", "learning rate", ACCENT)]
+    columns = [("loss", loss, MUTED), ("valid", f"{valid} where held out", MAIN), ("lr", "learning rate", ACCENT)]
     for panel, (column, label, colour) in zip(axes, columns, strict=True):
         values = pd.to_numeric(log[column])
         panel.plot(log["epoch"], values, color=colour, marker="o" if len(log) < 30 else None, ms=4, lw=1.8)
@@ -182,7 +182,7 @@ def known_films_figure(table: pd.DataFrame, popularity: float) -> Figure:
     axes.axhline(popularity, color=ACCENT, lw=1.2, ls="--")
     axes.annotate("popularity", (places[-1], popularity), (0, 4), textcoords="offset points", ha="right", color=ACCENT)
     axes.set_xticks(places, [f"{count:,}" for count in table["films"]])
-    axes.set(title="A newcomer's first films", xlabel="films of the history told", ylabel="NDCG@10")
+    axes.set(title="A new user's first films", xlabel="films of the history told", ylabel="NDCG@10")
     axes.set_ylim(bottom=0)
     return figure
 

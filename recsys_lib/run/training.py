@@ -1,4 +1,4 @@
-"""What a training notebook does with its models: judge on a rehearsal, fit again on the history, save, report."""
+"""What a training notebook does with its models: judge on held-out data, fit again on the history, save, report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from tqdm.auto import tqdm
 
 from recsys_lib.data.interactions import Interactions, codes_of
-from recsys_lib.data.splits import rehearsal
+from recsys_lib.data.splits import held_out_split
 from recsys_lib.evaluation.inference import intervals
 from recsys_lib.evaluation.metrics.ranking import judge, ndcg
 from recsys_lib.evaluation.task import Task, check_fitted_on, rank_all
@@ -31,7 +31,7 @@ PRICED = 2000  # people whose lists the price of variety is read off
 
 
 class Training:
-    """Models of one notebook, judged on a rehearsal within train and validation; the test part is never read.
+    """Models of one notebook, judged on held-out data within train and validation; the test part is never read.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Training:
     tables : Tables
         What 02_preprocessing wrote.
     train : Interactions
-        What models are fitted on to be judged: see :func:`recsys_lib.data.splits.rehearsal`.
+        What models are fitted on to be judged: see :func:`recsys_lib.data.splits.held_out_split`.
     history : Interactions
         Train and validation together: what the models that are kept are fitted on.
     """
@@ -55,8 +55,8 @@ class Training:
         self.notebook = notebook
         self.started = time.time()
         self.tables = run.tables
-        self.rehearsal = rehearsal(self.tables.split)
-        self.train = Interactions.from_frame(self.rehearsal.train)
+        self.held_out = held_out_split(self.tables.split)
+        self.train = Interactions.from_frame(self.held_out.train)
         self._kept: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Recommender] = {}
         self._noted: dict[str, Any] = {}
@@ -69,10 +69,10 @@ class Training:
 
     @cached_property
     def task(self) -> Task | None:
-        """The rehearsal as a task; None where nothing was held back, or nothing in it is relevant."""
-        held, from_ = self.rehearsal.test, self.tables.relevant_from
+        """The validation as a task; None where nothing was held out, or nothing in it is relevant."""
+        held, from_ = self.held_out.test, self.tables.relevant_from
         usable = len(held) and ("rating" not in held or (held["rating"] >= from_).any() or from_ <= 0)
-        return Task.from_split(self.rehearsal, from_) if usable else None
+        return Task.from_split(self.held_out, from_) if usable else None
 
     @property
     def positive_from(self) -> float:
@@ -117,8 +117,8 @@ class Training:
         self._judged[id(model)] = model, values
         return float(values.mean())
 
-    def rehearse(self, models: Mapping[str, Recommender]) -> HeldOut:
-        """What models say of the people of ``train``, and what the rehearsal held back: what blends learn from.
+    def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut:
+        """What models say of the people of ``train``, and what validation held out: what blends learn from.
 
         Models fitted on ``train`` are asked, the others are fitted first. There must be a ``task``.
         """
@@ -128,7 +128,7 @@ class Training:
         return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
     def judge_crosswise(self, model: Reranker, held_out: HeldOut) -> float:
-        """NDCG@10 on a rehearsal that the model learns from: of each person, as learnt from other people alone."""
+        """NDCG@10 on held-out data that the model learns from: of each person, as learnt from other people alone."""
         scores = model.learnt_by_others(held_out, self.tables.items)
         codes, _ = top_k(scores, LISTED, exclude=held_out.histories.matrix)
         return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)])
@@ -142,12 +142,12 @@ class Training:
         return {name: float(row["mean"]), f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
     def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
-        """Fit each model on train and judge it on what was held back.
+        """Fit each model on train and judge it on what was held out.
 
         Returns
         -------
         DataFrame
-            model, ndcg@10 (on the rehearsal), fit_seconds; in the order given.
+            model, ndcg@10 (on validation), fit_seconds; in the order given.
         """
         rows = []
         for name, model in tqdm(models.items(), desc="models", disable=quiet, leave=False):
@@ -216,7 +216,7 @@ class Training:
         content = {
             "notebook": self.notebook,
             "data": self.tables.identity,
-            "judged_on": {"part": repr(self.rehearsal), "metric": f"ndcg@{LISTED}"},
+            "judged_on": {"part": repr(self.held_out), "metric": f"ndcg@{LISTED}"},
             "models": self._kept,
             **self._noted,
             **more,

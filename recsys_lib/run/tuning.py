@@ -20,7 +20,7 @@ from optuna.importance import get_param_importances
 from tqdm.auto import tqdm
 
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.data.splits import Split, rehearsal
+from recsys_lib.data.splits import Split, held_out_split
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import replacing
 from recsys_lib.models import ALS, BPR, EASE, GenrePopularity, ItemKNN, Popularity, Recommender, SequenceKNN
@@ -156,7 +156,7 @@ class Tuner:
     Parameters
     ----------
     split
-        Its train and validation parts are used, and nothing else: see :func:`recsys_lib.data.splits.rehearsal`.
+        Its train and validation parts are used, and nothing else: see :func:`recsys_lib.data.splits.held_out_split`.
     items
         The table of items.
     relevant_from
@@ -177,7 +177,7 @@ class Tuner:
         identity: str = "",
         seed: int = 0,
     ) -> None:
-        again = rehearsal(split)
+        again = held_out_split(split)
         self.train = Interactions.from_frame(again.train)
         self.task = Task.from_split(again, relevant_from)
         self.items = items
@@ -218,7 +218,7 @@ class Tuner:
 
 
 def results(studies: Iterable[optuna.Study]) -> pd.DataFrame:
-    """All trials: model, trial, value (NDCG@10 on the rehearsal), and the parameters as text."""
+    """All trials: model, trial, value (NDCG@10 on validation), and the parameters as text."""
     rows = [
         {"model": study.study_name.split("-")[0], "trial": trial.number, "value": trial.value, **trial.params}
         for study in studies

@@ -1,4 +1,4 @@
-"""Newcomers: which films are shown, what every model does with nothing, and people whom no model has met."""
+"""New users: which films are shown, what every model does with nothing, and people whom no model has met."""
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def test_the_best_liked_and_the_best_known():
 
 def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
     models = {"ease": EASE().fit(task.known), "popularity": Popularity().fit(task.known)}
-    values = cold_start.newcomer_table(models, task, (0, 4))
+    values = cold_start.new_user_table(models, task, (0, 4))
     expected = evaluate(models["ease"], task, resamples=1).per_user.set_index("user_id")["ndcg@10"]
     own = values[(values["model"] == "ease") & (values["size"] == -1)].set_index("user_id")["value"]
     np.testing.assert_allclose(own, expected[own.index])
@@ -108,8 +108,8 @@ def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
 
 def test_only_people_with_enough_films_are_newcomers(task):
     lengths = np.diff(task.histories.indptr)
-    assert cold_start.newcomers(task, 18).tolist() == np.flatnonzero(lengths >= 18).tolist()
-    assert len(cold_start.newcomer_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
+    assert cold_start.users_with_at_least(task, 18).tolist() == np.flatnonzero(lengths >= 18).tolist()
+    assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
 
 
 def test_better_from_when_on():
@@ -135,9 +135,11 @@ def test_better_from_when_on():
 def test_strangers_are_in_no_training_data():
     interactions, _, _ = made_tables()
     split = splits.temporal_user(interactions)
-    task = cold_start.strangers_task(split, 0.25, 4, 4.0, seed=1)
+    task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1)
     assert (np.diff(task.histories.indptr) == 4).all()
-    fitted = cold_start.fitted_without({"knn": ItemKNN(), "net": NeuralRanker(embedding_dim=2, epochs=1, n_models=3)}, task, {})
+    fitted = cold_start.fitted_without(
+        {"knn": ItemKNN(), "net": NeuralRanker(embedding_dim=2, epochs=1, n_models=3)}, task, {}
+    )
     for model in fitted.values():
         assert not set(model.train.user_ids) & set(task.users)
         assert np.array_equal(model.train.item_ids, task.known.item_ids)
@@ -147,11 +149,11 @@ def test_strangers_are_in_no_training_data():
     first = own.sort_values(["timestamp", "item_id"])["item_id"][:4]
     asked = task.items[task.relevant[[0]].indices]
     assert set(asked) == set(own.loc[own["rating"] >= 4, "item_id"]) - set(first)
-    values = cold_start.newcomer_table(fitted, task, (0, 4), whole=False)
+    values = cold_start.new_user_table(fitted, task, (0, 4), whole=False)
     assert values["size"].unique().tolist() == [0, 4]
     assert values["value"].between(0, 1).all()
     with pytest.raises(ValueError, match="nobody has more than 1000 films in the history"):
-        cold_start.strangers_task(split, 0.25, 1000, 4.0)
+        cold_start.new_users_task(split, 0.25, 1000, 4.0)
 
 
 def test_leaving_people_out_keeps_the_catalogue(known):

@@ -6,7 +6,9 @@ import pytest
 
 from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.evaluation.task import Task, compare, conclusion, evaluate, mean_ndcg
+from recsys_lib.evaluation import segments
+from recsys_lib.evaluation.task import Task, compare, conclusion, evaluate, mean_ndcg, ndcg_given
+from recsys_lib.models import Popularity
 from recsys_lib.models.base import Recommender
 
 
@@ -135,9 +137,9 @@ def test_people_without_a_history_get_the_popular_films_as_recommend_serves_them
     cut = splits.temporal_global(tables[0], test=0.3, valid=0.0)
     model = Guessing().fit(Interactions.from_frame(cut.history))
     result = evaluate(model, cut)
-    strangers = ~result.per_user["user_id"].isin(cut.history["user_id"])
-    assert result.protocol["people_without_history"] == strangers.sum() > 0
-    served = model.recommend(result.per_user.loc[strangers, "user_id"], k=20)
+    new = ~result.per_user["user_id"].isin(cut.history["user_id"])
+    assert result.protocol["people_without_history"] == new.sum() > 0
+    served = model.recommend(result.per_user.loc[new, "user_id"], k=20)
     own = result.lists[result.lists["user_id"].isin(served["user_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(own, served)
     assert own["fallback"].all()
@@ -204,3 +206,33 @@ def test_one_model_alone_has_the_same_columns(results):
     assert alone.columns.tolist() == both.columns.tolist()
     assert not alone["distinct"].any()
     assert "nothing to compare it with" in conclusion(alone)
+
+
+def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
+    """A model that cannot score some users lists the popular items for them, and is judged by these lists everywhere."""
+
+    class Silent(Guessing):
+        def _score(self, histories, users):
+            scores = super()._score(histories, users)
+            scores[::2] = np.nan
+            return scores
+
+    task = Task.from_split(splits.temporal_user(tables[0]))
+    model, everybody = Silent().fit(task.known), np.arange(len(task.users))
+    whole = ndcg_given(model, task, everybody)
+    np.testing.assert_allclose(whole, evaluate(model, task).per_user["ndcg@10"])
+    assert whole[::2].sum() > 0
+    curve = segments.curve_of_people({"silent": model}, task, (1.0,))
+    assert curve["mean"].iloc[0] == pytest.approx(whole.mean())
+
+
+def test_twins_are_judged_as_they_are_listed(tables):
+    interactions, items = tables[0], tables[1].copy()
+    items.loc[items.index[1], ["title", "year"]] = items.loc[items.index[0], ["title", "year"]].tolist()
+    twins = items["item_id"].iloc[:2].tolist()
+    task = Task.from_split(splits.temporal_user(interactions), items=items)
+    result = evaluate(Popularity().fit(task.known, items=items), task)
+    listed = result.lists[result.lists["item_id"].isin(twins)]
+    assert len(listed) and not listed.duplicated("user_id").any()
+    seen = task.known.to_frame().query("item_id in @twins")["user_id"]
+    assert not listed["user_id"].isin(seen).any()

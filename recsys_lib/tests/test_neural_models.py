@@ -261,7 +261,7 @@ def test_torch_and_numpy_agree_on_ranking(ranker):
 
 
 def test_a_person_is_only_their_history(ranker):
-    """Somebody known without demographics, and a newcomer with the same history, get the same list."""
+    """Somebody known without demographics, and a new user with the same history, get the same list."""
     history = ranker.train.rows(np.array([3]))
     named = ranker.score(history, [10_000])
     np.testing.assert_array_equal(named, ranker.score(history))

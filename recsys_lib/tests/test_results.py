@@ -1,5 +1,7 @@
 """Results on disk, computed again from the lists; kinds of people and films; sentences."""
 
+from functools import partial
+
 import findings
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import inference, segments
-from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
+from recsys_lib.evaluation.task import Task, against, compare, evaluate, ndcg_given, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
 from recsys_lib.run import results
@@ -160,7 +162,7 @@ def test_recall_by_kind_of_film(task, evaluations):
 def test_shortened_histories_keep_the_latest():
     frame = pd.DataFrame({"user_id": 1, "item_id": [1, 2, 3, 4], "rating": 3.0, "timestamp": [40, 10, 30, 20]})
     known = Interactions.from_frame(frame)
-    cut = segments.shortened(known.rows(np.array([0, -1])), 2)
+    cut = known.rows(np.array([0, -1])).first(2)
     assert known.item_ids[cut.matrix.indices].tolist() == [1, 3]
     assert cut.timestamps.tolist() == [40, 30]
     assert isinstance(cut, Histories)
@@ -169,24 +171,25 @@ def test_shortened_histories_keep_the_latest():
 def test_with_the_whole_history_the_curve_ends_at_the_evaluation(task, models, evaluations):
     longest = int(np.diff(task.histories.indptr).max())
     lengths = np.diff(task.histories.indptr)
-    found = segments._ndcg_of(models["ease"], task, np.arange(len(lengths)), longest, 10)
+    shown = partial(Histories.first, size=longest)
+    found = ndcg_given(models["ease"], task, np.arange(len(lengths)), shown)
     np.testing.assert_allclose(found, evaluations["ease"].per_user["ndcg@10"])
     curve = segments.learning_curve(models, task, (1, 5), k=10)
     assert curve["n_users"].unique().tolist() == [(lengths >= 5).sum()]
 
 
-def test_yardsticks_are_ratios_of_means(evaluations):
+def test_baselines_are_ratios_of_means(evaluations):
     table = against(evaluations, ["popularity", "not there"], resamples=100)
     means = {name: result.means["ndcg@10"] for name, result in evaluations.items()}
     row = table.iloc[0]
-    assert table[["model", "yardstick"]].to_numpy().tolist() == [["ease", "popularity"]]
+    assert table[["model", "baseline"]].to_numpy().tolist() == [["ease", "popularity"]]
     assert row["ratio"] == pytest.approx(means["ease"] / means["popularity"])
     assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
     assert row["p_holm"] == row["p_permutation"]
-    assert "`ease`" in findings.yardsticks(table.assign(distinct=True, ratio=1.5))
-    assert "nobody" in findings.yardsticks(table.assign(distinct=False))
+    assert "`ease`" in findings.baselines(table.assign(distinct=True, ratio=1.5))
+    assert "nobody" in findings.baselines(table.assign(distinct=False))
     assert "x (" in findings.beside(table).to_html()
-    assert "None of" in findings.yardsticks(against(evaluations, []))
+    assert "None of" in findings.baselines(against(evaluations, []))
 
 
 def test_the_curve_of_people_ends_at_the_evaluation(task, models, evaluations):
@@ -224,8 +227,8 @@ def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, 
     assert set(before) == {"popularity", "ease", "als"}
     assert all(0 < value < 1 for value in before.values())
     board = compare({**evaluations, "als": evaluations["popularity"]}, resamples=50, seed=3)
-    assert findings.rehearsal(board, before).startswith("Of 3 models with a value on the rehearsal")
-    assert findings.rehearsal(board, {}).startswith("Fewer than three")
+    assert findings.validation_agrees(board, before).startswith("Of 3 models with a value on validation")
+    assert findings.validation_agrees(board, {}).startswith("Fewer than three")
 
 
 def test_seeds_move_models_that_have_one(prepared, task, models):

@@ -1,4 +1,4 @@
-"""What a training notebook asks of its helper beside fitting and saving: rehearsals, and what variety costs."""
+"""What a training notebook asks of its helper beside fitting and saving: validation, and what variety costs."""
 
 import numpy as np
 import pytest
@@ -22,33 +22,33 @@ def training(tables, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(training):
-    return training.rehearse({"ease": EASE(regularization=20), "popularity": Popularity()})
+def given(training):
+    return training.held_out_scores({"ease": EASE(regularization=20), "popularity": Popularity()})
 
 
-def test_a_rehearsal_is_what_was_held_back(training, told):
-    held = training.rehearsal.test
+def test_held_out_scores_are_those_of_what_was_held_out(training, given):
+    held = training.held_out.test
     held = held[(held["rating"] >= 4) & held["item_id"].isin(training.train.item_ids)]
     expected = {user: set(rows["item_id"]) for user, rows in held.groupby("user_id")}
-    assert told.users.tolist() == sorted(expected)
-    for row, user in enumerate(told.users):
-        assert set(training.train.item_ids[told.relevant[row].indices]) == expected[user]
-    known = training.train.rows(training.train.user_codes(told.users))
-    np.testing.assert_array_equal(told.histories.matrix.toarray(), known.matrix.toarray())
+    assert given.users.tolist() == sorted(expected)
+    for row, user in enumerate(given.users):
+        assert set(training.train.item_ids[given.relevant[row].indices]) == expected[user]
+    known = training.train.rows(training.train.user_codes(given.users))
+    np.testing.assert_array_equal(given.histories.matrix.toarray(), known.matrix.toarray())
 
 
 def test_models_that_are_fitted_already_are_asked_as_they_are(training):
     model = Popularity().fit(training.train)
     model.scores_ = model.scores_[::-1].copy()
-    told = training.rehearse({"popularity": model})
-    np.testing.assert_array_equal(told.scores["popularity"][0], model.scores_)
+    given = training.held_out_scores({"popularity": model})
+    np.testing.assert_array_equal(given.scores["popularity"][0], model.scores_)
 
 
-def test_a_reranker_is_judged_on_the_rehearsal_it_learns_from(training, told):
-    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).learning_from(told)
+def test_a_reranker_is_judged_on_what_it_learns_from(training, given):
+    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).learning_from(given)
     training.fit(blend)
     judged = Reranker(blend, depth=30, trees=5)
-    crosswise = training.judge_crosswise(judged, told)
+    crosswise = training.judge_crosswise(judged, given)
     assert 0 < crosswise < 1
     assert crosswise != training.judge(blend)
     kept = training.keep("second", Reranker(blend.fresh(), depth=30, trees=5), judged=judged)

@@ -24,7 +24,7 @@ def keys(frame):
 @pytest.mark.parametrize("make", [splits.temporal_user, splits.temporal_global, splits.random])
 def test_a_rehearsal_holds_back_as_much_as_the_test_and_never_the_test(tables, make):
     split = make(tables[0])
-    again = splits.rehearsal(split)
+    again = splits.held_out_split(split)
     assert keys(again.train) | keys(again.test) == keys(split.history)
     assert not keys(again.test) & keys(split.test)
     assert len(again.test) / len(split.history) == pytest.approx(0.25, abs=0.02)
@@ -33,7 +33,7 @@ def test_a_rehearsal_holds_back_as_much_as_the_test_and_never_the_test(tables, m
 
 def test_splits_of_their_own_kind_are_rehearsed_on_validation(tables):
     split = splits.leave_one_out(tables[0])
-    assert keys(splits.rehearsal(split).test) == keys(split.valid)
+    assert keys(splits.held_out_split(split).test) == keys(split.valid)
 
 
 def test_a_search_stops_at_its_budget_and_goes_on_later(split, tables, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, codes_of, row_starts
 from recsys_lib.data.splits import Split
 
 SHRINKAGE = 5.0  # ratings' worth of prior
@@ -362,7 +362,7 @@ class PairFeatures:
         self.mean = float(ratings.mean())
         self.item_means = shrunk_means(columns, ratings, shape[1], self.mean)
         self.spread = float(np.std(ratings - self.item_means[columns]))
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))]).astype(np.int32)
+        indptr = row_starts(rows, shape[0]).astype(np.int32)
         self.matrix = csr_matrix((train.matrix.data, columns.astype(np.int32), indptr), shape=shape)
         self.users = self.side(self.matrix, self.times)
         gaps = ratings - shrunk_means(rows, ratings, shape[0], self.mean)[rows]

@@ -27,7 +27,7 @@ class NeuralRanker(NeuralModel):
     Each example is the part of a history before a random moment; the targets are the next events, found by a full
     softmax over the films not seen yet. The history is pooled by several heads that forget at different speeds (learnt)
     and weigh each rating as they learnt to, goes through a small net, and meets each film in a dot product. There is no
-    embedding of the person: a newcomer is served by the same forward pass. Serving needs numpy alone, training torch.
+    embedding of the person: a new user is served by the same forward pass. Serving needs numpy alone, training torch.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.interactions import Interactions, row_starts
 from recsys_lib.models.neural.serving import HALF_LIVES
 from recsys_lib.models.neural.training import Dropout
 
@@ -177,7 +177,7 @@ class Prefixes:
         if self.train.timestamps is not None:
             last = self.train.timestamps[order[indptr[people] + cut - 1]]
         known = rng.random(len(people)) >= self.demographics
-        starts = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=len(people)))])[:-1]
+        starts = row_starts(row[kept], len(people))[:-1]
         return RankingBatch(
             items=self._tensor(columns[entry[kept]], np.int64),
             codes=self._tensor(self.codes[entry[kept]], np.int64),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions, places_in_rows, row_starts
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
 
@@ -300,15 +300,14 @@ def hold_out(
         order = np.lexsort((train.matrix.indices, train.timestamps, rows))
     else:
         order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - train.matrix.indptr[rows[order]]
+    place = places_in_rows(rows, order, train.n_users)
     size = np.floor(share * lengths)
     end = (lengths - fold * size)[rows]
     kept = (place < end - size[rows]) | (place >= end)
     threshold = relevant_from if train.best_rating >= relevant_from else -np.inf
     parts = []
     for mask in (kept, ~kept & (train.matrix.data >= threshold)):
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[mask], minlength=train.n_users))]).astype(np.int32)
+        indptr = row_starts(rows[mask], train.n_users).astype(np.int32)
         parts.append(csr_matrix((train.matrix.data[mask], train.matrix.indices[mask], indptr), train.matrix.shape))
     when = None if train.timestamps is None else train.timestamps[kept]
     return Interactions(parts[0], train.user_ids, train.item_ids, when), parts[1]

@@ -1,4 +1,4 @@
-"""A second look at the best of a blend, with what the models do not see."""
+"""A second stage at the best of a blend, with what the models do not see."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Reranker(Recommender):
         return scores
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        # What the films of the history bring to the blend; the second look corrects that for the film itself.
+        # What the films of the history bring to the blend; the second stage corrects that for the film itself.
         return self.blend._contributions(history, item, user)
 
     def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
