@@ -57,7 +57,8 @@ $(VENV)/.api: pyproject.toml $(VENV)/.ready
 	touch $@
 
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
-# comes after it. Once the environment is there, they are checked whenever Make starts on the sequence.
+# comes after it. Once the environment is there, they and the data set's name are checked whenever Make starts on the
+# sequence.
 ifneq ($(filter run dag readme 0%,$(MAKECMDGOALS)),)
 ifneq ($(or $(if $(READY),$(wildcard $(READY)),yes)),)
 STAMPED := $(shell $(PY) -m recsys_lib.run.parameters $(call quoted,$(DATASET)) $(call quoted,$(PARAMS)) 2>&1)
@@ -101,7 +102,7 @@ lab: $(READY)  ## JupyterLab
 api: $(API)  ## the REST service on this machine's port 8000, on what `make run` made
 	$(PY) -m recsys_lib.api "$$DATASET"
 
-site: $(READY)  ## the report and lists for a sample of people as static pages, opened from the disk
+site: $(READY)  ## the report and lists for a sample of users as static pages, opened from the disk
 	$(PY) -m recsys_lib.app.site "$$DATASET"
 
 mlflow: $(READY)  ## MLflow's pages with all runs and the registry, for this machine alone
@@ -135,8 +136,8 @@ bench-api: $(API)  ## the REST service under load, beside a bare endpoint; a new
 readme: run  ## put the leaderboard of the report into the README
 	@$(PY) -m recsys_lib.run.report readme "$$DATASET"
 
-# Unit tests and doctests; then every notebook in its order, on made data and the small parameters that RECSYS_PARAMS
-# names; then the demo in a browser.
+# Unit tests and doctests; then every notebook in its order, on made data with the small parameters of
+# notebooks/params/test.yaml; then the application in a browser.
 test: $(READY) $(API)  ## all tests
 	$(PY) -m pytest -q -n 2 recsys_lib
 	$(PY) -m recsys_lib.tests.notebooks

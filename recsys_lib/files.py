@@ -6,33 +6,35 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
-import struct
-import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from safetensors.numpy import save_file
 
-PADDING = 0xD935  # name of an extra field that only fills up, as Android's zipalign writes it
-
 _WRITTEN: dict[Path, float] = {}
+_SWEPT: set[Path] = set()
+_COUNT = count()  # two threads may write one file
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; take its place only when the block ends well.
 
-    A stop half way (an exception, Ctrl-C, a full disk) leaves the old file, or none, and no temporary one.
+    A stop half way (an exception, Ctrl-C, a full disk) leaves the old file, or none, and no temporary one. What a
+    killed process left is removed by the next process that writes in that folder.
 
     Examples
     --------
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "a.txt") as temporary:
     ...     _ = temporary.write_text("whole")
@@ -40,8 +42,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = _beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -57,22 +58,46 @@ def written() -> dict[Path, float]:
 
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
-    """Give an empty temporary folder beside ``path``; take its place only when the block ends well."""
+    """Give an empty temporary folder beside ``path``; its files take the place of those of ``path`` in the end.
+
+    They are renamed one by one, those in folders below first, so that every name always has a whole file, the old or
+    the new one; then what only the old folder had is removed.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            old = temporary.with_suffix(".old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        names = [file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file()]
+        for name in sorted(names, key=lambda name: (-len(name.parts), name)):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).replace(path / name)
+        for old in path.rglob("*"):
+            if old.is_file() and old.relative_to(path) not in names:
+                old.unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A temporary name beside a path, used once; leftovers in that folder are removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent.resolve())
+    return path.with_name(f".{path.stem}.{os.getpid()}-{next(_COUNT)}.part{path.suffix}")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files of processes that are gone; looked for once a folder."""
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    for leftover in folder.glob(".*.part*"):
+        maker = re.fullmatch(r"\..*\.(\d+)-\d+\.part(\.[^.]*)?", leftover.name)
+        if maker and not psutil.pid_exists(int(maker[1])):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def link(source: Path | str, target: Path | str) -> None:
@@ -136,33 +161,6 @@ def write_parquet(path: Path | str, frame: pd.DataFrame) -> Path:
     return Path(path)
 
 
-def write_npz(path: Path | str, **arrays: np.ndarray) -> Path:
-    """Write arrays; those of Python objects are refused, because reading them back would need pickle."""
-    for name, array in arrays.items():
-        if np.asarray(array).dtype.hasobject:
-            raise TypeError(f"array {name!r} holds Python objects; give it a numeric or string dtype")
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, array in arrays.items():
-            _write_member(archive, f"{name}.npy", np.asarray(array))
-    return Path(path)
-
-
-def _write_member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    """As ``numpy.savez`` writes it, save that the array begins at a multiple of 64 bytes, so that it can be mapped."""
-    member = zipfile.ZipInfo(name)
-    fixed, large = 30, 20  # bytes of the header that every member has, and of the field for large files
-    padding = -(archive.start_dir + fixed + large + len(name.encode()) + 4) % 64
-    member.extra = struct.pack("<HH", PADDING, padding) + bytes(padding)
-    with archive.open(member, "w", force_zip64=True) as handle:
-        np.lib.format.write_array(handle, array, allow_pickle=False)
-
-
-def read_npz(path: Path | str) -> dict[str, np.ndarray]:
-    """Read all arrays of a file; never unpickles."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write arrays as safetensors; text is kept as its UCS-4 code points.
 
@@ -190,6 +188,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
     Examples
     --------
+    >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "arrays.safetensors"
     >>> _ = write_arrays(file, {"ids": np.array(["a", "bc"]), "x": np.arange(3)})
     >>> {name: array.tolist() for name, array in read_arrays(file).items()}

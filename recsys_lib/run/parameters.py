@@ -13,12 +13,14 @@ import ast
 import json
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
+from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.files import read_json
 from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.run.steps import STEPS
@@ -135,6 +137,23 @@ def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamesp
     return SimpleNamespace(**values)
 
 
+def check_dataset(dataset: str) -> None:
+    """Refuse what is neither the name of a known data set nor a path.
+
+    Raises
+    ------
+    ParameterError
+        One sentence with the known name that is nearest.
+    """
+    if dataset in KNOWN or (dataset and any((folder / dataset).exists() for folder in (Path(), REPOSITORY))):
+        return
+    near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
+    raise ParameterError(
+        f"there is no data set and no file {dataset!r}; did you mean {near}? Known are {', '.join(KNOWN)}, and the "
+        "path of a folder, a zip archive, a CSV, TSV or parquet file will do too"
+    )
+
+
 def write_stamps(dataset: str, file: Path | None) -> None:
     """Keep each step's parameters in a file of its own, touched only when they change.
 
@@ -154,12 +173,13 @@ def write_stamps(dataset: str, file: Path | None) -> None:
 
 
 def main() -> int:
-    """Check a parameter file and write the stamps that Make compares."""
+    """Check the data set's name and a parameter file, and write the stamps that Make compares."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.parameters", description=main.__doc__)
     parser.add_argument("dataset")
     parser.add_argument("file", nargs="?", default="", help="none: that of the data set, where there is one")
     given = parser.parse_args()
     try:
+        check_dataset(given.dataset)
         write_stamps(given.dataset, Path(given.file) if given.file else file_of(given.dataset))
     except (ParameterError, OSError) as error:
         print(error, file=sys.stderr)

@@ -1,9 +1,14 @@
 """Files are whole or absent."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from recsys_lib.files import read_json, read_npz, replacing, replacing_folder, write_json, write_npz
+from recsys_lib.files import read_arrays, read_json, replacing, replacing_folder, write_arrays, write_json
 
 
 def test_a_stop_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -24,15 +29,65 @@ def test_a_full_disk_leaves_no_file(tmp_path):
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
-    folder = tmp_path / "model"
+    folder = tmp_path / "pages"
     for name in ("first", "second"):
         with replacing_folder(folder) as temporary:
             (temporary / name).write_text(name)
+            (temporary / "index").write_text(name)
     with pytest.raises(RuntimeError), replacing_folder(folder) as temporary:
         (temporary / "third").write_text("half")
         raise RuntimeError
-    assert [p.name for p in folder.iterdir()] == ["second"]
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert {p.name: p.read_text() for p in folder.iterdir()} == {"index": "second", "second": "second"}
+    assert [p.name for p in tmp_path.iterdir()] == ["pages"]
+
+
+def test_a_folder_that_is_replaced_always_has_its_files(tmp_path, monkeypatch):
+    folder = tmp_path / "pages"
+    with replacing_folder(folder) as temporary:
+        (temporary / "index").write_text("old")
+    for name in ("rename", "replace"):  # at every single step, as a process killed there would leave it
+        step = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, step=step: (step(*given), seen.append((folder / "index").is_file()))
+        )
+    seen = []
+    with replacing_folder(folder) as temporary:
+        (temporary / "index").write_text("new")
+        (temporary / "more").write_text("new")
+    assert seen
+    assert all(seen)
+
+
+KILLED = """
+import os, sys
+from recsys_lib.files import replacing, replacing_folder
+with replacing(sys.argv[1] + "/a.txt") as file, replacing_folder(sys.argv[1] + "/b") as folder:
+    file.write_text("half")
+    (folder / "c").write_text("half")
+    os._exit(9)
+"""
+
+
+def test_leftovers_of_a_killed_process_go_with_the_next_and_those_of_a_living_one_stay(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 2, "the premise"
+    living = tmp_path / f".d.{os.getppid()}-0.part.txt"
+    living.write_text("half")
+    with replacing(tmp_path / "kept.txt") as temporary:
+        temporary.write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {"kept.txt", living.name}
+
+
+def test_threads_that_write_one_file_leave_a_whole_one(tmp_path):
+    def write(letter):
+        for _ in range(50):
+            with replacing(tmp_path / "a.txt") as temporary:
+                temporary.write_text(letter * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert (tmp_path / "a.txt").read_text() in {letter * 1000 for letter in "abcd"}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_json_takes_numpy_and_gives_null_for_nan(tmp_path):
@@ -43,10 +98,12 @@ def test_json_takes_numpy_and_gives_null_for_nan(tmp_path):
 
 
 def test_arrays_come_back_and_objects_are_refused(tmp_path):
-    path = write_npz(tmp_path / "a.npz", ids=np.array(["x", "yy"]), values=np.eye(2))
-    back = read_npz(path)
-    assert back["ids"].tolist() == ["x", "yy"]
-    np.testing.assert_array_equal(back["values"], np.eye(2))
+    given = {"ids": np.array([["x", "yy"], ["电影", ""]]), "values": np.eye(2), "none": np.empty((0, 3), np.int32)}
+    back = read_arrays(write_arrays(tmp_path / "a", given))
+    assert list(back) == list(given)
+    for name, array in given.items():
+        np.testing.assert_array_equal(back[name], array, strict=True)
+        assert not back[name].flags.owndata, "a view of the mapped file"
     with pytest.raises(TypeError, match="'ids' holds Python objects"):
-        write_npz(tmp_path / "b.npz", ids=np.array(["x", 1], dtype=object))
-    assert not (tmp_path / "b.npz").exists()
+        write_arrays(tmp_path / "b", {"ids": np.array(["x", 1], dtype=object)})
+    assert not (tmp_path / "b").exists()

@@ -67,9 +67,14 @@ def test_a_section_of_the_parameters_touches_only_its_own_step(lab_home):
 
 FAKE = """#!/bin/sh
 case "$2" in
-recsys_lib.run.parameters) for s in {steps}; do f="outputs/$NAME/params/$s.json"; mkdir -p "$(dirname $f)"; [ -f $f ] || echo > $f; done;;
-recsys_lib.run.runner) s=$(basename $3 .ipynb); mkdir -p outputs/$NAME/notebooks; echo "$s $DATASET" >> log; echo > outputs/$NAME/notebooks/$s.ipynb;;
-recsys_lib.run.report) [ "$3" = show ] || {{ mkdir -p reports/$NAME; echo > reports/$NAME/index.html; }};;
+recsys_lib.run.parameters)
+  mkdir -p outputs/$NAME/params
+  for step in {steps}; do stamp=outputs/$NAME/params/$step.json; [ -f $stamp ] || echo > $stamp; done;;
+recsys_lib.run.runner)
+  step=$(basename $3 .ipynb); echo "$step $DATASET" >> log
+  mkdir -p outputs/$NAME/notebooks; echo > outputs/$NAME/notebooks/$step.ipynb;;
+recsys_lib.run.report)
+  [ "$3" = show ] || {{ mkdir -p reports/$NAME; echo > reports/$NAME/index.html; }};;
 esac
 """
 
@@ -118,6 +123,26 @@ def test_a_name_is_data(project, name):
     assert make(project, "help", f"PARAMS={name}", dataset=name) == []
     assert f"DATASET={name} PARAMS={name}" in make.said
     assert not (project / "hacked").exists()
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ml-100kk", "'ml-100kk'; did you mean ml-100k?"),
+        ("ml-latest-smal", "mean ml-latest-small?"),
+        ("/no/a.csv", "file '/no/a.csv'"),
+        ("", "file ''"),
+    ],
+)
+def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, said):
+    env = {**os.environ, "RECSYS_HOME": str(project)}
+    command = ["make", "-n", f"PY={sys.executable}", f"PYTHON={sys.executable}", f"DATASET={name}"]
+    done = subprocess.run([*command, "run"], cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert list((project / "outputs").iterdir()) == []
+    assert subprocess.run([*command, "help"], cwd=project, env=env, capture_output=True, check=False).returncode == 0
 
 
 @needs_make
