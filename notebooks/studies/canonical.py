@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from bayesian_factors import BayesianFactors
-from neural_study import bias_predictions, predictions
 
 from recsys_lib import load_dataset, splits
 from recsys_lib.data import leaks
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.evaluation.metrics.rating import mae, rmse
+from recsys_lib.evaluation.metrics.rating import bias_predictions, mae, predictions, rmse
 from recsys_lib.files import write_json
 from recsys_lib.models.neural.hybrid import NeuralHybrid
 from recsys_lib.paths import Paths

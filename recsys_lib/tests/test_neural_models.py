@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from neural_study import bias_predictions, predictions
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import temporal_user
-from recsys_lib.evaluation.metrics.rating import rmse
+from recsys_lib.evaluation.metrics.rating import bias_predictions, predictions, rmse
 from recsys_lib.evaluation.task import mean_ndcg
 from recsys_lib.models import NeuralHybrid, NeuralRanker, Popularity, load_model
 from recsys_lib.models.features.pairs import Catalogue, PairFeatures

@@ -4,6 +4,7 @@ import json
 
 import canonical
 import neural_study
+import neural_tables
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from bayesian_factors import BayesianFactors
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import temporal_user
-from recsys_lib.evaluation.metrics.rating import rmse
+from recsys_lib.evaluation.metrics.rating import bias_predictions, predictions, rmse
 from recsys_lib.evaluation.task import Task
 from recsys_lib.models import NeuralRanker, load_model
 from recsys_lib.plots import neural as plots
@@ -38,13 +39,13 @@ def bayesian(split, tables):
 
 
 def test_errors_by_rating():
-    table = neural_study.errors_by_rating(JUDGED).set_index("rating")
+    table = neural_tables.errors_by_rating(JUDGED).set_index("rating")
     assert table.loc[5.0].to_dict() == {"n": 2, "predicted": 4.5, "bias": -0.5, "rmse": pytest.approx(0.5**0.5)}
 
 
 def test_errors_by_genre_counts_a_film_in_each_of_its_genres():
     items = pd.DataFrame({"item_id": [1, 2, 3], "genres": [["A", "B"], ["B"], []]})
-    table = neural_study.errors_by_genre(JUDGED, items, least=1).set_index("genre")
+    table = neural_tables.errors_by_genre(JUDGED, items, least=1).set_index("genre")
     assert table["n"].to_dict() == {"A": 2, "B": 3}
     assert table.loc["A", "bias"] == 0.5
     assert table.index[0] == "B"  # the worst first: rmse .816 against .707
@@ -53,7 +54,7 @@ def test_errors_by_genre_counts_a_film_in_each_of_its_genres():
 def test_calibration_of_a_calibrated_model():
     rng = np.random.default_rng(0)
     predicted = rng.uniform(2, 4, size=5000)
-    table = neural_study.calibration(
+    table = neural_tables.calibration(
         pd.DataFrame({"predicted": predicted, "rating": predicted + rng.normal(size=5000)})
     )
     inside = (table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])
@@ -73,7 +74,7 @@ def test_warm_and_cold():
 def test_known_films_from_nothing_to_everything(split):
     task = Task.from_split(split, 4.0)
     model = NeuralRanker(embedding_dim=8, hidden=16, epochs=60, batch_size=40).fit(task.known)
-    table = neural_study.by_known_films(model, task, (0, 1, 1000))
+    table = neural_tables.by_known_films(model, task, (0, 1, 1000))
     assert table["films"].tolist() == [0, 1, 1000]
     whole = model.score(model.train.rows(model.train.user_codes(task.users)))
     from recsys_lib.evaluation.metrics import ranking
@@ -89,24 +90,24 @@ def test_study_of_other_data_is_not_shown(tmp_path, lab_home):
 
     paths = Paths("somewhere")
     paths.reports.mkdir(parents=True)
-    (paths.reports / neural_study.STUDY).write_text(json.dumps({"data": {"sha256": "a"}}))
-    assert neural_study.read_study(paths, "a") == {"data": {"sha256": "a"}}
-    assert neural_study.read_study(paths, "b") is None
+    (paths.reports / neural_tables.STUDY).write_text(json.dumps({"data": {"sha256": "a"}}))
+    assert neural_tables.read_study(paths, "a") == {"data": {"sha256": "a"}}
+    assert neural_tables.read_study(paths, "b") is None
 
 
 # ---- the ensemble partner ------------------------------------------------------------------------------------------
 
 
 def test_bayesian_beats_the_biases(bayesian, split):
-    found = rmse(neural_study.predictions(bayesian, split.test)["error"].to_numpy())
-    biases = neural_study.bias_predictions(split.train, split.test) - split.test["rating"].to_numpy()
+    found = rmse(predictions(bayesian, split.test)["error"].to_numpy())
+    biases = bias_predictions(split.train, split.test) - split.test["rating"].to_numpy()
     assert found < rmse(biases)
 
 
 def test_bayesian_is_saved_and_loaded(bayesian, split, tmp_path):
     bayesian.save(tmp_path / "model")
     again = load_model(tmp_path / "model")
-    first, second = (neural_study.predictions(model, split.test)["predicted"] for model in (bayesian, again))
+    first, second = (predictions(model, split.test)["predicted"] for model in (bayesian, again))
     assert np.allclose(first, second)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from recsys_lib.models.base import Recommender
+
 
 def rmse(errors: np.ndarray) -> float:
     """Root of the mean squared error, over rows.
@@ -52,3 +54,33 @@ def per_person(frame: pd.DataFrame) -> pd.DataFrame:
     added = sums(frame)
     table = {"rmse_user": np.sqrt(added["squared"] / added["rows"]), "mae_user": added["absolute"] / added["rows"]}
     return pd.DataFrame(table).reset_index()
+
+
+def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
+    """Predict the rating of each row: the frame with ``predicted`` and ``error`` (predicted minus given), in stars, each rating at its own time."""
+    when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
+    predicted = model.predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy(), when)
+    return frame.assign(predicted=predicted, error=predicted - frame["rating"].to_numpy(np.float64))
+
+
+def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: float = 5.0) -> np.ndarray:
+    """Mean + the film's shrunk deviation + the person's from it, (n,) float64: what any model has to beat.
+
+    Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems" (2009), equation 4; each
+    deviation is pulled to zero as if by ``shrinkage`` ratings. Clipped to the ratings seen.
+
+    Examples
+    --------
+    >>> seen = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "rating": [5.0, 3.0]})
+    >>> bias_predictions(seen, pd.DataFrame({"user_id": [9, 9], "item_id": [1, 7]})).round(3)
+    array([4.167, 4.   ])
+    """
+    mean = history["rating"].astype(np.float64).mean()
+    predicted = np.full(len(asked), mean)
+    rest = history["rating"].to_numpy(np.float64) - mean
+    for column in ("item_id", "user_id"):
+        grouped = pd.Series(rest).groupby(history[column].to_numpy())
+        deviation = grouped.sum() / (grouped.size() + shrinkage)
+        rest = rest - deviation.reindex(history[column]).to_numpy()
+        predicted += deviation.reindex(asked[column]).fillna(0).to_numpy()
+    return np.clip(predicted, history["rating"].min(), history["rating"].max())

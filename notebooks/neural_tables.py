@@ -1,0 +1,119 @@
+"""Tables of 06_neural_hybrid: errors by rating and genre, calibration, importance of inputs, the ablation's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys_lib.data.interactions import Histories
+from recsys_lib.evaluation.metrics.rating import predictions, rmse
+from recsys_lib.evaluation.task import Task, mean_ndcg, ndcg_given
+from recsys_lib.files import read_json
+from recsys_lib.models import NeuralHybrid, Recommender
+from recsys_lib.paths import REPOSITORY, Paths
+
+STUDY = "neural_study.json"  # what `make neural-study` writes to the reports of a data set
+
+
+def rating_error(frame: pd.DataFrame) -> Callable[[Recommender], float]:
+    """``model -> RMSE`` on these ratings, for validation curves."""
+    return lambda model: rmse(predictions(model, frame)["error"].to_numpy())
+
+
+def ranking_error_of(task: Task) -> Callable[[Recommender], float]:
+    """``model -> 1 - NDCG@10`` on a task made before."""
+    return lambda model: 1 - mean_ndcg(model, task, 10)
+
+
+def log_table(model: Recommender) -> pd.DataFrame:
+    """The training log of a neural model: model, epoch, loss, lr, valid, seconds."""
+    return pd.DataFrame(model.log)
+
+
+def errors_by_rating(judged: pd.DataFrame) -> pd.DataFrame:
+    """Mean prediction and error by the rating that was given: rating, n, predicted, bias, rmse (stars)."""
+    grouped = judged.groupby("rating")
+    return pd.DataFrame(
+        {
+            "n": grouped.size(),
+            "predicted": grouped["predicted"].mean(),
+            "bias": grouped["error"].mean(),
+            "rmse": grouped["error"].agg(lambda errors: rmse(errors.to_numpy())),
+        }
+    ).reset_index()
+
+
+def errors_by_genre(judged: pd.DataFrame, items: pd.DataFrame, least: int = 50) -> pd.DataFrame:
+    """Bias and RMSE by genre of films that have several too, worst first; at least ``least`` ratings each."""
+    genres = items[["item_id", "genres"]].explode("genres").dropna().rename(columns={"genres": "genre"})
+    grouped = judged.merge(genres, on="item_id").groupby("genre")["error"]
+    table = pd.DataFrame(
+        {"n": grouped.size(), "bias": grouped.mean(), "rmse": grouped.agg(lambda e: rmse(e.to_numpy()))}
+    )
+    return table[table["n"] >= least].sort_values("rmse", ascending=False).reset_index()
+
+
+def calibration(judged: pd.DataFrame, bins: int = 12) -> pd.DataFrame:
+    """Mean prediction and mean rating of rows alike in prediction: predicted, given, low, high (95 %), n.
+
+    A model is calibrated where the two are equal.
+    """
+    part = pd.qcut(judged["predicted"], bins, duplicates="drop", labels=False)
+    grouped = judged.groupby(part)
+    half = 1.96 * grouped["rating"].std() / np.sqrt(grouped.size())
+    given = grouped["rating"].mean()
+    columns = {"predicted": grouped["predicted"].mean(), "given": given, "low": given - half, "high": given + half}
+    return pd.DataFrame({**columns, "n": grouped.size()}).reset_index(drop=True)
+
+
+def by_known_films(model: Recommender, task: Task, counts: Iterable[int]) -> pd.DataFrame:
+    """NDCG@10 when no more than so many films of a history are told to the model: films, ndcg@10.
+
+    The last ones are kept; the lists leave out everything the person had seen, told or not.
+    """
+    everybody = np.arange(len(task.users))
+    values = [ndcg_given(model, task, everybody, partial(Histories.first, size=count)).mean() for count in counts]
+    return pd.DataFrame({"films": list(counts), "ndcg@10": values})
+
+
+def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """How much worse the RMSE gets when one input's values change places between rows: input, rise (stars).
+
+    Permutation importance (Breiman, "Random forests", 2001) of the dense features and of both vectors.
+    """
+    from recsys_lib.models.neural.serving import rating_pairs
+
+    users, items = model._codes(frame["user_id"], frame["item_id"])
+    when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
+    dense, state = model.features.pairs(users, items, when), model.states[0]
+    people, bias = model._user_vectors(state)
+    films = np.vstack([state["items"], np.zeros((1, model.embedding_dim), np.float32)])
+    base = model.features.mean + bias[users] + np.append(state["item_bias"], 0)[items]
+    inputs = {"u": people[users], "v": films[items], "dense": dense}
+    shuffled = np.random.default_rng(seed).permutation(len(frame))
+
+    def error(u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> float:
+        return rmse(base + rating_pairs(state, u, v, dense) - frame["rating"].to_numpy(np.float64))
+
+    whole = error(**inputs)
+    rows = [("person's vector", error(**{**inputs, "u": inputs["u"][shuffled]}) - whole)]
+    rows.append(("film's vector", error(**{**inputs, "v": inputs["v"][shuffled]}) - whole))
+    for column, name in enumerate(model.features.names()):
+        changed = dense.copy()
+        changed[:, column] = dense[shuffled, column]
+        rows.append((name, error(**{**inputs, "dense": changed}) - whole))
+    return pd.DataFrame(rows, columns=["input", "rise"]).sort_values("rise", ascending=False, ignore_index=True)
+
+
+def read_study(paths: Paths, sha256: str) -> dict[str, Any] | None:
+    """What :func:`main` wrote for this very data, or None; looked for in the run's reports and the committed ones."""
+    for folder in (paths.reports, REPOSITORY / "reports" / paths.name):
+        if (folder / STUDY).is_file():
+            report = read_json(folder / STUDY)
+            if report["data"]["sha256"] == sha256:
+                return report
+    return None
