@@ -58,7 +58,7 @@ def run(lab_home) -> Paths:
             "people_served": 943,
             "items_listed": 300,
             "lists": [{"user_id": 7, "title": "<script>alert(1)</script>", "rank": 1, "score": 1.0}],
-            "newcomer": {"liked": {"Alien": 5}, "list": [{"title": "Aliens"}]},
+            "new_user": {"liked": {"Alien": 5}, "list": [{"title": "Aliens"}]},
         },
     }
     for name, content in contents.items():
