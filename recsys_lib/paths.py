@@ -28,11 +28,20 @@ def run_name(dataset: str) -> str:
     >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/data/电影.csv")
     ('ml-100k', 'My-plays-2df731', '电影-c70370')
     """
-    path = Path(str(dataset).rstrip("/"))
     name = table_name(dataset)
-    if str(path) == _stem(path):  # a name, no path
-        return name
-    return f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
+    return name if _is_name(dataset) else f"{name}-{hashlib.sha256(in_full(dataset).encode()).hexdigest()[:6]}"
+
+
+def in_full(dataset: str) -> str:
+    """A data set's name as it is, a path as the absolute one: below the repository where it is only there.
+
+    >>> in_full("ml-100k"), in_full("/tmp/../tmp/plays.csv")
+    ('ml-100k', '/tmp/plays.csv')
+    """
+    if _is_name(dataset):
+        return dataset
+    path = Path(dataset).expanduser()
+    return str(next((place for place in (path, REPOSITORY / path) if place.exists()), path).resolve())
 
 
 def table_name(dataset: str) -> str:
@@ -42,6 +51,11 @@ def table_name(dataset: str) -> str:
     ('ml-100k', 'My-plays')
     """
     return re.sub(r"[^\w.-]+", "-", _stem(Path(str(dataset).rstrip("/")))).strip("-.") or "data"
+
+
+def _is_name(dataset: str) -> bool:
+    """Whether this is a name, not a path: also where a folder is called so."""
+    return dataset == _stem(Path(dataset))
 
 
 def _stem(path: Path) -> str:

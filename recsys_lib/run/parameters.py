@@ -22,7 +22,7 @@ import yaml
 
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.files import read_json
-from recsys_lib.paths import REPOSITORY, Paths
+from recsys_lib.paths import REPOSITORY, Paths, in_full
 from recsys_lib.run.steps import STEPS
 
 COMMON = "common"
@@ -145,7 +145,7 @@ def check_dataset(dataset: str) -> None:
     ParameterError
         One sentence with the known name that is nearest.
     """
-    if dataset in KNOWN or (dataset and any((folder / dataset).exists() for folder in (Path(), REPOSITORY))):
+    if dataset in KNOWN or (dataset and any((folder / in_full(dataset)).exists() for folder in (Path(), REPOSITORY))):
         return
     near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
     raise ParameterError(
@@ -162,7 +162,7 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     folder = Paths(dataset).outputs / "params"
     sections = read_file(file) if file else {}
     folder.mkdir(parents=True, exist_ok=True)
-    table = Path(dataset)
+    table = Path(in_full(dataset))
     about = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # so that a change is seen
     for step in STEPS:
         given = {"dataset": dataset, "file": about, **sections.get(COMMON, {}), **sections.get(step.name, {})}

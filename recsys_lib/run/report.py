@@ -26,13 +26,13 @@ RESULT_FIGURES = {
     "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval",
     "evaluation_differences": "Paired differences to the best model",
     "evaluation_trade_offs": "Accuracy against what else matters",
-    "evaluation_segments": "Accuracy by group of people",
+    "evaluation_segments": "Accuracy by group of users",
     "evaluation_reliability": "Predicted against given ratings",
 }
 MODEL_FIGURES = {"neural_ranker_training": "The neural ranker, epoch by epoch"}
 DATA_FIGURES = {
     "01_ratings": "How ratings are spread",
-    "01_long_tail": "How unequal films and people are",
+    "01_long_tail": "How unequal films and users are",
     "01_genres": "What genres get, and how they are rated",
     "01_time": "When ratings were given",
 }
@@ -59,13 +59,13 @@ def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
     return f"{metric['mean']:.{digits}f}{spread}"
 
 
-def ratio(found: dict[str, Any]) -> str:
+def ratio(measured: dict[str, Any]) -> str:
     """A ratio with its interval as text.
 
     >>> ratio({"ratio": 1.0604, "low": 1.0421, "high": 1.0782})
     '1.060 (1.042–1.078)'
     """
-    return interval({**found, "mean": found["ratio"]})
+    return interval({**measured, "mean": measured["ratio"]})
 
 
 def best_first(pooled: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,21 +155,21 @@ def _reachable(page: str) -> str:
 def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
     """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
     file = paths.reports / f"{name}.json"
-    found = read_json(file) if file.is_file() else {}
-    return found if found.get("data", {}).get("sha256") == sha256 else {}
+    content = read_json(file) if file.is_file() else {}
+    return content if content.get("data", {}).get("sha256") == sha256 else {}
 
 
 def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
     """Copy figures into the report's folder; those that are there then, as ``{file below the report: caption}``."""
-    found = {}
+    taken_up = {}
     for name, caption in captions.items():
         source, taken = paths.figures / f"{name}.png", paths.reports / "figures" / f"{name}.png"
         if source.is_file():
             with replacing(taken) as temporary:
                 shutil.copyfile(source, temporary)
         if taken.is_file():
-            found[f"figures/{taken.name}"] = caption
-    return found
+            taken_up[f"figures/{taken.name}"] = caption
+    return taken_up
 
 
 def _environment(paths: Paths) -> dict[str, Any]:
@@ -180,8 +180,8 @@ def _environment(paths: Paths) -> dict[str, Any]:
 def _with_pictures_inside(text: str, folder: Path) -> str:
     """Put each picture that the page names into the page itself."""
 
-    def inside(found: re.Match[str]) -> str:
-        file = folder / found.group(1)
+    def inside(match: re.Match[str]) -> str:
+        file = folder / match.group(1)
         kind = mimetypes.guess_type(file.name)[0]
         return f'src="data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"'
 

@@ -1,9 +1,9 @@
-"""Results on disk: the leaderboard, values a person, and the lists from which both can be computed again.
+"""Results on disk: the leaderboard, per-user metrics, and the lists from which both can be computed again.
 
-``python -m recsys_lib.run.results ml-100k`` does that: it reads no model, only the lists, and says how far the numbers are
-from those that stand in ``leaderboard.json``.
+``python -m recsys_lib.run.results ml-100k`` does that: it reads no model, only the lists, and says how far the numbers
+are from those that stand in ``leaderboard.json``.
 
-A saved list is what a model said of the people in the test part, one table: the first places of each person; below
+A saved list is what a model said of the users in the test part, one table: the first places of each user; below
 them the relevant films that stand further down, each with its place in the whole catalogue, which "mrr" and "auc" need;
 and the rating predicted for each row of the test part, of models that predict any.
 """
@@ -120,7 +120,7 @@ def write_results(run: Run, results: Mapping[str, Evaluation], content: Mapping[
 
 
 def whole_lists(result: Evaluation) -> pd.DataFrame:
-    """Everything that a model said of the people in the test part, as one table.
+    """Everything that a model said of the users in the test part, as one table.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def whole_lists(result: Evaluation) -> pd.DataFrame:
         user_id, item_id; score (float32), fallback: of the first places alone; rank (Int64): from 1, 0 for a relevant
         item that cannot be listed, empty for other rows of the test part; relevant; midrank: mean rank over equal
         scores, of relevant items; rating, predicted: of rows of the test part, where the model predicts ratings.
-        Ordered by person and rank.
+        Ordered by user and rank.
     """
     table = result.lists.astype({"rank": "Int64", "fallback": "boolean"})
     if result.positions is not None:
@@ -148,7 +148,7 @@ def evaluation_of(table: pd.DataFrame, task: Task, ks: list[int], **resampling: 
     Raises
     ------
     ValueError
-        If the table is of other people or items than the task's.
+        If the table is of other users or items than the task's.
     """
     first = table[table["rank"].between(1, max(*ks, BEYOND_AT)).fillna(False)]
     positions = table.loc[table["relevant"], [*_PAIR, "rank", "midrank"]] if "relevant" in table else None
@@ -218,14 +218,14 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def validation_means(run: Run, metric: str = MAIN) -> dict[str, float]:
     """What each training notebook measured on the held-out part, by model, where it kept such a value."""
-    found = {}
+    values = {}
     for file in sorted((run.paths.metrics / "training").glob("*.json")):
         models = read_json(file).get("models", {})
         for name, facts in models.items() if isinstance(models, dict) else ():
             value = facts.get(f"valid_{metric}") if isinstance(facts, dict) else None
             if isinstance(value, int | float):
-                found[name] = float(value)
-    return found
+                values[name] = float(value)
+    return values
 
 
 def write_reports(run: Run, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
@@ -278,7 +278,7 @@ def with_other_seeds(
     Returns
     -------
     dict
-        By model: the metric of each person and seed, (n_people, seeds) float64.
+        By model: the metric of each user and seed, (n_users, seeds) float64.
     """
     table = {}
     for name, model in models.items():
@@ -287,8 +287,8 @@ def with_other_seeds(
         if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
             members = [_seeded(model, shift, task, tables) for shift in range(seeds)]
         if len(members) > 1:
-            found = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
-            table[name] = np.stack([column.to_numpy(float) for column in found], axis=1)
+            columns = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
+            table[name] = np.stack([column.to_numpy(float) for column in columns], axis=1)
     return table
 
 

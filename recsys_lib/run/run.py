@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from types import SimpleNamespace
 from typing import Any
 
@@ -266,7 +267,7 @@ class Run:
 
     def command(self, step: str = "run") -> str:
         """The make command of a step ("05"), or of the whole run."""
-        return f"make {step}" + ("" if self.dataset == "ml-100k" else f" DATASET={self.dataset}")
+        return f"make {step}" + ("" if self.dataset == "ml-100k" else f" DATASET={quote(self.dataset)}")
 
     def command_for(self, path: Path) -> str:
         """The make command that makes a file of this run."""

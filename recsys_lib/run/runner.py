@@ -16,7 +16,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import replacing, write_json
-from recsys_lib.paths import Paths
+from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import ParameterError, file_of, parameters_for
 
 
@@ -46,8 +46,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     """
     paths = Paths(dataset)
     # The kernel's working directory is the notebook's folder, so a path is handed on in full.
-    named = str(Path(dataset).resolve()) if Path(dataset).exists() else dataset
-    given = {**parameters_for(notebook, file), "dataset": named}
+    given = {**parameters_for(notebook, file), "dataset": in_full(dataset)}
     target = paths.outputs / "notebooks" / notebook.name
     failed = paths.logs / f"{notebook.stem}.failed.ipynb"
     paths.logs.mkdir(parents=True, exist_ok=True)

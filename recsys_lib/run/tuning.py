@@ -1,7 +1,7 @@
 """Searches for parameters: the same number of trials for every model, never a look at the test part.
 
-``python -m recsys_lib.run.tuning ml-100k --trials 40`` searches for all models, goes on where an earlier search stopped,
-and writes what it chose to ``notebooks/params/<dataset>.yaml``.
+``python -m recsys_lib.run.tuning ml-100k --trials 40`` searches for all models, goes on where an earlier search
+stopped, and writes what it chose to ``notebooks/params/<dataset>.yaml``.
 """
 
 from __future__ import annotations
@@ -233,9 +233,9 @@ def importances(studies: Iterable[optuna.Study]) -> pd.DataFrame:
     rows = []
     for study in studies:
         if len(study.trials) > 3:
-            found = get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+            shares = get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
             model = study.study_name.split("-")[0]
-            rows += [{"model": model, "parameter": name, "importance": share} for name, share in found.items()]
+            rows += [{"model": model, "parameter": name, "importance": share} for name, share in shares.items()]
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from recsys_lib.paths import REPOSITORY, Paths, run_name
+from recsys_lib.paths import REPOSITORY, Paths, in_full, run_name
 from recsys_lib.run.parameters import write_stamps
 from recsys_lib.run.run import MissingArtifactError, Run
 from recsys_lib.run.steps import STEPS, step_that_writes
@@ -163,3 +163,19 @@ def test_two_tables_of_one_name_are_two_runs(tmp_path):
     assert len(names) == 2
     assert run_name(str(tmp_path / "电影.csv")).startswith("电影-")
     assert run_name("/elsewhere/ml-100k") != "ml-100k"
+
+
+def test_a_run_has_one_name_wherever_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "my plays.csv").write_text("")
+    whole = run_name(str(tmp_path / "my plays.csv"))
+    assert {run_name(name) for name in ("my plays.csv", "./my plays.csv", "~/my plays.csv")} == {whole}
+    handed_on = {name: in_full(name) for name in ("ml-100k", "~/my plays.csv", "pyproject.toml")}
+    there = {name: run_name(name) for name in handed_on}
+    monkeypatch.chdir(REPOSITORY / "notebooks")  # where kernels work
+    assert {name: run_name(name) for name in handed_on} == there
+    assert {name: run_name(given) for name, given in handed_on.items()} == there
+    assert there["ml-100k"] == "ml-100k", "though a folder is called so"
+    assert Run("/a b.csv").command("05") == "make 05 DATASET='/a b.csv'"
