@@ -27,7 +27,7 @@ from recsys_lib.run import tracking
 from recsys_lib.run.run import Run
 
 LISTED = 10
-SAMPLED = 2000  # users whose diversified lists are measured
+PRICED = 2000  # people whose lists the price of variety is read off
 
 
 class Training:
@@ -76,7 +76,7 @@ class Training:
 
     @property
     def positive_from(self) -> float:
-        """Lowest rating that models take for liking: the relevance threshold."""
+        """Ratings from here on are what models take for liking: the same as count as relevant."""
         return self.tables.relevant_from
 
     @property
@@ -118,7 +118,7 @@ class Training:
         return float(values.mean())
 
     def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut:
-        """Score the items for the users of ``train``, beside what was held out of theirs: what blends learn from.
+        """What models say of the people of ``train``, and what validation held out: what blends learn from.
 
         Models fitted on ``train`` are asked, the others are fitted first. There must be a ``task``.
         """
@@ -128,7 +128,7 @@ class Training:
         return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
     def judge_crosswise(self, model: Reranker, held_out: HeldOut) -> float:
-        """NDCG@10 on held-out data that the model learns from: of each user, as learnt from other users alone."""
+        """NDCG@10 on held-out data that the model learns from: of each person, as learnt from other people alone."""
         scores = model.learnt_by_others(held_out, self.tables.items)
         codes, _ = top_k(scores, LISTED, exclude=held_out.histories.matrix)
         return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)])
@@ -187,24 +187,24 @@ class Training:
         """A model that was kept, fitted on the history."""
         return self._models[name]
 
-    def diversity_tradeoff(self, model: Recommender, methods: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
-        """Measure NDCG and coverage of more and less diverse lists, of a model fitted on train, for up to 2,000 users.
+    def price_of_variety(self, model: Recommender, ways: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
+        """What lists with more variety are worth, of a model fitted on train and up to 2,000 people.
 
         Returns
         -------
         DataFrame
-            diversify, diversity, items listed (different ones), ndcg@10.
+            diversify, diversity, films shown (different ones), ndcg@10.
         """
-        users = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
-        scored = model.scores_to_list(self.train.rows(self.train.user_codes(users)), users)  # once for all
+        people = (self.train.user_ids if self.task is None else self.task.users)[:PRICED]
+        scored = model.scores_to_list(self.train.rows(self.train.user_codes(people)), people)  # once for all
         rows = []
-        for method, amount in product(methods, amounts):
-            codes, *_ = model.recommend_codes(users, LISTED, scored=scored, diversify=method, diversity=amount)
-            row = {"diversify": method, "diversity": amount, "items listed": len(np.unique(codes[codes >= 0]))}
-            mean = np.nan
+        for way, amount in product(ways, amounts):
+            codes, *_ = model.recommend_codes(people, LISTED, scored=scored, diversify=way, diversity=amount)
+            row = {"diversify": way, "diversity": amount, "films shown": len(np.unique(codes[codes >= 0]))}
+            worth = np.nan
             if self.task is not None:
-                mean = float(ndcg(judge(codes, self.task.relevant[: len(users)]), LISTED).mean())
-            rows.append({**row, f"ndcg@{LISTED}": mean})
+                worth = float(ndcg(judge(codes, self.task.relevant[: len(people)]), LISTED).mean())
+            rows.append({**row, f"ndcg@{LISTED}": worth})
         return pd.DataFrame(rows)
 
     def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
