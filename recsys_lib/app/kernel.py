@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-# Some 55 MB: the debugger of notebooks; Arrow, which pandas would hold texts in (`tables` does without it); and
+# Some 55 MB: the debugger of notebooks; Arrow, which pandas would hold texts in (`prepared` does without it); and
 # OpenSSL, for a kernel that speaks to its own server alone, on this machine.
 LEFT_OUT = ("debugpy", "pyarrow", "ssl", "_ssl", "_hashlib")
 # Another 5: compiling Fortran, and testing. SciPy looks at all that NumPy has, and finds these empty.

@@ -1,60 +1,46 @@
-"""What the demo shows: the prepared tables, the leaderboard, and the models, read when they are first asked for."""
+"""The data and the models of one run as the application shows them: users, films, model names."""
 
 from __future__ import annotations
 
-import logging
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from rapidfuzz import fuzz, process
+from traitlets import TraitError
 
-from recsys_lib.app.tables import read_tables
+from recsys_lib.app.prepared import read_prepared
 from recsys_lib.data.interactions import Interactions, codes_of
-from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
-from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts
-from recsys_lib.run.artifacts import MissingArtifactError
-from recsys_lib.run.steps import step_that_writes
+from recsys_lib.run.run import MissingArtifactError, Run
 
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD"}
+ACRONYMS |= {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE"}
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
-SMALL_WORDS = {"the", "a", "an", "of", "in", "and", "on", "to", "for", "s"}
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
-HUES = {
-    "Action": 8, "Adventure": 28, "Animation": 45, "Children": 52, "Children's": 52, "Comedy": 38, "Crime": 350,
-    "Documentary": 160, "Drama": 225, "Fantasy": 275, "Film-Noir": 250, "Horror": 340, "Musical": 310,
-    "Mystery": 262, "Romance": 330, "Sci-Fi": 195, "Thriller": 212, "War": 95, "Western": 20, "IMAX": 180,
-}  # fmt: skip
-KINDS = {  # what models of a class do, for people
-    "Popularity": "What most people have watched: the same list for everybody.",
-    "Trending": "What others were watching when the person was last here.",
-    "GenrePopularity": "Well known films of the genres that the person watches.",
-    "ALS": "Finds the tastes behind who watched what, and films that fit the person’s.",
-    "BPR": "Learns tastes by putting films that were watched before films that were not.",
-    "ItemKNN": "Films that the audiences of the films watched have watched, too.",
-    "SequenceKNN": "Films that others watched soon after the films watched last.",
-    "EASE": "Learns how much each film watched speaks for every other film.",
-    "Blend": "A weighted vote of several models.",
-    "Reranker": "The best films of other models, put in order anew by genres, age and what was watched last.",
-    "NeuralHybrid": "A neural net that predicts ratings; it was not taught to make lists.",
-    "NeuralRanker": "A neural net that reads what was watched and predicts what comes next.",
+KINDS = {  # what models of a class do, in words for visitors
+    "Popularity": "The films that most users have rated: the same list for everybody.",
+    "Trending": "What others were rating when the user was last here.",
+    "GenrePopularity": "Well-known films of the genres that the user watches.",
+    "ALS": "Matrix factorisation: tastes behind who rated what, and the films that fit them.",
+    "BPR": "Matrix factorisation that learns to rank rated films above the others.",
+    "ItemKNN": "Films rated by the same users as the films of the history.",
+    "SequenceKNN": "Films that others rated soon after the latest films of the history.",
+    "EASE": "A linear model: how much each film of the history speaks for every other.",
+    "Blend": "A weighted sum of several models.",
+    "Reranker": "Candidates of other models, re-ranked by genres, age and recency.",
+    "NeuralHybrid": "A neural network that predicts ratings; it was not trained to rank.",
+    "NeuralRanker": "A neural network that reads the history and predicts what comes next.",
+    "BayesianFactors": "Predicts ratings by Bayesian matrix factorisation; not trained to rank.",
 }
 
-log = logging.getLogger(__name__)
 
-
-class NotPossibleError(ValueError):
-    """A choice that the lab cannot follow; its text is shown to the person as it is."""
-
-
-class OtherDataError(ValueError):
-    """An artefact was made from other data than the tables beside it."""
+class NotPossibleError(TraitError):
+    """A choice that cannot be followed; its text is shown to the visitor as it is."""
 
 
 @dataclass(frozen=True)
@@ -64,39 +50,38 @@ class Film:
     Attributes
     ----------
     id
-        As text; what the page sends back.
-    title, year, genres
-        As in the items table; year is 0 where it is not known.
-    hues
-        Two angles on the colour circle, from the genres, or from the title where there are none.
+        The data set's own.
+    year
+        0 where it is not known.
+    mean, n
+        Mean rating and number of ratings in the history.
+    hue
+        Angle on the colour circle, from the rarest genre.
     """
 
-    id: str
+    id: Any
     title: str
     year: int
     genres: tuple[str, ...]
-    hues: tuple[int, int]
-
-    @property
-    def turn(self) -> int:
-        """0 to 7, from the title."""
-        return sum(map(ord, self.title)) % 8
+    mean: float
+    n: int
+    hue: int
 
     @property
     def initials(self) -> str:
         """One or two letters for the poster."""
-        words = [word for word in re.findall(r"\w+", self.title) if word.lower() not in SMALL_WORDS]
+        words = [word for word in re.findall(r"\w+", self.title) if len(word) > 3 or word[0].isupper()]
         return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
 def label(name: str) -> str:
-    """A model's name, for people.
+    """Name of a model or a metric as people write it.
 
-    >>> label("als_tuned"), label("item_knn"), label("popularity")
-    ('ALS tuned', 'Item kNN', 'Popularity')
+    >>> label("als_tuned"), label("item_knn"), label("ndcg@10"), label("hit_rate@5")
+    ('ALS tuned', 'Item kNN', 'NDCG@10', 'Hit rate@5')
     """
-    words = [ACRONYMS.get(word, word) for word in name.split("_") if word]
-    text = " ".join(words)
+    words = [ACRONYMS.get(word, word) for word in re.split(r"_|(?=@)", name) if word]
+    text = " ".join(words).replace(" @", "@")
     return text[:1].upper() + text[1:]
 
 
@@ -106,8 +91,8 @@ def plain(text: str) -> str:
     >>> plain("Amélie")
     'amelie'
     """
-    decomposed = unicodedata.normalize("NFKD", str(text).lower())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    letters = unicodedata.normalize("NFKD", str(text).lower())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def readable_title(title: str) -> str:
@@ -116,312 +101,265 @@ def readable_title(title: str) -> str:
     >>> readable_title("Usual Suspects, The")
     'The Usual Suspects'
     """
-    found = ARTICLE.match(title)
-    return f"{found[2]} {found[1]}" if found else title
+    parts = ARTICLE.match(title)
+    return f"{parts[2]} {parts[1]}" if parts else title
 
 
-def make_command(paths: Paths, path: Path | None = None) -> str:
-    """The make command that makes a file of a run, or all of it.
-
-    >>> paths = Paths("ml-latest-small")
-    >>> make_command(paths, paths.models / "ease" / "config.json"), make_command(Paths("ml-100k"))
-    ('make 05 DATASET=ml-latest-small', 'make run')
-    """
-    step = step_that_writes(path) if path else None
-    chosen = "" if paths.name == "ml-100k" else f" DATASET={paths.dataset}"
-    return f"make {step.number if step else 'run'}{chosen}"
-
-
-@dataclass
 class Lab:
-    """Tables and models of one data set, for reading only.
+    """What a run left, for reading only.
 
-    Attributes
+    Parameters
     ----------
-    paths : Paths
-        Where they are.
-    prepared : artifacts.Prepared
-        The tables, the test part included: the demo shows what people really watched next.
-    board : dict or None
-        The leaderboard, or None where it has not been made.
+    run : Run
+        Its tables (test part included: the application shows what users rated next), models and leaderboard.
+
+    Raises
+    ------
+    MissingArtifactError
+        If the tables or all models are missing; the text names the command that makes them.
+    OtherDataError
+        If models were made from other data; likewise.
     """
 
-    paths: Paths
-    prepared: artifacts.Prepared
-    board: dict[str, Any] | None
-    _loaded: dict[str, Recommender] = field(default_factory=dict)
-    _unreadable: set[str] = field(default_factory=set)  # models whose failure is in the log
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tables, self.computed = read_prepared(run)
+        run.tables = self.tables  # the rest of the run needs no Arrow then
+        self.known = Interactions.from_frame(self.tables.history)
+        self.configs = {name: run.model_config(name) for name in run.models}
+        if not self.configs:
+            raise MissingArtifactError(f"There is no model yet: `{run.command()}` makes them")
+        for name, config in self.configs.items():
+            run.check_identity(f"the model {name}", config["data"], run.paths.models / name / "config.json")
+        leaderboard = run.paths.metrics / "leaderboard.json"
+        self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if leaderboard.is_file() else []
+        place = {entry["name"]: number for number, entry in enumerate(self.board)}
+        self.models = {name: label(name) for name in sorted(self.configs, key=lambda name: (place.get(name, 999), name))}
+        self.metrics = list(dict.fromkeys(name for entry in self.board for name in entry["metrics"]))
 
-    @classmethod
-    def open(cls, paths: Paths) -> Lab:
-        """Read the tables and find the models.
-
-        Raises
-        ------
-        MissingArtifactError
-            If the tables or all models are missing; the text names the command that makes them.
-        OtherDataError
-            If models were made from other data; likewise.
-        """
-        prepared = read_tables(paths)
-        path = paths.metrics / "leaderboard.json"
-        lab = cls(paths, prepared, read_json(path) if path.is_file() else None)
-        if lab.board is not None:
-            lab._check_origin("The leaderboard", {**lab.board["data"], **lab.board["protocol"]}, path)
-        for name, facts in lab._facts.items():
-            lab._check_origin(f"The model {name}", facts["data"], paths.models / name / "config.json")
-        if not lab.models:
-            artifacts.load_models(paths)  # says what is missing
-        return lab
-
-    def _check_origin(self, what: str, made_from: dict[str, Any], path: Path) -> None:
-        if any(made_from.get(key) != value for key, value in self.prepared.identity.items()):
-            raise OtherDataError(
-                f"{what} was made from other data (or another split) than the tables beside it: "
-                f"`{self.command(path)}` makes it again"
-            )
-
-    # ---- models ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def models(self) -> dict[str, str]:
-        """Names of the saved models and their labels, the best of the leaderboard first."""
-        place = {model["name"]: number for number, model in enumerate(self.ranking("ndcg@10"))}
-        return {name: label(name) for name in sorted(self._facts, key=lambda name: (place.get(name, len(place)), name))}
-
-    @cached_property
-    def _facts(self) -> dict[str, dict[str, Any]]:
-        found = sorted(config.parent.name for config in self.paths.models.glob("*/config.json"))
-        return {name: artifacts.model_facts(self.paths, name) for name in found}
-
-    def about(self, name: str) -> str:
-        """What a model does, in one sentence for people; nothing where that is not known."""
-        return KINDS.get(self._facts.get(name, {}).get("model", ""), "")
-
-    def command(self, path: Path) -> str:
-        """The make command that makes a file of this lab."""
-        return make_command(self.paths, path)
+    # ---- models and results ----------------------------------------------------------------------------------
 
     def model(self, name: str) -> Recommender:
-        """Read a model when it is first asked for, and keep it: models share the arrays that they have in common.
+        """A model, read when it is first asked for.
 
         Raises
         ------
         NotPossibleError
-            If its files cannot be read; the text names the command that makes them again.
+            If it cannot be read; the text names the command that makes it again.
         """
-        if name not in self._loaded:
-            try:
-                self._loaded[name] = artifacts.load_models(self.paths, [name])[name]
-            except Exception as error:
-                if name not in self._unreadable:
-                    log.exception("The model %s could not be read", name)
-                self._unreadable.add(name)
-                again = self.command(self.paths.models / name / "config.json")
-                raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
-        return self._loaded[name]
+        try:
+            return self.run.models[name]
+        except (OSError, ValueError, KeyError) as error:
+            again = self.run.command_for(self.run.paths.models / name / "config.json")
+            raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
 
-    # ---- people ----------------------------------------------------------------------------------------------
+    def about(self, name: str) -> str:
+        """What a model does, in one sentence; models of one class also say in which parameters they differ."""
+        config = self.configs.get(name)
+        if config is None:
+            return "On the leaderboard, but not among the saved models."
+        alike = [other for other in self.configs.values() if other["model"] == config["model"]]
+        differs = [
+            f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+            for key, value in config["params"].items()
+            if any(other["params"].get(key) != value for other in alike) and isinstance(value, int | float | str)
+        ]
+        members = ", ".join(label(member) for member in config.get("members", {}))
+        more = f" Here: {members}." if members else f" Here: {', '.join(differs[:3])}." if differs else ""
+        return KINDS.get(config["model"], "") + more
 
-    @cached_property
-    def history(self) -> Interactions:
-        """What the models know of everybody."""
-        return Interactions.from_frame(self.prepared.split.history)
+    def ranking(self, metric: str) -> list[dict[str, Any]]:
+        """Entries of the leaderboard that have a metric, best first."""
+        entries = [entry for entry in self.board if (entry["metrics"].get(metric) or {}).get("mean") is not None]
+        sign = 1 if metric.split("@")[0] in LOWER_IS_BETTER else -1
+        return sorted(entries, key=lambda entry: sign * entry["metrics"][metric]["mean"])
 
-    @property
-    def scale(self) -> tuple[float, float]:
-        """Lowest and highest rating; (1, 1) for implicit feedback."""
-        return self.prepared.rating_scale or (1.0, 1.0)
+    # ---- users -----------------------------------------------------------------------------------------------
 
     @property
     def has_ratings(self) -> bool:
         """Whether the data says how much a film was liked."""
-        return self.prepared.rating_scale is not None
+        return self.tables.rating_scale is not None
 
-    def person_code(self, person: str) -> int:
-        """Row of a person in the history; -1 for nobody."""
-        return _code(person, self.history.user_ids)
-
-    def knows_person(self, person: str) -> bool:
-        """Whether a person has a history."""
-        return self.person_code(person) >= 0
-
-    def person_id(self, person: str) -> Any:
-        """The data's own id of a person."""
-        return self.history.user_ids[self.person_code(person)]
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Lowest and highest rating; (1, 1) for implicit feedback."""
+        return self.tables.rating_scale or (1.0, 1.0)
 
     @cached_property
-    def n_ratings(self) -> np.ndarray:
-        """Length of each history, (n_users,) int."""
-        return np.diff(self.history.matrix.indptr)
+    def facts(self) -> pd.DataFrame:
+        """The users table by id, without what is empty."""
+        return self.tables.users.drop_duplicates("user_id").set_index("user_id")
+
+    def facts_of(self, user: Any) -> dict[str, str]:
+        """Demographics of a user that are known."""
+        row = self.facts.loc[user] if user in self.facts.index else pd.Series(dtype=object)
+        return {str(name).replace("_", " "): f"{value}" for name, value in row.items() if not pd.isna(value)}
 
     @cached_property
-    def _people_as_text(self) -> np.ndarray:
-        return self.history.user_ids.astype(str)
+    def user_labels(self) -> dict[str, Any]:
+        """Id of each user by a label that can be searched: number of films, demographics, favourite genre."""
+        taste = self.history_genres
+        labels = {}
+        for code, user in enumerate(self.known.user_ids.tolist()):
+            facts = [f"{name} {value}" if value.isdigit() else value for name, value in self.facts_of(user).items()]
+            n = self.known.matrix.indptr[code + 1] - self.known.matrix.indptr[code]
+            labels[" · ".join([f"User {user}", f"{n} films", *facts[:3], taste[code]]).strip(" ·")] = user
+        return labels
 
     @cached_property
-    def people(self) -> pd.DataFrame:
-        """The users table by id."""
-        return self.prepared.users.set_index("user_id")
+    def history_genres(self) -> list[str]:
+        """The genre that each user rates more often than others do, (n_users,)."""
+        if not self.genres:
+            return [""] * self.known.n_users
+        counts = (self.known.matrix > 0).astype(float) @ self.genre_matrix
+        lift = (counts + 5 * counts.sum(0) / counts.sum()) / (counts.sum(1, keepdims=True) + 5) / (counts.sum(0) / counts.sum())
+        return [self.genres[code] for code in lift.argmax(1)]
 
-    def facts_of(self, person: str) -> dict[str, str]:
-        """Demographics of a person that are known, ready to be shown."""
-        user = self.person_id(person)
-        if user not in self.people.index:
-            return {}
-        row = self.people.loc[user]
-        return {str(name).replace("_", " "): str(value) for name, value in row.items() if not pd.isna(value)}
-
-    def find_people(self, text: str, limit: int = 8) -> list[str]:
-        """Ids that are, begin with, or hold the text; all people can be found."""
-        text, ids = text.strip().lower(), self._people_as_text
-        if not text:
-            return ids[:limit].tolist()
-        lower = np.char.lower(ids)
-        starts = np.char.startswith(lower, text)
-        order = np.lexsort((np.arange(len(ids)), np.char.str_len(ids), ~starts))
-        holds = np.char.find(lower, text) >= 0
-        return ids[order[holds[order]]][:limit].tolist()
-
-    def history_of(self, person: str) -> pd.DataFrame:
-        """item_id, rating, timestamp (where known) of a person, the latest first."""
-        row = self.history.rows(np.array([self.person_code(person)]))
-        frame = pd.DataFrame({"item_id": self.history.item_ids[row.matrix.indices], "rating": row.matrix.data})
+    def history_of(self, user: Any) -> pd.DataFrame:
+        """item_id, rating, timestamp (where known) of a user, the latest first."""
+        row = self.known.rows(self.known.user_codes([user]))
+        frame = pd.DataFrame({"item_id": self.known.item_ids[row.matrix.indices], "rating": row.matrix.data})
         if row.timestamps is None:
             return frame
         return frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
 
-    @cached_property
-    def _next(self) -> dict[Any, np.ndarray]:
-        return self.prepared.split.test.groupby("user_id").indices
-
-    def watched_next(self, person: str) -> pd.DataFrame:
-        """The person's part of the test table: item_id, rating, ..."""
-        rows = self._next.get(self.person_id(person), np.empty(0, dtype=int))
-        return self.prepared.split.test.iloc[rows]
+    def rated_next(self, user: Any) -> dict[Any, float]:
+        """The test part of a user: rating by item id."""
+        rows = self.tables.split.test[self.tables.split.test["user_id"] == user]
+        return dict(zip(rows["item_id"], rows.get("rating", pd.Series(0.0, rows.index)), strict=True))
 
     # ---- films -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def _items(self) -> pd.DataFrame:
-        kept = np.isin(self.prepared.items["item_id"].to_numpy(), self.history.item_ids)
-        return self.prepared.items[kept].sort_values("item_id").reset_index(drop=True)
-
-    @cached_property
-    def _item_ids(self) -> np.ndarray:
-        return np.asarray(self._items["item_id"].tolist())
+    def items(self) -> pd.DataFrame:
+        """The films that the models can list, a row each, in the order of the columns of ``known``."""
+        return self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
 
     @cached_property
     def genres(self) -> list[str]:
         """All genres, in alphabetical order."""
-        return sorted(self._genre_counts)
+        return sorted({genre for genres in self._genres for genre in genres})
 
     @cached_property
-    def _genre_counts(self) -> dict[str, int]:
-        return self._items["genres"].explode().dropna().value_counts().to_dict()
+    def _genres(self) -> list[tuple[str, ...]]:
+        return [tuple(genres) if isinstance(genres, list) else () for genres in self.items.get("genres", [()] * len(self.items))]
 
     @cached_property
-    def years(self) -> tuple[int, int] | None:
-        """The earliest and the latest year of a film, or None where no year is known."""
-        known = self._items["year"].dropna()
-        return (int(known.min()), int(known.max())) if len(known) else None
-
-    def knows_film(self, film: str) -> bool:
-        """Whether a film is in the catalogue that the models were fitted on."""
-        return _code(film, self._item_ids) >= 0
-
-    def film_id(self, film: str) -> Any:
-        """The data's own id of a film."""
-        return self._item_ids[_code(film, self._item_ids)]
-
-    def films(self, item_ids: Any) -> list[Film]:
-        """The films of these ids, in this order."""
-        codes = codes_of(item_ids, self._item_ids)
-        rows = self._items.iloc[codes]
-        years = rows["year"].astype("Float64").fillna(0).astype(int)
-        return [
-            Film(str(item_id), readable_title(str(title)), year, tuple(genres), self._hues(str(title), genres))
-            for item_id, title, year, genres in zip(item_ids, rows["title"], years, rows["genres"], strict=True)
-        ]
-
-    def _hues(self, title: str, genres: Any) -> tuple[int, int]:
-        """Two hues, from the rarest genres: most films are dramas or comedies, which says little."""
-        rare = sorted(genres, key=lambda genre: (self._genre_counts[genre], genre))[:2]
-        hues = [HUES.get(genre, 137 * self.genres.index(genre) % 360) for genre in rare]
-        if not hues:
-            hues = [sum(map(ord, title)) * 37 % 360]
-        return hues[0], hues[1] if len(hues) > 1 else (hues[0] + 35) % 360
+    def genre_matrix(self) -> np.ndarray:
+        """Which film has which genre, (n_items, n_genres) float."""
+        return np.array([[genre in genres for genre in self.genres] for genres in self._genres], dtype=float)
 
     @cached_property
-    def _searchable(self) -> np.ndarray:
-        return np.array([plain(readable_title(str(title))) for title in self._items["title"]])
+    def years(self) -> np.ndarray:
+        """Year of each film, (n_items,) int; 0 where it is not known."""
+        return self.items["year"].astype("Float64").fillna(0).to_numpy(int)
 
     @cached_property
-    def popularity(self) -> np.ndarray:
-        """How many people know each film of the catalogue, (n_films,) int, in the order of the ids."""
-        return self.history.matrix.getnnz(axis=0)[np.maximum(self.history.item_codes(self._item_ids), 0)]
+    def counts(self) -> np.ndarray:
+        """How many users rated each film, (n_items,)."""
+        return self.known.matrix.getnnz(axis=0)
 
-    def film_ids(self, text: str = "") -> np.ndarray:
-        """Ids of the films whose title holds every word, those that begin with the text first, then the well known.
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Mean rating of each film, (n_items,)."""
+        return np.asarray(self.known.matrix.sum(axis=0)).ravel() / np.maximum(self.counts, 1)
 
-        Without a word: all films.
-        """
-        words, titles = plain(text).split(), self._searchable
-        holds = np.logical_and.reduce(
-            [np.ones(len(titles), bool), *(np.char.find(titles, word) >= 0 for word in words)]
-        )
-        starts = np.char.startswith(titles, " ".join(words))
-        order = np.lexsort((-self.popularity, ~starts))
-        return self._item_ids[order[holds[order]]]
+    @cached_property
+    def titles(self) -> np.ndarray:
+        """Readable title of each film, (n_items,)."""
+        ids = self.items.index
+        return np.array([readable_title(str(title)) if isinstance(title, str) else f"Film {item}" for item, title in zip(ids, self.items["title"], strict=True)])
 
-    def find_films(self, text: str, limit: int = 8) -> list[Film]:
-        """Films of :meth:`film_ids`; none for no word."""
-        return self.films(self.film_ids(text)[:limit]) if plain(text).split() else []
-
-    def well_known(self, limit: int = 12) -> list[Film]:
-        """The films that most people know."""
-        return self.films(self.film_ids()[:limit])
-
-    def candidates(self, genre: str, since: int, until: int) -> np.ndarray | None:
-        """Ids of the films of a genre and of these years (0: no limit); None when nothing is left out."""
-        if not (genre or since or until):
+    def film(self, item: Any) -> Film | None:
+        """A film by its id; None for one that the models do not know."""
+        code = int(codes_of([item], self.known.item_ids)[0])
+        if code < 0:
             return None
-        allowed = np.ones(len(self._items), dtype=bool)
-        if genre:
-            allowed &= np.array([genre in genres for genres in self._items["genres"]])
-        years = self._items["year"].astype("Float64").fillna(-1).to_numpy()
-        if since:
-            allowed &= years >= since
-        if until:
-            allowed &= (years <= until) & (years > 0)
-        return self._item_ids[allowed]
-
-    # ---- results ---------------------------------------------------------------------------------------------
+        genres, frequent = self._genres[code], self.genre_matrix.sum(0) if self.genres else ()
+        rare = min(genres, key=lambda genre: frequent[self.genres.index(genre)], default="")
+        hue = 137 * self.genres.index(rare) % 360 if rare else int(item) % 360 if str(item).isdigit() else 205
+        title, year = self.titles[code], int(self.years[code])
+        return Film(item, str(title), year, genres, float(self.means[code]), int(self.counts[code]), hue)
 
     @cached_property
-    def metrics(self) -> list[str]:
-        """Names of the leaderboard's measures."""
-        names = [name for model in (self.board or {}).get("models", []) for name in model["metrics"]]
-        return list(dict.fromkeys(names))
+    def film_labels(self) -> dict[str, Any]:
+        """Id of each film by title and year, the best known first."""
+        order, ids = np.argsort(-self.counts, kind="stable"), self.known.item_ids.tolist()
+        labels: dict[str, Any] = {}
+        for code in order:
+            text = f"{self.titles[code]} ({self.years[code]})" if self.years[code] else str(self.titles[code])
+            labels.setdefault(text, ids[code])
+        return labels
 
-    def ranking(self, metric: str) -> list[dict[str, Any]]:
-        """Models of the leaderboard that have a measure, the best first."""
-        models = [m for m in (self.board or {}).get("models", []) if _mean(m, metric) is not None]
-        sign = 1 if metric.split("@")[0] in LOWER_IS_BETTER else -1
-        return sorted(models, key=lambda model: (sign * _mean(model, metric), model["name"]))
+    def allowed(self, genre: str, years: tuple[int, int]) -> np.ndarray | None:
+        """Ids of the films of a genre ("" for all) and of these years; None when nothing is left out."""
+        inside = np.ones(len(self.years), dtype=bool)
+        if genre:
+            inside &= self.genre_matrix[:, self.genres.index(genre)] > 0
+        if years != self.year_range:
+            inside &= (self.years >= years[0]) & (self.years <= years[1])
+        return None if inside.all() else self.known.item_ids[inside]
+
+    @cached_property
+    def year_range(self) -> tuple[int, int]:
+        """The earliest and the latest year of a film; (0, 0) where no year is known."""
+        known = self.years[self.years > 0]
+        return (int(known.min()), int(known.max())) if len(known) else (0, 0)
+
+    def groups(self, picked: list[Any], n: int = 3, size: int = 4) -> list[list[Any]]:
+        """Groups of well-known films that differ from each other, to begin with: liked by the same users within each.
+
+        Parameters
+        ----------
+        picked
+            Item ids chosen so far: the groups then are of films near to these.
+        """
+        pool = np.argsort(-self.counts, kind="stable")[:150]
+        vectors = (self.known.matrix[:, pool] > 0).astype(float).toarray()
+        vectors -= vectors.mean(axis=1, keepdims=True)  # how active a user is says nothing of taste
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-9)
+        alike = vectors.T @ vectors
+        taken = np.isin(self.known.item_ids[pool], picked)
+        near = alike[taken].sum(axis=0) if taken.any() else np.zeros(len(pool))
+        free = ~taken & (near >= np.quantile(near[~taken], 0.6)) if taken.any() else ~taken
+        groups: list[list[Any]] = []
+        chosen = np.zeros(len(pool), dtype=bool)
+        for _ in range(n):
+            left = np.flatnonzero(free & ~chosen)
+            if len(left) < size:
+                break
+            seed = left[np.argmin(alike[left][:, chosen].max(axis=1))] if chosen.any() else left[0]
+            group = left[np.argsort(-alike[seed, left], kind="stable")[:size]]
+            chosen[group] = True
+            groups.append(self.known.item_ids[pool[group]].tolist())
+        return groups
+
+    def suggestions(self, picked: list[Any], n: int = 8) -> list[Any]:
+        """Well-known films to add: near to those that were picked, or the best known where none was."""
+        order = np.argsort(-self.counts, kind="stable")
+        codes = self.known.item_codes(picked)
+        if len(codes):
+            rated = (self.known.matrix > 0).astype(float)
+            together = np.asarray(rated.T @ rated[:, codes].sum(axis=1)).ravel()
+            order = np.argsort(-together / np.sqrt(self.counts + 20.0), kind="stable")
+        order = order[~np.isin(order, codes)]
+        return self.known.item_ids[order[:n]].tolist()
 
 
-def _mean(model: dict[str, Any], metric: str) -> float | None:
-    return (model["metrics"].get(metric) or {}).get("mean")
+def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:
+    """Labels that hold every word of a text, else those that are nearest to it in spelling, best first.
 
-
-def _code(text: str, known: np.ndarray) -> int:
-    """Position of an id given as text; -1 where there is none."""
-    if known.dtype.kind == "U":
-        return -1 if "\0" in text else int(codes_of([text], known)[0])  # an array drops zeros at the end of a text
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
-        return -1
-    return int(codes_of([int(text)], known)[0])
-
-
-__all__ = ["Film", "Lab", "MissingArtifactError", "NotPossibleError", "OtherDataError", "label"]
+    >>> labels = {"The Usual Suspects (1995)": 1, "Usual Business": 2, "Alien (1979)": 3}
+    >>> search("suspects usual", labels), search("ussual suspcts", labels, 1), search("zzzzzz", labels)
+    (['The Usual Suspects (1995)'], ['The Usual Suspects (1995)'], [])
+    """
+    words = plain(text).split()
+    if not words:
+        return list(labels)[:limit]
+    holding = [name for name in labels if all(word in plain(name) for word in words)]
+    if holding:
+        exact = re.compile(rf"(^|\W){re.escape(plain(text).strip())}($|\W)")
+        return sorted(holding, key=lambda name: exact.search(plain(name)) is None)[:limit]
+    near = process.extract(plain(text), {name: plain(name) for name in labels}, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)
+    return [name for _, _, name in near]

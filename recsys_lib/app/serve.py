@@ -1,8 +1,4 @@
-"""Start Voilà on 09_demo: ``python -m recsys_lib.app ml-100k --port 8866``.
-
-All the options that make the application quick, offline and tidy stand here, so that `make demo`, the browser tests
-and the benchmark serve the same thing.
-"""
+"""Start Voilà on 09_demo: ``python -m recsys_lib.app ml-100k``. `make demo`, tests and benchmarks serve with this."""
 
 from __future__ import annotations
 
@@ -10,52 +6,43 @@ import argparse
 import contextlib
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from recsys_lib.paths import REPOSITORY
+from recsys_lib.paths import REPOSITORY, Paths
 
-DATASET = "RECSYS_DATASET"
 SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
 
 
-def chosen_dataset(dataset: str) -> str:
-    """The data set that the server was asked to show, or the notebook's own.
-
-    >>> chosen_dataset("ml-100k") if DATASET not in os.environ else "ml-100k"
-    'ml-100k'
-    """
-    return os.environ.get(DATASET) or dataset
-
-
-def command(
-    *, port: int = 8866, pool: int = 2, cull_after: int = 300, browser: bool = False, ip: str = "127.0.0.1"
-) -> list[str]:
+def command(port: int, *, ip: str = "127.0.0.1", pool: int = 2, cull_after: int = 300, most: int = 24) -> list[str]:
     """The command line of Voilà.
 
     Parameters
     ----------
-    port
-        Where to listen; if it is taken, Voilà takes one nearby and says so.
+    port, ip
+        Where to listen.
     pool
         Kernels kept ready, so that a page opens at once; each takes about as much memory as a session.
     cull_after
         Seconds after which a kernel whose page was closed is ended.
-    browser
-        Whether to open a browser.
-    ip
-        Address to listen on; this machine alone by default.
+    most
+        Kernels at once; whoever comes then is asked to come again later.
     """
     options = {
         "Voila.ip": ip,
-        "Voila.port_retries": 20,
+        "Voila.port": port,
+        "Voila.port_retries": 0,
+        "Voila.open_browser": False,
         "VoilaConfiguration.template": "recsys",
         "VoilaConfiguration.allow_template_override": "NO",
         "VoilaConfiguration.allow_theme_override": "NO",
@@ -65,37 +52,36 @@ def command(
         "VoilaConfiguration.preheat_kernel": pool > 0,
         "VoilaConfiguration.default_pool_size": pool,
         "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
-        "'@voila-dashboards/widgets-manager8', 'anywidget']",
+        "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
         "MappingKernelManager.cull_idle_timeout": cull_after,
         "MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4)),
-        "MappingKernelManager.cull_connected": False,
+        "KernelManager.most": most,
     }
     given = [f"--{name}={value}" for name, value in options.items()]
-    return [
-        sys.executable,
-        "-m",
-        "voila",
-        str(NOTEBOOK),
-        f"--port={port}",
-        *([] if browser else ["--no-browser"]),
-        *given,
-    ]
+    return [sys.executable, "-W", "ignore", "-m", "voila", str(NOTEBOOK), *given]
 
 
 def environment(dataset: str) -> dict[str, str]:
-    """The variables that Voilà and its kernels need: the data set, the template's folder, and small kernels.
-
-    A kernel computes with one thread, and gives memory back at once.
-    """
+    """The variables of Voilà and its kernels: the data set, the template's folder, one thread, little memory."""
     shared = os.pathsep.join(filter(None, [str(SHARE), os.environ.get("JUPYTER_PATH")]))
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     small = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**os.environ, DATASET: dataset, "JUPYTER_PATH": shared, **threads, **small}
+    return {**os.environ, "RECSYS_DATASET": dataset, "JUPYTER_PATH": shared, **threads, **small}
+
+
+def free_port(first: int, ip: str = "127.0.0.1") -> int:
+    """The first port from ``first`` on that nobody listens on; 0: any."""
+    for port in range(first, first + 50) if first else (0,):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((ip, port))
+            return tried.getsockname()[1]
+    raise OSError(f"no port from {first} to {first + 49} is free")
 
 
 @dataclass
 class Server:
-    """A running Voilà, for the browser tests and the benchmark.
+    """A running Voilà.
 
     Attributes
     ----------
@@ -113,15 +99,15 @@ class Server:
 
     def kernels(self) -> list[psutil.Process]:
         """Its kernels that live now."""
-        found = []
+        kernels = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if "recsys_lib.app.kernel" in child.cmdline():
-                    found.append(child)
-        return found
+                    kernels.append(child)
+        return kernels
 
-    def wait_for(self, pattern: str, seconds: float = 90) -> str:
-        """Wait until the log has a line, and give what its first group holds.
+    def wait_for(self, pattern: str, seconds: float = 90) -> None:
+        """Wait until the log has a line.
 
         Raises
         ------
@@ -131,18 +117,19 @@ class Server:
             If the server ends first.
         """
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if found := re.search(pattern, self.log.read_text()):
-                return found[found.re.groups]
+        while not re.search(pattern, self.log.read_text()):
             if self.process.poll() is not None:
-                raise ChildProcessError(f"Voilà has ended:\n{self.log.read_text()}")
-            time.sleep(0.1)
-        raise TimeoutError(f"Voilà never said {pattern!r}:\n{self.log.read_text()}")
+                raise ChildProcessError(f"Voilà has ended:\n{self.log.read_text()[-2000:]}")
+            if time.monotonic() > until:
+                raise TimeoutError(f"Voilà never said {pattern!r}:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager
-def running(dataset: str, log: Path, *, home: Path | None = None, **options: int) -> Iterator[Server]:
-    """Serve the application on a free port until the block ends.
+def running(
+    dataset: str, log: Path, *, port: int = 0, variables: dict[str, str] | None = None, **options: object
+) -> Iterator[Server]:
+    """Serve the application until the block ends; then server and kernels are ended.
 
     Parameters
     ----------
@@ -150,42 +137,53 @@ def running(dataset: str, log: Path, *, home: Path | None = None, **options: int
         What to show.
     log
         File for what the server says.
-    home
-        The home of the run, if it is not this process's own.
+    port
+        Where to listen, or the next free port; 0 for any.
+    variables
+        Further environment variables.
     options
-        ``pool`` and ``cull_after`` of :func:`command`.
+        Of :func:`command`.
     """
-    variables = environment(dataset) | ({"RECSYS_HOME": str(home)} if home else {})
-    port = 18_866 + os.getpid() % 2000
+    port = free_port(port, str(options.get("ip", "127.0.0.1")))
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as said:
-        process = subprocess.Popen(command(port=port, **options), env=variables, stdout=said, stderr=said)
-    server = Server("", process, log)
+        process = subprocess.Popen(command(port, **options), env=environment(dataset) | (variables or {}), stdout=said, stderr=said, start_new_session=True)
+    server = Server(f"http://{options.get('ip', '127.0.0.1')}:{port}/", process, log)
     try:
-        server.url = server.wait_for(r"Voilà is running at:\s+(http://\S+)")
-        if options.get("pool", 1):
-            server.wait_for(r"Kernel pool of .* is filled")
+        server.wait_for("Voilà is running at")
+        if options.get("pool", 2):
+            server.wait_for("Kernel pool of .* is filled")
         yield server
     finally:
+        kernels = server.kernels() if process.poll() is None else []
         process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        for left in [kernel for kernel in kernels if kernel.is_running()]:
+            left.kill()
+        if process.poll() is None:
             process.kill()
+        process.wait()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take the place of this process with Voilà."""
+    """Serve until Ctrl-C, and print where."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
-    parser.add_argument("--port", type=int, default=8866)
-    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (0.0.0.0: all)")
+    parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
+    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)")
     parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
+    parser.add_argument("--most", type=int, default=24, help="kernels at once")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
-    parser.add_argument("--browser", action="store_true", help="open a browser")
     given = vars(parser.parse_args(arguments))
     dataset = given.pop("dataset")
-    line = command(**given)
-    os.execvpe(line[0], line, environment(dataset))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt), running(dataset, Paths(dataset).logs / "voila.log", **given) as server:
+        sys.stdout.write(f"The application is at {server.url} (Ctrl-C ends it)\n")
+        sys.stdout.flush()
+        if os.environ.get("DISPLAY") or sys.platform == "darwin":
+            webbrowser.open(server.url)
+        server.process.wait()
 
 
 if __name__ == "__main__":

@@ -1,215 +1,276 @@
-"""What a person has chosen in the demo, and the link that brings it back.
-
-Everything that arrives here (a click, typed text, a link) is data from outside: it is checked against what the lab
-holds, and what does not fit is refused with one sentence.
-"""
+"""The choices of one session as traits: setting one, in a cell or by a control, changes what is shown."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from recsys_lib.app.lab import Lab, NotPossibleError
+import numpy as np
+from traitlets import Any as AnyTrait
+from traitlets import Bool, CaselessStrEnum, Dict, HasTraits, Int, List, TraitError, Tuple, Unicode, validate
 
-TABS = {
-    "you": "For you",
-    "new": "New here?",
-    "similar": "Similar films",
-    "compare": "Compare models",
-    "results": "The data and the results",
-}
+from recsys_lib.app.lab import Lab, NotPossibleError, label
+
 SHORTEST, LONGEST = 5, 50  # films in a list
-VARIETIES = {"mmr": "films with other audiences", "calibration": "one’s own mix of genres"}
 MOST_MODELS = 4  # side by side
-MOST_LIKED = 60  # films a newcomer can name
+MOST_LIKED = 1000  # films that a new user can name
+IN_LINK = ("tab", "user", "model", "models", "k", "hide_rated", "genre", "years", "diversity", "diversify", "film",
+           "similar_to", "liked", "who", "metric", "against", "column", "order")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class State:
-    """All choices of one session.
+class App(HasTraits):
+    """The choices of one session and the data they are about.
 
-    Attributes
+    Parameters
     ----------
-    tab
-        Key of :data:`TABS`.
-    person, film
-        Ids as text.
-    model
-        Name of the model whose list is shown.
-    models
-        Names of those shown side by side.
-    k
-        Length of the lists.
-    unseen
-        Whether films the person has rated are left out.
-    genre, since, until
-        What may be listed: a genre ("" for all) and the years, inclusive (0 for no limit).
-    diversity
-        0 to 100: how much of the score gives way to variety.
-    variety
-        Key of :data:`VARIETIES`: what that is.
-    liked
-        What a newcomer has picked: (film's id as text, rating), oldest first.
-    metric
-        Which column of the leaderboard is drawn.
+    lab : Lab
+        What is shown.
+
+    Examples
+    --------
+    ``app = App(Lab(Run("ml-100k")))``, then ``app.user = 405`` or ``app.model = "ease"``.
     """
 
-    tab: str = "you"
-    person: str = ""
-    film: str = ""
-    model: str = ""
-    models: tuple[str, ...] = ()
-    k: int = 10
-    unseen: bool = True
-    genre: str = ""
-    since: int = 0
-    until: int = 0
-    diversity: int = 0
-    variety: str = "mmr"
-    liked: tuple[tuple[str, float], ...] = ()
-    metric: str = ""
+    tab = Unicode("For you", help="title of the open tab")
+    user = AnyTrait(help="id of a user")
+    model = Unicode(help="name of the model whose list is shown")
+    models = Tuple(help="names of the models side by side")
+    k = Int(10, min=SHORTEST, max=LONGEST, help="films in a list")
+    hide_rated = Bool(True, help="leave out the films that the user has rated")
+    genre = Unicode(help='genre that films must have; "" for all')
+    years = Tuple(help="first and last year that films may be of")
+    diversity = Int(0, min=0, max=100, help="how much of the score gives way to diversity, in per cent")
+    diversify = CaselessStrEnum(["mmr", "calibration"], "mmr", help="kind of diversity")
+    film = AnyTrait(help="id of the film whose details are open; None for none")
+    similar_to = AnyTrait(help="id of the film of the tab Similar films")
+    liked = Dict(help="ratings of the new user by item id, oldest first")
+    who = CaselessStrEnum(["user", "new user"], "user", help="for whom models are compared")
+    metric = Unicode(help="metric of the leaderboard")
+    against = Unicode(help="second metric of the trade-offs")
+    column = Unicode("year", help="column of the items table shown in the history")
+    order = CaselessStrEnum(["latest", "rating", "title", "column"], "latest", help="order of the history")
+    notice = Unicode(help="what could not be done, in one sentence")
 
-    def values(self) -> dict[str, Any]:
-        """What the controls of the page show."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "liked"}
-        return {**plain, "models": list(self.models), "since": self.since or "", "until": self.until or ""}
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        lengths = np.diff(lab.known.matrix.indptr)
+        middle = np.argsort(lengths, kind="stable")[len(lengths) // 2]
+        names, metrics = list(lab.models), lab.metrics
+        first = "ndcg@10" if "ndcg@10" in metrics else (metrics or [""])[0]
+        super().__init__(
+            user=lab.known.user_ids[middle].item(),
+            model=names[0],
+            models=tuple(names[:: max(1, len(names) // 3)][:3]),
+            years=lab.year_range,
+            similar_to=next(iter(lab.film_labels.values())),
+            metric=first,
+            against=next((name for name in metrics if name.startswith("novelty")), first),
+        )
+        self._start = {name: getattr(self, name) for name in IN_LINK}
 
-    def query(self, start: State) -> str:
-        """The link's parameters: what differs from ``start``, so that links stay short.
+    # ---- what values are possible ----------------------------------------------------------------------------
 
-        >>> State(tab="new", liked=(("50", 5.0),)).query(State())
-        'tab=new&liked=50%3A5'
-        """
-        pairs: list[tuple[str, str]] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(start, field.name):
+    @validate("user")
+    def _user(self, proposal: Any) -> Any:
+        return _known(proposal.value, self.lab.known.user_ids, "Nobody here has the id")
+
+    @validate("film", "similar_to")
+    def _film(self, proposal: Any) -> Any:
+        return None if proposal.value is None else _known(proposal.value, self.lab.known.item_ids, "There is no film")
+
+    @validate("model")
+    def _model(self, proposal: Any) -> str:
+        return _one_of(proposal.value, self.lab.models, "model")
+
+    @validate("models")
+    def _models(self, proposal: Any) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(_one_of(name, self.lab.models, "model") for name in proposal.value))
+        if len(names) > MOST_MODELS:
+            raise NotPossibleError(f"At most {MOST_MODELS} models fit side by side: take one away first.")
+        return names
+
+    @validate("genre")
+    def _genre(self, proposal: Any) -> str:
+        return _one_of(proposal.value, ["", *self.lab.genres], "genre")
+
+    @validate("metric", "against")
+    def _metric(self, proposal: Any) -> str:
+        return _one_of(proposal.value, ["", *self.lab.metrics], "metric")
+
+    @validate("column")
+    def _column(self, proposal: Any) -> str:
+        return _one_of(proposal.value, [*self.lab.items.columns, "mean", "ratings"], "column")
+
+    @validate("years")
+    def _years(self, proposal: Any) -> tuple[int, int]:
+        first, last = sorted(int(year) for year in proposal.value)  # crossed years are a range, too
+        low, high = self.lab.year_range
+        return min(max(first, low), high), min(max(last, low), high)
+
+    @validate("liked")
+    def _liked(self, proposal: Any) -> dict[Any, float]:
+        if len(proposal.value) > MOST_LIKED:
+            raise NotPossibleError(f"{MOST_LIKED} films are enough to know a taste.")
+        low, high = self.lab.scale
+        ids = self.lab.known.item_ids
+        return {
+            _known(item, ids, "There is no film"): min(max(float(rating), low), high)
+            for item, rating in proposal.value.items()
+        }
+
+    # ---- the link --------------------------------------------------------------------------------------------
+
+    @property
+    def link(self) -> str:
+        """The choices that differ from the first ones, as parameters of an address."""
+        pairs: list[tuple[str, Any]] = []
+        for name in IN_LINK:
+            value = getattr(self, name)
+            if value == self._start[name]:
                 continue
-            if field.name == "liked":
-                pairs += [("liked", f"{film}:{rating:g}") for film, rating in value]
-            elif field.name == "models":
-                pairs += [("models", name) for name in value]
+            if name == "liked":
+                pairs += [("liked", f"{item}:{rating:g}") for item, rating in list(value.items())[:100]]
             else:
-                pairs.append((field.name, str(int(value)) if isinstance(value, bool) else str(value)))
+                several = value if isinstance(value, tuple) else [int(value) if isinstance(value, bool) else value]
+                pairs += [(name, "" if each is None else each) for each in several]
         return urlencode(pairs)
 
+    def follow(self, link: str) -> None:
+        """Take over the choices of a link; what is not possible is left out, and the notice says so."""
+        given = parse_qs(link.lstrip("?")[:8000], max_num_fields=300, keep_blank_values=True)
+        refused = []
+        for name in IN_LINK:
+            try:
+                setattr(self, name, _read(name, given[name]) if name in given else self._start[name])
+            except NotPossibleError as error:
+                refused.append(str(error))
+            except (TraitError, ValueError, OverflowError):
+                refused.append(f"The link has no usable value for “{name}”.")
+        self.notice = " ".join(refused)
 
-def with_choice(state: State, lab: Lab, name: str, value: Any) -> State:
-    """Return the state after one choice.
+    # ---- what buttons inside lists do ------------------------------------------------------------------------
 
-    Raises
-    ------
-    NotPossibleError
-        If the value is nothing the lab can follow.
-    """
-    check = _CHECKS.get(name)
-    if check is None:
-        raise NotPossibleError("That control does not exist on this page.")
-    return replace(state, **{name: check(lab, value)})
+    def act(self, verb: str, value: str = "") -> None:
+        """Do what a button inside a list asks for, such as ``act("like", "50")``.
 
+        Raises
+        ------
+        NotPossibleError
+            If it cannot be done.
+        """
+        if verb not in ACTIONS:
+            raise NotPossibleError("That button does not exist on this page.")
+        ACTIONS[verb](self, value)
 
-def from_query(start: State, lab: Lab, query: str) -> tuple[State, list[str]]:
-    """Read a link's parameters over ``start``; what does not fit is left out and told.
+    def do(self, verb: str, value: str = "") -> None:
+        """As :meth:`act`; what cannot be done is said in the notice."""
+        self._try(lambda: self.act(verb, value))
 
-    Returns
-    -------
-    State
-        With everything that could be followed.
-    list of str
-        One sentence for each parameter that could not.
-    """
-    state, told = start, []
-    for name, values in parse_qs(query.lstrip("?"), max_num_fields=200).items():
-        if name not in _CHECKS:
-            continue
-        value: Any = values[-1]
-        if name == "models":
-            value = values
+    def set(self, name: str, value: Any) -> None:
+        """Set a trait; what is not possible is said in the notice."""
+        self._try(lambda: setattr(self, name, value))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        self.notice = ""
         try:
-            if name == "liked":
-                known = [pair for pair in map(_pair, values) if lab.knows_film(pair[0])]
-                if len(known) < len(values):
-                    told.append("The link names a film that this data does not have; it was left out.")
-                value = known
-            state = with_choice(state, lab, name, value)
+            step()
         except NotPossibleError as error:
-            told.append(str(error))
-    return state, told
+            self.notice = str(error)
+        except (ValueError, OverflowError):
+            self.notice = "That is not possible."
+
+    def rate(self, item: Any, rating: float | None) -> None:
+        """Give the new user's rating of a film; None takes it back."""
+        item = _known(item, self.lab.known.item_ids, "There is no film")
+        others = {each: stars for each, stars in self.liked.items() if each != item or rating is not None}
+        self.liked = others if rating is None else {**others, item: rating}
+
+    def step(self, by: int) -> None:
+        """Go on to another user, in the order of the ids."""
+        ids = self.lab.known.user_ids
+        self.user = ids[(int(self.lab.known.user_codes([self.user])[0]) + by) % len(ids)].item()
+
+    def _toggle_film(self, item: str) -> None:
+        self.film = None if str(self.film) == item else item
+
+    def _toggle_model(self, name: str) -> None:
+        self.models = tuple(each for each in self.models if each != name) or self.models if name in self.models else (*self.models, name)
+
+    def _like_group(self, items: str) -> None:
+        self.liked = {**self.liked, **dict.fromkeys(items.split(","), self.lab.scale[1])}
+
+    def _open_similar(self, item: str) -> None:
+        self.similar_to, self.tab = item, "Similar films"
+
+    @property
+    def said(self) -> str:
+        """What the open tab shows, in one sentence for those who listen to the page."""
+        about = {
+            "For you": f"{self.k} films for user {self.user} by {label(self.model)}",
+            "New user": f"{self.k} films for a new user with {len(self.liked)} ratings by {label(self.model)}",
+            "Compare models": f"{len(self.models)} models side by side for {self.who} {self.user if self.who == 'user' else ''}",
+            "Similar films": f"films similar to {self.lab.film(self.similar_to).title}" if self.similar_to is not None else "",
+            "Data and results": f"the leaderboard by {label(self.metric)}",
+        }
+        return f"{self.tab}: {about.get(self.tab, '')}"
 
 
-def _pair(text: str) -> tuple[str, float]:
-    film, _, rating = text.rpartition(":")
-    try:
-        return film, float(rating)
-    except ValueError:
-        return "", 0.0
+def _rated(value: str) -> tuple[str, float]:
+    item, _, rating = value.rpartition(":")
+    return item, float(rating)
 
 
-def _shown(value: Any) -> str:
-    """Something typed, short enough to be shown again."""
+ACTIONS: dict[str, Callable[[App, str], None]] = {
+    "film": App._toggle_film,
+    "similar": App._open_similar,
+    "model": App._toggle_model,
+    "like": lambda app, item: app.rate(item, app.lab.scale[1]),
+    "dislike": lambda app, item: app.rate(item, app.lab.scale[0]),
+    "rate": lambda app, value: app.rate(*_rated(value)),
+    "remove": lambda app, item: app.rate(item, None),
+    "clear": lambda app, _: setattr(app, "liked", {}),
+    "group": App._like_group,
+    "user": lambda app, user: setattr(app, "user", user),
+    "step": lambda app, by: app.step(int(by)),
+    "any": lambda app, _: app.step(int(np.random.default_rng().integers(1, max(2, app.lab.known.n_users)))),
+    "similar_to": lambda app, item: setattr(app, "similar_to", item),
+}
+
+
+def _short(value: Any) -> str:
     text = str(value).strip()
     return text if len(text) <= 40 else text[:40] + "…"
 
 
-def _one_of(options: Any, what: str, value: Any) -> str:
-    if str(value) not in options:
-        raise NotPossibleError(f"There is no {what} “{_shown(value)}” here.")
-    return str(value)
+def _known(value: Any, ids: np.ndarray, refusal: str) -> Any:
+    """The data set's own id for an id that may be given as text."""
+    found = ids[ids == value] if not isinstance(value, str) or ids.dtype.kind == "U" else ids[:0]
+    if isinstance(value, str) and ids.dtype.kind in "iu" and value.strip().lstrip("-").isdecimal() and len(value) < 19:
+        found = ids[ids == int(value)]
+    if not len(found):
+        raise NotPossibleError(f"{refusal} “{_short(value)}”.")
+    return found[0].item()
 
 
-def _whole(value: Any, low: int, high: int, what: str) -> int:
-    try:
-        return min(max(round(float(value)), low), high)
-    except (TypeError, ValueError, OverflowError):
-        raise NotPossibleError(f"“{_shown(value)}” is no {what}.") from None
+def _one_of(value: Any, options: Any, what: str) -> str:
+    if value not in options:
+        raise NotPossibleError(f"There is no {what} “{_short(value)}” here.")
+    return value
 
 
-def _year(lab: Lab, value: Any) -> int:
-    return 0 if value in ("", None, 0, "0") else _whole(value, 1850, 2100, "year")
-
-
-def _models(lab: Lab, value: Any) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(_one_of(lab.models, "model", name) for name in value))
-    if len(names) > MOST_MODELS:
-        raise NotPossibleError(f"At most {MOST_MODELS} models fit side by side: take one away first.")
-    return names
-
-
-def _person(lab: Lab, value: Any) -> str:
-    person = str(value).strip()
-    if not lab.knows_person(person):
-        raise NotPossibleError(f"Nobody here has the id “{_shown(value)}”.")
-    return str(lab.person_id(person))  # 007 is 7
-
-
-def _film(lab: Lab, value: Any) -> str:
-    if not lab.knows_film(str(value)):
-        raise NotPossibleError(f"There is no film “{_shown(value)}” here.")
-    return str(lab.film_id(str(value)))
-
-
-def _liked(lab: Lab, value: Any) -> tuple[tuple[str, float], ...]:
-    low, high = lab.scale
-    pairs = {_film(lab, film): min(max(float(rating), low), high) for film, rating in value}
-    if len(pairs) > MOST_LIKED:
-        raise NotPossibleError(f"{MOST_LIKED} films are enough to know a taste: take one away first.")
-    return tuple(pairs.items())
-
-
-_CHECKS = {
-    "tab": lambda lab, value: _one_of(TABS, "page", value),
-    "person": _person,
-    "film": _film,
-    "model": lambda lab, value: _one_of(lab.models, "model", value),
-    "models": _models,
-    "k": lambda lab, value: _whole(value, SHORTEST, LONGEST, "length of a list"),
-    "unseen": lambda lab, value: str(value).lower() in ("1", "true"),
-    "genre": lambda lab, value: _one_of(["", *lab.genres], "genre", value),
-    "since": _year,
-    "until": _year,
-    "diversity": lambda lab, value: _whole(value, 0, 100, "share"),
-    "variety": lambda lab, value: _one_of(VARIETIES if lab.genres else ["mmr"], "kind of variety", value),
-    "liked": _liked,
-    "metric": lambda lab, value: _one_of(["", *lab.metrics], "measure", value),
-}
+def _read(name: str, values: list[str]) -> Any:
+    """A value of a link in the type of its trait."""
+    if name == "liked":
+        return dict(_rated(value) for value in values)
+    if name == "models":
+        return tuple(values)
+    if name == "years":
+        return tuple(map(int, values[:2])) if len(values) > 1 else (int(values[0]), int(values[0]))
+    if name == "k":
+        return min(max(int(values[-1]), SHORTEST), LONGEST)
+    if name == "diversity":
+        return min(max(int(values[-1]), 0), 100)
+    if name == "hide_rated":
+        return values[-1] == "1"
+    return None if name == "film" and not values[-1] else values[-1]
