@@ -48,10 +48,24 @@ def genres(app: App) -> go.Figure:
     order = [code for code in np.argsort(-values, kind="stable") if counts[code] > 0]
     order = (order[:6] + order[6:][-3:])[::-1]
     means = ratings @ has / np.maximum(counts, 1)
-    text = [f"{lab.genres[code]}: {int(counts[code])} films" + (f", mean {means[code]:.2f} ★" if lab.has_ratings else "") for code in order]
+    text = [
+        f"{lab.genres[code]}: {int(counts[code])} films" + (f", mean {means[code]:.2f} ★" if lab.has_ratings else "")
+        for code in order
+    ]
     names = [f"{lab.genres[code]} ({int(counts[code])})" for code in order]
-    bars = go.Bar(x=values[order], y=names, orientation="h", hovertext=text, hoverinfo="text", marker_color=[BLUE if values[code] >= 0 else COLOURS[1] for code in order])
-    title = f"Liked and disliked genres: stars from the mean of {mean:.2f}" if lab.has_ratings else "Genres by number of films"
+    bars = go.Bar(
+        x=values[order],
+        y=names,
+        orientation="h",
+        hovertext=text,
+        hoverinfo="text",
+        marker_color=[BLUE if values[code] >= 0 else COLOURS[1] for code in order],
+    )
+    title = (
+        f"Liked and disliked genres: stars from the mean of {mean:.2f}"
+        if lab.has_ratings
+        else "Genres by number of films"
+    )
     return _figure([bars], title, 70 + 26 * max(3, len(order)))
 
 
@@ -60,10 +74,27 @@ def leaderboard(app: App) -> go.Figure:
     entries = app.lab.ranking(app.metric)[::-1]
     values = [entry["metrics"][app.metric] for entry in entries]
     means = np.array([value["mean"] for value in values])
-    ends = [(value["mean"] if value.get("low") is None else value["low"], value["mean"] if value.get("high") is None else value["high"]) for value in values]
+    ends = [
+        (
+            value["mean"] if value.get("low") is None else value["low"],
+            value["mean"] if value.get("high") is None else value["high"],
+        )
+        for value in values
+    ]
     low, high = np.array(ends).T if ends else (means, means)
-    text = [f"{label(entry['name'])}: {mean:.3f} ({a:.3f} to {b:.3f})" for entry, mean, a, b in zip(entries, means, low, high, strict=True)]
-    points = go.Scatter(x=means, y=[label(entry["name"]) for entry in entries], mode="markers", marker={"size": 9, "color": BLUE}, error_x={"array": high - means, "arrayminus": means - low, "symmetric": False, "color": BLUE}, hovertext=text, hoverinfo="text")
+    text = [
+        f"{label(entry['name'])}: {mean:.3f} ({a:.3f} to {b:.3f})"
+        for entry, mean, a, b in zip(entries, means, low, high, strict=True)
+    ]
+    points = go.Scatter(
+        x=means,
+        y=[label(entry["name"]) for entry in entries],
+        mode="markers",
+        marker={"size": 9, "color": BLUE},
+        error_x={"array": high - means, "arrayminus": means - low, "symmetric": False, "color": BLUE},
+        hovertext=text,
+        hoverinfo="text",
+    )
     return _figure([points], f"{label(app.metric)}: mean and 95 % interval", 90 + 24 * len(entries))
 
 
@@ -82,7 +113,10 @@ def trade_offs(app: App) -> go.Figure:
                 hovertext=[f"{label(name)}, {group}" for name in points],
             )
         )
-    axes = {"xaxis": {"title": label(app.against), "automargin": True}, "yaxis": {"title": label(app.metric), "automargin": True}}
+    axes = {
+        "xaxis": {"title": label(app.against), "automargin": True},
+        "yaxis": {"title": label(app.metric), "automargin": True},
+    }
     return _figure(traces, f"{label(app.metric)} against {label(app.against)}, by length of history", 430, **axes)
 
 
@@ -99,8 +133,19 @@ def film_map(app: App) -> go.Figure:
     place = vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])
     mine = pool == own
     traces = [
-        go.Scatter(x=place[part, 0], y=place[part, 1], name=name, mode="markers", marker={"size": size, "color": colour}, hovertext=[f"{lab.titles[code]} ({lab.years[code]})" for code in pool[part]], hoverinfo="text")
-        for part, name, size, colour in ((~mine, "well-known films", 6, BLUE), (mine, str(lab.titles[own]), 14, COLOURS[1]))
+        go.Scatter(
+            x=place[part, 0],
+            y=place[part, 1],
+            name=name,
+            mode="markers",
+            marker={"size": size, "color": colour},
+            hovertext=[f"{lab.titles[code]} ({lab.years[code]})" for code in pool[part]],
+            hoverinfo="text",
+        )
+        for part, name, size, colour in (
+            (~mine, "well-known films", 6, BLUE),
+            (mine, str(lab.titles[own]), 14, COLOURS[1]),
+        )
     ]
     hidden = {"showticklabels": False, "showgrid": False, "zeroline": False}
     return _figure(traces, "Map of films: neighbours have the same audience", 420, xaxis=hidden, yaxis=hidden)

@@ -134,7 +134,9 @@ class Lab:
         leaderboard = run.paths.metrics / "leaderboard.json"
         self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if leaderboard.is_file() else []
         place = {entry["name"]: number for number, entry in enumerate(self.board)}
-        self.models = {name: label(name) for name in sorted(self.configs, key=lambda name: (place.get(name, 999), name))}
+        self.models = {
+            name: label(name) for name in sorted(self.configs, key=lambda name: (place.get(name, 999), name))
+        }
         self.metrics = list(dict.fromkeys(name for entry in self.board for name in entry["metrics"]))
 
     # ---- models and results ----------------------------------------------------------------------------------
@@ -213,7 +215,11 @@ class Lab:
         if not self.genres:
             return [""] * self.known.n_users
         counts = (self.known.matrix > 0).astype(float) @ self.genre_matrix
-        lift = (counts + 5 * counts.sum(0) / counts.sum()) / (counts.sum(1, keepdims=True) + 5) / (counts.sum(0) / counts.sum())
+        lift = (
+            (counts + 5 * counts.sum(0) / counts.sum())
+            / (counts.sum(1, keepdims=True) + 5)
+            / (counts.sum(0) / counts.sum())
+        )
         return [self.genres[code] for code in lift.argmax(1)]
 
     def history_of(self, user: Any) -> pd.DataFrame:
@@ -243,7 +249,10 @@ class Lab:
 
     @cached_property
     def _genres(self) -> list[tuple[str, ...]]:
-        return [tuple(genres) if isinstance(genres, list) else () for genres in self.items.get("genres", [()] * len(self.items))]
+        return [
+            tuple(genres) if isinstance(genres, list) else ()
+            for genres in self.items.get("genres", [()] * len(self.items))
+        ]
 
     @cached_property
     def genre_matrix(self) -> np.ndarray:
@@ -269,7 +278,12 @@ class Lab:
     def titles(self) -> np.ndarray:
         """Readable title of each film, (n_items,)."""
         ids = self.items.index
-        return np.array([readable_title(str(title)) if isinstance(title, str) else f"Film {item}" for item, title in zip(ids, self.items["title"], strict=True)])
+        return np.array(
+            [
+                readable_title(str(title)) if isinstance(title, str) else f"Film {item}"
+                for item, title in zip(ids, self.items["title"], strict=True)
+            ]
+        )
 
     def film(self, item: Any) -> Film | None:
         """A film by its id; None for one that the models do not know."""
@@ -361,5 +375,7 @@ def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:
     if holding:
         exact = re.compile(rf"(^|\W){re.escape(plain(text).strip())}($|\W)")
         return sorted(holding, key=lambda name: exact.search(plain(name)) is None)[:limit]
-    near = process.extract(plain(text), {name: plain(name) for name in labels}, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)
+    near = process.extract(
+        plain(text), {name: plain(name) for name in labels}, scorer=fuzz.WRatio, limit=limit, score_cutoff=72
+    )
     return [name for _, _, name in near]

@@ -38,11 +38,18 @@ def open_app(dataset: str = "ml-100k") -> App:
         title, text = "The lab has not been run yet", str(error)
         if isinstance(error, OtherDataError):
             title = "These results do not belong together"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError):
         log.exception("The application could not open %s", run.name)
-        title, text = "The lab could not be opened", f"The results of {run.name} cannot be read: `{run.command()}` makes them again"
+        title, text = (
+            "The lab could not be opened",
+            f"The results of {run.name} cannot be read: `{run.command()}` makes them again",
+        )
     sentence, _, command = text.partition("`")
-    display(HTML(f"<div class='film-lab'>{templates().stopped(title, sentence.strip(' :'), command.partition('`')[0])}</div>"))
+    display(
+        HTML(
+            f"<div class='film-lab'>{templates().stopped(title, sentence.strip(' :'), command.partition('`')[0])}</div>"
+        )
+    )
     raise SystemExit(text)
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recsys_lib.data.splits import Split
-from recsys_lib.evaluation.inference import permutation_p
 from recsys_lib.files import read_arrays, read_json, write_arrays, write_json
 from recsys_lib.run.run import MissingArtifactError, Run, Tables
 
@@ -90,6 +88,8 @@ def _decoded(name: str, texts: dict[str, list], arrays: dict[str, np.ndarray]) -
 
 def _results(run: Run, tables: Tables) -> dict[str, Any]:
     """Paired tests between the best two of each metric, and the means of groups of users."""
+    from recsys_lib.evaluation.inference import permutation_p  # scipy.stats has no place in a session's kernel
+
     try:
         results = run.results
         users = {name: results.per_user(name).set_index("user_id") for name in results.names}
@@ -102,7 +102,11 @@ def _results(run: Run, tables: Tables) -> dict[str, Any]:
         if first:
             p[metric] = float(permutation_p((known[first] - known[second]).dropna().to_numpy()[:, None])[0])
     lengths = tables.history.groupby("user_id").size()
-    thirds = pd.qcut(lengths, 3, labels=["short histories", "middling histories", "long histories"], duplicates="drop") if lengths.nunique() > 3 else lengths.map(lambda _: "all users")
+    thirds = (
+        pd.qcut(lengths, 3, labels=["short histories", "middling histories", "long histories"], duplicates="drop")
+        if lengths.nunique() > 3
+        else lengths.map(lambda _: "all users")
+    )
     for group in thirds.unique():
         inside = thirds.index[thirds == group]
         segments[str(group)] = {

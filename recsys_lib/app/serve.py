@@ -147,7 +147,13 @@ def running(
     port = free_port(port, str(options.get("ip", "127.0.0.1")))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as said:
-        process = subprocess.Popen(command(port, **options), env=environment(dataset) | (variables or {}), stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command(port, **options),
+            env=environment(dataset) | (variables or {}),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
     server = Server(f"http://{options.get('ip', '127.0.0.1')}:{port}/", process, log)
     try:
         server.wait_for("Voilà is running at")
@@ -171,7 +177,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
-    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)")
+    parser.add_argument(
+        "--ip",
+        default="127.0.0.1",
+        help="address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)",
+    )
     parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
     parser.add_argument("--most", type=int, default=24, help="kernels at once")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 from traitlets import Any as AnyTrait
-from traitlets import Bool, CaselessStrEnum, Dict, HasTraits, Int, List, TraitError, Tuple, Unicode, validate
+from traitlets import Bool, CaselessStrEnum, Dict, HasTraits, Int, TraitError, Tuple, Unicode, validate
 
 from recsys_lib.app.lab import Lab, NotPossibleError, label
 
@@ -195,7 +195,11 @@ class App(HasTraits):
         self.film = None if str(self.film) == item else item
 
     def _toggle_model(self, name: str) -> None:
-        self.models = tuple(each for each in self.models if each != name) or self.models if name in self.models else (*self.models, name)
+        self.models = (
+            tuple(each for each in self.models if each != name) or self.models
+            if name in self.models
+            else (*self.models, name)
+        )
 
     def _like_group(self, items: str) -> None:
         self.liked = {**self.liked, **dict.fromkeys(items.split(","), self.lab.scale[1])}
@@ -206,14 +210,12 @@ class App(HasTraits):
     @property
     def said(self) -> str:
         """What the open tab shows, in one sentence for those who listen to the page."""
-        about = {
-            "For you": f"{self.k} films for user {self.user} by {label(self.model)}",
-            "New user": f"{self.k} films for a new user with {len(self.liked)} ratings by {label(self.model)}",
-            "Compare models": f"{len(self.models)} models side by side for {self.who} {self.user if self.who == 'user' else ''}",
-            "Similar films": f"films similar to {self.lab.film(self.similar_to).title}" if self.similar_to is not None else "",
-            "Data and results": f"the leaderboard by {label(self.metric)}",
-        }
-        return f"{self.tab}: {about.get(self.tab, '')}"
+        listed = f"{self.k} films by {label(self.model)}"
+        whom = f"for user {self.user}" if self.who == "user" else "for the new user"
+        similar = "" if self.similar_to is None else f"films similar to {self.lab.film(self.similar_to).title}"
+        about = {"For you": f"{listed} for user {self.user}", "New user": f"{listed} for {len(self.liked)} ratings"}
+        about |= {"Similar films": similar, "Compare models": f"{len(self.models)} models side by side {whom}"}
+        return f"{self.tab}: {about.get(self.tab, label(self.metric))}"
 
 
 def _rated(value: str) -> tuple[str, float]:

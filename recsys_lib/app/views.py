@@ -89,19 +89,23 @@ def image(film: Film) -> str:
 
 def film_facts(lab: Lab, film: Film) -> str:
     """Year, genres, mean rating and number of ratings of a film, in one line."""
-    rated = f"mean {film.mean:.2f} of {lab.scale[1]:g} stars from {film.n:,} ratings" if lab.has_ratings else f"{film.n:,} users"
+    rated = (
+        f"mean {film.mean:.2f} of {lab.scale[1]:g} stars from {film.n:,} ratings"
+        if lab.has_ratings
+        else f"{film.n:,} users"
+    )
     return " · ".join(filter(None, [str(film.year or ""), ", ".join(film.genres), rated]))
 
 
 # ---- lists ---------------------------------------------------------------------------------------------------
 
 
-def user_list(app: App) -> str:
-    """The films that the chosen model lists for the chosen user."""
+def user_list(app: App, *, explained: bool = False) -> str:
+    """The films that the chosen model lists for the chosen user; ``explained``: with the reasons of all of them."""
     model = app.lab.model(app.model)
     given = {"exclude_seen": app.hide_rated, "candidates": app.lab.allowed(app.genre, app.years), **_diversity(app)}
     table = model.recommend([app.user], app.k, **given)
-    return _cards(app, table, f"for user {app.user}", app.user)
+    return _cards(app, table, f"for user {app.user}", app.user, explained=explained)
 
 
 def new_user_list(app: App) -> str:
@@ -117,7 +121,9 @@ def _diversity(app: App) -> dict[str, Any]:
     return {"diversity": app.diversity / 100, "diversify": app.diversify}
 
 
-def _cards(app: App, table: pd.DataFrame, for_whom: str, user: Any, *, thumbs: bool = False) -> str:
+def _cards(
+    app: App, table: pd.DataFrame, for_whom: str, user: Any, *, thumbs: bool = False, explained: bool = False
+) -> str:
     if table.empty:
         return templates().empty("No film fits these choices", "Allow more years or another genre.")
     lab = app.lab
@@ -131,7 +137,11 @@ def _cards(app: App, table: pd.DataFrame, for_whom: str, user: Any, *, thumbs: b
     for item, rank, score, width in zip(table["item_id"].tolist(), table["rank"], scores, widths, strict=True):
         film, is_open = lab.film(item), app.film == item
         row = {"film": film, "rank": int(rank), "shown": shown.format(score), "width": width, "image": image(film)}
-        row |= {"rated": rated.get(item), "open": is_open, "details": details(app, film, user) if is_open else ""}
+        row |= {
+            "rated": rated.get(item),
+            "open": is_open,
+            "details": details(app, film, user) if is_open or explained else "",
+        }
         rows.append(row)
     return templates().cards(
         f"{len(rows)} films {for_whom} by {label(app.model)}",
@@ -140,7 +150,10 @@ def _cards(app: App, table: pd.DataFrame, for_whom: str, user: Any, *, thumbs: b
         rows,
         lab.scale,
         unit,
-        as_csv([(row["rank"], row["film"].id, row["film"].title, row["film"].year or "", row["shown"]) for row in rows], unit),
+        as_csv(
+            [(row["rank"], row["film"].id, row["film"].title, row["film"].year or "", row["shown"]) for row in rows],
+            unit,
+        ),
         thumbs,
     )
 
@@ -154,7 +167,11 @@ def _unit(app: App, name: str, fallback: bool = False) -> tuple[str, str]:
 def served_by(app: App, name: str, n: int, fallback: bool) -> str:
     """Which other model answers in the place of the one that was asked; "" where it answers itself."""
     if fallback:
-        return "Served by popularity, until one film is known." if n == 0 else "Served by popularity: this history cannot be scored."
+        return (
+            "Served by popularity, until one film is known."
+            if n == 0
+            else "Served by popularity: this history cannot be scored."
+        )
     params = app.lab.configs[name]["params"]
     alone = params.get("new_user_model") or params.get("newcomer")
     if alone and n < params.get("few", 0):
@@ -179,7 +196,9 @@ def details(app: App, film: Film, user: Any) -> str:
 
 def _address(lab: Lab, film: Film) -> str:
     """The data set's own page of a film, where the data set has one."""
-    return f"https://movielens.org/movies/{film.id}" if lab.tables.manifest["data"]["name"].startswith("ml-latest") else ""
+    return (
+        f"https://movielens.org/movies/{film.id}" if lab.tables.manifest["data"]["name"].startswith("ml-latest") else ""
+    )
 
 
 def why(app: App, item: Any, user: Any) -> tuple[str, list[dict[str, Any]]]:
@@ -235,10 +254,25 @@ def history(app: App) -> str:
     codes = lab.known.item_codes(table["item_id"])
     values = {"mean": lab.means.round(2), "ratings": lab.counts}.get(app.column)
     values = lab.items[app.column].to_numpy() if values is None else values
-    shown = [", ".join(value) if isinstance(value, list) else "–" if value is None or value is pd.NA or value != value else value for value in values[codes]]
-    table = table.assign(title=lab.titles[codes], column=shown, day=[day(second) for second in table["timestamp"]] if "timestamp" in table else "–")
+    shown = [
+        ", ".join(value)
+        if isinstance(value, list)
+        else "–"
+        if value is None or value is pd.NA or value != value
+        else value
+        for value in values[codes]
+    ]
+    table = table.assign(
+        title=lab.titles[codes],
+        column=shown,
+        day=[day(second) for second in table["timestamp"]] if "timestamp" in table else "–",
+    )
     if app.order != "latest":
-        keys = table[app.order].astype(str) if app.order == "column" and table["column"].dtype == object else table[app.order]
+        keys = (
+            table[app.order].astype(str)
+            if app.order == "column" and table["column"].dtype == object
+            else table[app.order]
+        )
         table = table.iloc[np.argsort(keys.to_numpy(), kind="stable")]
         table = table.iloc[::-1] if app.order == "rating" else table
     rows = table.rename(columns={"item_id": "id"}).to_dict("records")
@@ -249,8 +283,19 @@ def picks(app: App) -> str:
     """The new user's ratings, groups of films to begin with, and films to add."""
     lab = app.lab
     low, high = lab.scale
-    stars = np.arange(low, high + 0.01, 1.0 if high - low < 6 and low == int(low) else 0.5).tolist() if lab.has_ratings else []
-    groups = [{"ids": ",".join(map(str, ids)), "films": [lab.film(item) for item in ids]} for ids in lab.groups(list(app.liked))] if len(app.liked) < 8 else []
+    stars = (
+        np.arange(low, high + 0.01, 1.0 if high - low < 6 and low == int(low) else 0.5).tolist()
+        if lab.has_ratings
+        else []
+    )
+    groups = (
+        [
+            {"ids": ",".join(map(str, ids)), "films": [lab.film(item) for item in ids]}
+            for ids in lab.groups(list(app.liked))
+        ]
+        if len(app.liked) < 8
+        else []
+    )
     rows = [{"film": lab.film(item), "rating": rating} for item, rating in app.liked.items()]
     suggestions = [lab.film(item) for item in lab.suggestions(list(app.liked))]
     return templates().picks(rows, stars, suggestions, groups)
@@ -273,7 +318,9 @@ def read_ratings(lab: Lab, content: bytes) -> tuple[dict[Any, float], list[dict[
     NotPossibleError
         If the file has no columns of such an export.
     """
-    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding_errors="replace", on_bad_lines="skip")
+    table = pd.read_csv(
+        io.BytesIO(content), dtype=str, keep_default_na=False, encoding_errors="replace", on_bad_lines="skip"
+    )
     names = {name.strip().lower(): name for name in table}
     title = names.get("name") or names.get("title")
     rating = names.get("your rating") or names.get("rating")
@@ -284,7 +331,9 @@ def read_ratings(lab: Lab, content: bytes) -> tuple[dict[Any, float], list[dict[
     low, high = lab.scale
     known = {_key(text): item for text, item in lab.film_labels.items()}
     ratings, rows, missed = {}, [], []
-    for name, year, value in zip(table[title], table.get(names.get("year", ""), [""] * len(table)), values, strict=True):
+    for name, year, value in zip(
+        table[title], table.get(names.get("year", ""), [""] * len(table)), values, strict=True
+    ):
         given = f"{name} ({year})" if year else name
         item = known.get(_key(given))
         if item is None or np.isnan(value):
@@ -316,12 +365,16 @@ def film_card(app: App) -> str:
 def similar_lists(app: App) -> str:
     """The films that each model finds most similar to one film."""
     own = app.lab.film(app.similar_to).genres
-    answers = _answers(app, lambda model: model.similar_items([app.similar_to], app.k).assign(item_id=lambda t: t["similar_item_id"]))
+    answers = _answers(
+        app, lambda model: model.similar_items([app.similar_to], app.k).assign(item_id=lambda t: t["similar_item_id"])
+    )
     columns = _columns(app, answers)
     for column in columns:
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
-    everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)] if len(columns) > 1 else []
+    everywhere = (
+        [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)] if len(columns) > 1 else []
+    )
     summary = f"In all {len(columns)} lists: {', '.join(everywhere) or 'no film'}." if len(columns) > 1 else ""
     return templates().columns(summary, columns, "", [], (0, 0))
 
@@ -349,7 +402,9 @@ def compare_lists(app: App) -> str:
     films = [(lab.film(item), rating) for item, rating in after.items()]
     rows = [{"film": film, "rating": rating, "lists": int(times.get(film.id, 0))} for film, rating in films if film]
     rows.sort(key=lambda row: (-row["lists"], -row["rating"]))
-    return templates().columns(_compared(app, columns, len(after)), columns, f"What user {app.user} rated next", rows, lab.scale)
+    return templates().columns(
+        _compared(app, columns, len(after)), columns, f"What user {app.user} rated next", rows, lab.scale
+    )
 
 
 def _answers(app: App, ask: Any) -> dict[str, Any]:
@@ -420,14 +475,31 @@ def data(app: App) -> str:
     lengths = np.diff(lab.known.matrix.indptr)
     labels = ["< 20", "20+", "50+", "100+", "200+", "400+"]
     figures = [
-        _figure("How many films users rate", f"Half of the users have rated fewer than {np.median(lengths):.0f} films.", labels, np.histogram(lengths, [0, 20, 50, 100, 200, 400, np.inf])[0], "users"),
-        _figure("The long tail", f"Films in tenths, most rated first: the first tenth has {head} of the ratings.", [f"{n + 1}" for n in range(10)], tenths, "ratings"),
+        _figure(
+            "How many films users rate",
+            f"Half of the users have rated fewer than {np.median(lengths):.0f} films.",
+            labels,
+            np.histogram(lengths, [0, 20, 50, 100, 200, 400, np.inf])[0],
+            "users",
+        ),
+        _figure(
+            "The long tail",
+            f"Films in tenths, most rated first: the first tenth has {head} of the ratings.",
+            [f"{n + 1}" for n in range(10)],
+            tenths,
+            "ratings",
+        ),
     ]
     if lab.has_ratings:
         counts = pd.concat([part["rating"] for part in every]).value_counts().sort_index()
         text = f"{counts.idxmax():g} stars are given most often."
-        figures.insert(0, _figure("How users rate", text, [f"{star:g} ★" for star in counts.index], counts.tolist(), "ratings"))
-    lead = f"{n_users:,} users and {n_items:,} films. A tenth of the films has {head} of all ratings: the models must find what the rest has to offer."
+        figures.insert(
+            0, _figure("How users rate", text, [f"{star:g} ★" for star in counts.index], counts.tolist(), "ratings")
+        )
+    lead = (
+        f"{n_users:,} users and {n_items:,} films. A tenth of the films has {head} of all ratings: the models must "
+        "find what the rest has to offer."
+    )
     return templates().data(lead, numbers, figures)
 
 
@@ -445,7 +517,9 @@ def board(app: App) -> str:
     ranking = app.lab.ranking(app.metric)
     if not ranking:
         path = app.lab.run.paths.metrics / "leaderboard.json"
-        return templates().empty("No leaderboard yet", f"`{app.lab.run.command_for(path)}` makes it; then open this page again.")
+        return templates().empty(
+            "No leaderboard yet", f"`{app.lab.run.command_for(path)}` makes it; then open this page again."
+        )
     rows = []
     for entry in ranking:
         value, seconds = entry["metrics"][app.metric], entry.get("fit_seconds")

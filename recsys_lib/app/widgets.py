@@ -11,9 +11,9 @@ from typing import Any
 import anywidget
 import ipywidgets as w
 import plotly.graph_objects as go
-from traitlets import TraitError, Unicode, link
+from traitlets import Unicode, link
 
-from recsys_lib.app import charts, views
+from recsys_lib.app import views
 from recsys_lib.app.lab import NotPossibleError, label, search
 from recsys_lib.app.state import LONGEST, SHORTEST, App
 
@@ -132,7 +132,13 @@ def filters(app: App, *, rated: bool = True) -> w.Accordion:
         controls.append(choice(app, "genre", "Genre", [("All genres", ""), *((name, name) for name in app.lab.genres)]))
     first, last = app.lab.year_range
     if last > first:
-        years = w.SelectionRangeSlider(options=list(range(first, last + 1)), index=(0, last - first), description="Years", continuous_update=False, style=WIDE)
+        years = w.SelectionRangeSlider(
+            options=list(range(first, last + 1)),
+            index=(0, last - first),
+            description="Years",
+            continuous_update=False,
+            style=WIDE,
+        )
         controls.append(bound(app, "years", years))
     diversity = w.IntSlider(min=0, max=100, step=5, description="Diversity %", continuous_update=False, style=WIDE)
     controls.append(bound(app, "diversity", diversity))
@@ -174,12 +180,22 @@ def picker(app: App, text: str, labels: dict[str, Any], name: str = "", verb: st
         box.options = search(words, labels, 30)
         near = [shown for shown in box.options[:5] if views._key(words) not in views._key(shown)]
         target = verb or name
-        hits.value = str(views.templates().matches(target, [(labels[shown], shown) for shown in near], "" if box.options else words))
+        hits.value = str(
+            views.templates().matches(target, [(labels[shown], shown) for shown in near], "" if box.options else words)
+        )
 
     def entered(_: Any, content: Any, __: Any) -> None:
         if content.get("event") == "submit" and box.value.strip() and box.value not in labels:
             best = search(box.value, labels, 1)
-            choose(labels[best[0]] if best and not box.value.strip().isdigit() else box.value.strip() if name == "user" else labels[best[0]] if best else box.value)
+            choose(
+                labels[best[0]]
+                if best and not box.value.strip().isdigit()
+                else box.value.strip()
+                if name == "user"
+                else labels[best[0]]
+                if best
+                else box.value
+            )
 
     if name:
         box.value = current[str(getattr(app, name))]
@@ -207,7 +223,11 @@ def film_search(app: App, to: str) -> w.VBox:
 def upload(app: App) -> w.VBox:
     """Import of one's own ratings: a CSV file of Letterboxd or IMDb, matched by title and year, shown before use."""
     file = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout={"width": "auto"})
-    use, shown, matched = w.Button(description="Use these ratings", disabled=True, layout={"width": "auto"}), w.HTML(), {}
+    use, shown, matched = (
+        w.Button(description="Use these ratings", disabled=True, layout={"width": "auto"}),
+        w.HTML(),
+        {},
+    )
 
     def read(change: Any) -> None:
         matched.clear()
@@ -229,7 +249,12 @@ def upload(app: App) -> w.VBox:
 def history_view(app: App) -> w.VBox:
     """Everything the user has rated, with any column of the items table, in any order."""
     names = [(label(name), name) for name in [*app.lab.items.columns, "mean", "ratings"] if name != "title"]
-    orders = [("Latest first", "latest"), ("Best rated first", "rating"), ("By title", "title"), ("By the column", "column")]
+    orders = [
+        ("Latest first", "latest"),
+        ("Best rated first", "rating"),
+        ("By title", "title"),
+        ("By the column", "column"),
+    ]
     controls = [choice(app, "column", "Column", names), choice(app, "order", "Order", orders)]
     return w.VBox([w.HTML("<h2>History</h2>"), *controls, View(app, views.history, "user", "column", "order")])
 

@@ -1,13 +1,11 @@
-"""A small run for the tests of the demo: made tables, two fitted models and a leaderboard, in a home of their own."""
+"""A small run for the tests of the application: made tables, four fitted models and a leaderboard."""
 
 import numpy as np
 
 from recsys_lib import splits
-from recsys_lib.data.interactions import Interactions
-from recsys_lib.files import write_json
-from recsys_lib.models import EASE, ItemKNN, Popularity
-from recsys_lib.paths import Paths
-from recsys_lib.run import artifacts
+from recsys_lib.files import write_json, write_parquet
+from recsys_lib.models import EASE, Blend, ItemKNN, Popularity
+from recsys_lib.run.run import Run
 from recsys_lib.tests.made import made_tables
 
 HOSTILE = [
@@ -18,7 +16,7 @@ HOSTILE = [
 ]
 
 
-def make_run(name: str = "made", *, hostile: bool = True) -> Paths:
+def make_run(name: str = "made", *, hostile: bool = True) -> Run:
     """Write tables, models and a leaderboard below the current home; the best known films have hostile titles."""
     interactions, items, users = made_tables()
     titles = items["title"].tolist()
@@ -26,19 +24,23 @@ def make_run(name: str = "made", *, hostile: bool = True) -> Paths:
     if hostile:
         titles[: len(HOSTILE)] = HOSTILE
         users.loc[:, "occupation"] = "<b>writer</b>"
-    paths, split = Paths(name), splits.temporal_user(interactions)
-    paths.logs.mkdir(parents=True, exist_ok=True)
+    run, split = Run(name), splits.temporal_user(interactions)
+    run.paths.logs.mkdir(parents=True, exist_ok=True)
     data = {"name": name, "sha256": "0" * 64, "rating_scale": [1, 5], "source": "made"}
-    artifacts.write_prepared(paths, split, items.assign(title=titles), users, data=data, relevant_from=4.0)
-    prepared, known = artifacts.read_prepared(paths), Interactions.from_frame(split.history)
+    run.write_tables(split, items.assign(title=titles), users, data=data, relevant_from=4.0)
+    parts = {"ease": EASE(), "item_knn": ItemKNN()}
+    models = {"popularity": Popularity(), **parts, "blend": Blend(parts, weights={"ease": 1.0, "item_knn": 1.0})}
     board = []
-    fitted = {"popularity": Popularity(), "ease": EASE(), "item_knn": ItemKNN()}
-    for place, (model_name, model) in enumerate(fitted.items()):
-        artifacts.save_model(paths, model_name, model.fit(known, items=items, users=users), prepared, fit_seconds=0.5)
+    for place, (model_name, model) in enumerate(models.items()):
+        run.save_model(model_name, model.fit(run.known, items=items, users=users), fit_seconds=0.5)
         board.append(_entry(model_name, 0.1 * (1 + place)))
+        scores = np.random.default_rng(place).normal(0.1 * (1 + place), 0.1, run.known.n_users)
+        table = run.tables.users[["user_id"]].assign(**{"ndcg@10": scores, "rmse": 1 - scores})
+        write_parquet(run.paths.metrics / "per_user" / f"{model_name}.parquet", table)
     protocol = {"split": {"name": split.name, "params": split.params}}
-    write_json(paths.metrics / "leaderboard.json", {"protocol": protocol, "data": data, "models": board})
-    return paths
+    leaderboard = {"protocol": protocol, "data": data, "models": board[::-1]}
+    write_json(run.paths.metrics / "leaderboard.json", leaderboard)
+    return run
 
 
 def _entry(name: str, mean: float) -> dict:
