@@ -1,62 +1,60 @@
 // What no widget serves: the address bar, the theme, buttons inside HTML, focus after a redraw, a kernel that is gone.
-const kept = (theme) => {
-  try {
-    if (theme) localStorage.setItem("film-lab-theme", theme);
-    return localStorage.getItem("film-lab-theme");
-  } catch { return null; } // a browser that keeps nothing
+const kept = (theme) => { // null in a browser that keeps nothing
+  try { return (theme && (localStorage["film-lab-theme"] = theme)) || localStorage["film-lab-theme"]; } catch { return null; }
 };
 const voila = document.body.dataset.voila === "voila";
-
+const plain = (link) => new URLSearchParams(link).toString();
 export default { render({ model, el }) {
   el.innerHTML = model.get("html");
   const root = () => el.closest(".film-lab") ?? el;
   const part = (name) => el.querySelector(`[data-part=${name}]`);
-  let key = null, late = null;
+  let key = null, late;
 
-  const paint = (theme) => [root(), ...(voila ? [document.documentElement] : [])].forEach((e) => { e.dataset.theme = theme; });
-  const system = voila || !document.body.dataset.jpThemeLight ? !matchMedia("(prefers-color-scheme: dark)").matches
-    : document.body.dataset.jpThemeLight === "true";
-  const theme = () => kept() ?? (system ? "light" : "dark");
+  const light = voila ? !matchMedia("(prefers-color-scheme: dark)").matches : document.body.dataset.jpThemeLight !== "false";
+  const theme = () => kept() || (light ? "light" : "dark");
+  const paint = () => [root(), ...(voila ? [document.documentElement] : [])].forEach((e) => { e.dataset.theme = theme(); });
   const tell = (content) => {
-    model.send(content);
+    root().dataset.asked = Number(root().dataset.asked ?? 0) + 1;
+    model.send({ ...content, number: root().dataset.asked });
     late ??= setTimeout(() => { part("gone").hidden = false; }, 8000);
   };
-  model.on("msg:custom", () => { clearTimeout(late); late = null; part("gone").hidden = true; });
+  model.on("msg:custom", (answer) => {
+    late = clearTimeout(late);
+    part("gone").hidden = true;
+    root().dataset.answered = answer.done;
+  });
 
-  const acts = { reload: () => location.reload(), copy: () => navigator.clipboard.writeText(location.href).then(() => { part("copy").textContent = "Copied"; }),
-    theme: () => { kept(theme() === "light" ? "dark" : "light"); paint(theme()); } };
-  const onClick = (event) => {
-    const button = event.target.closest("button");
-    if (!button || !root().contains(button)) return;
-    if (button.dataset.do) { key = button.dataset.do; tell({ do: key }); } else acts[button.dataset.part]?.();
+  const acts = { reload: () => location.reload(), theme: () => { kept(theme() === "light" ? "dark" : "light"); paint(); },
+    copy: () => navigator.clipboard.writeText(location.href).then(() => { part("copy").textContent = "Copied"; }) };
+  const onClick = ({ target }) => {
+    const button = target.closest("button");
+    key = button?.dataset.do ?? null;
+    if (acts[button?.dataset.part]) acts[button.dataset.part](); else tell(key ? { do: key } : {});
   };
-  const onChange = (event) => root().contains(event.target) && tell({ ping: true });
-  const onFocus = (event) => root().contains(event.target) && event.target.matches(".widget-combobox input") && event.target.select();
   const onBack = () => tell({ link: location.search });
-  const onKey = (event) => root().contains(event.target) && !voila && event.stopPropagation(); // no commands to the notebook
-
-  const label = () => {
-    for (const handle of root().querySelectorAll("[role=slider]:not([aria-label])")) handle.ariaLabel = handle.closest(".jupyter-widgets")?.querySelector(".widget-label")?.textContent || "Value";
+  const inside = (act) => (event) => root().contains(event.target) && act(event);
+  const onFocus = ({ target }) => { // keys are no commands to a notebook; what is typed takes the place of what was there
+    target.dataset.lmSuppressShortcuts = "true";
+    if (target.list) target.select();
+  };
+  const events = [[document, "click", inside(onClick)], [document, "focusin", inside(onFocus)], [window, "popstate", onBack],
+    ...["change", "keyup"].map((name) => [document, name, inside(() => tell({}))])];
+  const tidy = () => { // what the widgets' own HTML lacks
+    for (const handle of root().querySelectorAll("[role=slider]:not([aria-label])")) handle.ariaLabel = handle.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent ?? "Value";
     if (key && document.activeElement === document.body) root().querySelector(`[data-do="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
   };
-  const watch = new MutationObserver(label);
-  const put = (name) => { part(name).textContent = model.get(name); };
-  model.on("change:notice", () => put("notice"));
-  model.on("change:said", () => put("said"));
-  if (voila) model.on("change:link", () => {
-    const link = model.get("link") ? "?" + model.get("link") : "";
-    if (link !== location.search) history.pushState(null, "", location.pathname + link);
-  });
-
-  const events = [[document, "click", onClick], [document, "change", onChange], [document, "focusin", onFocus], [window, "popstate", onBack], [root(), "keydown", onKey]];
-  setTimeout(() => {
-    paint(theme());
-    events[4][0] = root();
-    events.forEach(([target, name, act]) => target.addEventListener(name, act));
+  const gone = new AbortController(), watch = new MutationObserver(tidy);
+  for (const name of ["notice", "said"]) model.on(`change:${name}`, () => { part(name).textContent = model.get(name); });
+  if (voila) model.on("change:link", () => plain(location.search) !== plain(model.get("link")) && history.pushState(null, "", `?${model.get("link")}`));
+  setTimeout(() => { // once it stands in the page
+    if (voila) document.title = "Film lab";
+    if (voila) root().role = "main";
+    paint();
+    events.forEach(([target, name, act]) => target.addEventListener(name, act, { signal: gone.signal }));
     watch.observe(root(), { childList: true, subtree: true });
-    label();
-    if (voila && location.search) onBack();
+    tidy();
+    if (voila && location.search) onBack(); else tell({});
     root().dataset.ready = "yes";
   });
-  return () => { events.forEach(([target, name, act]) => target.removeEventListener(name, act)); watch.disconnect(); };
+  return () => { gone.abort(); watch.disconnect(); };
 } };

@@ -29,7 +29,7 @@ class KernelManager(AsyncMappingKernelManager):
     async def start_kernel(self, **kwargs: Any) -> str:
         """Start a kernel unless there are too many: then the page says so."""
         if len(self) >= self.most:
-            raise HTTPError(503, "All places are taken. Please load the page again in some minutes.")
+            raise HTTPError(503, reason="All places are taken. Please load the page again in some minutes.")
         return await super().start_kernel(**kwargs)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:

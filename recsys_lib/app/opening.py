@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from IPython.display import HTML, display
 
@@ -17,7 +18,7 @@ DATASET = "RECSYS_DATASET"
 log = logging.getLogger(__name__)
 
 
-def open_app(dataset: str = "ml-100k") -> App:
+def open_app(dataset: str = "ml-100k") -> App | None:
     """The choices of a new session about one data set; where it cannot be opened, a page says which command helps.
 
     Parameters
@@ -45,12 +46,12 @@ def open_app(dataset: str = "ml-100k") -> App:
             f"The results of {run.name} cannot be read: `{run.command()}` makes them again",
         )
     sentence, _, command = text.partition("`")
-    display(
-        HTML(
-            f"<div class='film-lab'>{templates().stopped(title, sentence.strip(' :'), command.partition('`')[0])}</div>"
-        )
-    )
-    raise SystemExit(text)
+    page = templates().stopped(title, sentence.strip(" :"), command.partition("`")[0])
+    style = (Path(__file__).parent / "app.css").read_text("utf-8")
+    display(HTML(f"<style>{style}</style><div class='film-lab'>{page}</div>"))
+    if "VOILA_PREHEAT" not in os.environ:  # Voilà would show its own words in the place of these
+        raise SystemExit(text)
+    return None
 
 
 def takeaway(app: App) -> str:

@@ -38,7 +38,8 @@ def read_prepared(run: Run) -> tuple[Tables, dict[str, Any]]:
     """
     folder = run.paths.outputs / "demo"
     about = folder / "about.json"
-    if not about.is_file() or read_json(about)["of"] != _sources(run):
+    sources = _sources(run)
+    if not about.is_file() or read_json(about)["of"] != sources:
         if importlib.util.find_spec("pyarrow"):
             prepare(run)
         else:
@@ -71,7 +72,8 @@ def prepare(run: Run) -> None:
 
 def _sources(run: Run) -> list[Any]:
     """What tells whether the tables or the results have been written anew."""
-    run.need(run.paths.processed / "manifest.json")
+    for name in ("manifest.json", *(f"{part}.parquet" for part in PARTS)):
+        run.need(run.paths.processed / name)
     files = (run.paths.processed / "manifest.json", run.paths.metrics / "leaderboard.json")
     return [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]
 

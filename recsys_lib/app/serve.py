@@ -64,9 +64,10 @@ def command(port: int, *, ip: str = "127.0.0.1", pool: int = 2, cull_after: int 
 def environment(dataset: str) -> dict[str, str]:
     """The variables of Voilà and its kernels: the data set, the template's folder, one thread, little memory."""
     shared = os.pathsep.join(filter(None, [str(SHARE), os.environ.get("JUPYTER_PATH")]))
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     small = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**os.environ, "RECSYS_DATASET": dataset, "JUPYTER_PATH": shared, **threads, **small}
+    return {**os.environ, "RECSYS_DATASET": dataset, "JUPYTER_PATH": shared, "PYTHONPATH": path, **threads, **small}
 
 
 def free_port(first: int, ip: str = "127.0.0.1") -> int:
@@ -155,21 +156,26 @@ def running(
             start_new_session=True,
         )
     server = Server(f"http://{options.get('ip', '127.0.0.1')}:{port}/", process, log)
-    try:
+    with ending(server):
         server.wait_for("Voilà is running at")
         if options.get("pool", 2):
             server.wait_for("Kernel pool of .* is filled")
         yield server
+
+
+@contextlib.contextmanager
+def ending(server: Server) -> Iterator[None]:
+    """End a server and all its kernels when the block ends."""
+    try:
+        yield
     finally:
-        kernels = server.kernels() if process.poll() is None else []
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-        for left in [kernel for kernel in kernels if kernel.is_running()]:
-            left.kill()
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        family = psutil.Process(server.process.pid).children(recursive=True) if server.process.poll() is None else []
+        server.process.terminate()
+        _, left = psutil.wait_procs([psutil.Process(server.process.pid), *family], timeout=15)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        server.process.wait()
 
 
 def main(arguments: list[str] | None = None) -> None:

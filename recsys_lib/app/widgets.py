@@ -159,49 +159,33 @@ def picker(app: App, text: str, labels: dict[str, Any], name: str = "", verb: st
     verb
         what to do with it, see :meth:`App.act`.
     """
-    box = w.Combobox(options=search("", labels, 30), description=text, placeholder="Type a few letters", style=WIDE)
-    hits, current = w.HTML(), {str(value): shown for shown, value in labels.items()}
+    box = w.Combobox(options=list(labels)[:2000], description=text, placeholder="Type and press Enter", style=WIDE)
+    box.continuous_update = False
+    hits, shown = w.HTML(), {str(value): text for text, value in labels.items()}
 
-    def choose(item: Any) -> None:
-        hits.value = ""
-        if name:
-            app.set(name, item)
-            box.value = current[str(getattr(app, name))]
-        else:
-            app.do(verb, str(item))
-            box.value = ""
+    def current() -> str:
+        return shown[str(getattr(app, name))] if name else ""
 
-    def typed(change: Any) -> None:
+    def entered(change: Any) -> None:
         words = change["new"].strip()
-        if words in labels:
-            if not name or getattr(app, name) != labels[words]:
-                choose(labels[words])
+        if words in ("", current()):
             return
-        box.options = search(words, labels, 30)
-        near = [shown for shown in box.options[:5] if views._key(words) not in views._key(shown)]
-        target = verb or name
-        hits.value = str(
-            views.templates().matches(target, [(labels[shown], shown) for shown in near], "" if box.options else words)
-        )
+        number = words.lower().removeprefix("user").strip()
+        others = [] if words in labels else search(words, labels, 6)
+        if words in labels or others:
+            best = words if words in labels else others.pop(0)
+            item = number if name == "user" and number in shown else labels[best]
+            app.do(verb or name, str(item))
+        else:
+            app.notice = f"Nobody here has the id “{number}”." if number.isdecimal() else f"Nothing matches “{words}”."
+        others = [] if number.isdecimal() else [(labels[other], other) for other in others]
+        hits.value = str(views.templates().matches(verb or name, others))
+        box.value = current()
 
-    def entered(_: Any, content: Any, __: Any) -> None:
-        if content.get("event") == "submit" and box.value.strip() and box.value not in labels:
-            best = search(box.value, labels, 1)
-            choose(
-                labels[best[0]]
-                if best and not box.value.strip().isdigit()
-                else box.value.strip()
-                if name == "user"
-                else labels[best[0]]
-                if best
-                else box.value
-            )
-
+    box.value = current()
     if name:
-        box.value = current[str(getattr(app, name))]
-        app.observe(lambda change: setattr(box, "value", current[str(change["new"])]), name)
-    box.observe(typed, "value")
-    box.on_msg(entered)
+        app.observe(lambda _: setattr(box, "value", current()), name)
+    box.observe(entered, "value")
     return w.VBox([box, hits])
 
 
@@ -308,7 +292,7 @@ class Browser(anywidget.AnyWidget):
         elif "do" in content:
             verb, _, value = str(content["do"]).partition(" ")
             self.app.do(verb, value)
-        self.send({"done": True})
+        self.send({"done": content.get("number", "")})
 
 
 class Page(w.VBox):

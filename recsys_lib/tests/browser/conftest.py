@@ -1,25 +1,40 @@
-"""A real Voilà on a loopback port, and a real Chromium."""
+"""A real Voilà or JupyterLab on a free port, in a home of its own, and a real Chromium."""
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from recsys_lib.app import serve
+from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.demo_home import make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-READY = ".rl[data-ready] [data-region=person_card] h3"
+READY = ".film-lab[data-ready]"
+SETTLED = """() => {
+  const {asked = "0", answered = "0"} = document.querySelector(".film-lab").dataset;
+  return asked === answered;
+}"""
 
 
 def pytest_collection_modifyitems(items):
     if CHROMIUM is None:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="no Chromium: `apt-get install chromium` brings one"))
+
+
+def alone(folder) -> dict[str, str]:
+    """Variables that keep a server's settings, workspaces and connection files in a folder of its own."""
+    folders = {"HOME": "", "IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data"}
+    folders |= {"JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings"}
+    folders |= {"JUPYTERLAB_WORKSPACES_DIR": "workspaces", "XDG_CONFIG_HOME": "xdg", "XDG_CACHE_HOME": "cache"}
+    for name in folders.values():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {variable: str(folder / name) for variable, name in folders.items()}
 
 
 @pytest.fixture(scope="session")
@@ -32,30 +47,46 @@ def made_home(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(made_home):
-    with serve.running("made", made_home / "voila.log", home=made_home, pool=2, cull_after=10) as server:
+def server(made_home, tmp_path_factory):
+    variables = alone(tmp_path_factory.mktemp("home")) | {"RECSYS_HOME": str(made_home)}
+    with serve.running("made", made_home / "voila.log", variables=variables, pool=2, cull_after=10) as server:
         yield server
 
 
 @pytest.fixture
 def jupyterlab(made_home, tmp_path):
-    """Address of the notebook in a JupyterLab, a copy of it."""
-    shutil.copy(serve.NOTEBOOK, tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"ServerApp.port": port, "IdentityProvider.token": "", "ServerApp.root_dir": tmp_path}
-    options |= {"ServerApp.open_browser": False, "ServerApp.allow_root": True}
+    """Address of a copy of the notebook in a JupyterLab that nobody has used before."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(serve.NOTEBOOK, tmp_path / "work")
+    port = serve.free_port(0)
+    options = {"ServerApp.port": port, "ServerApp.port_retries": 0, "IdentityProvider.token": ""}
+    options |= {"ServerApp.root_dir": tmp_path / "work", "ServerApp.open_browser": False, "ServerApp.allow_root": True}
+    options |= {"LabApp.news_url": "None", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-    environment = os.environ | {"RECSYS_HOME": str(made_home), serve.DATASET: "made"}
-    with (tmp_path / "lab.log").open("w") as said:
+    environment = os.environ | alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home), "RECSYS_DATASET": "made"}
+    environment["PYTHONPATH"] = str(REPOSITORY)
+    log = tmp_path / "lab.log"
+    with log.open("w") as said:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-    try:
-        serve.Server("", process, tmp_path / "lab.log").wait_for("(is running at)")
-        yield f"http://127.0.0.1:{port}/lab/tree/{serve.NOTEBOOK.name}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    server = serve.Server(f"http://127.0.0.1:{port}/", process, log)
+    with serve.ending(server):
+        server.wait_for("is running at")
+        yield f"{server.url}lab/tree/{serve.NOTEBOOK.name}?reset"
+
+
+def run_all(page, url) -> None:
+    """Run all cells once the kernel is connected: JupyterLab shows "idle" before that, and forgets what is asked then."""
+    api = url.split("lab/tree")[0] + "api/kernels"
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        kernels = page.request.get(api).json()
+        if [each for each in kernels if each["connections"] and each["execution_state"] == "idle"]:
+            break
+        page.wait_for_timeout(100)
+    page.wait_for_selector("#jp-main-statusbar :text('| Idle')")
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
 
 
 @pytest.fixture(scope="session")
@@ -83,28 +114,50 @@ class Visitor:
 
         self.page.goto(self.url + query)
         try:
-            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
+            self._ready(ready)
         except TooLateError:
             self.page.reload()
-            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
-        self.settled()
+            self._ready(ready)
         return self
+
+    def _ready(self, selector: str) -> None:
+        self.page.wait_for_selector(selector, state="attached", timeout=60_000)
+        if selector == READY:
+            self.settled()
 
     def settled(self):
         """Wait until everything that was asked has been answered."""
-        answered = "({asked = '0', answered = '0'}) => asked === answered"
-        self.page.wait_for_function(f"() => ({answered})(document.querySelector('.rl').dataset)")
+        self.page.wait_for_function(SETTLED, timeout=30_000)
         return self
 
-    def tab(self, key: str):
-        self.page.click(f"#rl-tab-{key}")
+    def tab(self, title: str):
+        self.page.click(f".lm-TabBar-tab:has-text('{title}')")
+        self.panel().wait_for()
         return self.settled()
 
-    def text(self, region: str) -> str:
-        return self.page.inner_text(f"[data-region={region}]")
+    def panel(self):
+        """The open tab's content."""
+        return self.page.locator(
+            ".film-lab > .widget-tab > .widget-tab-contents > .jupyter-widgets:not(.lm-mod-hidden)"
+        )
 
-    def titles(self, region: str) -> list:
-        return self.page.locator(f"[data-region={region}] .rl-title").all_inner_texts()
+    def text(self) -> str:
+        return self.panel().inner_text()
+
+    def titles(self) -> list:
+        return self.panel().locator(".card h3").all_inner_texts()
+
+    def control(self, label: str):
+        """The element that a control's label names, on the open tab."""
+        return self.panel().get_by_label(label, exact=True)
+
+    def slide(self, label: str, keys: str, times: int = 1):
+        """Move a slider by keys."""
+        handle = self.panel().get_by_role("slider", name=label).first
+        handle.focus()
+        for _ in range(times):
+            handle.press(keys)
+        return self.settled()
 
 
 def _welcome(chromium, server, **options) -> tuple:
@@ -116,7 +169,7 @@ def _welcome(chromium, server, **options) -> tuple:
     page = visitor.page
     page.on("request", lambda request: request.url.startswith(allowed) or visitor.outside.append(request.url))
     page.on("pageerror", lambda error: visitor.errors.append(str(error)))
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(20_000)
     return context, visitor
 
 
@@ -139,12 +192,3 @@ def visitor_of(chromium):
 def visitor(server, visitor_of):
     """Somebody who has just come, and has not opened the page yet."""
     return visitor_of(server)
-
-
-@pytest.fixture(scope="module")
-def guest(server, chromium):
-    """Somebody who stays for several tests: these begin by choosing what they need."""
-    context, visitor = _welcome(chromium, server)
-    yield visitor.open("?model=ease")
-    context.close()
-    assert visitor.outside + visitor.errors == []

@@ -1,384 +1,357 @@
-"""The application as a person meets it: served by Voilà, in a Chromium, offline."""
+"""The application as a visitor meets it: served by Voilà, in a Chromium, offline."""
 
 import time
+from pathlib import Path
+
+import pytest
 
 from recsys_lib.app import serve, site
-from recsys_lib.paths import Paths
+from recsys_lib.run.run import Run
+from recsys_lib.tests.browser.conftest import alone, run_all
+from recsys_lib.tests.made import made_tables
 
-CHOOSE = (
-    "e => {e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true}))}"
-)
-
-
-def slide(visitor, selector, value, *, settled=True):
-    visitor.page.eval_on_selector(selector, f"e => {{ e.value = '{value}'; ({CHOOSE})(e) }}")
-    if settled:
-        visitor.settled()
+TABS = ("For you", "New user", "Similar films", "Compare models", "Data and results")
 
 
-def hacked(visitor):
-    return visitor.page.evaluate("window.hacked")
-
-
-def test_every_page_shows_content(visitor):
+def test_every_tab_shows_content(visitor):
     visitor.open()
     assert visitor.page.title() == "Film lab"
-    assert "Person" in visitor.text("person_card")
-    assert len(visitor.titles("person_list")) == 10
-    visitor.tab("new")
-    assert "the films that most people know" in visitor.text("new_list")
-    visitor.tab("similar")
-    assert visitor.page.locator("[data-region=similar_lists] section").count() == 3
-    visitor.tab("compare")
-    assert "watched next" in visitor.text("compare_lists")
-    visitor.tab("results")
-    assert "120 people" in visitor.text("results_data")
-    assert "leads with" in visitor.text("results_board")
-    assert "error" not in visitor.page.inner_text("body").lower()
-    assert "models can be asked" not in visitor.page.inner_text("body")
-    assert "cell" not in visitor.page.inner_text("body").lower()  # nothing of the notebook shows
+    assert len(visitor.titles()) == 10
+    assert "mean rating" in visitor.text()
+    visitor.tab("New user")
+    assert "Served by popularity, until one film is known" in visitor.text()
+    visitor.tab("Similar films")
+    assert visitor.panel().locator(".columns > section").count() == 3
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('Map of films')")
+    visitor.tab("Compare models")
+    assert "rated next" in visitor.text()
+    visitor.tab("Data and results")
+    assert "120\nusers" in visitor.text() or "120" in visitor.text()
+    assert "paired permutation test" in visitor.text()
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('95 % interval')")
+    visitor.tab("Decades")
+    assert "Decades of user" in visitor.text()
+    body = visitor.page.inner_text("body").lower()
+    assert "error" not in body
+    assert "models can be asked" not in body  # nothing of the notebook shows
 
 
 def test_every_control_of_for_you_changes_the_list(visitor):
     visitor.open()
-    page = visitor.page
-    shown = [visitor.text("person_list")]
+    shown = [visitor.text()]
 
     def changed():
         visitor.settled()
-        assert visitor.text("person_list") != shown[-1]
-        shown.append(visitor.text("person_list"))
+        visitor.page.wait_for_timeout(100)
+        assert visitor.text() != shown[-1]
+        shown.append(visitor.text())
 
-    page.click("[data-action=next]")
+    for button in ("Next →", "← Previous", "Anybody"):
+        visitor.panel().get_by_role("button", name=button).click()
+        changed()
+    visitor.control("Model").select_option("Popularity")
     changed()
-    page.select_option("#rl-model-you", "popularity")
+    visitor.slide("Films", "ArrowRight", 2)
     changed()
-    slide(visitor, "#rl-k-you", 7)
+    assert len(visitor.titles()) == 12
+    visitor.panel().get_by_text("Filters and diversity").click()
+    visitor.slide("Diversity %", "ArrowRight", 15)
     changed()
-    assert len(visitor.titles("person_list")) == 7
-    slide(visitor, "#rl-diversity-you", 90)
+    visitor.panel().get_by_role("button", name="Own mix of genres").click()
     changed()
-    page.select_option("#rl-variety-you", label="one’s own mix of genres")
+    visitor.panel().get_by_label("Leave out rated films").uncheck()
     changed()
-    page.uncheck("[data-name=unseen]")
+    assert visitor.panel().locator(".badge:has-text('rated')").count() > 0
+    visitor.control("Genre").select_option("Drama")
     changed()
-    page.select_option("#rl-genre", "Drama")
+    visitor.slide("Years", "ArrowRight", 20)
     changed()
-    page.fill("#rl-since", "1960")
-    page.press("#rl-since", "Tab")
+    visitor.control("Column").select_option("Genres")
     changed()
-    page.fill("#rl-until", "1980")
-    page.press("#rl-until", "Tab")
+    visitor.control("Order").select_option("By title")
     changed()
-    years = page.locator("[data-region=person_list] .rl-meta").all_inner_texts()
-    assert all(1960 <= int(year) <= 1980 for year in years)
-
-
-CHANGE = """e => {
-  if (e.type === "checkbox" || e.tagName === "BUTTON") { e.click(); return; }
-  if (e.tagName === "SELECT") e.selectedIndex = (e.selectedIndex + 1) % e.options.length;
-  else if (e.type === "number") e.value = { "rl-since": 1960, "rl-until": 1980 }[e.id];
-  else e.value = Number(e.value) + (Number(e.value) < 35 ? 15 : -15);
-  e.dispatchEvent(new Event("input", {bubbles: true}));
-  e.dispatchEvent(new Event("change", {bubbles: true}));
-}"""
+    titles = visitor.panel().locator("tbody td:first-child").all_inner_texts()
+    assert titles == sorted(titles)
 
 
-def test_a_change_of_every_control_shows(visitor):
-    visitor.open("?diversity=60&liked=20:5")
-    for tab, least in {"you": 11, "new": 4, "similar": 4, "compare": 4, "results": 1}.items():
-        visitor.tab(tab)
-        parts = visitor.page.locator(f"#rl-page-{tab} [data-region]:not([role=listbox])")
-        controls = visitor.page.locator(f"#rl-page-{tab} :is([data-name], .rl-row [data-action])")
-        assert controls.count() >= least, tab
-        for number in range(controls.count()):
-            before, control = parts.all_inner_texts(), controls.nth(number)
-            control.evaluate(CHANGE)
-            visitor.settled()
-            assert parts.all_inner_texts() != before, control.evaluate("e => e.outerHTML")
-            if control.get_attribute("data-name") == "models":
-                control.evaluate(CHANGE)  # back, or none would be left for the next control
-                visitor.settled()
+def test_a_film_opens_with_its_reasons_and_leads_to_similar_ones(visitor):
+    visitor.open("?model=ease")
+    visitor.panel().locator(".card h3 button").first.click()
+    details = visitor.panel().locator(".card .details")
+    details.wait_for()
+    assert "%" in details.inner_text()
+    assert "ratings" in details.inner_text()
+    assert visitor.page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"  # focus stays
+    details.get_by_role("button", name="More similar films").click()
+    visitor.settled()
+    assert visitor.panel().locator(".film h2").count() == 1
 
 
-def test_a_person_is_found_with_the_keyboard_alone(guest):
-    page = guest.tab("you").page
-    page.focus("#rl-person")
-    page.keyboard.type("11")
-    page.wait_for_selector("#rl-person-options [role=option]:has-text('Person 111')")
-    guest.settled()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowDown")
-    chosen = page.get_attribute("#rl-person", "aria-activedescendant")
-    wanted = page.get_attribute(f"#{chosen}", "data-value")
+def test_a_user_is_found_with_the_keyboard_and_back_leads_back(visitor):
+    page = visitor.open().page
+    first = visitor.text()
+    field = visitor.control("User")
+    field.focus()
+    page.keyboard.type("user 17")
     page.keyboard.press("Enter")
-    page.wait_for_selector(f"[data-region=person_card] h3:has-text('Person {wanted}')")
-    page.fill("#rl-person", "99999")
+    page.wait_for_selector(".panel h2:has-text('User 17')")
+    visitor.settled()
+    assert field.input_value().startswith("User 17 ·")
+    assert "user=17" in page.url
+    field.press("Control+a")
+    page.keyboard.type("99999")
     page.keyboard.press("Enter")
-    page.wait_for_selector("[data-region=notice]:has-text('Nobody here has the id')")
-    page.focus("#rl-tab-you")
+    page.wait_for_selector(".notice:has-text('Nobody here has the id')")
+    page.go_back()
+    page.wait_for_function("text => !document.body.innerText.includes(text)", arg="10 films for user 17")
+    visitor.settled()
+    assert visitor.text() == first
+    page.locator(".lm-TabBar-tab").first.focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.id") == "rl-tab-new"
-    page.wait_for_selector("[data-region=new_list] h3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('films for you')")
 
 
-def test_why_a_film_is_there(guest):
-    guest.tab("you")
-    first = guest.page.locator("#rl-page-you details[data-why]").first
-    first.locator("summary").click()
-    first.locator(".rl-reasons li").first.wait_for()
-    assert "%" in first.inner_text()
+def test_a_film_is_found_in_spite_of_spelling(visitor):
+    page = visitor.open("?tab=Similar+films").page
+    visitor.control("Film").focus()
+    page.keyboard.type("usaul suspcts")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".film h2:has-text('The Usual Suspects')")
 
 
-def test_the_history_can_be_sorted(guest):
-    guest.tab("you")
-    guest.page.click("details[data-key=history] summary")
-    ratings = guest.page.locator("[data-region=person_history] td:nth-child(3)")
-    guest.page.click("[data-region=person_history] th:nth-child(3) button")
-    up = [float(text) for text in ratings.evaluate_all("cells => cells.map((cell) => cell.dataset.value)")]
-    guest.page.click("[data-region=person_history] th:nth-child(3) button")
-    down = [float(text) for text in ratings.evaluate_all("cells => cells.map((cell) => cell.dataset.value)")]
-    assert up == sorted(up)
-    assert down == sorted(down, reverse=True)
-    assert up[0] < down[0]
+def test_a_new_users_list_follows_every_pick_and_the_link_brings_it_back(server, visitor_of):
+    visitor = visitor_of(server, permissions=["clipboard-read", "clipboard-write"]).open("?tab=New+user&model=ease")
+    page, lists = visitor.page, []
 
+    def changed():
+        visitor.settled()
+        assert visitor.titles() not in lists
+        lists.append(visitor.titles())
 
-def test_a_newcomers_list_changes_at_once_and_the_link_brings_it_back(server, visitor_of):
-    visitor = visitor_of(server, permissions=["clipboard-read", "clipboard-write"]).open("?tab=new")
-    page = visitor.page
-    before = visitor.titles("new_list")
-    page.focus("#rl-pick")
-    page.keyboard.type("Film 2")
-    page.wait_for_selector("#rl-pick-options [role=option]")
+    changed()
+    visitor.panel().locator(".groups button").nth(1).click()
+    changed()
+    visitor.panel().locator(".groups button").first.click()
+    changed()
+    visitor.panel().locator(".chip").first.click()
+    changed()
+    visitor.panel().locator(".card").first.get_by_role("button", name="Like").click()
+    changed()
+    visitor.panel().locator(".picks li").first.get_by_role("button", name="1 stars").click()
     visitor.settled()
-    page.locator("#rl-pick-options [role=option]").first.click()
-    page.wait_for_selector("[data-region=new_picks] .rl-picks li")
-    page.locator("[data-action=add]").first.click()
-    visitor.settled()
-    after = visitor.titles("new_list")
-    assert after != before
-    page.locator(".rl-picks li").first.locator("label").first.click()  # one star
-    visitor.settled()
-    assert visitor.titles("new_list") != after
-    page.select_option("#rl-model-new", "ease")
-    visitor.settled()
-    page.click("[data-local=copy]")
-    page.wait_for_selector("[data-local=copy]:has-text('Copied')")
+    assert (
+        visitor.panel().locator(".picks li").first.locator("[aria-pressed=true]").get_attribute("aria-label")
+        == "1 stars"
+    )
+    lists[-1] = visitor.titles()
+    visitor.control("Find a film").focus()
+    page.keyboard.type("Film 20")
+    page.keyboard.press("Enter")
+    changed()
+    page.click("[data-part=copy]")
+    page.wait_for_selector("[data-part=copy]:has-text('Copied')")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert link == page.url
-    query = link.removeprefix(server.url)
-    assert "liked" in query
-    assert "model=ease" in query
-    friend = visitor_of(server).open(query)
-    assert friend.titles("new_list") == visitor.titles("new_list")
-    assert friend.text("new_picks") == visitor.text("new_picks")
-    assert friend.page.input_value("#rl-model-new") == "ease"
-    assert friend.page.locator("#rl-tab-new[aria-selected=true]").count() == 1
-    page.locator("[data-action=clear]").click()
+    friend = visitor_of(server).open(link.removeprefix(server.url))
+    friend.panel().locator(".picks li").first.wait_for()
+    friend.settled()
+    assert friend.titles() == lists[-1]
+    visitor.panel().get_by_role("button", name="Start again").click()
     visitor.settled()
-    assert visitor.titles("new_list") == before
+    assert visitor.titles() == lists[0]
+
+
+def test_ratings_are_imported_after_they_are_shown(visitor, tmp_path):
+    visitor.open("?tab=New+user")
+    file, (_, items, _) = tmp_path / "ratings.csv", made_tables()
+    years = {item: items.loc[items["item_id"] == item, "year"].item() for item in (30, 31)}
+    file.write_text(f"Name,Year,Rating\nFilm 30,{years[30]},4\nFilm 31,{years[31]},2.5\nNowhere,1999,5\n")
+    with visitor.page.expect_file_chooser() as chooser:
+        visitor.panel().get_by_role("button", name="Import ratings").click()
+    chooser.value.set_files(str(file))
+    visitor.page.wait_for_selector("text=do not: Nowhere (1999)")
+    assert visitor.panel().locator(".picks li").count() == 0
+    visitor.panel().get_by_role("button", name="Use these ratings").click()
+    visitor.settled()
+    assert visitor.panel().locator(".picks li").count() == 2
 
 
 def test_lists_side_by_side_follow_their_controls(visitor):
-    visitor.open("?tab=similar")
-    page = visitor.page
-    columns = page.locator("[data-region=similar_lists] section")
-    page.locator("#rl-page-similar .rl-chip").first.click()
+    visitor.open("?tab=Similar+films")
+    columns = visitor.panel().locator(".columns > section")
+    visitor.panel().locator(".chip[aria-pressed=true]").first.click()
     visitor.settled()
     assert columns.count() == 2
-    page.fill("#rl-film", "usual suspects")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".rl-film h3:has-text('The Usual Suspects')")
-    slide(visitor, "#rl-k-similar", 5)
+    visitor.slide("Films", "Home")
     assert columns.first.locator("li").count() == 5
-    visitor.tab("compare")
-    compared = page.locator("[data-region=compare_lists] section")
-    assert compared.count() == 2  # the models chosen for the page before
-    before = compared.first.inner_text()
-    page.fill("#rl-someone", "7")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("[data-region=compare_lists]:has-text('person 7')")
-    assert compared.first.inner_text() != before
+    visitor.tab("Compare models")
+    before = columns.first.inner_text()
+    visitor.panel().get_by_role("button", name="Next →").click()
+    visitor.settled()
+    assert columns.first.inner_text() != before
+    visitor.panel().get_by_role("button", name="new user").click()
+    visitor.page.wait_for_selector("text=The new user of the tab before")
 
 
-def test_the_leaderboard_can_be_sorted_and_measured_otherwise(guest):
-    guest.tab("results")
-    page = guest.page
-    names = page.locator(".rl-board tbody th > span")
-    assert names.first.inner_text() == "Item kNN"
-    page.click(".rl-board thead th:first-child button")
-    assert names.first.inner_text() == "EASE"
-    page.select_option("#rl-metric", "rmse")
-    guest.settled()
-    assert "lower is better" in guest.text("results_board")
+def test_the_results_follow_their_metrics(visitor):
+    visitor.open("?tab=Data+and+results")
+    assert visitor.panel().locator("tbody th").first.inner_text().startswith("Blend")
+    visitor.control("Metric").select_option("RMSE")
+    visitor.settled()
+    assert "lower is better" in visitor.text()
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('RMSE against')")
+    visitor.control("Against").select_option("NDCG@10")
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('RMSE against NDCG@10')")
 
 
 def test_hostile_titles_and_parameters_do_nothing(visitor):
-    visitor.open(
-        "?tab=%3Cscript%3Ewindow.hacked%3D4%3C/script%3E&person=%3Cimg%20src%3Dx%20onerror%3D%22window.hacked%3D5%22%3E"
-    )
-    visitor.page.wait_for_selector("[data-region=notice]:has-text('<img')")
-    visitor.page.uncheck("[data-name=unseen]")
-    visitor.page.select_option("#rl-model-you", "popularity")
-    visitor.settled()
-    assert any("<script>" in title for title in visitor.titles("person_list"))
-    for tab in ("new", "similar", "compare", "results"):
+    hostile = "%3Cimg%20src%3Dx%20onerror%3D%22window.hacked%3D5%22%3E"
+    visitor.open(f"?tab=%3Cscript%3Ewindow.hacked%3D4%3C/script%3E&user={hostile}&hide_rated=0&model=popularity")
+    visitor.page.wait_for_selector(".notice:has-text('<img')")
+    for tab in TABS:
         visitor.tab(tab)
-    assert hacked(visitor) is None
+    visitor.tab("For you")
+    visitor.panel().locator(".card h3 button").first.click()
+    visitor.settled()
+    assert any("<script>" in title for title in visitor.titles())
+    assert visitor.page.evaluate("window.hacked") is None
 
 
-ENDED = "[data-region=notice]:has-text('The session has ended')"
-
-
-def test_a_kernel_that_dies_is_told_and_the_page_opens_again_where_it_was(server, visitor_of):
-    visitor = visitor_of(server)
+def kernel_of(server, visitor, query=""):
+    """Open the page, and give the kernel that it is connected to."""
     opened = []
     visitor.page.on("websocket", lambda socket: opened.append(socket.url))
-    page = visitor.open("?tab=new&model=ease").page
-    page.locator("[data-action=add]").first.click()
-    visitor.settled()
-    liked, listed = visitor.text("new_picks"), visitor.titles("new_list")
-    (kernel,) = kernels_of(server, opened)
+    visitor.open(query)
+    names = {url.split("/kernels/")[1].split("/")[0] for url in opened if "/kernels/" in url}
+    (kernel,) = [each for each in server.kernels() if any(name in " ".join(each.cmdline()) for name in names)]
+    return kernel
+
+
+def test_a_kernel_that_dies_is_said_and_the_page_opens_again_where_it_was(server, visitor_of):
+    visitor = visitor_of(server)
+    kernel = kernel_of(server, visitor, "?tab=New+user&model=ease&liked=20:4")
+    visitor.panel().locator(".picks li").first.wait_for()
+    listed = visitor.settled().titles()
     kernel.kill()
-    page.wait_for_timeout(1000)
-    slide(visitor, "#rl-k-new", 7, settled=False)
-    page.wait_for_selector(ENDED, timeout=20_000)
-    assert "Traceback" not in page.inner_text("body")
-    page.click("[data-local=reload]")
-    page.wait_for_selector(".rl[data-ready] [data-region=new_picks] li")
+    visitor.panel().locator(".chip").first.click()
+    visitor.page.wait_for_selector("[data-part=gone]:visible", timeout=30_000)
+    assert "Traceback" not in visitor.page.inner_text("body")
+    visitor.page.click("[data-part=reload]")
+    visitor.page.wait_for_selector(".picks li", timeout=60_000)
     visitor.settled()
-    assert (visitor.text("new_picks"), visitor.titles("new_list")) == (liked, listed)
+    assert visitor.titles() == listed
 
 
-def test_a_kernel_that_does_not_answer_is_told_until_it_does(server, visitor_of):
+def test_a_kernel_that_does_not_answer_is_said_until_it_does(server, visitor_of):
     visitor = visitor_of(server)
-    opened = []
-    visitor.page.on("websocket", lambda socket: opened.append(socket.url))
-    page = visitor.open().page
-    (kernel,) = kernels_of(server, opened)
+    kernel = kernel_of(server, visitor)
     kernel.suspend()
     try:
-        slide(visitor, "#rl-k-you", 7, settled=False)
-        page.wait_for_selector(ENDED, timeout=25_000)
+        visitor.panel().locator(".card h3 button").first.click()
+        visitor.page.wait_for_selector("[data-part=gone]:visible", timeout=30_000)
     finally:
         kernel.resume()
     visitor.settled()
-    assert len(visitor.titles("person_list")) == 7
-    assert page.locator(ENDED).count() == 0
+    visitor.panel().locator(".details").wait_for()
+    assert not visitor.page.is_visible("[data-part=gone]")
 
 
-def kernels_of(server, sockets):
-    """The kernels that these connections lead to."""
-    names = {url.split("/kernels/")[1].split("/")[0] for url in sockets if "/kernels/" in url}
-    return [kernel for kernel in server.kernels() if any(name in " ".join(kernel.cmdline()) for name in names)]
-
-
-def test_two_people_at_once_do_not_disturb_each_other(server, visitor_of):
+def test_two_visitors_at_once_do_not_disturb_each_other(server, visitor_of):
     one, two = visitor_of(server).open(), visitor_of(server).open()
-    before = two.text("person_list")
-    one.page.click("[data-action=next]")
-    one.page.select_option("#rl-model-you", "popularity")
+    before = two.text()
+    one.panel().get_by_role("button", name="Next →").click()
+    one.control("Model").select_option("Popularity")
     one.settled()
-    assert two.text("person_list") == before
-    two.page.click("[data-action=previous]")
-    two.settled()
-    assert one.text("person_card") != two.text("person_card")
-    assert one.page.input_value("#rl-model-you") == "popularity" != two.page.input_value("#rl-model-you")
+    assert two.settled().text() == before
+    assert one.text() != before
 
 
 def test_the_theme_follows_the_system_and_the_switch_is_remembered(server, visitor_of):
     visitor = visitor_of(server, color_scheme="dark").open()
-    assert visitor.page.get_attribute(".rl", "data-theme") == "dark"
-    visitor.page.click("[data-local=theme]")
-    assert visitor.page.get_attribute(".rl", "data-theme") == "light"
+    theme = visitor.page.locator(".film-lab")
+    assert theme.get_attribute("data-theme") == "dark"
+    visitor.page.click("[data-part=theme]")
+    assert theme.get_attribute("data-theme") == "light"
     visitor.open()
-    assert visitor.page.get_attribute(".rl", "data-theme") == "light"
+    assert theme.get_attribute("data-theme") == "light"
 
 
-def test_text_can_be_read_and_nothing_sticks_out(server, visitor_of):
-    visitor = visitor_of(server, color_scheme="light", viewport={"width": 360, "height": 740}).open()
-    visitor.page.click("details[data-key=history] summary")
-    for tab in ("you", "new", "similar", "compare", "results"):
+@pytest.mark.parametrize("width", [360, 1280, 1920])
+def test_nothing_sticks_out_and_axe_finds_nothing(server, visitor_of, width):
+    axe_package = pytest.importorskip("axe_playwright_python")
+    axe = (Path(axe_package.__file__).parent / "axe.min.js").read_text("utf-8")
+    visitor = visitor_of(server, color_scheme="light", viewport={"width": width, "height": 800}).open()
+    visitor.page.evaluate(axe)
+    for tab in TABS:
         visitor.tab(tab)
-        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360, tab
-        assert visitor.page.evaluate("document.documentElement.scrollHeight") < 9000, tab
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width, tab
         for _ in ("light", "dark"):
-            assert visitor.page.evaluate(CONTRAST) == [], tab
-            visitor.page.click("[data-local=theme]")
+            results = visitor.page.evaluate("axe.run(document)")
+            found = [(each["id"], each["nodes"][0]["html"][:200]) for each in results["violations"]]
+            assert found == [], tab
+            visitor.page.click("[data-part=theme]")
 
 
-# Ratio of luminances (WCAG 2.2, 1.4.3) of every piece of text that shows, against the ground behind it.
-CONTRAST = """() => {
-  const channel = (v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const faint = [];
-  for (const element of document.querySelectorAll(".rl *")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !element.offsetParent || element.closest(".rl-sr, .rl-poster, option, [aria-hidden=true]")) continue;
-    let ground = element;
-    while (ground && (parse(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
-    const back = light(ground ? parse(getComputedStyle(ground).backgroundColor) : [255, 255, 255]);
-    const front = light(parse(getComputedStyle(element).color));
-    const ratio = (Math.max(back, front) + 0.05) / (Math.min(back, front) + 0.05);
-    if (ratio < 4.5) faint.push([element.className, element.textContent.trim().slice(0, 30), ratio.toFixed(2)]);
-  }
-  return faint;
-}"""
+def test_a_phone_shows_the_list_early(server, visitor_of):
+    visitor = visitor_of(server, viewport={"width": 360, "height": 740}).open()
+    assert visitor.panel().locator(".card").first.bounding_box()["y"] < 740
+    for tab in visitor.page.locator(".film-lab > .widget-tab > .lm-TabBar .lm-TabBar-tab").all():
+        box = tab.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
 
 
 def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(jupyterlab, chromium):
-    context = chromium.new_context()
+    context = chromium.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.goto(jupyterlab)
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
-    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-    page.wait_for_selector(".rl[data-ready] [data-region=person_list] .rl-card", state="attached")
-    assert page.evaluate("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('.rl'))")
+    run_all(page, jupyterlab)
+    page.wait_for_selector(".film-lab[data-ready] .card", state="attached")
     cells = page.locator(".jp-Notebook .jp-Cell").count()
-    for control in ("#rl-model-you", "#rl-k-you", "#rl-tab-you", "[data-action=next]"):
-        page.focus(control)
-        page.keyboard.press("b")  # a new cell, in the notebook's own language
-    page.click("#rl-tab-results")
-    page.wait_for_selector("[data-region=results_board]:has-text('leads with')")
+    page.get_by_role("button", name="Next →").first.focus()
+    page.keyboard.press("b")  # a new cell, in the notebook's own language
+    page.locator(".film-lab .lm-TabBar-tab:has-text('Data and results')").click()
+    page.wait_for_selector(".film-lab :text('paired permutation test')")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
     context.close()
 
 
 def test_missing_artefacts_are_explained(tmp_path, visitor_of):
-    with serve.running("ml-latest-small", tmp_path / "voila.log", home=tmp_path, pool=0) as empty:
-        visitor = visitor_of(empty).open(ready=".rl-stop")
-    assert "make 02 DATASET=ml-latest-small" in visitor.page.inner_text(".rl-stop")
+    variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(tmp_path)}
+    with serve.running("ml-latest-small", tmp_path / "voila.log", variables=variables, pool=0) as empty:
+        visitor = visitor_of(empty).open(ready=".stop")
+        assert "make 02 DATASET=ml-latest-small" in visitor.page.inner_text(".stop")
+        assert "error" not in visitor.page.inner_text("body")
 
 
-def test_kernels_of_closed_pages_end(server, chromium):
-    if "Using pre-heated kernel" not in server.log.read_text():  # this test alone
-        context = chromium.new_context()
-        context.new_page().goto(server.url)
-        context.close()
-    server.wait_for("(Culling 'idle' kernel)")
-    until = time.monotonic() + 60
-    while len(server.kernels()) > 3 and time.monotonic() < until:
-        time.sleep(0.5)
-    assert len(server.kernels()) <= 3  # two kept ready, and one whose page is still open
+def test_kernels_of_closed_pages_end_and_too_many_are_refused(made_home, tmp_path, visitor_of):
+    variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home)}
+    with serve.running("made", tmp_path / "voila.log", variables=variables, pool=0, cull_after=2, most=1) as server:
+        visitor = visitor_of(server).open()
+        late = visitor_of(server)
+        late.page.goto(server.url)
+        late.page.wait_for_selector("text=All places are taken")
+        visitor.page.close()
+        until = time.monotonic() + 60
+        while server.kernels() and time.monotonic() < until:
+            time.sleep(0.5)
+        assert server.kernels() == []
 
 
 def test_the_static_site_opens_from_the_disk(made_home, chromium, monkeypatch):
     monkeypatch.setenv("RECSYS_HOME", str(made_home))
-    index = site.build(Paths("made"), people=2, films=2)
+    index = site.build(Run("made"), users=2, films=2)
     context = chromium.new_context(offline=True)
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(index.as_uri())
-    page.click(".rl-board thead th:first-child button")
-    assert page.locator(".rl-board tbody th > span").first.inner_text() == "EASE"
-    page.click("text=For people")
-    page.click(".rl-index a >> nth=0")
-    page.locator("details.rl-why summary").first.click()
-    assert page.locator("details.rl-why[open]").first.inner_text().count("%") > 1
+    page.locator("table[data-sortable] thead button").first.click()
+    names = page.locator("table[data-sortable]").first.locator("tbody th").all_inner_texts()
+    assert names == sorted(names)
+    page.click("text=For users")
+    page.click(".index a >> nth=0")
+    page.locator("summary:has-text('Why this film?')").first.click()
+    assert "%" in page.locator("details[open] .details").first.inner_text()
     assert page.evaluate("window.hacked") is None
     context.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
