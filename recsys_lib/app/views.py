@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from recsys_lib.app.lab import LOWER_IS_BETTER, Film, Lab, NotPossibleError, label
 from recsys_lib.app.state import MOST_MODELS, App
 
-UNITS = {"NeuralHybrid": "stars", "BayesianFactors": "stars", "Blend": "z-score", "Popularity": "weighted ratings"}
+UNITS = {"Blend": "z-score", "Popularity": "weighted ratings"}
 MEANINGS = {
     "ndcg": "how near the top the relevant films stand; 1 is a perfect list",
     "precision": "share of the list that is relevant",
@@ -160,7 +160,8 @@ def _cards(
 
 def _unit(app: App, name: str, fallback: bool = False) -> tuple[str, str]:
     """What a model's scores are, and how they are written."""
-    unit = "ratings" if fallback else UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
+    own = "stars" if app.lab.model(name).predicts_ratings else UNITS.get(app.lab.configs[name]["model"])
+    unit = "ratings" if fallback else own or "score (no unit)"
     return unit, "{:.1f}" if unit == "stars" else "{:.0f}" if "ratings" in unit else "{:.3g}"
 
 
@@ -173,8 +174,8 @@ def served_by(app: App, name: str, n: int, fallback: bool) -> str:
             else "Served by popularity: this history cannot be scored."
         )
     params = app.lab.configs[name]["params"]
-    alone = params.get("new_user_model") or params.get("newcomer")
-    if alone and n < params.get("few", 0):
+    alone = params.get("new_users")  # of a blend that leaves short histories to one of its models
+    if alone and n < params["few"]:
         return f"Served by {label(alone)}: {label(name)} leaves histories of fewer than {params['few']} films to it."
     return ""
 

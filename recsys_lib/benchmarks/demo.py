@@ -1,8 +1,8 @@
-"""How quick and how small the demo is: ``python -m recsys_lib.benchmarks.demo ml-100k``.
+"""Speed and memory of the application: ``python -m recsys_lib.benchmarks.demo ml-100k``.
 
-Serves the application as `make demo` does and looks at it with a Chromium: the time to the first widget, the time of
-every kind of change and of the first use of every model, the memory of a session, ten sessions at once, and the
-kernels left after pages were closed.
+A real Voilà and a real Chromium: seconds until the first widget, milliseconds of each change, memory of a session that
+asks every model, ten sessions at once, kernels left after their pages were closed. ``--pictures`` takes the README's
+pictures instead: ``reports/<data set>/figures/demo_*.png``.
 """
 
 from __future__ import annotations
@@ -11,230 +11,170 @@ import argparse
 import contextlib
 import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from recsys_lib.app import serve
-from recsys_lib.app.state import TABS
-from recsys_lib.files import write_json
+from recsys_lib.files import replacing
+from recsys_lib.paths import Paths
 
-READY = ".rl[data-ready] [data-region=person_card] h3"
-CHANGE = """async (change) => {
-  const root = document.querySelector(".rl");
-  const began = performance.now();
-  eval(change);
-  while (root.dataset.asked === undefined || root.dataset.asked !== root.dataset.answered) {
-    await new Promise(requestAnimationFrame);
-  }
-  await new Promise(requestAnimationFrame);
-  return performance.now() - began;
-}"""
-SET = "const e = document.querySelector('{}'); {}; e.dispatchEvent(new Event('change', {{bubbles: true}}))"
-TOUR = {"you": 1, "new": 1, "similar": 1, "compare": 4}  # how many models are asked at a time on each page
-CHOOSE = """const [tab, ...names] = change;
-  const page = document.querySelector("#rl-page-" + tab);
-  const boxes = [...page.querySelectorAll("[data-name=models]")];
-  const control = boxes[0] ?? page.querySelector("[data-name=model]");
-  for (const box of boxes) box.checked = names.includes(box.value);
-  if (!boxes.length) control.value = names[0];
-  control.dispatchEvent(new Event("change", {bubbles: true}))"""
-CHANGES = {
-    "another person": "document.querySelector('[data-action=next]').click()",
-    "another model": SET.format("#rl-model-you", "e.selectedIndex = (e.selectedIndex + 1) % e.options.length"),
-    "a list of 50": SET.format("[data-name=k]", "e.value = e.value === '50' ? '49' : '50'"),
-    "more or less variety": SET.format("#rl-diversity-you", "e.value = e.value === '0' ? '50' : '0'"),
-    "why a film": "[...document.querySelectorAll('#rl-page-you details[data-why]:not([open])')][0].open = true;"
-    "await new Promise((done) => setTimeout(done, 5))",
-    "page: New here?": "document.querySelector('#rl-tab-new').click()",
-    "a film named": "document.querySelector('[data-action=add]').click()",
-    "page: Similar films": "document.querySelector('#rl-tab-similar').click()",
-    "page: Compare models": "document.querySelector('#rl-tab-compare').click()",
-    "page: The data and the results": "document.querySelector('#rl-tab-results').click()",
-    "back to For you": "document.querySelector('#rl-tab-you').click()",
+READY = ".film-lab[data-ready] .card"
+SETTLED = (
+    "() => { const {asked = '0', answered = '0'} = document.querySelector('.film-lab').dataset;"
+    " return asked === answered; }"
+)
+PANEL = ".widget-tab-contents > .jupyter-widgets:not(.lm-mod-hidden)"
+TABS = ("New user", "Similar films", "Compare models", "Data and results", "For you")
+PICTURES = {
+    "for_you": ("For you", "light"),
+    "compare": ("Compare models", "dark"),
+    "results": ("Data and results", "light"),
 }
 
 
-def _opened(browser: Any, server: serve.Server) -> Any:
-    page = browser.new_page()
+def opened(browser: Any, server: serve.Server, **options: Any) -> Any:
+    """A page that shows its first widget."""
+    page = browser.new_context(**options).new_page()
     page.goto(server.url)
-    page.wait_for_selector(READY, state="attached", timeout=60_000)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.wait_for_function(SETTLED)
     return page
 
 
-def first_widgets(browser: Any, server: serve.Server, loads: int) -> list[float]:
-    """Seconds from asking for the page to the first widget, each load in a browser without a cache."""
+def timed(page: Any, change: Callable[[], Any]) -> float:
+    """Milliseconds from a change to the answer that shows it."""
+    began = time.perf_counter()
+    change()
+    page.wait_for_function(SETTLED, polling=10)
+    return 1000 * (time.perf_counter() - began)
+
+
+def first_widgets(browser: Any, server: serve.Server, n: int, pool: int) -> list[float]:
+    """Seconds until the first widget of n sessions, one after the other."""
     seconds = []
-    for _ in range(loads):
-        server.wait_for(r"is filled")
-        time.sleep(4)  # the pool fills again, the machine comes to rest
-        context = browser.new_context()
-        page = context.new_page()
+    for _ in range(n):
         began = time.perf_counter()
-        page.goto(server.url, wait_until="commit")
-        page.wait_for_selector(READY, state="attached", timeout=60_000)
+        page = opened(browser, server)
         seconds.append(time.perf_counter() - began)
-        context.close()
+        page.context.close()
+        time.sleep(4 * pool)  # until kernels are ready again
     return seconds
 
 
-def changes(browser: Any, server: serve.Server, rounds: int = 5) -> dict[str, list[float]]:
-    """Milliseconds from a click to what it changes, for every kind of change."""
-    page = _opened(browser, server)
-    taken: dict[str, list[float]] = {name: [] for name in CHANGES}
-    for _ in range(rounds):
-        for name, change in CHANGES.items():
-            taken[name].append(page.evaluate(CHANGE.replace("eval(change)", change), ""))
-            page.wait_for_timeout(100)
-    page.close()
-    return taken
-
-
-def _each_model(page: Any, tab: str) -> Iterator[float]:
-    """Ask every model once on one page, and give the milliseconds of each change."""
-    names = page.eval_on_selector_all("#rl-model-you option", "options => options.map((option) => option.value)")
-    page.click(f"#rl-tab-{tab}")
-    for start in range(0, len(names), TOUR[tab]):
-        yield page.evaluate(CHANGE.replace("eval(change)", CHOOSE), [tab, *names[start : start + TOUR[tab]]])
-
-
-def first_uses(browser: Any, server: serve.Server) -> dict[str, list[float]]:
-    """Milliseconds of the first use of every model, each page in a session of its own."""
-    taken = {}
-    for tab in TOUR:
-        page = _opened(browser, server)
-        page.wait_for_timeout(3000)  # another kernel takes the place of this one; the machine comes to rest
-        taken[tab] = list(_each_model(page, tab))
-        page.close()
+def changes(page: Any) -> dict[str, list[float]]:
+    """Milliseconds of each kind of change, every model asked on the way."""
+    panel = page.locator(PANEL)
+    taken: dict[str, list[float]] = {}
+    models = panel.get_by_label("Model", exact=True)
+    names = models.locator("option").all_inner_texts()
+    taken["another model"] = [timed(page, lambda name=name: models.select_option(name)) for name in [*names, names[0]]]
+    step = panel.get_by_role("button", name="Next →")
+    taken["another user"] = [timed(page, step.click) for _ in range(8)]
+    card = panel.locator(".card h3 button").first
+    taken["why a film"] = [timed(page, card.click) for _ in range(6)]
+    for _ in range(2):
+        for tab in TABS:
+            name = f"tab {tab}"
+            taken.setdefault(name, []).append(timed(page, page.locator(f".lm-TabBar-tab:has-text('{tab}')").click))
     return taken
 
 
 def memory(server: serve.Server) -> dict[str, float]:
-    """MB of the largest kernel: resident, its share of what is shared (pss), and its own alone (uss)."""
+    """MB of the largest kernel: resident, and its own alone."""
     kernels = [kernel.memory_full_info() for kernel in server.kernels()]
-    return {name: max(getattr(kernel, name) for kernel in kernels) / 2**20 for name in ("rss", "pss", "uss")}
+    return {name: max(getattr(kernel, name) for kernel in kernels) / 2**20 for name in ("rss", "uss")}
 
 
-def memory_with_every_model(browser: Any, server: serve.Server) -> dict[str, float]:
-    """The most that a session takes which asks every model on every page."""
-    page = _opened(browser, server)
-    most = memory(server)
-    for tab in TOUR:
-        for _ in _each_model(page, tab):
-            most = {name: max(value, most[name]) for name, value in memory(server).items()}
-    page.close()
-    return most
+def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
+    """Seconds until each of several sessions that are opened together shows its widget."""
+    from playwright.sync_api import Error
 
-
-def imports_torch(server: serve.Server) -> bool:
-    """Whether a kernel has mapped a library of torch."""
-    maps = [mapped.path for kernel in server.kernels() for mapped in kernel.memory_maps()]
-    return any("libtorch" in path for path in maps)
-
-
-def at_once(browser: Any, server: serve.Server, sessions: int) -> tuple[list[float], dict[str, float]]:
-    """Seconds until each of several sessions that are opened together shows its widget, and what each takes then."""
-    from playwright.sync_api import Error as PlaywrightError
-
-    contexts = [browser.new_context() for _ in range(sessions)]
-    waiting, seconds = [context.new_page() for context in contexts], []
-    began = time.perf_counter()
-    for page in waiting:
+    waiting, seconds = [browser.new_context().new_page() for _ in range(sessions)], []
+    pages, began = list(waiting), time.perf_counter()
+    for page in pages:
         page.evaluate("url => { setTimeout(() => location.assign(url)) }", server.url)
-    while waiting and time.perf_counter() - began < 120:
-        for page in waiting:
-            with contextlib.suppress(PlaywrightError):  # the page may be on its way
+    while waiting and time.perf_counter() - began < 180:
+        for page in list(waiting):
+            with contextlib.suppress(Error):  # the page may be on its way
                 if page.query_selector(READY):
                     seconds.append(time.perf_counter() - began)
                     waiting.remove(page)
-                    break
         time.sleep(0.05)
-    taken = memory(server)
-    for context in contexts:
-        context.close()
-    return seconds, taken
+    for page in pages:
+        page.context.close()
+    return seconds
 
 
-def left_after(server: serve.Server, seconds: float, pool: int) -> int:
-    """How many kernels live beside the pool once the time to cull them is over."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and len(server.kernels()) > pool:
-        time.sleep(0.5)
-    return max(0, len(server.kernels()) - pool)
-
-
-def measure(dataset: str, *, loads: int = 5, sessions: int = 10, pool: int = 2, cull_after: int = 60) -> dict[str, Any]:
-    """Serve the application and measure everything above."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        raise FileNotFoundError("the benchmark looks at the page with a Chromium, and none was found")
+def measure(browser: Any, dataset: str, *, loads: int, sessions: int, pool: int = 2, cull_after: int = 20) -> None:
+    """Serve the application, measure everything above and print it."""
     log = Path(tempfile.mkdtemp(prefix="demo-")) / "voila.log"
-    with (
-        serve.running(dataset, log, pool=pool, cull_after=cull_after) as server,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        found: dict[str, Any] = {"dataset": dataset, "cores": psutil.cpu_count(), "pool": pool}
-        found["sessions"] = sessions
-        found["load"] = psutil.getloadavg()[0]
-        found["first_widget_s"] = first_widgets(browser, server, loads)
-        found["changes_ms"] = changes(browser, server)
-        found["first_uses_ms"] = first_uses(browser, server)
-        found["memory_mb"] = memory_with_every_model(browser, server)
-        found["torch"] = imports_torch(server)
-        found["at_once_s"], found["at_once_mb"] = at_once(browser, server, sessions)
-        found["kernels_left"] = left_after(server, 2 * cull_after + 20, pool)
-        browser.close()
-    return found
-
-
-def report(found: dict[str, Any]) -> str:
-    """The figures as lines for a terminal."""
-    first, once = found["first_widget_s"], found["at_once_s"]
-    lines = [
-        f"The demo on {found['dataset']}, {found['cores']} cores with a load of {found['load']:.1f} at the beginning, "
-        f"{found['pool']} kernels kept ready",
-        f"  first widget          {statistics.median(first):6.2f} s   median of {len(first)}, longest {max(first):.2f}",
-    ]
-    firsts = {f"first use of a model: {TABS[tab]}": taken for tab, taken in found["first_uses_ms"].items()}
-    for name, taken in {**found["changes_ms"], **firsts}.items():
-        lines.append(
-            f"  {name:<38} {statistics.median(taken):6.0f} ms  median of {len(taken)}, longest {max(taken):.0f}"
+    say = sys.stdout.write
+    say(f"The application on {dataset}, {psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} at first\n")
+    with serve.running(dataset, log, pool=pool, cull_after=cull_after) as server:
+        first = first_widgets(browser, server, loads, pool)
+        say(
+            f"  first widget         {statistics.median(first):6.2f} s   median of {len(first)}, "
+            f"longest {max(first):.2f}\n"
         )
-    together = f"until the last of {len(once)} is up, the first after {min(once):.1f}"
-    lines += [
-        f"  memory of a session   {_megabytes(found['memory_mb'])}, with every model asked",
-        f"  torch in the kernel   {'YES' if found['torch'] else 'no':>6}",
-        f"  {found['sessions']} sessions at once   {max(once):6.1f} s   {together}",
-        f"  memory of each        {_megabytes(found['at_once_mb'])}",
-        f"  kernels left          {found['kernels_left']:6d}     after the pages were closed",
-    ]
-    return "\n".join(lines)
+        page = opened(browser, server)
+        for name, taken in changes(page).items():
+            text = f"median of {len(taken)}, longest {max(taken):.0f}"
+            say(f"  {name:<20} {statistics.median(taken):6.0f} ms  {text}\n")
+        used = memory(server)
+        say(f"  memory of a session  {used['rss']:6.0f} MB  resident, {used['uss']:.0f} its own alone\n")
+        maps = [mapped.path for kernel in server.kernels() for mapped in kernel.memory_maps()]
+        say(f"  torch in the kernel  {'YES' if any('libtorch' in path for path in maps) else 'no':>6}\n")
+        page.context.close()
+        once = at_once(browser, server, sessions)
+        say(
+            f"  {sessions} sessions at once {max(once):6.1f} s   until the last of {len(once)} is up, "
+            f"first {min(once):.1f}\n"
+        )
+        until = time.monotonic() + 3 * cull_after + 60
+        while time.monotonic() < until and len(server.kernels()) > pool:
+            time.sleep(0.5)
+        say(f"  kernels left         {max(0, len(server.kernels()) - pool):6d}     after the pages were closed\n")
 
 
-def _megabytes(taken: dict[str, float]) -> str:
-    shared = f"{taken['pss']:.0f} with its part of what kernels share, its own alone {taken['uss']:.0f}"
-    return f"{taken['rss']:6.0f} MB  resident; {shared}"
+def take_pictures(browser: Any, paths: Paths) -> None:
+    """Take the README's pictures of the application."""
+    log = Path(tempfile.mkdtemp(prefix="demo-")) / "voila.log"
+    with serve.running(paths.dataset, log, pool=1) as server:
+        for name, (tab, theme) in PICTURES.items():
+            page = opened(browser, server, color_scheme=theme, viewport={"width": 1280, "height": 760})
+            page.click(f".lm-TabBar-tab:has-text('{tab}')")
+            page.wait_for_timeout(1500)
+            with replacing(paths.reports / "figures" / f"demo_{name}.png") as temporary:
+                page.screenshot(path=temporary, type="png")
+            page.context.close()
+            sys.stdout.write(f"{paths.reports / 'figures' / f'demo_{name}.png'}\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and keep the figures where a file is named."""
+    """Measure, or take pictures."""
+    from playwright.sync_api import sync_playwright
+
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.demo", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--loads", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--pictures", action="store_true", help="take the README's pictures instead")
     given = parser.parse_args(arguments)
-    found = measure(given.dataset, loads=given.loads, sessions=given.sessions)
-    print(report(found))
-    if given.json:
-        write_json(given.json, found)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("The benchmark looks at the page with a Chromium, and none is installed.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        if given.pictures:
+            take_pictures(browser, Paths(given.dataset))
+        else:
+            measure(browser, given.dataset, loads=given.loads, sessions=given.sessions)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_another_model_that_answers_is_named(lab, app, monkeypatch):
     assert "Served by popularity, until one film is known" in views.new_user_list(app)
     app.liked = {20: 5.0}
     assert "Served by" not in views.new_user_list(app)
-    params = {**lab.configs["blend"]["params"], "newcomer": "item_knn", "few": 12}
+    params = {**lab.configs["blend"]["params"], "new_users": "item_knn", "few": 12}
     monkeypatch.setitem(lab.configs, "blend", {**lab.configs["blend"], "params": params})
     assert "Served by Item kNN" in views.new_user_list(app)
 

@@ -75,7 +75,7 @@ def jupyterlab(made_home, tmp_path):
 
 
 def run_all(page, url) -> None:
-    """Run all cells once the kernel is connected: JupyterLab shows "idle" before that, and forgets what is asked then."""
+    """Run all cells once the kernel is connected: JupyterLab says "idle" before, and forgets what is asked then."""
     api = url.split("lab/tree")[0] + "api/kernels"
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     until = time.monotonic() + 60
