@@ -67,6 +67,10 @@ class View(w.HTML):
             self.put_text(SORRY)
         self.shown = key
 
+    def empty(self) -> None:
+        """Show nothing until the tab is opened: what nobody sees costs the browser nothing."""
+        self.value, self.shown = "", None
+
     def put(self, content: str) -> None:
         """Show HTML."""
         self.value = str(content)
@@ -84,6 +88,10 @@ class Chart(w.Output):
     def __init__(self, app: App, make: Callable[[App], go.Figure], *names: str) -> None:
         super().__init__()
         self.follow(app, make, names)
+
+    def empty(self) -> None:
+        """Show nothing until the tab is opened."""
+        self.outputs, self.shown = (), None
 
     def put(self, content: go.Figure) -> None:
         """Show a figure."""
@@ -340,6 +348,8 @@ class Page(w.VBox):
         for title, child in zip(titles, self.tabs.children, strict=True):
             for view in _views(child):
                 view.hidden = title != self.app.tab
+                if view.hidden:
+                    view.empty()
                 view.refresh()
 
 

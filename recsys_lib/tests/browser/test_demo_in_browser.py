@@ -222,9 +222,8 @@ def kernel_of(server, visitor, query=""):
     opened = []
     visitor.page.on("websocket", lambda socket: opened.append(socket.url))
     visitor.open(query)
-    names = {url.split("/kernels/")[1].split("/")[0] for url in opened if "/kernels/" in url}
-    (kernel,) = [each for each in server.kernels() if any(name in " ".join(each.cmdline()) for name in names)]
-    return kernel
+    name = [url.split("/kernels/")[1].split("/")[0] for url in opened if "/kernels/" in url][-1]
+    return next(each for each in server.kernels() if name in " ".join(each.cmdline()))
 
 
 def test_a_kernel_that_dies_is_said_and_the_page_opens_again_where_it_was(server, visitor_of):
