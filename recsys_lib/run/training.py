@@ -27,7 +27,7 @@ from recsys_lib.run import tracking
 from recsys_lib.run.run import Run
 
 LISTED = 10
-PRICED = 2000  # people whose lists the price of variety is read off
+SAMPLED = 2000  # users whose lists the cost of diversity is measured on
 
 
 class Training:
@@ -187,15 +187,15 @@ class Training:
         """A model that was kept, fitted on the history."""
         return self._models[name]
 
-    def price_of_variety(self, model: Recommender, ways: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
-        """What lists with more variety are worth, of a model fitted on train and up to 2,000 people.
+    def cost_of_diversity(self, model: Recommender, ways: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
+        """Measure NDCG@10 of lists of growing diversity, of a model fitted on train, for up to 2,000 users.
 
         Returns
         -------
         DataFrame
             diversify, diversity, films shown (different ones), ndcg@10.
         """
-        people = (self.train.user_ids if self.task is None else self.task.users)[:PRICED]
+        people = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
         scored = model.scores_to_list(self.train.rows(self.train.user_codes(people)), people)  # once for all
         rows = []
         for way, amount in product(ways, amounts):

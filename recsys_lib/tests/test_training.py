@@ -1,4 +1,4 @@
-"""What a training notebook asks of its helper beside fitting and saving: validation, and what variety costs."""
+"""What a training notebook asks of its helper beside fitting and saving: validation, and what diversity costs."""
 
 import numpy as np
 import pytest
@@ -57,12 +57,12 @@ def test_a_reranker_is_judged_on_what_it_learns_from(training, given):
     assert facts["valid_ndcg@10_low"] < crosswise < facts["valid_ndcg@10_high"]
 
 
-def test_the_price_of_variety_begins_with_the_model_itself(training):
+def test_the_cost_of_diversity_begins_with_the_model_itself(training):
     model = EASE(regularization=20).fit(training.train, items=training.tables.items)
-    price = training.price_of_variety(model, ["mmr", "calibration"], [0.0, 0.5])
-    assert price["diversify"].tolist() == ["mmr", "mmr", "calibration", "calibration"]
-    first = price.iloc[[0, 2]]
+    cost = training.cost_of_diversity(model, ["mmr", "calibration"], [0.0, 0.5])
+    assert cost["diversify"].tolist() == ["mmr", "mmr", "calibration", "calibration"]
+    first = cost.iloc[[0, 2]]
     assert first["ndcg@10"].tolist() == pytest.approx([training.judge(model)] * 2)
     lists = model.recommend(training.task.users, 10)
     assert first["films shown"].tolist() == [lists["item_id"].nunique()] * 2
-    assert price.loc[1, "films shown"] > price.loc[0, "films shown"]
+    assert cost.loc[1, "films shown"] > cost.loc[0, "films shown"]
