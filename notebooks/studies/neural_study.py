@@ -26,8 +26,8 @@ from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.paths import Paths
 
 STUDY = "neural_study.json"  # in the reports of a data set
-# The architecture of the seed project: IDs of 128 numbers and a table of features into 256-128-64, nothing else.
-SEED_ARCHITECTURE = {
+# The architecture of a public project: IDs of 128 numbers and a table of features into 256-128-64, nothing else.
+PUBLIC_ARCHITECTURE = {
     "embedding_dim": 128,
     "hidden": (256, 128, 64),
     "epochs": 15,
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         "ranker": [],
     }
     variants = [("hybrid", name, params, hybrid_variant) for name, params in HYBRIDS.items()]
-    variants += [("hybrid", "architecture of the seed project", SEED_ARCHITECTURE, hybrid_variant)]
+    variants += [("hybrid", "architecture of a public project", PUBLIC_ARCHITECTURE, hybrid_variant)]
     variants += [("ranker", name, params, ranker_variant) for name, params in RANKERS.items()]
     for kind, name, params, measure in variants:
         report[kind].append({"variant": name, **measure(split, tables, params, given.seeds)})

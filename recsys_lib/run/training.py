@@ -60,7 +60,7 @@ class Training:
         self._kept: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Recommender] = {}
         self._noted: dict[str, Any] = {}
-        self._judged: dict[int, tuple[Recommender, np.ndarray]] = {}  # by identity; kept, so that it stays theirs
+        self._judged: dict[int, tuple[Recommender, pd.Series]] = {}  # by identity; kept, so that it stays theirs
 
     @cached_property
     def history(self) -> Interactions:
@@ -110,12 +110,17 @@ class Training:
         if self.task is None:
             return float("nan")
         check_fitted_on(model, self.task)
-        return self._judge(model, rank_all(model, self.task, LISTED, whole=False).codes, self.task.relevant)
+        codes = rank_all(model, self.task, LISTED, whole=False).codes
+        return self._judge(model, codes, self.task.relevant, self.task.users)
 
-    def _judge(self, model: Recommender, codes: np.ndarray, relevant: csr_matrix) -> float:
-        values = ndcg(judge(codes, relevant), LISTED)
+    def _judge(self, model: Recommender, codes: np.ndarray, relevant: csr_matrix, users: np.ndarray) -> float:
+        values = pd.Series(ndcg(judge(codes, relevant), LISTED), users)
         self._judged[id(model)] = model, values
         return float(values.mean())
+
+    def per_user(self, model: Recommender) -> pd.Series:
+        """NDCG@10 of each user by id, as :meth:`judge` or :meth:`judge_crosswise` measured it last."""
+        return self._judged[id(model)][1]
 
     def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut:
         """What models say of the people of ``train``, and what validation held out: what blends learn from.
@@ -131,7 +136,7 @@ class Training:
         """NDCG@10 on held-out data that the model learns from: of each person, as learnt from other people alone."""
         scores = model.learnt_by_others(held_out, self.tables.items)
         codes, _ = top_k(scores, LISTED, exclude=held_out.histories.matrix)
-        return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)])
+        return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)], held_out.users)
 
     def _measured(self, model: Recommender) -> dict[str, float | None]:
         """Mean and 95 % interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
