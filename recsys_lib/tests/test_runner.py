@@ -52,7 +52,7 @@ def test_a_failing_cell_leaves_no_executed_notebook_but_says_what_happened(lab_h
         ("common: {factorz: 3}", "p.yaml gives 'factorz' under 'common', but no notebook has parameter 'factorz'"),
         ("04_als: {factorz: 3}", "04_als.ipynb has no parameter 'factorz'; it has: dataset, "),
         ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', which is no int"),
-        ("04_als: {progress: 1}", "progress is 1, which is no bool"),
+        ("04_als: {recent: 1}", "recent is 1, which is no dict"),
         ("04_als: [1, 2]", "must map 'common' or a notebook's name"),
         ("04_als: {a: [}", "p.yaml, line 1: this is not YAML"),
     ],
