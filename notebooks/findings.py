@@ -25,19 +25,19 @@ def protocol(task: Task, ks: list[int]) -> str:
     p = task.protocol
     best = ceilings(task.n_relevant, ks)
     given = ", ".join(f"{key} {value}" for key, value in p["split"]["params"].items())
-    rule = f"rated {p['relevant_from']:g} or higher" if p["relevant_from"] else "everything met (implicit feedback)"
+    rule = f"rated {p['relevant_from']:g} or higher" if p["relevant_from"] else "every interaction (implicit feedback)"
     reach = ", ".join(f"{best[f'precision@{k}']:.3f} at {k}" for k in ks)
     lines = [
         f"**Split** {p['split']['name']} ({given}). Models were fitted on the history (train and validation).",
-        f"**Relevant** {rule}: {p['relevant']:,} films of {p['people_kept']:,} people, median "
+        f"**Relevant** {rule}: {p['relevant']:,} films of {p['people_kept']:,} users, median "
         f"{p['relevant_per_person']['median']:g} each.",
-        f"**People** {p['people_in_test']:,} in the test part; {p['people_dropped']:,} have nothing relevant there and "
+        f"**Users** {p['people_in_test']:,} in the test part; {p['people_dropped']:,} have nothing relevant there and "
         f"are left out; {p['people_without_history']:,} have no history and get the popular films.",
         f"**Ranked** the whole catalogue of {p['catalogue']:,} films, never a sample, without those seen before. "
         f"{p['relevant_outside_catalogue']:.1%} of the relevant films are outside it: they stay relevant, unreachable.",
         f"**Precision** divides by k; the best that any list could reach is {reach}. NDCG's ideal and MAP's "
         "divisor take min(k, relevant). Ties go to the lower film code.",
-        "**Intervals** percentile bootstrap over people. **Tests** paired, to the first, Holm-corrected.",
+        "**Intervals** percentile bootstrap over users. **Tests** paired, to the first, Holm-corrected.",
     ]
     return "\n".join(f"> {line}  " for line in lines)
 
@@ -67,7 +67,7 @@ def power(board: pd.DataFrame) -> str:
     seen, effect = abs(second["difference"]), abs(second["effect_size"])
     return (
         f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
-        f"people, a difference of {reach:.4f} ({share:.0%} of the first's {by}) to `{second['model']}` would be found "
+        f"users, a difference of {reach:.4f} ({share:.0%} of the first's {by}) to `{second['model']}` would be found "
         f"with 80 % power; what was seen is {seen:.4f} (effect size {effect:.2f})."
     )
 
@@ -92,7 +92,7 @@ def baselines(table: pd.DataFrame) -> str:
     for baseline, part in table.groupby("baseline", sort=False):
         ahead = part[part["distinct"] & (part["ratio"] > 1)]
         named = ", ".join(f"`{row['model']}` {row['ratio']:.2f} times" for row in ahead.to_dict("records"))
-        sentences.append(f"ahead of `{baseline}`: {named or 'nobody'}")
+        sentences.append(f"ahead of `{baseline}`: {named or 'none'}")
     if not sentences:
         return "None of the baselines is among the models."
     return f"Significantly (Holm over all {len(table)} comparisons) {'; '.join(sentences)}."
@@ -113,7 +113,7 @@ def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:
 
 
 def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -> str:
-    """How far seeds move the means, beside how far people do.
+    """How far seeds move the means, beside how far users do.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -
     rest = ", ".join(f"`{name}` ({taken:.0f} s)" for name, taken in left.items())
     rest = f" Not fitted again, for the time it takes: {rest}." if rest else ""
     if not seeds:
-        return f"No model was fitted with several seeds: the intervals speak of people only.{rest}"
+        return f"No model was fitted with several seeds: the intervals are about users only.{rest}"
     parts = [f"`{name}` by {row['sd_seeds']:.4f}" for name, row in seeds.items()]
     people = max(row["se_people"] for row in seeds.values())
     return (
-        f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other people would move it by up to "
-        f"{people:.4f}. The intervals above speak of people, for the seed that was saved.{rest}"
+        f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other users would move it by up to "
+        f"{people:.4f}. The intervals above are about users, for the seed that was saved.{rest}"
     )
 
 
@@ -165,13 +165,13 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
         last = split.history.groupby("user_id")["timestamp"].max()
         cut = int((border == last.reindex(border.index)).sum())
         lines.append(
-            f"The cut between history and test runs through one second for {cut:,} of {p['people_in_test']:,} people "
+            f"The cut between history and test runs through one second for {cut:,} of {p['people_in_test']:,} users "
             f"({tied:,} pairs of rows): which of these films are test is decided by a hash, not by time."
         )
         when = np.sort(split.history["timestamp"].to_numpy())
         later = 1 - float(np.searchsorted(when, test["timestamp"].to_numpy(), side="right").mean()) / len(when)
         lines.append(
-            f"For the average row of the test part, {later:.0%} of the history is later than it: other people's future "
+            f"For the average row of the test part, {later:.0%} of the history is later than it: other users' future "
             "is in the training, which flatters models that learn from co-occurrence."
         )
     lines.append(
@@ -179,7 +179,8 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
         f"popular films are favoured. {p['relevant_outside_catalogue']:.1%} of relevant films could not be listed."
     )
     lines.append(
-        f"{p['people_dropped']:,} people with nothing relevant are left out; whoever rates high counts as others do."
+        f"{p['people_dropped']:,} users with nothing relevant are left out; each user counts once, however "
+        "many ratings they gave."
     )
     lines.append(
         f"{len(board)} models were compared on one split; the first of several is flattered by having been the maximum."
@@ -219,27 +220,27 @@ def for_whom(by_person: pd.DataFrame, by_film: pd.DataFrame, model: str, metric:
             sentences.append(f"{segment}: {top['group']} {top['mean']:.3f}, {low['group']} {low['mean']:.3f}")
     films = by_film[(by_film["model"] == model) & (by_film["segment"] == "known")]
     found = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in films.to_dict("records"))
-    apart = "; ".join(sentences) or "no kind of people stands apart from the others"
+    apart = "; ".join(sentences) or "no group of users stands apart from the others"
     start = f"`{model}`, {metric} where intervals do not overlap: {apart}"
-    return f"{start}. Recall@{BEYOND_AT} by how known a film is: {found}."
+    return f"{start}. Recall@{BEYOND_AT} by how often a film was rated: {found}."
 
 
 def curve(curve: pd.DataFrame, model: str) -> str:
-    """How much a model gains from knowing more of a person."""
+    """How much a model gains from more of a user's ratings."""
     own = curve[curve["model"] == model].sort_values("size") if len(curve) else curve
     if len(own) < 2:
         return "Histories are too short here to draw a curve."
     first, last = own.iloc[0], own.iloc[-1]
     lead = curve.sort_values("mean").groupby("size")["model"].last()
     return (
-        f"`{model}` goes from {first['mean']:.3f} with {first['size']} known to {last['mean']:.3f} with {last['size']} "
-        f"({int(last['n_users']):,} people). First with {lead.index[0]} known is `{lead.iloc[0]}`, with "
-        f"{lead.index[-1]} `{lead.iloc[-1]}`."
+        f"`{model}` goes from {first['mean']:.3f} given {first['size']} ratings to {last['mean']:.3f} given "
+        f"{last['size']} ({int(last['n_users']):,} users). First given {lead.index[0]} is `{lead.iloc[0]}`, given "
+        f"{lead.index[-1]} it is `{lead.iloc[-1]}`."
     )
 
 
 def more_people(curve: pd.DataFrame) -> str:
-    """What fitting on everybody gives over fitting on half of them or fewer."""
+    """What fitting on all users gives over fitting on a part of them."""
     if len(curve) == 0:
         return "No model is quick enough to fit again here."
     most, parts = curve["size"].max(), []
@@ -247,7 +248,7 @@ def more_people(curve: pd.DataFrame) -> str:
         whole, less = own.loc[own["size"].idxmax(), "mean"], own.loc[own["size"].idxmin()]
         parts.append(f"`{name}` {less['mean']:.3f} to {whole:.3f}")
     return (
-        f"From {curve['size'].min():,} people to {most:,}: {', '.join(parts)}. A curve that still rises at its end "
+        f"From {curve['size'].min():,} users to {most:,}: {', '.join(parts)}. A curve that still rises at its end "
         "would gain from more data."
     )
 
@@ -262,18 +263,18 @@ def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFram
     slope = float(np.polyfit(table["predicted"], table["rating"], 1)[0]) if len(table) > 1 else float("nan")
     return (
         f"`{best}` has the lowest RMSE, {error['mean']:.3f} stars (95 % interval {error['low']:.3f} to "
-        f"{error['high']:.3f}, {error['n_rows']:,} rows of {error['n_users']:,} people). Its tenths are off by "
+        f"{error['high']:.3f}, {error['n_rows']:,} rows of {error['n_users']:,} users). Its deciles are off by "
         f"{off:.3f} stars on average, and ratings rise by {slope:.2f} stars for each star predicted."
     )
 
 
 def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
-    """What the people served worst have in common."""
+    """What the users served worst have in common."""
     traits = person_traits(result, task)
     met, usual = failed["popularity"].median(), traits["popularity"].median()
     known, others = failed["history"].median(), traits["history"].median()
     return (
-        f"The films they liked had been met by {met:.0f} people (median; {usual:.0f} for everybody), and they had "
+        f"The films they liked had {met:.0f} ratings (median; {usual:.0f} for all users), and they had "
         f"rated {known:.0f} films before ({others:.0f}). The films they liked stand at rank "
-        f"{failed['median_rank'].median():.0f} (median; {traits['median_rank'].median():.0f} for everybody)."
+        f"{failed['median_rank'].median():.0f} (median; {traits['median_rank'].median():.0f} for all users)."
     )
