@@ -1,4 +1,4 @@
-"""Lists for people to read: titles found, people and films chosen, a leaderboard's first."""
+"""Lists with titles: users and films to show, titles looked up."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 
-def people_by_activity(history: pd.DataFrame, n: int) -> list:
-    """Choose n people at equal steps of activity, from a short to a long history (10 % to 90 %)."""
+def users_by_activity(history: pd.DataFrame, n: int) -> list:
+    """Choose n users at equal steps of activity, from a short to a long history (10 % to 90 %)."""
     counts = history["user_id"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
     places = np.linspace(0.1, 0.9, n) * (len(counts) - 1)
     return counts.index[places.round().astype(int)].tolist()
@@ -21,17 +21,17 @@ def genre_text(items: pd.DataFrame) -> pd.Series:
     return items.set_index("item_id")["genres"].map(lambda genres: ", ".join(genres))
 
 
-def favourites(history: pd.DataFrame, items: pd.DataFrame, people: list, n: int) -> dict[Any, list[str]]:
-    """Titles that each person rated best, the latest first among equals."""
+def favourites(history: pd.DataFrame, items: pd.DataFrame, users: list, n: int) -> dict[Any, list[str]]:
+    """Titles that each user rated best, the latest first among equals."""
     order = ["rating", "timestamp"] if "timestamp" in history else ["rating"]
-    chosen = history[history["user_id"].isin(people)].sort_values([*order, "item_id"], ascending=False)
+    chosen = history[history["user_id"].isin(users)].sort_values([*order, "item_id"], ascending=False)
     best = chosen.groupby("user_id").head(n).merge(items[["item_id", "title"]], on="item_id", how="left")
-    found = {person: titles.tolist() for person, titles in best.groupby("user_id")["title"]}
-    return {person: found.get(person, []) for person in people}
+    rated = {user: titles.tolist() for user, titles in best.groupby("user_id")["title"]}
+    return {user: rated.get(user, []) for user in users}
 
 
 def mean_overlap(lists: pd.DataFrame) -> float:
-    """How many items two people's lists share, on average over all pairs of people; 0 with fewer than two."""
+    """How many items the lists of two users share, on average over all pairs of users; 0 with fewer than two."""
     sets = [set(items) for _, items in lists.groupby("user_id")["item_id"]]
     shared = [len(first & second) for first, second in combinations(sets, 2)]
     return float(np.mean(shared)) if shared else 0.0
@@ -48,7 +48,7 @@ def well_known(history: pd.DataFrame, items: pd.DataFrame, n: int) -> list[str]:
 
 
 def genre_lover(history: pd.DataFrame, items: pd.DataFrame, n: int) -> dict[str, float]:
-    """A made newcomer: the n most rated items of the rarest genre that has at least a tenth of the items."""
+    """Ratings of a made-up new user: the n most rated items of the rarest genre that a tenth of the items have."""
     best = float(history["rating"].max())
     genres = items["genres"].explode().value_counts(normalize=True)
     frequent = genres[genres >= 0.1]

@@ -7,7 +7,7 @@ import reading
 
 def test_people_are_chosen_from_short_to_long_histories(tables):
     counts = tables[0]["user_id"].value_counts()
-    chosen = reading.people_by_activity(tables[0], 3)
+    chosen = reading.users_by_activity(tables[0], 3)
     assert counts[chosen].is_monotonic_increasing and counts[chosen].is_unique
     assert len(set(chosen)) == 3
 

@@ -55,7 +55,7 @@ def run(lab_home) -> Paths:
         "evaluation": {"conclusion": "strong is ahead of weak."},
         "recommendation": {
             "model": "strong",
-            "people_served": 943,
+            "users_served": 943,
             "items_listed": 300,
             "lists": [{"user_id": 7, "title": "<script>alert(1)</script>", "rank": 1, "score": 1.0}],
             "new_user": {"liked": {"Alien": 5}, "list": [{"title": "Aliens"}]},
