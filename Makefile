@@ -94,7 +94,7 @@ dag: $(READY)  ## the steps, what each reads and writes, which are up to date
 	@$(PYTHON) -m recsys_lib.run.steps overview "$$DATASET"
 
 demo: $(READY)  ## the Voilà application, on what `make run` made
-	$(PY) -m recsys_lib.app "$$DATASET"
+	@$(PY) -m recsys_lib.app "$$DATASET"
 
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab --ServerApp.default_url=/lab/tree/notebooks

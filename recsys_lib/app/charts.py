@@ -61,11 +61,7 @@ def genres(app: App) -> go.Figure:
         hoverinfo="text",
         marker_color=[BLUE if values[code] >= 0 else COLOURS[1] for code in order],
     )
-    title = (
-        f"Liked and disliked genres: stars from the mean of {mean:.2f}"
-        if lab.has_ratings
-        else "Genres by number of films"
-    )
+    title = f"Genres, in stars from the mean {mean:.2f}" if lab.has_ratings else "Genres by number of films"
     return _figure([bars], title, 70 + 26 * max(3, len(order)))
 
 

@@ -29,7 +29,7 @@ def read_prepared(run: Run) -> tuple[Tables, dict[str, Any]]:
     Tables
     dict
         "p": for each metric the p of the paired test between its best two models; "segments": for each group of users
-        the means of each model.
+        the means of each model; "similar": share of similar films that users liked later, by model.
 
     Raises
     ------
@@ -92,11 +92,12 @@ def _results(run: Run, tables: Tables) -> dict[str, Any]:
     """Paired tests between the best two of each metric, and the means of groups of users."""
     from recsys_lib.evaluation.inference import permutation_p  # scipy.stats has no place in a session's kernel
 
+    similar = _co_liked(run, tables)
     try:
         results = run.results
         users = {name: results.per_user(name).set_index("user_id") for name in results.names}
     except MissingArtifactError:
-        return {"p": {}, "segments": {}}
+        return {"p": {}, "segments": {}, "similar": similar}
     p, segments = {}, {}
     for metric in next(iter(users.values())):
         known = {name: table[metric].dropna() for name, table in users.items() if metric in table}
@@ -114,7 +115,30 @@ def _results(run: Run, tables: Tables) -> dict[str, Any]:
         segments[str(group)] = {
             name: table[table.index.isin(inside)].mean().dropna().to_dict() for name, table in users.items()
         }
-    return {"p": p, "segments": segments}
+    return {"p": p, "segments": segments, "similar": similar}
+
+
+def _co_liked(run: Run, tables: Tables) -> dict[str, float]:
+    """How many of the 10 films that a model finds most similar to a user's last relevant one turn out relevant, too.
+
+    Returns
+    -------
+    dict
+        Share by name of the model, the highest first; over users with relevant films in the test part.
+    """
+    relevant = [part[part["rating"] >= tables.relevant_from] for part in (tables.history, tables.split.test)]
+    order = [name for name in ("user_id", "timestamp") if name in relevant[0]]
+    last = relevant[0].sort_values(order, kind="stable").groupby("user_id")["item_id"].last()
+    later = relevant[1].merge(last.rename("last"), left_on="user_id", right_index=True)
+    shares = {}
+    for name in run.models:
+        try:
+            similar = run.models[name].similar_items(last.unique(), 10)
+        except (OSError, ValueError, KeyError):  # whoever asks for the model is told
+            continue
+        hits = later.merge(similar, left_on=["last", "item_id"], right_on=["item_id", "similar_item_id"])
+        shares[name] = len(hits) / (10 * max(later["user_id"].nunique(), 1))
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
 if __name__ == "__main__":

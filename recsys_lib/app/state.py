@@ -61,7 +61,7 @@ class App(HasTraits):
         super().__init__(
             user=lab.known.user_ids[middle].item(),
             model=names[0],
-            models=tuple(names[:: max(1, len(names) // 3)][:3]),
+            models=tuple(dict.fromkeys([names[0], *lab.computed["similar"]]))[:3],
             years=lab.year_range,
             similar_to=next(iter(lab.film_labels.values())),
             metric=first,

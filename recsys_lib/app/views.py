@@ -254,7 +254,7 @@ def history(app: App) -> str:
     lab, table = app.lab, app.lab.history_of(app.user)
     codes = lab.known.item_codes(table["item_id"])
     values = {"mean": lab.means.round(2), "ratings": lab.counts}.get(app.column)
-    values = lab.items[app.column].to_numpy() if values is None else values
+    values = lab.items[app.column].astype(object).to_numpy() if values is None else values
     shown = [
         ", ".join(value)
         if isinstance(value, list)
@@ -371,6 +371,8 @@ def similar_lists(app: App) -> str:
     )
     columns = _columns(app, answers)
     for column in columns:
+        share = app.lab.computed["similar"].get(column["name"], 0)
+        column["about"] = f"Of such lists, {100 * share:.1f} % were liked later by users who had liked the film."
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
     everywhere = (

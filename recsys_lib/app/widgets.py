@@ -336,6 +336,13 @@ class Page(w.VBox):
         self.tabs.set_title(len(self.tabs.children) - 1, title)
         self._chosen()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The live widgets, and a picture of the open tab for whoever reads the executed notebook without a kernel."""
+        shown = [view.value for view in _views(self.tabs) if isinstance(view, View) and view.value]
+        style = (HERE / "app.css").read_text("utf-8")
+        html = f"<style>{style}</style><div class='film-lab'>{self.browser.html}{''.join(shown)}</div>"
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": html}
+
     def _opened(self, _: Any = None) -> None:
         index = self.tabs.selected_index
         self.app.tab = self.tabs.titles[0 if index is None else index]

@@ -286,6 +286,19 @@ def test_only_the_open_tab_is_made(app):
     assert (made, app.tab) == (["a", "b"], "Other")
 
 
+def test_an_executed_notebook_shows_a_picture(app):
+    page = widgets.Page(app, {"For you": widgets.View(app, views.user_list, "user")})
+    bundle = page._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "films for user" in bundle["text/html"]
+
+
+def test_the_default_for_similar_films_is_the_best_by_what_was_liked_later(lab, app):
+    shares = lab.computed["similar"]
+    assert set(shares) == set(lab.models)
+    assert app.models[1] == next(name for name in shares if name != app.models[0])
+
+
 def test_a_failure_is_logged_and_said_and_nothing_else_breaks(app, caplog):
     def broken(app):
         raise RuntimeError("out of paper")
