@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import time
 from datetime import datetime
@@ -61,6 +62,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
         with replacing(target) as temporary:
             try:
                 _run(notebook, temporary, given)
+                _drop_progress(temporary)
             except PapermillExecutionError:
                 temporary.replace(failed)
                 raise
@@ -84,6 +86,26 @@ def _run(notebook: Path, target: Path, given: dict[str, Any]) -> None:
         request_save_on_cell_execute=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about loopback sockets says nothing of the run
     )
+
+
+def _drop_progress(executed: Path) -> None:
+    """Take progress bars out of an executed notebook: what is kept of one there is how it stood at the start."""
+    content = json.loads(executed.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        kept = [output for output in cell.get("outputs", []) if not _is_progress(output)]
+        if len(kept) < len(cell.get("outputs", [])):
+            cell["outputs"] = kept
+    executed.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _is_progress(output: dict[str, Any]) -> bool:
+    """Whether an output is a bar of tqdm, as a widget or as text.
+
+    >>> _is_progress({"data": {"text/plain": ["models:   0%|          | 0/6 [00:00<?, ?it/s]"]}})
+    True
+    """
+    text = output.get("data", {}).get("text/plain", output.get("text", ""))
+    return re.search(r"\d+%\|.*\|\s*\S+/\S+ \[", "".join(text)) is not None
 
 
 def _keep_times(paths: Paths, name: str, executed: Path, started: float) -> None:

@@ -26,12 +26,14 @@ def notebook(folder, *cells: str):
 
 
 def test_a_notebook_runs_and_leaves_its_log_and_times(lab_home):
-    source = notebook(lab_home, "dataset: str = 'x'\nk: int = 1", "import json\nprint('k is', k)")
+    bar = "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass"
+    source = notebook(lab_home, "dataset: str = 'x'\nk: int = 1", "import json\nprint('k is', k)", bar)
     params = lab_home / "p.yaml"
     params.write_text("common: {k: 7}\n")
     target = runner.execute(source, "made", params)
     assert target == Paths("made").outputs / "notebooks" / "90_made.ipynb"
     assert "k is 7" in target.read_text()
+    assert "0%|" not in target.read_text(), "a bar would be kept as it stood at its start"
     assert "k is 7" in (Paths("made").logs / "90_made.log").read_text()
     times = json.loads((Paths("made").logs / "times" / "90_made.json").read_text())
     assert 0 < times["start_and_import_seconds"] < times["seconds"]
