@@ -48,7 +48,7 @@ def command(port: int, *, ip: str = "127.0.0.1", pool: int = 2, cull_after: int 
         "VoilaConfiguration.allow_theme_override": "NO",
         "VoilaConfiguration.show_tracebacks": False,
         "VoilaConfiguration.file_allowlist": "[]",
-        "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.app.kernels.KernelManager",
+        "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.app.server.KernelManager",
         "VoilaConfiguration.preheat_kernel": pool > 0,
         "VoilaConfiguration.default_pool_size": pool,
         "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
@@ -58,7 +58,7 @@ def command(port: int, *, ip: str = "127.0.0.1", pool: int = 2, cull_after: int 
         "KernelManager.most": most,
     }
     given = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-W", "ignore", "-m", "voila", str(NOTEBOOK), *given]
+    return [sys.executable, "-W", "ignore", "-m", "recsys_lib.app.server", str(NOTEBOOK), *given]
 
 
 def environment(dataset: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from traitlets import TraitError
 
 from recsys_lib import splits
-from recsys_lib.app import charts, kernels, open_app, prepared, serve, site, views, widgets
+from recsys_lib.app import charts, open_app, prepared, serve, server, site, views, widgets
 from recsys_lib.app.lab import Lab, plain, readable_title, search
 from recsys_lib.app.state import IN_LINK, LONGEST, App
 from recsys_lib.files import read_json, write_json
@@ -457,9 +457,9 @@ def test_a_kernel_given_to_a_page_is_not_ended_before_the_page_connects(monkeypa
     async def end(self, kernel_id):
         ended.append(kernel_id)
 
-    monkeypatch.setattr(kernels.AsyncMappingKernelManager, "cull_kernel_if_idle", end)
-    monkeypatch.setattr(kernels.time, "monotonic", lambda: clock[0])
-    manager = kernels.KernelManager(cull_idle_timeout=60)
+    monkeypatch.setattr(server.AsyncMappingKernelManager, "cull_kernel_if_idle", end)
+    monkeypatch.setattr(server.time, "monotonic", lambda: clock[0])
+    manager = server.KernelManager(cull_idle_timeout=60)
     kernel = SimpleNamespace(last_activity=datetime.now(UTC) - timedelta(seconds=3600))
     manager._kernels, manager._kernel_connections = {"a": kernel}, {"a": 0}
 

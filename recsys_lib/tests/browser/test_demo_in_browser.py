@@ -1,6 +1,8 @@
 """The application as a visitor meets it: served by Voilà, in a Chromium, offline."""
 
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -335,6 +337,20 @@ def test_kernels_of_closed_pages_end_and_too_many_are_refused(made_home, tmp_pat
         while server.kernels() and time.monotonic() < until:
             time.sleep(0.5)
         assert server.kernels() == []
+
+
+def test_a_page_elsewhere_cannot_let_its_name_lead_here(server):
+    asked = {"127.0.0.1": 200, "localhost": 200, "evil.example": 403}
+    for path in ("", "static/voila.js"):
+        for host, status in asked.items():
+            request = urllib.request.Request(server.url + path, headers={"Host": host}, method="HEAD")
+            if status == 200 and path == "":
+                continue  # that would start a kernel
+            try:
+                answer = urllib.request.urlopen(request).status
+            except urllib.error.HTTPError as error:
+                answer = error.code
+            assert (answer == 403) == (status == 403), (path, host)
 
 
 def test_the_static_site_opens_from_the_disk(made_home, chromium, monkeypatch):

@@ -1,14 +1,17 @@
-"""How the server starts and ends kernels."""
+"""Voilà with a check of the Host header, a limit on kernels, and care for those kept ready."""
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from tornado.web import HTTPError
+from tornado.web import Application, ErrorHandler, HTTPError
 from traitlets import Int
+from voila.app import Voila
 
 GRACE = 20.0  # seconds from the page that is sent to the connection of its kernel
 
@@ -41,3 +44,40 @@ class KernelManager(AsyncMappingKernelManager):
         elif now - self._idle_since.setdefault(kernel_id, now) >= GRACE:
             del self._idle_since[kernel_id]
             await super().cull_kernel_if_idle(kernel_id)
+
+
+def is_own_host(name: str) -> bool:
+    """Whether a Host header may mean this machine: an address, localhost or the machine's own name.
+
+    A page elsewhere that lets its name lead here (DNS rebinding) has neither.
+
+    >>> is_own_host("127.0.0.1"), is_own_host("localhost"), is_own_host("evil.example")
+    (True, True, False)
+    """
+    try:
+        return bool(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return name.lower() in ("localhost", socket.gethostname().lower())
+
+
+class OwnHosts(Application):
+    """A tornado application that answers 403 to other hosts' names."""
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        """Find what answers a request."""
+        if is_own_host(request.host_name):
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
+
+
+class Server(Voila):
+    """Voilà for one application: no log-in, no other host."""
+
+    def init_handlers(self) -> list:
+        """Handlers of the application's addresses."""
+        self.app.__class__ = OwnHosts  # Voilà makes the application itself
+        return [handler for handler in super().init_handlers() if "log" not in str(handler[0])]
+
+
+if __name__ == "__main__":
+    Server.launch_instance()
