@@ -100,8 +100,8 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
         return rmse(base + rating_pairs(state, u, v, dense) - frame["rating"].to_numpy(np.float64))
 
     whole = error(**inputs)
-    rows = [("person's vector", error(**{**inputs, "u": inputs["u"][shuffled]}) - whole)]
-    rows.append(("film's vector", error(**{**inputs, "v": inputs["v"][shuffled]}) - whole))
+    rows = [("the user's vector", error(**{**inputs, "u": inputs["u"][shuffled]}) - whole)]
+    rows.append(("the item's vector", error(**{**inputs, "v": inputs["v"][shuffled]}) - whole))
     for column, name in enumerate(model.features.names()):
         changed = dense.copy()
         changed[:, column] = dense[shuffled, column]

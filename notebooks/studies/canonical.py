@@ -1,7 +1,8 @@
 """How the hybrid compares with the literature: ml-100k's published folds u1..u5, several seeds, mean and spread.
 
 ``python notebooks/studies/canonical.py`` (``make canonical``) fits on each published base file and predicts the
-test file. All choices were made before, on parts of training data: nothing here looks at a test rating but the lines that measure.
+test file. All choices were made before, on parts of training data: nothing here looks at a
+test rating but the lines that measure.
 Beside the hybrid stand the average over its seeds, a Bayesian factorisation that shares nothing with it but the dense
 features, the average of both kinds, and the shrunk biases that any model has to beat.
 """

@@ -1,7 +1,8 @@
 """What 06 asks of the neural models: curves, errors by rating and genre, new users, and what each part is worth.
 
 ``python notebooks/studies/neural_study.py`` trains every variant of the ablation on ml-100k, several seeds each, judges
-it on the validation part and writes ``reports/ml-100k/neural_study.json``, which 06 shows: it takes minutes, 06 does not.
+it on the validation part and writes ``reports/ml-100k/neural_study.json``, which 06 shows. It takes
+minutes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def new_users_figure(table: pd.DataFrame, named: list[str], title: str, metric: 
     for _, own in table[~table["model"].isin(named)].groupby("model"):
         axes.plot(range(len(sizes)), own.set_index("size")["mean"].reindex(sizes), color=MUTED, lw=0.8, alpha=0.5)
     _lines(axes, table, "model", named)
-    axes.set(title=f"{title} ({int(table['n_users'].min()):,} people, the same at every point)")
+    axes.set(title=f"{title} ({int(table['n_users'].min()):,} users, the same at every point)")
     axes.set(xlabel="films of theirs that the model was shown", ylabel=metric)
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncol=min(4, len(named)))

@@ -32,7 +32,7 @@ def leaderboard_figure(board: pd.DataFrame) -> Figure:
         axes.annotate(f"{value:.3f}", (high, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(places, board["model"])
     axes.set_ylim(-0.6, len(board) - 0.4)
-    axes.set(title=f"{by} with 95 % intervals over {int(board['n_users'].iloc[0]):,} people", xlabel=by)
+    axes.set(title=f"{by} with 95 % intervals over {int(board['n_users'].iloc[0]):,} users", xlabel=by)
     axes.set_xlim(0, float(board[by + "_high"].max()) * 1.12 or 1)
     axes.grid(visible=False, axis="y")
     text = "blue: first, or not distinct from it"
@@ -142,7 +142,7 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def distribution_figure(per_user: pd.DataFrame, metric: str) -> go.Figure:
-    """How a metric is spread over people: the share of people with at least so much, a line a model.
+    """How a metric is spread over people: the share of users with at least this value, a line a model.
 
     Parameters
     ----------
@@ -150,15 +150,15 @@ def distribution_figure(per_user: pd.DataFrame, metric: str) -> go.Figure:
         model, and the metric, a row a person and model.
     """
     figure = px.ecdf(per_user, x=metric, color="model", ecdfmode="reversed", color_discrete_sequence=COLOURS)
-    figure.update_layout(yaxis_title="share of people with at least so much", yaxis_tickformat=".0%", template="none")
-    return figure.update_layout(title=f"{metric} over people", height=380, margin={"t": 50, "b": 40})
+    figure.update_layout(yaxis_title="share of users with at least this value", yaxis_tickformat=".0%", template="none")
+    return figure.update_layout(title=f"{metric} over users", height=380, margin={"t": 50, "b": 40})
 
 
 def learning_curve_figure(curve: pd.DataFrame, metric: str, *, of: str = "person") -> go.Figure:
     """How a metric grows with what is known ``of`` a "person", or with the "people" known, a line a model."""
     title, axis = {
         "person": ("known ratings", "most recent ratings shown to the model"),
-        "people": ("people fitted on", "people whose histories the model was fitted on"),
+        "people": ("users fitted on", "users whose histories the model was fitted on"),
     }[of]
     figure = go.Figure()
     for place, (model, part) in enumerate(curve.groupby("model", sort=False)):

@@ -23,10 +23,10 @@ def ratings_figure(interactions: pd.DataFrame) -> Figure:
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set(title="Ratings", xlabel="stars", ylabel="share of all ratings")
     left.grid(visible=False, axis="x")
-    for ids, label, colour in (("user_id", "people", MAIN), ("item_id", "films", ACCENT)):
+    for ids, label, colour in (("user_id", "users", MAIN), ("item_id", "films", ACCENT)):
         grouped = interactions.groupby(ids)["rating"].agg(["mean", "size"])
         sns.kdeplot(x=grouped.loc[grouped["size"] >= 5, "mean"], ax=right, label=label, color=colour, fill=True)
-    right.set(title="Mean rating of people and of films with 5 or more", xlabel="mean stars", ylabel="density")
+    right.set(title="Mean rating of users and of films with 5 or more", xlabel="mean stars", ylabel="density")
     right.legend()
     return figure
 
@@ -34,7 +34,7 @@ def ratings_figure(interactions: pd.DataFrame) -> Figure:
 def long_tail_figure(interactions: pd.DataFrame) -> Figure:
     """How unequal films and people are: ratings by rank, and the share that the first part of them holds."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    for ids, label, colour in (("item_id", "films", ACCENT), ("user_id", "people", MAIN)):
+    for ids, label, colour in (("item_id", "films", ACCENT), ("user_id", "users", MAIN)):
         counts = interactions[ids].value_counts().to_numpy()
         left.plot(np.arange(1, len(counts) + 1), counts, color=colour, label=label, linewidth=2)
         share = np.concatenate([[0], np.cumsum(counts) / counts.sum()])
@@ -45,7 +45,7 @@ def long_tail_figure(interactions: pd.DataFrame) -> Figure:
     left.legend()
     right.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
     right.annotate("all equal", (0.62, 0.58), color=MUTED, rotation=33, fontsize=9)
-    right.set(title="Who holds the ratings", xlabel="share of films, of people", ylabel="share of ratings")
+    right.set(title="Who holds the ratings", xlabel="share of films, of users", ylabel="share of ratings")
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.legend(loc="lower right")
@@ -100,7 +100,7 @@ def time_figure(interactions: pd.DataFrame) -> Figure:
     shares = [float((since <= limit).mean()) for limit in limits.values()]
     right.barh(list(limits)[::-1], shares[::-1], color=ACCENT)
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    right.set(title="Given within ... of a person's first rating", xlabel="share of all ratings")
+    right.set(title="Given within ... of a user's first rating", xlabel="share of all ratings")
     right.grid(visible=False, axis="y")
     return figure
 
@@ -113,7 +113,7 @@ def people_figure(users: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
     ages = [known.loc[known["gender"] == gender, "age"].dropna().astype(float) for gender in genders]
     labels = [f"{gender} ({len(values):,})" for gender, values in zip(genders, ages, strict=True)]
     left.hist(ages, bins=range(5, 80, 5), stacked=True, label=labels, color=[MAIN, ACCENT, MUTED][: len(ages)])
-    left.set(title="Age and gender", xlabel="age", ylabel="people")
+    left.set(title="Age and gender", xlabel="age", ylabel="users")
     left.legend()
     _occupations(right, known)
     return figure
@@ -126,7 +126,7 @@ def _occupations(axes: Axes, known: pd.DataFrame) -> None:
     axes.barh(table.index, table["people"], color=MAIN)
     for place, (people, median) in enumerate(table.itertuples(index=False)):
         axes.annotate(f"{median:.0f}", (people, place), xytext=(4, 0), textcoords="offset points", va="center", size=8)
-    axes.set(title="Occupation, with median ratings a person", xlabel="people")
+    axes.set(title="Occupation, with median ratings a user", xlabel="users")
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(visible=False, axis="y")
 
@@ -141,6 +141,6 @@ def sparsity_figure(interactions: pd.DataFrame, limit: int = 2_000) -> Figure:
     shown = (places[0] < limit) & (places[1] < limit)
     axes.plot(places[0][shown], places[1][shown], ",", color=MAIN, alpha=0.5)
     axes.invert_yaxis()
-    axes.set(title="Every rating there is", xlabel="films, most rated first", ylabel="people, most active first")
+    axes.set(title="Every rating", xlabel="films, most rated first", ylabel="users, most active first")
     axes.grid(visible=False)
     return figure

@@ -28,7 +28,7 @@ def parts_in_time(split: Split, bins: int = 60) -> Figure:
         values = [table["user_id"].value_counts().to_numpy() for table in tables]
     edges = np.histogram_bin_edges(np.concatenate(values), bins=bins)
     axes.hist(values, bins=edges, stacked=True, color=colours, label=labels, linewidth=0)
-    axes.set(xlabel="" if timed else "interactions of a person", ylabel="interactions" if timed else "people")
+    axes.set(xlabel="" if timed else "interactions of a user", ylabel="interactions" if timed else "users")
     axes.set_title(f"{split.name}: where the three parts lie" + (" in time" if timed else ""))
     axes.grid(visible=False, axis="x")
     axes.legend()
@@ -106,6 +106,6 @@ def results_in_time(results: pd.DataFrame, metric: str) -> Figure:
         axes.fill_between(rows["cut"], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
     axes.set(xlabel="share of the interactions before the cut", ylabel=metric, ylim=(0, None))
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_title("After each cut in time: the people who were known")
+    axes.set_title("After each cut in time: users with a history")
     figure.legend(loc="outside upper right", ncols=4)
     return figure

@@ -30,7 +30,7 @@ def test_parts_in_time_counts_every_row(tables):
     assert heights == len(tables[0])
     untimed = splits.random(tables[0].drop(columns="timestamp"))
     (axes,) = plots.parts_in_time(untimed).axes
-    assert axes.get_xlabel() == "interactions of a person"
+    assert axes.get_xlabel() == "interactions of a user"
 
 
 def test_feature_distributions_draws_one_panel_a_feature_and_bears_emptiness(tables):
