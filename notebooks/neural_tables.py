@@ -71,9 +71,9 @@ def calibration(judged: pd.DataFrame, bins: int = 12) -> pd.DataFrame:
 
 
 def by_known_films(model: Recommender, task: Task, counts: Iterable[int]) -> pd.DataFrame:
-    """NDCG@10 when no more than so many films of a history are told to the model: films, ndcg@10.
+    """NDCG@10 of lists for histories cut to so many ratings: films, ndcg@10.
 
-    The last ones are kept; the lists leave out everything the person had seen, told or not.
+    The last ones are kept; the lists leave out everything the user had rated, given or not.
     """
     everybody = np.arange(len(task.users))
     values = [ndcg_given(model, task, everybody, partial(Histories.first, size=count)).mean() for count in counts]
@@ -90,10 +90,10 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
     users, items = model._codes(frame["user_id"], frame["item_id"])
     when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
     dense, state = model.features.pairs(users, items, when), model.states[0]
-    people, bias = model._user_vectors(state)
+    vectors, bias = model._user_vectors(state)
     films = np.vstack([state["items"], np.zeros((1, model.embedding_dim), np.float32)])
     base = model.features.mean + bias[users] + np.append(state["item_bias"], 0)[items]
-    inputs = {"u": people[users], "v": films[items], "dense": dense}
+    inputs = {"u": vectors[users], "v": films[items], "dense": dense}
     shuffled = np.random.default_rng(seed).permutation(len(frame))
 
     def error(u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Bayesian matrix factorisation whose people and films start from what they have rated: an ensemble partner."""
+"""Bayesian matrix factorisation whose users and items start from what they have rated: an ensemble partner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BayesianFactors(Recommender):
     """Predict ratings by averaging many factorisations, drawn from what the data leaves possible.
 
     rating = linear(dense features) + p . q, where the features are the neural hybrid's (leave-one-out) and p, q are
-    drawn by Gibbs sampling. The mean of a person's p depends on *which* films they rated, that of a film's q on who
+    drawn by Gibbs sampling. The mean of a user's p depends on *which* items they rated, that of an item's q on who
     rated it: the implicit feedback of SVD++ as a prior. Salakhutdinov and Mnih, "Bayesian probabilistic matrix
     factorization using MCMC" (2008); Simm et al., "Macau: scalable Bayesian factorization with high-dimensional side
     information" (2017); Rendle, Zhang and Koren, "On the difficulty of evaluating baselines" (2019).
@@ -28,7 +28,7 @@ class BayesianFactors(Recommender):
     Parameters
     ----------
     n_factors
-        Width of p and q; two more of them are the biases of people and of films.
+        Width of p and q; two more of them are the biases of users and of items.
     sweeps, burn_in, kept
         Rounds of sampling, how many of them are thrown away first, and how many of the rest (evenly spaced) are
         averaged.
@@ -140,7 +140,7 @@ class BayesianFactors(Recommender):
         return known.mean + scores + average / len(self.people_)
 
     def _factors_of(self, draw: int, matrix: csr_matrix, gaps: np.ndarray) -> np.ndarray:
-        """Mean factors of new people under one draw, from what they rated and how, (n, width)."""
+        """Mean factors of new users under one draw, from what they rated and how, (n, width)."""
         half = _Half(
             csr_matrix((gaps, matrix.indices, matrix.indptr), shape=matrix.shape), self.n_factors, self.link, 0
         )
@@ -163,7 +163,7 @@ class BayesianFactors(Recommender):
 
 
 class _Half:
-    """The factors of one side (0: people, 1: films), and all that is drawn with them.
+    """The factors of one side (0: users, 1: items), and all that is drawn with them.
 
     Factors have two columns more than ``n_factors``: people's are [p, bias, 1], films' [q, 1, bias], so that one
     product holds all. ``free`` are the columns that are drawn.
@@ -234,7 +234,7 @@ def _wishart(size: int, freedom: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _neutral(width: int, side: int) -> np.ndarray:
-    """Factors of somebody of whom nothing is known: zeros, and the 1 that lets the other side's bias through."""
+    """Factors of a user or item of whom nothing is known: zeros, and the 1 that lets the other side's bias through."""
     neutral = np.zeros(width)
     neutral[width - 1 - side] = 1.0
     return neutral

@@ -68,13 +68,13 @@ COLD = {
 
 def warm_and_cold(history: pd.DataFrame, judged: pd.DataFrame, biases: np.ndarray) -> pd.DataFrame:
     """RMSE of the model and of the shrunk biases, by who is known: rows, n, model, biases (stars)."""
-    person = judged["user_id"].isin(history["user_id"]).to_numpy()
-    film = judged["item_id"].isin(history["item_id"]).to_numpy()
+    known_user = judged["user_id"].isin(history["user_id"]).to_numpy()
+    known_item = judged["item_id"].isin(history["item_id"]).to_numpy()
     parts = {
-        "person and film known": person & film,
-        "person new": ~person & film,
-        "film new": person & ~film,
-        "both new": ~person & ~film,
+        "user and item known": known_user & known_item,
+        "user new": ~known_user & known_item,
+        "item new": known_user & ~known_item,
+        "both new": ~known_user & ~known_item,
         "all": np.ones(len(judged), bool),
     }
     plain = biases - judged["rating"].to_numpy(np.float64)

@@ -66,8 +66,8 @@ def test_warm_and_cold():
     history = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
     judged = JUDGED.assign(user_id=[1, 1, 9, 9])
     table = neural_study.warm_and_cold(history, judged, judged["rating"].to_numpy() + 2).set_index("rows")
-    assert table["n"].to_dict() == {"person and film known": 2, "person new": 1, "both new": 1, "all": 4}
-    assert table.loc["person and film known", "model"] == 1.0
+    assert table["n"].to_dict() == {"user and item known": 2, "user new": 1, "both new": 1, "all": 4}
+    assert table.loc["user and item known", "model"] == 1.0
     assert (table["biases"] == 2.0).all()
 
 
