@@ -370,3 +370,17 @@ def test_ranker_speaks_for_what_it_saw_together():
     theirs = model.parts([1, 2, 3], 25)
     speaks = [table.loc[table["part"] == "history", "contribution"].sum() for table in (mine, theirs)]
     assert speaks[0] > 0 > speaks[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_gpu_learns_what_the_cpu_learns(split, content):
+    known = Interactions.from_frame(split.train)
+    errors = {}
+    for device in ("cpu", "cuda"):
+        model = NeuralHybrid(epochs=12, **{**SMALL, "device": device}).fit(known, **content)
+        errors[device] = rmse(predictions(model, split.test)["error"].to_numpy())
+    assert errors["cuda"] == pytest.approx(errors["cpu"], rel=0.02)
+    ranked = [
+        mean_ndcg(NeuralRanker(**{**RANKER, "device": device}).fit(known, **content), split) for device in errors
+    ]
+    assert ranked[1] == pytest.approx(ranked[0], rel=0.15)
