@@ -1,5 +1,6 @@
 """New users: which films are shown, what every model does with nothing, and people whom no model has met."""
 
+import cold_start_tables as tables_of
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,7 +43,7 @@ def fitted(task):
 
 
 def test_every_class_of_model_says_what_it_does_with_nothing():
-    assert set(cold_start.WITH_NOTHING) == set(MODULES)
+    assert set(tables_of.WITH_NOTHING) == set(MODULES)
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -53,7 +54,7 @@ def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
     assert listed["fallback"].all()  # nothing is known of the person, whoever answers
     assert len(listed) == 5
     assert listed["score"].notna().all()
-    falls_back = cold_start.WITH_NOTHING[name] == cold_start.POPULAR
+    falls_back = tables_of.WITH_NOTHING[name] == tables_of.POPULAR
     assert np.isnan(scores).all() == falls_back
     assert falls_back or np.isfinite(scores).all()
     if falls_back or name in ("Popularity", "GenrePopularity"):
@@ -62,7 +63,7 @@ def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
 
 
 def test_the_table_of_nothing(fitted):
-    table = cold_start.with_nothing({"ease": fitted["EASE"], "hybrid": fitted["NeuralHybrid"]}, 5).set_index("model")
+    table = tables_of.with_nothing({"ease": fitted["EASE"], "hybrid": fitted["NeuralHybrid"]}, 5).set_index("model")
     assert table["fallback"].tolist() == [True, False]
     assert table.loc["ease", "popular"] == 5
     assert (table["milliseconds"] > 0).all()
@@ -101,7 +102,7 @@ def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
     curve = cold_start.curve(values, resamples=50).set_index(["model", "size"])
     assert curve.loc[("ease", 4), "mean"] == pytest.approx(wide["ease", 4].mean())
     assert (curve["low"] <= curve["mean"]).all()
-    gained = cold_start.gains(values, "popularity", resamples=50).set_index("size")["mean"]
+    gained = tables_of.gains(values, "popularity", resamples=50).set_index("size")["mean"]
     assert gained[4] == pytest.approx((wide["ease", 4] - wide["popularity", 4]).mean())
     assert gained[0] == 0
 
@@ -120,12 +121,12 @@ def test_better_from_when_on():
             "low": [0, 0.1, 0.1, 9, 0, 0.1, -0.1, 9, 0.1, 0.1, 0.1, 9],
         }
     )
-    needed = cold_start.films_needed(gained)
+    needed = tables_of.films_needed(gained)
     assert needed["a"] == 1
     assert np.isnan(needed["b"])
     assert needed["c"] == 0
     means = pd.DataFrame({0: [0.1, 0.2, 0.1], 1: [0.3, 0.1, 0.1], 3: [0.1, 0.1, 0.4]}, index=["a", "b", "c"])
-    text = cold_start.sentence(means, needed)
+    text = tables_of.sentence(means, needed)
     assert text.startswith(
         "With none the best has 0.200; with 1 film `a` leads (0.300); with 3 films `c` leads (0.400)"
     )
@@ -166,12 +167,12 @@ def test_leaving_people_out_keeps_the_catalogue(known):
 
 
 def test_films_and_people_by_how_many_ratings_they_have(task):
-    films = cold_start.films_by_count(task, (1, 5, 30))
+    films = tables_of.films_by_count(task, (1, 5, 30))
     counts = np.concatenate([task.popularity, np.zeros(len(task.items) - task.known.n_items)])
     assert (
         films.loc[films["ratings"] == "5-29", "item_id"].tolist() == task.items[(counts >= 5) & (counts < 30)].tolist()
     )
-    people = cold_start.people_by_count(task, (1, 15))
+    people = tables_of.people_by_count(task, (1, 15))
     lengths = np.diff(task.histories.indptr)
     assert (people["films"] == "15 and more").tolist() == (lengths >= 15).tolist()
     assert people["films"].cat.categories.tolist() == ["none", "1-14", "15 and more"]
@@ -179,7 +180,7 @@ def test_films_and_people_by_how_many_ratings_they_have(task):
 
 def test_what_is_said_of_films_and_people():
     table = pd.DataFrame({"segment": "s", "group": ["1-4", "1-4"], "model": ["a", "p"], "mean": [0.2, 0.1]})
-    text = cold_start.sentence_known(table, table, "p")
+    text = tables_of.sentence_known(table, table, "p")
     assert text.startswith(
         "Best recall among films with 1-4 ratings `a` (0.200). Among people with 1-4 films `a` leads"
     )

@@ -4,10 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import sampled
 from scipy.sparse import csr_matrix
 
 from recsys_lib.evaluation.metrics import beyond_accuracy as beyond
-from recsys_lib.evaluation.metrics import rating, sampled
+from recsys_lib.evaluation.metrics import rating
 from recsys_lib.evaluation.metrics.ranking import judge, positions
 
 K, PEOPLE, ITEMS = 4, 30, 12

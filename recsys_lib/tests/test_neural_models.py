@@ -380,7 +380,5 @@ def test_a_gpu_learns_what_the_cpu_learns(split, content):
         model = NeuralHybrid(epochs=12, **{**SMALL, "device": device}).fit(known, **content)
         errors[device] = rmse(predictions(model, split.test)["error"].to_numpy())
     assert errors["cuda"] == pytest.approx(errors["cpu"], rel=0.02)
-    ranked = [
-        mean_ndcg(NeuralRanker(**{**RANKER, "device": device}).fit(known, **content), split) for device in errors
-    ]
+    ranked = [mean_ndcg(NeuralRanker(**{**RANKER, "device": device}).fit(known, **content), split) for device in errors]
     assert ranked[1] == pytest.approx(ranked[0], rel=0.15)

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import split_plots
 
 from recsys_lib import splits
 from recsys_lib.models.features.pairs import PairFeatures
@@ -62,7 +63,7 @@ def test_results_stand_beside_their_split():
         for model in ("popularity", "EASE")
     ]
     results = pd.DataFrame(rows)
-    (axes,) = plots.results_by_split(results, "NDCG@10").axes
+    (axes,) = split_plots.results_by_split(results, "NDCG@10").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["random", "temporal_user"]
-    (axes,) = plots.results_in_time(results, "NDCG@10").axes
+    (axes,) = split_plots.results_in_time(results, "NDCG@10").axes
     assert len(axes.lines) == 2
