@@ -161,11 +161,13 @@ def test_rated_films_are_marked_where_they_are_listed(lab, app):
     assert views.user_list(app).count(">rated ") == len(rated & set(listed)) > 0
 
 
-def test_scores_say_their_unit(app):
+def test_scores_say_their_unit(lab, app, monkeypatch):
     app.model = "blend"
     assert "z-score" in views.user_list(app)
     app.model = "ease"
     assert "score (no unit)" in views.user_list(app)
+    monkeypatch.setattr(EASE, "predicts_ratings", True)
+    assert re.search(r"predicted <span[^>]+ of 5 stars", views.user_list(app))
 
 
 def test_another_model_that_answers_is_named(lab, app, monkeypatch):
