@@ -449,7 +449,7 @@ def held_out_split(split: Split) -> Split:
     The validation part is half as long as the test part, and what is best for the next few films is not best for the
     next many: short-sighted models win there. The validation holds back as large a share as the test does, from train
     and validation together. Nothing of the test part is in it. Splits whose shares cannot be had again
-    (``leave_one_out``, ``canonical_fold``) are rehearsed on their own validation part.
+    (``leave_one_out``, ``canonical_fold``) are judged on their own validation part.
 
     Returns
     -------

@@ -1,6 +1,7 @@
-"""What models give to somebody new: with no film, with a few, and where films or people are hardly known.
+"""How models serve new users: NDCG given none, one or a few of their ratings.
 
-A new user is made of a user of the test part. Only some items of the history are shown to the model, under no id, and what it lists is judged on the person's test part, as in the evaluation.
+A new user is made of a user of the test part: only some items of the history are shown to the model, under no id, and
+what it lists is judged on the user's test part, as in the evaluation.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def new_user_table(
     whole: bool = True,
     k: int = 10,
 ) -> pd.DataFrame:
-    """NDCG@k of every newcomer, model and number of films.
+    """NDCG@k of every new user, model and number of films.
 
     Parameters
     ----------

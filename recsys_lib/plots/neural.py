@@ -169,7 +169,7 @@ def ablation_figure(table: pd.DataFrame, value: str, title: str) -> Figure:
 
 
 def known_films_figure(table: pd.DataFrame, popularity: float) -> Figure:
-    """NDCG@10 by how many films of a history are told to the ranker, beside popularity.
+    """NDCG@10 by how many films of a history the ranker is given, beside popularity.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def known_films_figure(table: pd.DataFrame, popularity: float) -> Figure:
     axes.axhline(popularity, color=ACCENT, lw=1.2, ls="--")
     axes.annotate("popularity", (places[-1], popularity), (0, 4), textcoords="offset points", ha="right", color=ACCENT)
     axes.set_xticks(places, [f"{count:,}" for count in table["films"]])
-    axes.set(title="A new user's first films", xlabel="films of the history told", ylabel="NDCG@10")
+    axes.set(title="A new user's first films", xlabel="films of the history given", ylabel="NDCG@10")
     axes.set_ylim(bottom=0)
     return figure
 

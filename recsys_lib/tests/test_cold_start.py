@@ -91,7 +91,7 @@ def test_the_best_liked_and_the_best_known():
     assert cold_start.shown_films(histories, 0, "known", counts).matrix.nnz == 0
 
 
-def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
+def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
     models = {"ease": EASE().fit(task.known), "popularity": Popularity().fit(task.known)}
     values = cold_start.new_user_table(models, task, (0, 4))
     expected = evaluate(models["ease"], task, resamples=1).per_user.set_index("user_id")["ndcg@10"]
@@ -107,7 +107,7 @@ def test_with_the_whole_history_a_newcomer_gets_what_a_known_person_gets(task):
     assert gained[0] == 0
 
 
-def test_only_people_with_enough_films_are_newcomers(task):
+def test_only_users_with_enough_films_are_taken(task):
     lengths = np.diff(task.histories.indptr)
     assert cold_start.users_with_at_least(task, 18).tolist() == np.flatnonzero(lengths >= 18).tolist()
     assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
@@ -133,7 +133,7 @@ def test_better_from_when_on():
     assert "Not surely better with 3: b" in text
 
 
-def test_strangers_are_in_no_training_data():
+def test_new_users_are_in_no_training_data():
     interactions, _, _ = made_tables()
     split = splits.temporal_user(interactions)
     task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1)

@@ -209,7 +209,7 @@ def test_one_model_alone_has_the_same_columns(results):
 
 
 def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
-    """A model that cannot score some users lists the popular items for them, and is judged by these lists everywhere."""
+    """A model that cannot score some users lists popular items for them, and is judged by these lists everywhere."""
 
     class Silent(Guessing):
         def _score(self, histories, users):

@@ -111,7 +111,7 @@ def test_bayesian_is_saved_and_loaded(bayesian, split, tmp_path):
     assert np.allclose(first, second)
 
 
-def test_bayesian_serves_newcomers(bayesian):
+def test_bayesian_serves_new_users(bayesian):
     liked = bayesian.score(bayesian.history_of({1: 5.0, 2: 5.0, 3: 5.0}).matrix)
     loathed = bayesian.score(bayesian.history_of({1: 1.0, 2: 1.0, 3: 1.0}).matrix)
     assert np.isfinite(liked).all()

@@ -38,7 +38,7 @@ def test_favourites_are_the_best_rated(tables):
     assert best[999] == []
 
 
-def test_a_made_newcomer_loves_one_genre(tables):
+def test_a_made_new_user_loves_one_genre(tables):
     liked = reading.genre_lover(tables[0], tables[1], 3)
     genres = tables[1].set_index("title")["genres"]
     assert len(liked) == 3 and set(liked.values()) == {5.0}

@@ -187,7 +187,7 @@ def test_baselines_are_ratios_of_means(evaluations):
     assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
     assert row["p_holm"] == row["p_permutation"]
     assert "`ease`" in findings.baselines(table.assign(distinct=True, ratio=1.5))
-    assert "nobody" in findings.baselines(table.assign(distinct=False))
+    assert "none" in findings.baselines(table.assign(distinct=False))
     assert "x (" in findings.beside(table).to_html()
     assert "None of" in findings.baselines(against(evaluations, []))
 
@@ -259,7 +259,7 @@ def test_pareto_keeps_what_nothing_beats():
 
 def test_sentences_are_made_from_the_results(prepared, task, evaluations):
     board = compare(evaluations, resamples=200)
-    assert f"{len(task.users):,} people" in findings.protocol(task, list(KS))
+    assert f"{len(task.users):,} users" in findings.protocol(task, list(KS))
     assert f"`{board['model'].iloc[1]}`" in findings.power(board)
     assert "Nothing is better" in findings.trade_off(board, {"coverage@10": "coverage"})
     assert "2 models were compared" in findings.threats(task, prepared[1], board)

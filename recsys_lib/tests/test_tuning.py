@@ -22,7 +22,7 @@ def keys(frame):
 
 
 @pytest.mark.parametrize("make", [splits.temporal_user, splits.temporal_global, splits.random])
-def test_a_rehearsal_holds_back_as_much_as_the_test_and_never_the_test(tables, make):
+def test_validation_holds_out_as_much_as_the_test_and_never_the_test(tables, make):
     split = make(tables[0])
     again = splits.held_out_split(split)
     assert keys(again.train) | keys(again.test) == keys(split.history)
@@ -31,7 +31,7 @@ def test_a_rehearsal_holds_back_as_much_as_the_test_and_never_the_test(tables, m
     assert len(again.valid) == 0
 
 
-def test_splits_of_their_own_kind_are_rehearsed_on_validation(tables):
+def test_splits_of_their_own_kind_are_judged_on_validation(tables):
     split = splits.leave_one_out(tables[0])
     assert keys(splits.held_out_split(split).test) == keys(split.valid)
 

@@ -57,7 +57,7 @@ def per_person(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
-    """Predict the rating of each row: the frame with ``predicted`` and ``error`` (predicted minus given), in stars, each rating at its own time."""
+    """Predict the rating of each row at its own time: the frame with ``predicted`` and ``error``, in stars."""
     when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
     predicted = model.predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy(), when)
     return frame.assign(predicted=predicted, error=predicted - frame["rating"].to_numpy(np.float64))

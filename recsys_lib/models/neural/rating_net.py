@@ -159,7 +159,7 @@ class RatingNet(nn.Module):
         return self.linear(dense)[:, 0] + product.sum(dim=1) + self.last(x)[:, 0]
 
     def _known(self, size: int, like: Tensor) -> Tensor:
-        """1 where a side is seen as known, 0 where training plays the newcomer, (B,)."""
+        """1 where a side is seen as known, 0 where training plays a new one, (B,)."""
         if not self.training or not self.cold:
             return torch.ones(size, device=like.device)
         return (torch.rand(size, device=like.device) >= self.cold).float()
