@@ -9,7 +9,7 @@ import pytest
 from recsys_lib.files import write_json
 from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.run import report
-from recsys_lib.run.artifacts import MissingArtifactError
+from recsys_lib.run.run import MissingArtifactError
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
