@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recsys_lib import models
+from recsys_lib.models.base import Recommender
+
 GENRES = ["Action", "Comedy", "Drama", "Sci-Fi", "Romance"]
 OCCUPATIONS = ["student", "engineer", "writer"]
 
@@ -69,3 +72,18 @@ def write_ml_100k(folder: Path, **sizes: int) -> Path:
         folder / "u.user", sep="|", header=False, index=False
     )
     return folder
+
+
+SMALL = {
+    "ALS": {"factors": 4, "iterations": 2},
+    "BPR": {"factors": 4, "iterations": 2},
+    "NeuralHybrid": {"embedding_dim": 4, "hidden": (4,), "epochs": 1},
+    "NeuralRanker": {"embedding_dim": 4, "hidden": 4, "epochs": 1},
+}
+
+
+def small_model(name: str) -> Recommender:
+    """A small model of a class, not fitted."""
+    kind, blended = getattr(models, name), {"ease": models.EASE(), "popularity": models.Popularity()}
+    parts = {"Blend": (blended,), "Reranker": (models.Blend(blended),)}.get(name, ())
+    return kind(*parts, **SMALL.get(name, {}))

@@ -175,8 +175,8 @@ def test_films(ask):
 
 def test_models(ask):
     listed = ask.get("/models").json()["items"]
-    assert [model["name"] for model in listed] == ["ease", "popularity", "item_knn"]
-    assert [model["champion"] for model in listed] == [True, False, False]
+    assert [model["name"] for model in listed] == ["ease", "blend", "item_knn", "popularity"]
+    assert [model["champion"] for model in listed] == [True, False, False, False]
     answer = ask.get("/recommend/1?model=item_knn").json()["model"]
     assert answer == {"name": "item_knn", "version": listed[2]["version"]}
     assert listed[0]["metrics"]["ndcg@10"] == pytest.approx(0.2)

@@ -6,33 +6,19 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib import models, splits
+from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation.task import Task, evaluate
-from recsys_lib.models import EASE, Blend, ItemKNN, NeuralRanker, Popularity
+from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity
 from recsys_lib.models.base import MODULES
-from recsys_lib.tests.made import made_tables
-
-SMALL = {
-    "ALS": {"factors": 4, "iterations": 2},
-    "BPR": {"factors": 4, "iterations": 2},
-    "NeuralHybrid": {"embedding_dim": 4, "hidden": (4,), "epochs": 1},
-    "NeuralRanker": {"embedding_dim": 4, "hidden": 4, "epochs": 1},
-}
+from recsys_lib.tests.made import made_tables, small_model
 
 
 @pytest.fixture(scope="module")
 def task():
     interactions, items, _ = made_tables()
     return Task.from_split(splits.temporal_user(interactions), 4.0, items=items)
-
-
-def small_model(name):
-    """A small model of a class, not fitted."""
-    kind, blended = getattr(models, name), {"ease": EASE(), "popularity": Popularity()}
-    parts = {"Blend": (blended,), "Reranker": (Blend(blended),)}.get(name, ())
-    return kind(*parts, **SMALL.get(name, {}))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 import torch
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.tests.made import made_tables
-from recsys_lib.tests.test_cold_start import small_model
+from recsys_lib.tests.made import small_model
 from recsys_lib.models import base
 from recsys_lib.models.base import MODULES
 
