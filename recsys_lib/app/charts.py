@@ -22,7 +22,7 @@ def _figure(traces: list[Any], title: str, height: int, **layout: Any) -> go.Fig
     return go.Figure(
         traces,
         {
-            "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
+            "title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}},
             "template": "none",
             "height": height,
             "margin": margin,

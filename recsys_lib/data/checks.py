@@ -218,7 +218,7 @@ def check(
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
-            wrong = ~np.asarray(rule.good(frame[rule.column]), dtype=bool)
+            wrong = frame.index.isin(failed["index"])
             lines = (trouble or Trouble()).lines_of(file, frame.index[wrong].to_numpy(), first_line)
             problems.append(_sentence(frame.loc[wrong, rule.column], lines, rule, file))
             bad |= wrong
@@ -226,17 +226,17 @@ def check(
 
 
 def _failures(frame: pd.DataFrame, rules: Sequence[Rule]) -> pd.DataFrame:
-    """Let pandera look at every column: its failure cases, at most three of each rule."""
+    """Let pandera look at every column: each row that breaks a rule (column, check, index)."""
     checks: dict[str, list[pa.Check]] = {}
     for rule in rules:
-        made = pa.Check(rule.good, name=rule.name, ignore_na=False, n_failure_cases=_SHOWN)
+        made = pa.Check(rule.good, name=rule.name, ignore_na=False)
         checks.setdefault(rule.column, []).append(made)
     schema = pa.DataFrameSchema({name: pa.Column(nullable=True, checks=made) for name, made in checks.items()})
     try:
         schema.validate(frame, lazy=True, inplace=True)
     except pa.errors.SchemaErrors as found:
         return found.failure_cases
-    return pd.DataFrame({"column": [], "check": [], "failure_case": []})
+    return pd.DataFrame({"column": [], "check": [], "failure_case": [], "index": []})
 
 
 def _lacking(column: str, file: str, present: Sequence[str], *, own: bool) -> str:
