@@ -3,13 +3,13 @@
 import threading
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, vstack
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import (
@@ -395,16 +395,17 @@ def test_a_reranker_is_judged_by_what_others_taught(known, tables):
         Reranker().fit(known)
 
 
-def test_trees_say_what_scikit_learn_says():
+def test_trees_say_what_lightgbm_says():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3000, 4)).astype(np.float32)
     labels = (features[:, 0] * features[:, 1] > 0) & (features[:, 2] < 1)
-    given_ = {"max_leaf_nodes": 15, "max_depth": 6, "l2_regularization": 5.0, "max_features": 0.5, "random_state": 3}
-    model = HistGradientBoostingClassifier(max_iter=30, learning_rate=0.08, early_stopping=False, **given_)
-    model.fit(features, labels)
     table = grow(features, labels, trees=30, seed=3)
+    params = {"objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "max_depth": 6, "lambda_l2": 5.0}
+    params |= {"feature_fraction_bynode": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "seed": 3}
+    params |= {"deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1}
+    model = lightgbm.train(params, lightgbm.Dataset(features, labels.astype(np.float32)), 30)
     others = rng.normal(size=(5000, 4)).astype(np.float32)
-    np.testing.assert_allclose(tree_scores(table, others), model.decision_function(others), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(tree_scores(table, others), model.predict(others, raw_score=True), rtol=1e-9, atol=1e-9)
     assert ((tree_scores(table, features) > 0) == labels).mean() > 0.9
 
 

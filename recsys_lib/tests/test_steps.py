@@ -93,9 +93,15 @@ def project(tmp_path):
     return tmp_path
 
 
+def outside_make():
+    """The environment without what a Make that runs these tests has put there."""
+    own = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "DATASET", "PARAMS")
+    return {name: value for name, value in os.environ.items() if name not in own}
+
+
 def make(folder, *arguments, dataset="ml-100k", check=True):
     """Call Make; the notebooks that were executed, in order of name."""
-    log, env = folder / "log", {**os.environ, "NAME": run_name(dataset)}
+    log, env = folder / "log", {**outside_make(), "NAME": run_name(dataset)}
     log.write_text("")
     command = ["make", "-s", f"PY={folder}/python", f"PYTHON={sys.executable}", f"DATASET={dataset}", *arguments]
     done = subprocess.run(command, cwd=folder, check=check, timeout=60, env=env, capture_output=True, text=True)
@@ -136,7 +142,7 @@ def test_a_name_is_data(project, name):
     ],
 )
 def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, said):
-    env = {**os.environ, "RECSYS_HOME": str(project)}
+    env = {**outside_make(), "RECSYS_HOME": str(project)}
     command = ["make", "-n", f"PY={sys.executable}", f"PYTHON={sys.executable}", f"DATASET={name}"]
     done = subprocess.run([*command, "run"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -149,7 +155,7 @@ def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, sai
 def test_two_makes_at_once_keep_to_their_own_data(project):
     command = ["make", "-s", f"PY={project}/python", f"PYTHON={sys.executable}", "04"]
     running = [
-        subprocess.Popen([*command, f"DATASET={name}"], cwd=project, env={**os.environ, "NAME": name})
+        subprocess.Popen([*command, f"DATASET={name}"], cwd=project, env={**outside_make(), "NAME": name})
         for name in ("one", "two", "three") * 2
     ]
     assert [process.wait(timeout=60) for process in running] == [0] * 6

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 BLOCK = 2048  # rows that go down all trees at once
 
@@ -18,6 +19,7 @@ def grow(
     depth: int = 6,
     penalty: float = 5.0,
     share: float = 0.5,
+    rows: float = 0.7,
     seed: int = 0,
 ) -> np.ndarray:
     """Fit trees one after another, each to what the ones before leave of the log loss.
@@ -32,8 +34,8 @@ def grow(
         The largest that a tree may be.
     penalty
         On the squares of the leaves' values.
-    share
-        Of the features, drawn anew for each division.
+    share, rows
+        Of the features, drawn anew for each division; of the rows, drawn anew for each tree.
 
     Returns
     -------
@@ -44,34 +46,37 @@ def grow(
     References
     ----------
     J. Friedman, "Greedy Function Approximation: A Gradient Boosting Machine", Annals of Statistics 29, 2001. G. Ke and
-    others, "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NIPS 2017 (histograms of the features).
+    others, "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NIPS 2017.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier  # what serves a model does without
+    import lightgbm  # what serves a model does without
 
     if trees == 0 or labels.all() or not labels.any():
         return np.zeros((5, 1, 1))
-    model = HistGradientBoostingClassifier(
-        max_iter=trees,
-        learning_rate=rate,
-        max_leaf_nodes=leaves,
-        max_depth=depth,
-        l2_regularization=penalty,
-        max_features=share,
-        early_stopping=False,
-        random_state=seed,
-    )
-    with threadpool_limits(1, user_api="openmp"):  # sums over threads would depend on how many there are
-        model.fit(features, labels)
-    grown = [predictor.nodes for (predictor,) in model._predictors]
+    params = {"objective": "binary", "learning_rate": rate, "num_leaves": leaves, "max_depth": depth}
+    params |= {"lambda_l2": penalty, "feature_fraction_bynode": share, "bagging_fraction": rows, "bagging_freq": 1}
+    params |= {"seed": seed, "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1}
+    data = lightgbm.Dataset(features, labels.astype(np.float32), params={"verbosity": -1})
+    grown = [_nodes(tree["tree_structure"]) for tree in lightgbm.train(params, data, trees).dump_model()["tree_info"]]
     table = np.zeros((5, len(grown), max(map(len, grown))))
     for number, nodes in enumerate(grown):
-        own, leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
-        places = [np.where(leaf, own, nodes[side]) for side in ("left", "right")]
-        rows = [np.where(leaf, 0, nodes["feature_idx"]), np.where(leaf, 0, nodes["num_threshold"]), *places]
-        table[:, number, : len(nodes)] = [*rows, np.where(leaf, nodes["value"], 0)]
-    leaves_of_first = table[2, 0] == np.arange(table.shape[2])
-    table[4, 0] += np.where(leaves_of_first, float(np.ravel(model._baseline_prediction)[0]), 0)
+        table[:, number, : len(nodes)] = np.array(nodes).T
     return table
+
+
+def _nodes(tree: dict[str, Any]) -> list[tuple[float, ...]]:
+    """Nodes of a tree as LightGBM describes it: feature, threshold, place to the left and to the right, value."""
+    nodes: list[tuple[float, ...]] = []
+
+    def add(node: dict[str, Any]) -> int:
+        place = len(nodes)
+        nodes.append((0, 0, place, place, node.get("leaf_value", 0)))
+        if "split_feature" in node:
+            sides = add(node["left_child"]), add(node["right_child"])
+            nodes[place] = (node["split_feature"], node["threshold"], *sides, 0)
+        return place
+
+    add(tree)
+    return nodes
 
 
 def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
