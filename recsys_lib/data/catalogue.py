@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+
+from recsys_lib.data.interactions import codes_of
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 
@@ -84,3 +87,23 @@ def twin_groups(items: pd.DataFrame) -> pd.Series:
     return own.where(~known, own.groupby([items["title"].str.casefold(), items["year"]]).transform("min")).astype(
         "int64"
     )
+
+
+def genre_matrix(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Genres of items as zeros and ones, (n_items, n_genres) float32, with their names; no column where there are none.
+
+    >>> items = pd.DataFrame({"item_id": [1, 2], "genres": [["Drama"], ["Action", "Drama"]]})
+    >>> genre_matrix(items, np.array([1, 2, 3]))
+    (array([[0., 1.],
+           [1., 1.],
+           [0., 0.]], dtype=float32), ['Action', 'Drama'])
+    """
+    if items is None or "genres" not in items:
+        return np.zeros((len(item_ids), 0), np.float32), []
+    table = items[["item_id", "genres"]].explode("genres").dropna()
+    names = sorted(table["genres"].unique())
+    rows, columns = codes_of(table["item_id"], item_ids), codes_of(table["genres"], np.array(names, dtype=str))
+    flags = np.zeros((len(item_ids), len(names)), np.float32)
+    kept = rows >= 0
+    flags[rows[kept], columns[kept]] = 1
+    return flags, names

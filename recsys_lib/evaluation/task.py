@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
+from recsys_lib.data.catalogue import genre_matrix
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
@@ -117,16 +118,8 @@ class Task:
     @cached_property
     def genres(self) -> tuple[np.ndarray, list[str]] | None:
         """Genres of the catalogue as zeros and ones, (n_catalogue, n_genres), with their names; None without such."""
-        if self.content is None or "genres" not in self.content:
-            return None
-        table = self.content.set_index("item_id")["genres"].reindex(self.known.item_ids)
-        pairs = table.reset_index(drop=True).explode().dropna()
-        if len(pairs) == 0:
-            return None
-        names, columns = np.unique(pairs.to_numpy(str), return_inverse=True)
-        matrix = np.zeros((len(table), len(names)))
-        matrix[pairs.index.to_numpy(), columns] = 1.0
-        return matrix, names.tolist()
+        matrix, names = genre_matrix(self.content, self.known.item_ids)
+        return (matrix.astype(np.float64), names) if names else None
 
     @cached_property
     def embedding(self) -> np.ndarray:

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, issparse
 from threadpoolctl import ThreadpoolController
 
-from recsys_lib.data.catalogue import twin_groups
+from recsys_lib.data.catalogue import genre_matrix, twin_groups
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, ids_like
 from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
@@ -673,14 +673,8 @@ class Recommender(ABC):
 
 def genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:
     """Genres of each column as zeros and ones, (n_items, n_genres) uint8; None where there are none."""
-    if items is None or "genres" not in items or not items["genres"].map(len).gt(0).any():
-        return None
-    pairs = items[["item_id", "genres"]].explode("genres").dropna(subset="genres")
-    codes = train.item_codes(pairs["item_id"])
-    names, columns = np.unique(pairs["genres"].to_numpy(str), return_inverse=True)
-    genres = np.zeros((train.n_items, len(names)), dtype=np.uint8)
-    genres[codes[codes >= 0], columns[codes >= 0]] = 1
-    return genres
+    genres, names = genre_matrix(items, train.item_ids)
+    return genres.astype(np.uint8) if names else None
 
 
 def twins_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from recsys_lib.data.catalogue import genre_matrix
 from recsys_lib.data.interactions import Histories, Interactions, codes_of, row_starts
 from recsys_lib.data.splits import Split
 
@@ -34,29 +35,9 @@ MEANINGS = {
 # ---- what is known beside the ratings ----------------------------------------------------------------------------
 
 
-def genre_flags(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Flags of genres, (n_items, n_genres) float32, and the genres' names; no column where there are none.
-
-    >>> items = pd.DataFrame({"item_id": [1, 2], "genres": [["Drama"], ["Action", "Drama"]]})
-    >>> genre_flags(items, np.array([1, 2, 3]))
-    (array([[0., 1.],
-           [1., 1.],
-           [0., 0.]], dtype=float32), ['Action', 'Drama'])
-    """
-    if items is None or "genres" not in items:
-        return np.zeros((len(item_ids), 0), np.float32), []
-    table = items[["item_id", "genres"]].explode("genres").dropna()
-    names = sorted(table["genres"].unique())
-    rows, columns = codes_of(table["item_id"], item_ids), codes_of(table["genres"], np.array(names, dtype=str))
-    flags = np.zeros((len(item_ids), len(names)), np.float32)
-    kept = rows >= 0
-    flags[rows[kept], columns[kept]] = 1
-    return flags, names
-
-
 def item_features(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Genres (scaled to length 1 a item) and decade of each item, (n_items, f) float32, with names."""
-    flags, names = genre_flags(items, item_ids)
+    flags, names = genre_matrix(items, item_ids)
     genres = flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1))
     blocks, labels = [genres], [f"genre {name}" for name in names]
     if items is not None and "year" in items:
@@ -300,7 +281,7 @@ class Catalogue:
         user_content, user_names = user_features(users, user_ids)
         item_content, item_names = item_features(items, item_ids)
         decades = item_content[:, [name.startswith("decade") for name in item_names]]
-        kinds = {"genres": genre_flags(items, item_ids)[0], "decade": decades}
+        kinds = {"genres": genre_matrix(items, item_ids)[0], "decade": decades}
         kinds = {name: flags for name, flags in kinds.items() if flags.shape[1]}
         return cls(user_ids, item_ids, user_content, item_content, user_names, item_names, kinds)
 
