@@ -1,4 +1,4 @@
-"""What speaks for an item beside the scores of models: its age, its company, the person's taste and moment."""
+"""Features of candidates, which the re-ranker reads beside the scores of models, and 02 shows and checks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ LONG_AGO = 5000.0  # days since an item was last met, where nobody had met it by
 WHOLE = 1e9  # half-life of a history that forgets nothing
 
 
-class Evidence:
-    """Features of people and items from interactions and, where they are known, years and genres.
+class CandidateFeatures:
+    """Features of users' candidate items from interactions and, where they are known, years and genres.
 
     - the item: log count, shrunk mean rating, year;
-    - the person: log length of the history, mean rating, logs of the time since the first and the sixth last
+    - the user: log length of the history, mean rating, logs of the time since the first and the sixth last
       interaction;
     - taste: how far year, popularity and genres are from those of the last few films, and of all;
-    - company: cosine with the films rated high, those rated low, and the last ones; ratings above the person's mean,
-      weighed by it; how often the item *followed* the last films in other people's histories;
-    - the moment: the item's age, and how many met it in the month, half a year, two years and all the time before the
-      person's last interaction. What others did later does not count here.
+    - similarity: cosine with the films rated high, those rated low, and the last ones; ratings above the user's mean,
+      weighed by it; how often the item *followed* the last films in other users' histories;
+    - the moment: the item's age, and how many rated it in the month, half a year, two years and all the time before the
+      user's last interaction. What others did later does not count here.
 
     Without timestamps there is no moment, and nothing follows anything.
 
@@ -64,12 +64,39 @@ class Evidence:
             self.genres = genres / np.maximum(np.linalg.norm(genres, axis=1, keepdims=True), 1e-12)
 
     def features(self, histories: Histories, codes: np.ndarray) -> np.ndarray:
-        """Features of the items ``codes``, (n, depth), for each person: (n, depth, n_features) float32."""
-        columns = [*self._items(codes), *self._people(histories), *self._tastes(histories, codes)]
-        columns += self._company(histories, codes)
+        """Features of the items ``codes``, (n, depth), for each user: (n, depth, n_features) float32."""
+        columns = [*self._items(codes), *self._users(histories), *self._tastes(histories, codes)]
+        columns += self._similarity(histories, codes)
         if self.train.timestamps is not None:
             columns += [*self._moment(histories, codes), *self._following(histories, codes)]
         return np.stack([np.broadcast_to(column, codes.shape) for column in columns], axis=-1).astype(np.float32)
+
+    def names(self) -> list[str]:
+        """Names of the features, in their order."""
+        timed, dated = self.train.timestamps is not None, self.years is not None
+        names = ["item: log(1 + ratings)", "item: shrunk mean rating", *["item: year"] * dated]
+        names += ["user: log(1 + ratings)", "user: mean rating"]
+        names += ["user: log(1 + days since the first)", "user: log(1 + seconds since the sixth last)"] * timed
+        names += [
+            "year: distance to the last 3",
+            "year: distance to the last 10",
+            "year: minus the mean of all",
+        ] * dated
+        names += ["popularity: minus the mean of the last 10"]
+        names += ["genres: cosine with the last 3", "genres: cosine with all"] * (self.genres is not None)
+        names += [f"similarity: with the items rated {which}" for which in ("high", "low", "last")]
+        names += ["similarity: ratings above the mean, weighted"]
+        if timed:
+            names += ["moment: ratings until now", "moment: ratings in 30 days", "moment: ratings in 180 days"]
+            names += ["moment: share of all in 180 days", "moment: ratings in 730 days", "moment: days since the last"]
+            names += ["moment: age in years"] * dated
+            names += ["sequence: followed the last within 20", "sequence: followed the last within 3"]
+        return names
+
+    def table(self, histories: Histories, codes: np.ndarray) -> pd.DataFrame:
+        """Features by name, a row a candidate of each user in turn, (n * depth, n_features)."""
+        values = self.features(histories, codes)
+        return pd.DataFrame(values.reshape(-1, values.shape[-1]), columns=self.names())
 
     # ---- groups of features, each (n, depth) or (n, 1) ---------------------------------------------------------
 
@@ -79,7 +106,7 @@ class Evidence:
         mean = (totals + SHRINKAGE * data.mean()) / (counts + SHRINKAGE)
         return [table[codes] for table in (np.log1p(counts), mean, *([] if self.years is None else [self.years]))]
 
-    def _people(self, histories: Histories) -> list[np.ndarray]:
+    def _users(self, histories: Histories) -> list[np.ndarray]:
         columns = [np.log1p(np.diff(histories.matrix.indptr)), _row_means(histories.matrix)]
         if self.train.timestamps is not None:
             here, lately = _since(histories, self._now(histories))
@@ -101,7 +128,7 @@ class Evidence:
             columns += [_at((shares @ self.genres) @ self.genres.T, codes) for shares in (short, long)]
         return columns
 
-    def _company(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+    def _similarity(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
         matrix = histories.matrix
         high = confidence(histories, self.train, positive_from=self.relevant_from, low_weight=0)
         low, last = _like(matrix, matrix.data < self.relevant_from - 1), _like(matrix, histories.steps_back() < 3)

@@ -10,13 +10,13 @@ import pandas as pd
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of
-from recsys_lib.models.features.candidates import Evidence, years_of
+from recsys_lib.models.features.candidates import CandidateFeatures, years_of
 from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
 class Reranker(Recommender):
-    """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`Evidence` beside them.
+    """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`CandidateFeatures` beside them.
 
     Two learners vote, each moved to mean 0 and standard deviation 1 over a person's candidates: a linear model that
     makes what came next as probable as can be among the candidates (:func:`.blend.listwise_fit`), and
@@ -69,12 +69,12 @@ class Reranker(Recommender):
             self.blend.fit(train, items=items, users=users)
         self.years_ = years_of(items, train)
         parts = self.blend.held_out(train, items=items, users=users)
-        self._learn([(part, self._evidence_of(part.train, items)) for part in parts])
+        self._learn([(part, self._features_of(part.train, items)) for part in parts])
 
-    def _learn(self, parts: Sequence[tuple[HeldOut, Evidence]]) -> None:
+    def _learn(self, parts: Sequence[tuple[HeldOut, CandidateFeatures]]) -> None:
         looked = []
-        for part, evidence in parts:
-            codes, there, features, _ = self._looked_at(part.scores.values(), part.histories, evidence)
+        for part, candidates in parts:
+            codes, there, features, _ = self._looked_at(part.scores.values(), part.histories, candidates)
             looked.append((there, features, labels_at(part.relevant, codes) & there))
         there, features, labels = map(np.concatenate, zip(*looked, strict=True))
         self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
@@ -89,39 +89,44 @@ class Reranker(Recommender):
 
         The weights of the blend are those that it has: it must be fitted.
         """
-        evidence, found = self._evidence_of(held_out.train, items), np.empty_like(next(iter(held_out.scores.values())))
+        candidates, found = (
+            self._features_of(held_out.train, items),
+            np.empty_like(next(iter(held_out.scores.values()))),
+        )
         group = np.random.default_rng(0).permutation(len(found)) % groups
         for number in range(groups):
             judge, own = type(self)(self.blend, **self.params()), held_out.of_users(np.flatnonzero(group == number))
-            judge._learn([(held_out.of_users(np.flatnonzero(group != number)), evidence)])
-            found[group == number] = judge._scores(own.scores.values(), own.histories, evidence)
+            judge._learn([(held_out.of_users(np.flatnonzero(group != number)), candidates)])
+            found[group == number] = judge._scores(own.scores.values(), own.histories, candidates)
         return found
 
-    def _evidence_of(self, train: Interactions, items: pd.DataFrame | None) -> Evidence:
-        return Evidence(train, years_of(items, train), genres_of(items, train), relevant_from=self.blend.relevant_from)
+    def _features_of(self, train: Interactions, items: pd.DataFrame | None) -> CandidateFeatures:
+        return CandidateFeatures(
+            train, years_of(items, train), genres_of(items, train), relevant_from=self.blend.relevant_from
+        )
 
     # ---- serving ---------------------------------------------------------------------------------------------
 
     @property
-    def _evidence(self) -> Evidence:
+    def _candidates(self) -> CandidateFeatures:
         found = vars(self).get("_known")
         if found is None or found.train is not self.train:
-            found = Evidence(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
+            found = CandidateFeatures(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
             self._known = found
         return found
 
     def _looked_at(
-        self, scores: Any, histories: Histories, evidence: Evidence
+        self, scores: Any, histories: Histories, candidates: CandidateFeatures
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Candidates and whether they are there, (n, depth); their features; the blend's scores, (n, n_items)."""
         z = [standardised(table, histories.matrix)[0] for table in scores]
         blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
         codes, there = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
-        return codes, there, np.concatenate([own, evidence.features(histories, codes)], axis=-1), blended
+        return codes, there, np.concatenate([own, candidates.features(histories, codes)], axis=-1), blended
 
-    def _scores(self, scores: Any, histories: Histories, evidence: Evidence) -> np.ndarray:
-        codes, there, features, blended = self._looked_at(scores, histories, evidence)
+    def _scores(self, scores: Any, histories: Histories, candidates: CandidateFeatures) -> np.ndarray:
+        codes, there, features, blended = self._looked_at(scores, histories, candidates)
         if not there.any():
             return blended
         linear = ((features - self.mean_) / self.scale_) @ self.coefficients_
@@ -140,7 +145,7 @@ class Reranker(Recommender):
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         said = [part.score(histories, users) for part in self.blend.models.values()]
-        scores = self._scores(said, histories, self._evidence)
+        scores = self._scores(said, histories, self._candidates)
         scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
 
