@@ -75,6 +75,20 @@ def test_similarity_is_the_sum_of_shrunk_cosines(candidates):
     np.testing.assert_allclose(above, [[deviations @ cosine[:3, 3] / (cosine[:3, 3].sum() + 0.5)]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [1, 20])  # groups of users that share no items: the cosines of many are sparse
+def test_similarity_of_every_candidate_in_a_small_and_in_a_wide_catalogue(apart):
+    one = pd.DataFrame(ROWS, columns=["user_id", "item_id", "rating", "timestamp"]).astype({"timestamp": np.int64})
+    frames = [one.assign(user_id=one["user_id"] + 10 * n, item_id=one["item_id"] + 10 * n) for n in range(apart)]
+    train = Interactions.from_frame(pd.concat(frames, ignore_index=True))
+    watched = (train.matrix.toarray() > 0).astype(float)
+    cosine = watched.T @ watched / np.sqrt(np.outer(train.item_counts + 5, train.item_counts + 5))
+    codes = np.tile(np.arange(train.n_items), (train.n_users, 1))
+    table = CandidateFeatures(train).table(train.rows(np.arange(train.n_users)), codes)
+    rated_high = (train.matrix.toarray() >= 4) | ((train.matrix.toarray() > 0) & (train.user_ids % 10 == 3)[:, None])
+    expected = rated_high @ cosine  # the third user of a group has no rating of 4 or more: all count
+    np.testing.assert_allclose(table["similarity: with the items rated high"], expected.ravel(), atol=1e-6)
+
+
 def test_taste_is_the_distance_from_what_was_watched(candidates):
     year_short, _, from_all, _, genre_short, genre_all = candidates._tastes(candidates.train.rows([0]), np.array([[3]]))
     shares = np.exp2(-np.array([2, 1, 0]) / 3)

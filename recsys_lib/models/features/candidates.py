@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -130,13 +131,15 @@ class CandidateFeatures:
 
     def _similarity(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
         matrix = histories.matrix
-        high = confidence(histories, self.train, positive_from=self.relevant_from, low_weight=0)
-        low, last = _like(matrix, matrix.data < self.relevant_from - 1), _like(matrix, histories.steps_back() < 3)
-        above = _like(matrix, matrix.data - _row_means(matrix)[histories.row_of_entry])
-        columns = [
-            _at(self._near(each), codes) for each in (high, low, last, above, _like(matrix, np.ones(matrix.nnz)))
-        ]
-        return [*columns[:3], columns[3] / (columns[4] + 0.5)]
+        high = confidence(histories, self.train, positive_from=self.relevant_from, low_weight=0.5).data == 1
+        low, last = matrix.data < self.relevant_from - 1, histories.steps_back() < 3
+        above = matrix.data - _row_means(matrix)[histories.row_of_entry]
+        weights = np.stack([high, low, last, above, np.ones(matrix.nnz)]).astype(np.float32)  # (5, nnz)
+        sums = np.zeros((len(weights), *codes.shape), np.float32)
+        for row, (start, stop) in enumerate(pairwise(matrix.indptr)):  # each user has other candidates
+            cosines = self._known.cosines[matrix.indices[start:stop]][:, codes[row]]  # (history, depth)
+            sums[:, row] = weights[:, start:stop] @ cosines
+        return [*sums[:3], sums[3] / (sums[4] + 0.5)]
 
     def _moment(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
         start, span, order, begins, times = self._known.calendar
@@ -174,10 +177,6 @@ class CandidateFeatures:
             last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
         return last
 
-    def _near(self, weights: csr_matrix) -> np.ndarray:
-        """Sums of shrunk cosines between the films of histories and all items, (n, n_items)."""
-        return ((weights @ self._known.watched.T).toarray() @ self._known.watched).astype(np.float32)
-
 
 class _Known:
     """What interactions alone decide: one for the same interactions, in whichever models they stand."""
@@ -193,12 +192,12 @@ class _Known:
         return cls._made.setdefault(id(train), cls(train))
 
     @cached_property
-    def watched(self) -> csr_matrix:
-        """Who met what, (n_users, n_items), so that the products of columns are shrunk cosines."""
-        met = csr_matrix(
-            (np.ones(self.train.matrix.nnz, np.float32), *_places(self.train.matrix)), self.train.matrix.shape
-        )
-        return (met @ diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))).tocsr()
+    def cosines(self) -> np.ndarray | csr_matrix:
+        """Shrunk cosines between items by who had them, (n_items, n_items) float32; dense where that is smaller."""
+        matrix, scale = self.train.matrix, diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))
+        users = (csr_matrix((np.ones(matrix.nnz, np.float32), *_places(matrix)), matrix.shape) @ scale).tocsr()
+        cosines = (users.T @ users).tocsr().astype(np.float32)
+        return cosines.toarray() if 2 * cosines.nnz > matrix.shape[1] ** 2 else cosines
 
     @cached_property
     def followers(self) -> list[csr_matrix]:
