@@ -300,19 +300,21 @@ def rmse_floor(split: Split) -> float | None:
     return RMSE_FLOOR_U1 if split.name == "canonical_fold" and split.params.get("k") == 1 else None
 
 
-def check_columns(features: pd.DataFrame, ratings: np.ndarray, *, relevant_from: float = 4.0) -> list[Finding]:
+def check_columns(
+    features: pd.DataFrame, ratings: np.ndarray, *, relevant_from: float = 4.0, asked: str = "who liked what"
+) -> list[Finding]:
     """Alarm at single features that tell liked rows from the others: area under the ROC curve, either way round.
 
     Categories are scored by their share of liked rows.
     """
     liked = np.asarray(ratings) >= relevant_from
     if liked.all() or not liked.any():
-        return [Finding("no feature alone tells who liked what", True, "all rows are alike, nothing to tell")]
+        return [Finding(f"no feature alone tells {asked}", True, "all rows are alike, nothing to tell")]
     areas = pd.Series({column: _area(features[column], liked) for column in features})
     best = areas.idxmax()
     suspicious = areas[areas >= COLUMN_LIMIT].index.tolist()
     detail = f"alarm: {', '.join(suspicious)}" if suspicious else f"highest: {best} with {areas[best]:.2f} of 1"
-    return [Finding("no feature alone tells who liked what", not suspicious, detail)]
+    return [Finding(f"no feature alone tells {asked}", not suspicious, detail)]
 
 
 def _area(values: pd.Series, liked: np.ndarray) -> float:
