@@ -256,7 +256,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in self.means.items() if name.endswith("@10"))
-        return f"Evaluation({self.protocol['people_kept']:,} people: {shown})"
+        return f"Evaluation({self.protocol['people_kept']:,} users: {shown})"
 
 
 def _task(split: Split | Task, relevant_from: float | None) -> Task:
@@ -725,9 +725,9 @@ def conclusion(board: pd.DataFrame) -> str:
     """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 people."""
     by, first, n = board.attrs["by"], board.iloc[0], int(board["n_users"].iloc[0])
     led = f"{first['model']} has the highest {by} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
-    led += f"{first[by + '_high']:.3f}, {n:,} people)"
+    led += f"{first[by + '_high']:.3f}, {n:,} users)"
     if n < inference.LEAST_PEOPLE:
-        return f"{led}, but with fewer than {inference.LEAST_PEOPLE} people no winner is named."
+        return f"{led}, but with fewer than {inference.LEAST_PEOPLE} users no winner is named."
     if len(board) == 1:
         return f"{led}; there is nothing to compare it with."
     close = board["model"][1:][~board["distinct"][1:]].tolist()
