@@ -528,13 +528,17 @@ class Recommender(ABC):
         Raises
         ------
         ValueError
-            If it is a model of another class.
+            If it is a model of another class, or of parameters that the class does not have.
         """
         if config["model"] in MODULES:
             importlib.import_module(f"recsys_lib.models.{MODULES[config['model']]}")
         known = Recommender._registry.get(config["model"])
         if known is None or not issubclass(known, cls):
             raise ValueError(f"it holds a model of class {config['model']}, not {cls.__name__}")
+        unknown = set(config["params"]) - set(inspect.signature(known).parameters)
+        if unknown:
+            named = ", ".join(sorted(unknown))
+            raise ValueError(f"{config['model']} has no parameter {named}: `make run` fits what was saved anew")
         model = known(**config["params"])
         model.train = interactions_of(unpack(config["train"], arrays))
         model.members = {name: Recommender.from_state(part, arrays) for name, part in config["members"].items()}

@@ -241,6 +241,14 @@ def test_an_older_version_is_refused_in_one_sentence(fitted, tmp_path):
         load_model(folder)
 
 
+def test_a_renamed_parameter_is_named(fitted, tmp_path):
+    folder = fitted["ease"].save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"params": config["params"] | {"was": 1}}))
+    with pytest.raises(ValueError, match=r"model: EASE has no parameter was: `make run`"):
+        load_model(folder)
+
+
 def test_what_a_model_can_do_stands_on_its_class(model, known):
     assert not model.predicts_ratings
     with pytest.raises(TypeError, match="ranks items; it does not predict ratings"):
