@@ -10,12 +10,11 @@ from typing import Literal
 import pandas as pd
 
 from recsys_lib.data import cleaning
-from recsys_lib.data.archives import unpacked
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.data.cleaning import Scale
-from recsys_lib.data.grouplens import find_root
+from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
+from recsys_lib.data.grouplens import find_root, read_folder
 from recsys_lib.data.own import is_table, read_own
-from recsys_lib.data.sources import Source, find_known, folder_source, resolve
 from recsys_lib.data.tables import Dataset, RawTables, identity
 from recsys_lib.paths import Paths, table_name
 
@@ -142,7 +141,7 @@ def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) 
     elif path.name in ("u.data", "ratings.dat"):
         folder = path.parent
     if folder.is_dir() and plain and find_root(folder):
-        return Source(folder_source(folder, words).read, words, path)
+        return Source(lambda: read_folder(folder), words, path)
     if not folder.is_dir() and not is_table(folder):
         raise ValueError(f"{path} is no folder, zip archive, CSV, TSV or parquet file")
     extra = {option: _existing(given[option], option) for option in ("items", "users")}

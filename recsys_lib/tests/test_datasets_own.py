@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recsys_lib.benchmarks import reading
 from recsys_lib.data import BadTableError, load_dataset
-from recsys_lib.data.archives import BadArchiveError
+from recsys_lib.data.fetch import BadArchiveError
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.tables import identity
 

@@ -1,0 +1,370 @@
+"""Get the files of a known data set: a folder of one's own, an earlier download, GroupLens, PyPI; unpack archives."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+
+from recsys_lib.data.catalogue import KnownDataset
+from recsys_lib.data.grouplens import PACKAGE_FILES, find_root, read_folder, read_package
+from recsys_lib.data.tables import RawTables
+from recsys_lib.files import replacing, replacing_folder, sha256
+from recsys_lib.paths import REPOSITORY, Paths
+
+FOLDER_VARIABLE = "MOVIELENS_DIR"
+TRIES, CONNECT_SECONDS, READ_SECONDS, WAIT_SECONDS = 2, 5, 30, 0.5
+MAX_BYTES = 8_000_000_000
+# the package on PyPI that carries ml-100k, for machines that cannot reach GroupLens; it is read as an archive, never
+# installed (W. X. Zhao et al., "RecBole: Towards a Unified, Comprehensive and Efficient Framework for Recommendation
+# Algorithms", 2021)
+REQUIREMENT = "recbole==1.2.1"
+WHEEL = "recbole-1.2.1-py3-none-any.whl"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+_PIP_SECONDS = 120
+_BLOCK = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+class UnreachableError(OSError):
+    """A file that could not be downloaded."""
+
+
+class BadArchiveError(ValueError):
+    """An archive that is cut, corrupt or not safe to unpack."""
+
+
+# downloads
+
+
+def _download(url: str, writer: IO[bytes], *, start: int = 0, progress: bool = False) -> None:
+    """Append to ``writer`` what a server sends from byte ``start`` on; an https address must not lead to plain http."""
+
+    def look(response: requests.Response, **_: object) -> None:
+        if urlsplit(url).scheme == "https" and urlsplit(response.url).scheme != "https":
+            raise UnreachableError(f"{url} leads to {response.url}, which is not https")
+        if response.status_code in (requests.codes.ok, requests.codes.requested_range_not_satisfiable):
+            writer.truncate(0)  # the server begins again, or what is there is longer than the file
+
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    options = {"headers": headers, "hooks": {"response": look}, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+    pooch.HTTPDownloader(progressbar=progress, chunk_size=_BLOCK, **options)(url, writer, None)
+
+
+def fetch(url: str, path: Path) -> Path:
+    """Download to ``path``, with progress; resume what a stopped download left in ``<path>.part``.
+
+    Raises
+    ------
+    UnreachableError
+        If the server cannot be reached within ``TRIES`` tries, or has no such file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with part.open("ab") as writer:
+                _download(url, writer, start=part.stat().st_size, progress=True)
+        except requests.RequestException as error:
+            answered = error.response is not None and error.response.status_code != 416
+            if answered or not tries_left:
+                words = "cannot be had" if answered else "is out of reach"
+                raise UnreachableError(f"{url} {words} ({_reason(error)})") from error
+            time.sleep(WAIT_SECONDS)
+        else:
+            return part.replace(path)
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+    raise AssertionError("TRIES is positive")
+
+
+_REASONS = (
+    (requests.exceptions.SSLError, "its certificate is not trusted"),
+    (requests.exceptions.ProxyError, "the proxy does not let it through"),
+    (requests.Timeout, "no answer in time"),
+    (requests.exceptions.ChunkedEncodingError, "it broke off; the next try resumes there"),
+    (requests.ConnectionError, "no connection"),
+)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a download failed, in a few words."""
+    words = next((text for kind, text in _REASONS if isinstance(error, kind)), None)
+    return words or str(error).split(" for url")[0]
+
+
+def _md5_file(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".md5")
+
+
+def _published_md5(archive: Path, url: str | None = None) -> str | None:
+    """MD5 from the ``.md5`` file that is kept beside an archive, fetched first where an address is given."""
+    kept = _md5_file(archive)
+    if url:
+        kept.unlink(missing_ok=True)
+        content = io.BytesIO()
+        try:
+            _download(url + ".md5", content)
+        except (requests.RequestException, UnreachableError) as error:
+            _log.info("%s.md5 cannot be had (%s)", url, _reason(error))
+            return None
+        kept.write_bytes(content.getvalue())
+    match = re.search(rb"\b[0-9a-fA-F]{32}\b", kept.read_bytes()) if kept.is_file() else None
+    return match.group().decode().lower() if match else None
+
+
+def check_md5(path: Path, expected: str | None) -> None:
+    """Refuse a file that is not the published one: a check against damage, as GroupLens publishes it, not forgery.
+
+    Raises
+    ------
+    BadArchiveError
+        With both checksums.
+    """
+    if expected is not None and (actual := pooch.file_hash(str(path), alg="md5")) != expected:
+        raise BadArchiveError(f"{path} is cut or corrupt: its MD5 is {actual}, and {expected} is published")
+
+
+# archives
+
+
+def _target(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    """Path of a member below the folder that it is unpacked to; refuses all that could lead out of it."""
+    name = member.filename.replace("\\", "/")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]) or "\0" in name:
+        raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} leads out of the folder")
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise BadArchiveError(
+            f"{archive} is not safe: its member {member.filename!r} is a link or a device, not a file"
+        )
+    return path
+
+
+def _copy(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, archive: Path) -> int:
+    """Write one member and return how many bytes may still follow; counts what comes, not what the header says."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open(member) as reader, target.open("xb") as writer:
+        while block := reader.read(_BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise BadArchiveError(f"{archive} is not safe: it unpacks to more than the limit of bytes")
+            writer.write(block)
+    return left
+
+
+def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes: int = MAX_BYTES) -> Path:
+    """Unpack a zip archive to a folder that is whole or absent.
+
+    Refused are absolute paths, ``..``, links, devices, a file that stands there twice, and more than ``max_bytes``
+    bytes in all. The zip's own CRC of every member is checked on the way. What macOS adds (``__MACOSX``) is left out.
+
+    Parameters
+    ----------
+    archive
+        A zip file.
+    folder
+        Takes the members; replaced if it is there.
+    only
+        Names of the members to unpack; all of them if there is none.
+    max_bytes
+        Limit of all members together, unpacked.
+
+    Raises
+    ------
+    BadArchiveError
+        With the member and what is wrong with it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source, replacing_folder(folder) as temporary:
+            members = [(member, _target(member, archive)) for member in source.infolist()]
+            left = max_bytes
+            for member, path in members:
+                wanted = member.filename in only if only else "__MACOSX" not in path.parts
+                if wanted and not member.is_dir():
+                    left = _copy(source, member, temporary / path, left, archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadArchiveError(f"{archive} is cut or corrupt ({error})") from error
+    except FileExistsError as error:
+        raise BadArchiveError(f"{archive} is not safe: it holds {Path(error.filename).name!r} twice") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise BadArchiveError(f"{archive} cannot be unpacked ({error})") from error
+    return folder
+
+
+def unpacked(archive: Path, below: Path, *, only: tuple[str, ...] = ()) -> Path:
+    """Unpack below a folder, once for each content of the archive: the folder carries its name and checksum."""
+    folder = below / f"{archive.stem}-{sha256(archive)[:12]}"
+    return folder if folder.is_dir() else unpack(archive, folder, only=only)
+
+
+# sources of the known data sets
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the files of a data set are, and how to read them.
+
+    Attributes
+    ----------
+    read
+        Gives the tables.
+    words
+        In words, for reports.
+    path
+        The archive, the file or the folder.
+    """
+
+    read: Callable[[], RawTables]
+    words: str
+    path: Path
+
+
+def resolve(path: Path) -> Path | None:
+    """The path as given, or below the repository; None where neither exists."""
+    path = path.expanduser()
+    return next((place.resolve() for place in (path, REPOSITORY / path) if place.exists()), None)
+
+
+def _archive(archive: Path, raw: Path, words: str) -> Source:
+    folder = unpacked(archive, raw)
+    return Source(lambda: read_folder(folder), words, archive)
+
+
+def _folder(folder: Path, words: str) -> Source:
+    return Source(lambda: read_folder(folder), words, folder)
+
+
+def _wheel(folder: Path, raw: Path, words: str) -> Source | None:
+    """The package with ml-100k, where it lies in a folder, to the last bit."""
+    wheel = folder / WHEEL
+    if not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
+        return None
+    return Source(lambda: read_package(unpacked(wheel, raw, only=tuple(PACKAGE_FILES.values()))), words, wheel)
+
+
+def find_known(known: KnownDataset) -> Source:
+    """Find a known data set: in ``MOVIELENS_DIR``, in ``data/raw``, at GroupLens, and ml-100k at last on PyPI.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it can be had nowhere, with the file to put and the place to put it.
+    """
+    raw = Paths(known.name).raw
+    return _in_own_folder(known, raw) or _in_raw(known, raw) or _download_known(known, raw)
+
+
+def _in_own_folder(known: KnownDataset, raw: Path) -> Source | None:
+    """Look into the folder that the environment names; its files are its owner's, and are never removed."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    folder = resolve(Path(given)) if given else None
+    if folder is None:
+        if given:
+            _log.warning("%s names %s, which does not exist", FOLDER_VARIABLE, given)
+        return None
+    archive = folder / known.archive
+    if archive.is_file():
+        try:
+            return _archive(archive, raw, f"{archive.name} in {FOLDER_VARIABLE}{_differs(archive, known.md5)}")
+        except BadArchiveError as error:
+            _log.warning("%s; it is left alone, and the data is looked for elsewhere", error)
+    itself = [folder] if folder.name in known.folders else []
+    for place in (*(folder / name for name in known.folders), *itself):
+        if place.is_dir() and find_root(place):
+            return _folder(place, f"the folder {place.name} in {FOLDER_VARIABLE}")
+    return _wheel(folder, raw, f"{WHEEL} in {FOLDER_VARIABLE}") if known.name == "ml-100k" else None
+
+
+def _differs(archive: Path, md5: str | None) -> str:
+    """Words for an archive of one's own that is sound, but not the published one."""
+    try:
+        check_md5(archive, md5)
+    except BadArchiveError:
+        _log.warning("%s is not the archive that GroupLens publishes (its MD5 differs); it is read as it is", archive)
+        return ", not the published archive"
+    return ""
+
+
+def _in_raw(known: KnownDataset, raw: Path) -> Source | None:
+    """Look at what was downloaded earlier; a damaged archive is removed."""
+    archive = raw / known.archive
+    if archive.is_file():
+        try:
+            check_md5(archive, known.md5 or _published_md5(archive))
+            return _archive(archive, raw, f"GroupLens ({known.url})")
+        except BadArchiveError as error:
+            _log.warning("%s; it is removed and fetched again", error)
+            archive.unlink()
+    for name in known.folders:
+        if (raw / name).is_dir() and find_root(raw / name):
+            return _folder(raw / name, f"the folder {name} in data/raw/{known.name}")
+    return _wheel(raw, raw, f"PyPI ({REQUIREMENT})") if known.name == "ml-100k" else None
+
+
+def _download_known(known: KnownDataset, raw: Path) -> Source:
+    """Download from GroupLens, once more if what came is damaged; ml-100k from PyPI if GroupLens is out of reach."""
+    archive = raw / known.archive
+    for last in (False, True):
+        try:
+            fetch(known.url, archive)
+            check_md5(archive, known.md5 or _published_md5(archive, known.url))
+            return _archive(archive, raw, f"GroupLens ({known.url})")
+        except UnreachableError as error:
+            return _from_pypi(known, raw, error)
+        except BadArchiveError as error:
+            archive.unlink()
+            _log.warning("%s; it is removed%s", error, "" if last else " and fetched again")
+            damage = error
+    return _from_pypi(known, raw, damage)
+
+
+def _from_pypi(known: KnownDataset, raw: Path, error: Exception) -> Source:
+    """ml-100k from PyPI; for all others say which file to put where."""
+    place = f"put {known.archive} into {raw}, or into a folder that {FOLDER_VARIABLE} names"
+    if known.name != "ml-100k":
+        raise FileNotFoundError(f"{known.name} cannot be had: {error}; {place}") from error
+    try:
+        _pip_download(raw)
+    except (OSError, BadArchiveError) as second:
+        raise FileNotFoundError(f"ml-100k cannot be had: {error}; {second}; {place}") from second
+    _log.warning("ml-100k comes from the copy in %s on PyPI, checksum verified, because %s", REQUIREMENT, error)
+    return _wheel(raw, raw, f"PyPI ({REQUIREMENT})")
+
+
+def _pip_download(folder: Path) -> None:
+    """Have pip download the wheel, which knows mirrors and proxies; check it, and keep it in the folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries=1"]
+        command += ["--no-deps", "--only-binary=:all:", "--dest", temporary, REQUIREMENT]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_SECONDS)
+        except subprocess.CalledProcessError as error:
+            last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+            raise OSError(f"pip could not download {REQUIREMENT} ({last})") from error
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"pip did not get {REQUIREMENT} in {_PIP_SECONDS} seconds") from error
+        wheel = Path(temporary) / WHEEL
+        if not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
+            raise BadArchiveError(
+                f"the file that PyPI gave for {REQUIREMENT} is not the one with SHA-256 {WHEEL_SHA256}"
+            )
+        with replacing(folder / WHEEL) as target:
+            target.write_bytes(wheel.read_bytes())
