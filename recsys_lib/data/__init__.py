@@ -7,7 +7,7 @@ from typing import Any
 
 _NAMES = {  # nothing is imported before it is asked for: who serves a model reads no tables
     "KNOWN": "catalogue",
-    "BadTableError": "checks",
+    "BadTableError": "schema",
     "Dataset": "tables",
     "KnownDataset": "catalogue",
     "identity": "tables",

@@ -9,12 +9,12 @@ from typing import Literal
 
 import pandas as pd
 
-from recsys_lib.data import cleaning
+from recsys_lib.data import schema
 from recsys_lib.data.catalogue import KNOWN
-from recsys_lib.data.cleaning import Scale
 from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
 from recsys_lib.data.grouplens import find_root, read_folder
 from recsys_lib.data.own import is_table, read_own
+from recsys_lib.data.schema import Scale
 from recsys_lib.data.tables import Dataset, RawTables, identity
 from recsys_lib.paths import Paths, table_name
 
@@ -97,9 +97,9 @@ def load_dataset(
     tables = source.read()
     for note in tables.notes:
         _log.warning(note)
-    explicit = cleaning.take_feedback(tables, implicit=implicit, duplicates=duplicates)
+    explicit = schema.take_feedback(tables, implicit=implicit, duplicates=duplicates)
     scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
-    dropped = cleaning.clean(
+    dropped = schema.clean(
         tables, scale, weights=not explicit, duplicates=duplicates, bad_rows=bad_rows, missing_items=missing_items
     )
     for what, rows in dropped.items():
@@ -177,8 +177,8 @@ def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None,
     return Dataset(
         name=name,
         interactions=tables.interactions,
-        items=cleaning.complete_items(tables.items, tables.interactions),
-        users=cleaning.complete_users(tables.users, tables.interactions),
+        items=schema.complete_items(tables.items, tables.interactions),
+        users=schema.complete_users(tables.users, tables.interactions),
         sha256=identity(tables.interactions),
         rating_scale=scale,
         source=source.words,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lib.data import BadTableError, load_dataset
-from recsys_lib.data.checks import ITEM_RULES, check, interaction_rules
+from recsys_lib.data.schema import check, interaction_rules, item_rules
 from recsys_lib.data.tables import Trouble
 
 
@@ -81,7 +81,7 @@ def test_the_edges_of_what_is_right(frame):
 
 def test_items_that_stand_there_twice():
     items = pd.DataFrame({"item_id": [1, 2, 1, None]})
-    assert check(items, ITEM_RULES, "movies.csv", 2).problems == [
+    assert check(items, item_rules(items.columns), "movies.csv", 2).problems == [
         "movies.csv, column 'item_id': 1 row with no value (line 5: nothing); every row needs its item_id",
         "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 4: 1.0); one row each is right",
     ]

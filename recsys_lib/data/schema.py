@@ -1,0 +1,488 @@
+"""What a right table is: pandera's checks, all problems at once in one sentence each, and what may be left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from recsys_lib.data.own import WEIGHT
+from recsys_lib.data.tables import RawTables, Trouble
+
+Scale = tuple[float, float]
+LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
+_SHOWN = 3
+_log = logging.getLogger(__name__)
+_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+
+
+class BadTableError(ValueError):
+    """Tables that do not hold what they should.
+
+    Attributes
+    ----------
+    problems : list of str
+        One sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What every value of a column must be.
+
+    Attributes
+    ----------
+    column
+        The column; it must be there.
+    name
+        Short name of the rule.
+    good
+        From the column to a boolean for each row.
+    wrong
+        What is said of the rows where it is false, or how to say it from their values.
+    right
+        What would be right.
+    """
+
+    column: str
+    name: str
+    good: Callable[[pd.Series], pd.Series | np.ndarray]
+    wrong: str | Callable[[pd.Series], str]
+    right: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes
+    ----------
+    problems : list of str
+        One sentence each.
+    bad : ndarray of bool, (n_rows,)
+        Rows that break a rule.
+    lacking : list of str
+        Columns that are not there.
+    """
+
+    problems: list[str]
+    bad: np.ndarray
+    lacking: list[str]
+
+
+def is_number(values: pd.Series) -> pd.Series:
+    """Whether each value is a number, or missing."""
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return pd.Series(True, index=values.index)
+    return pd.to_numeric(values, errors="coerce").notna() | values.isna()
+
+
+def _is_there(values: pd.Series) -> pd.Series:
+    there = values.notna()
+    return there if pd.api.types.is_numeric_dtype(values.dtype) else there & values.ne("")
+
+
+def _number(column: str) -> Rule:
+    return Rule(column, "number", is_number, f"a {column} that is not a number", f"a {column} is a number")
+
+
+def _whole(column: str) -> Rule:
+    wrong, right = f"a {column} that is not a whole number", "in this format ids are whole numbers"
+    return Rule(column, "whole", lambda s: is_number(s) & ~_fraction(s), wrong, right)
+
+
+def _fraction(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce").mod(1).gt(0)
+
+
+def _there(column: str) -> Rule:
+    return Rule(column, "there", _is_there, "no value", f"every row needs its {column}")
+
+
+def _unique(column: str) -> Rule:
+    return Rule(column, "unique", lambda s: ~s.duplicated(), f"the {column} of an earlier row", "one row each is right")
+
+
+def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
+    """Rules that come first: what must be numbers is."""
+    rules = [_number(column) for column in columns if column in ("rating", "timestamp", "year")]
+    return rules + [_whole(column) for column in columns if whole_ids and column in ("user_id", "item_id")]
+
+
+def interaction_rules(
+    columns: Sequence[str], scale: tuple[float, float] | None, *, weights: bool = False
+) -> list[Rule]:
+    """Rules of the interactions, of columns that are numbers already.
+
+    Parameters
+    ----------
+    columns
+        Columns that there are beside user_id and item_id.
+    scale
+        Lowest and highest rating; None where any number is right.
+    weights
+        Whether the ratings are weights of implicit feedback, which are positive.
+    """
+    rules = [_there("user_id"), _there("item_id")]
+    if "rating" in columns:
+        finite = Rule("rating", "finite", lambda s: ~np.isinf(s), "an infinite rating", "ratings are finite")
+        rules += [_there("rating"), finite]
+    if "rating" in columns and scale is not None:
+        low, high = scale
+        within = Rule(
+            "rating",
+            "scale",
+            lambda s: s.between(low, high) | s.isna() | np.isinf(s),
+            "a rating off the scale",
+            f"ratings here go from {low:g} to {high:g}",
+        )
+        rules.append(within)
+    if "rating" in columns and weights:
+        rules.append(Rule("rating", "positive", lambda s: ~(s <= 0), "a weight of 0 or less", "weights are positive"))
+    if "timestamp" in columns:
+        right = "timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)"
+        rules += [
+            _there("timestamp"),
+            Rule("timestamp", "negative", lambda s: ~(s < 0), "a negative timestamp", right),
+            Rule("timestamp", "late", lambda s: ~(s >= LATEST), _unit, right),
+        ]
+    return rules
+
+
+def _unit(values: pd.Series) -> str:
+    """Name what timestamps that are too large seem to be counted in.
+
+    >>> _unit(pd.Series([881250949000]))
+    'timestamps that look like milliseconds (divide them by 1,000)'
+    """
+    middle = float(values.median())
+    for unit, factor in _UNITS.items():
+        if 1e8 <= middle / factor < LATEST:
+            return f"timestamps that look like {unit} (divide them by {int(factor):,})"
+    return "an absurdly late timestamp"
+
+
+def item_rules(columns: Sequence[str]) -> list[Rule]:
+    """Rules of the items: one row each, with a year that can be one where there are years."""
+    year = Rule(
+        "year",
+        "year",
+        lambda s: ~((s < 1800) | (s > 2100) | (s % 1 > 0)),
+        "an absurd year",
+        "years are whole, 1800 to 2100",
+    )
+    return [_there("item_id"), _unique("item_id"), *([year] if "year" in columns else [])]
+
+
+def user_rules() -> list[Rule]:
+    """Rules of the users: one row each."""
+    return [_there("user_id"), _unique("user_id")]
+
+
+def check(
+    frame: pd.DataFrame,
+    rules: Sequence[Rule],
+    file: str,
+    first_line: int = 1,
+    *,
+    trouble: Trouble | None = None,
+    columns: Sequence[str] = (),
+) -> Outcome:
+    """Check a table against rules, every one of them, in one go over each column.
+
+    Parameters
+    ----------
+    frame
+        Its index counts the rows of the file from 0.
+    rules
+        Their columns must be there.
+    file
+        Name of the file, for the sentences.
+    first_line
+        Line of the file that the first row stands on.
+    trouble
+        Lines that were skipped while reading.
+    columns
+        Names in the file, if they are a person's own; by default those of the table.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": [5, 5], "rating": [3.0, 7.0]})
+    >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv", first_line=2).problems
+    ["plays.csv, column 'rating': 1 row with a rating off the scale (line 3: 7.0); ratings here go from 1 to 5"]
+    """
+    failures = _failures(frame, rules)
+    lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
+    problems = [
+        _lacking(column, file, columns or list(map(str, frame.columns)), own=bool(columns)) for column in lacking
+    ]
+    bad = np.zeros(len(frame), dtype=bool)
+    for rule in rules:
+        failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
+        if len(failed):
+            wrong = frame.index.isin(failed["index"])
+            lines = (trouble or Trouble()).lines_of(file, frame.index[wrong].to_numpy(), first_line)
+            problems.append(_sentence(frame.loc[wrong, rule.column], lines, rule, file))
+            bad |= wrong
+    return Outcome(problems, bad, lacking)
+
+
+def _failures(frame: pd.DataFrame, rules: Sequence[Rule]) -> pd.DataFrame:
+    """Let pandera look at every column: each row that breaks a rule (column, check, index)."""
+    checks: dict[str, list[pa.Check]] = {}
+    for rule in rules:
+        made = pa.Check(rule.good, name=rule.name, ignore_na=False)
+        checks.setdefault(rule.column, []).append(made)
+    schema = pa.DataFrameSchema({name: pa.Column(nullable=True, checks=made) for name, made in checks.items()})
+    try:
+        schema.validate(frame, lazy=True, inplace=True)
+    except pa.errors.SchemaErrors as found:
+        return found.failure_cases
+    return pd.DataFrame({"column": [], "check": [], "failure_case": [], "index": []})
+
+
+def _lacking(column: str, file: str, present: Sequence[str], *, own: bool) -> str:
+    """Say that a column is not there, and how to map one."""
+    hint = f" (say which is which: columns={{{present[0]!r}: {column!r}}})" if own else ""
+    return f"{file} has no column {column!r}; it has {', '.join(present) or 'none'}{hint}"
+
+
+def _sentence(values: pd.Series, lines: np.ndarray, rule: Rule, file: str) -> str:
+    says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values)
+    return f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}"
+
+
+def _rows(values: pd.Series, lines: np.ndarray, says: str) -> str:
+    """How many rows, with what, and the first three of them."""
+    pairs = zip(lines[:_SHOWN], values.iloc[:_SHOWN], strict=True)
+    shown = ", ".join(f"line {line}: {_shown(value)}" for line, value in pairs)
+    more = ", ..." if len(lines) > _SHOWN else ""
+    return f"{len(lines):,} row{'s' * (len(lines) > 1)} with {says} ({shown}{more})"
+
+
+def _shown(value: object) -> str:
+    """A value as a person would write it."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "nothing"
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool:
+    """Put ratings, weights or ones into the column "rating"; True if they are ratings."""
+    frame = tables.interactions
+    rated, weighed = "rating" in frame, WEIGHT in frame
+    if rated and weighed and not implicit:
+        raise ValueError("there are ratings and weights; map one of them, or pass implicit=True to read the weights")
+    explicit = rated and not implicit
+    if explicit and duplicates == "sum":
+        raise ValueError("duplicates='sum' adds up weights; ratings cannot be added up, keep the 'last' of them")
+    if not explicit and len(frame.columns):
+        frame = frame.drop(columns="rating", errors="ignore")
+        ones = np.ones(len(frame), np.float32)
+        tables.interactions = frame.rename(columns={WEIGHT: "rating"}) if weighed else frame.assign(rating=ones)
+    order = [column for column in ("user_id", "item_id", "rating", "timestamp") if column in tables.interactions]
+    tables.interactions = tables.interactions[order]
+    return explicit
+
+
+def clean(
+    tables: RawTables,
+    scale: Scale | None,
+    *,
+    weights: bool,
+    duplicates: str = "last",
+    bad_rows: str = "raise",
+    missing_items: str = "raise",
+) -> dict[str, int]:
+    """Check all tables, and leave out what the options allow to leave out.
+
+    Parameters
+    ----------
+    tables
+        As read, with ratings or weights in the column "rating"; changed in place.
+    scale
+        Lowest and highest rating, where that is known.
+    weights
+        Whether the ratings are weights of implicit feedback.
+    duplicates, bad_rows, missing_items
+        As in :func:`recsys_lib.data.load_dataset`.
+
+    Returns
+    -------
+    dict
+        What was left out, and how many rows.
+
+    Raises
+    ------
+    BadTableError
+        With all problems of all tables.
+    """
+    dropped: dict[str, int] = {}
+    problems = _unread(tables, drop=bad_rows == "drop", dropped=dropped)
+    rules = {
+        "interactions": interaction_rules(tables.interactions.columns, scale, weights=weights),
+        "items": item_rules(() if tables.items is None else tables.items.columns),
+        "users": user_rules(),
+    }
+    for name, table_rules in rules.items():
+        if getattr(tables, name) is not None:
+            checked, found = _check_one(tables, name, table_rules, drop=bad_rows == "drop", dropped=dropped)
+            setattr(tables, name, checked)
+            problems += found
+    unknown = _unknown_items(tables) if missing_items != "keep" else np.zeros(0, bool)
+    if unknown.any() and (missing_items == "raise" or unknown.all()):
+        problems.append(_unknown_items_sentence(tables, unknown))
+    if problems:
+        raise BadTableError(problems)
+    if unknown.any():
+        dropped[f"rows whose item {tables.file('items')} lacks"] = int(unknown.sum())
+        tables.interactions = tables.interactions[~unknown].reset_index(drop=True)
+    _drop_duplicates(tables, duplicates, dropped)
+    return dropped
+
+
+def _unread(tables: RawTables, *, drop: bool, dropped: dict[str, int]) -> list[str]:
+    """What could not be read, a sentence each; none if it may be left out and there is something beside it."""
+    file, sentences = tables.file("interactions"), list(tables.trouble.sentences)
+    if not sentences and not len(tables.interactions):
+        return [f"{file} holds no rows"]
+    if not drop or not len(tables.interactions):
+        return sentences
+    _warn(sentences)
+    if skipped := len(tables.trouble.skipped.get(file, ())):
+        dropped[f"lines of {file} that cannot be read"] = skipped
+    return []
+
+
+def _unknown_items(tables: RawTables) -> np.ndarray:
+    """Rows of the interactions whose item has no row of its own, (n_rows,) bool; none where there is no such table."""
+    interactions, items = tables.interactions, tables.items
+    if items is None or "item_id" not in items or "item_id" not in interactions:
+        return np.zeros(len(interactions), bool)
+    used = pd.Series(interactions["item_id"].dropna().unique())
+    lacking = used[~used.isin(items["item_id"])]
+    return interactions["item_id"].isin(lacking).to_numpy() if len(lacking) else np.zeros(len(interactions), bool)
+
+
+def _unknown_items_sentence(tables: RawTables, rows: np.ndarray) -> str:
+    """Say which items have no row of their own, and what can be done."""
+    file, items = (tables.file(name) for name in ("interactions", "items"))
+    ids = tables.interactions.loc[rows, "item_id"]
+    n = ids.nunique()
+    says = f"{'an item' if n == 1 else f'{n:,} items'} that {items} lacks"
+    lines = tables.trouble.lines_of(file, np.flatnonzero(rows), tables.first_line)
+    return (
+        f"{file}, column 'item_id': {_rows(ids, lines, says)}; complete {items}, or load with "
+        "missing_items='keep' (the id is the title then) or missing_items='drop'"
+    )
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        _log.warning(sentence)
+
+
+def _check_one(
+    tables: RawTables, name: str, rules: Sequence[Rule], *, drop: bool, dropped: dict[str, int]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Check the types of one table's columns, then the values of the rows whose types are right.
+
+    Returns
+    -------
+    (DataFrame, list of str)
+        The table with the types that it should have, and the problems that forbid to go on.
+    """
+    frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
+    if own and not len(frame.columns):
+        return frame, []  # an empty file, which the reader has named
+    how = {"trouble": tables.trouble, "columns": tables.columns if own else ()}
+    first = tables.first_line if own else 1 + (tables.first_line == 2)
+    types = check(frame, type_rules(frame.columns, whole_ids=tables.whole_ids), file, first, **how)
+    numeric = frame.assign(
+        **{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame, tables)}
+    )
+    values = check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, first, **how)
+    bad = types.bad.copy()
+    bad[~types.bad] |= values.bad
+    found = types.problems + values.problems
+    if found and (not drop or values.lacking or bad.all()):
+        return frame, found
+    if bad.any():
+        dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
+        _warn(found)
+        numeric = numeric[~bad].reset_index(drop=True)
+    return _typed(numeric), []
+
+
+def _numbers(frame: pd.DataFrame, tables: RawTables) -> list[str]:
+    """Columns that should be numbers and are not yet."""
+    wanted = ("rating", "timestamp", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
+    there = [column for column in wanted if column in frame]
+    return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The types that the tables' columns have everywhere."""
+    types = {"rating": np.float32, "timestamp": np.int64, "year": "Int16"}
+    ids = [column for column in ("user_id", "item_id") if column in frame]
+    types |= {column: np.int64 for column in ids if pd.api.types.is_numeric_dtype(frame[column].dtype)}
+    changed = {column: kind for column, kind in types.items() if column in frame and frame[column].dtype != kind}
+    return frame.astype(changed) if changed else frame
+
+
+def _pair_keys(frame: pd.DataFrame) -> np.ndarray:
+    """A number for each pair of user and item, (n_rows,) int64."""
+    users, items = frame["user_id"], frame["item_id"]
+    if users.dtype.kind == "i" and items.dtype.kind == "i" and min(users.min(), items.min()) >= 0:
+        width = int(items.max()) + 1
+        if (int(users.max()) + 1) * width < 2**63:
+            return users.to_numpy() * np.int64(width) + items.to_numpy()
+    user, item = (pd.factorize(values)[0].astype(np.int64) for values in (users, items))
+    return user * (item.max() + 1) + item
+
+
+def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]) -> None:
+    """Leave each pair of user and item once."""
+    frame = tables.interactions
+    keys = _pair_keys(frame)
+    ordered = np.sort(keys)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
+    order = np.lexsort((frame["timestamp"], keys)) if "timestamp" in frame else np.argsort(keys, kind="stable")
+    last = np.append(keys[order][1:] != keys[order][:-1], True)
+    rows = order[last]
+    if duplicates == "sum":
+        starts = np.flatnonzero(np.append(True, last[:-1]))
+        sums = np.add.reduceat(frame["rating"].to_numpy(np.float64)[order], starts)
+        frame = frame.assign(rating=pd.Series(sums.astype(np.float32), index=rows).reindex(frame.index))
+    what = "added to another" if duplicates == "sum" else "before the last one"
+    dropped[f"rows {what} of the same user and item"] = len(keys) - len(rows)
+    tables.interactions = frame.iloc[np.sort(rows)].reset_index(drop=True).astype({"rating": np.float32})
+
+
+def complete_items(items: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
+    """One row for every item: those without one, or without a title, get their id as title."""
+    ids = pd.Series(interactions["item_id"].unique(), name="item_id")
+    if items is not None:
+        ids = ids[~ids.isin(items["item_id"])]
+        items = items.assign(title=items["title"].fillna(items["item_id"].astype("str")))
+        if not len(ids):
+            return items
+    ids = ids.sort_values(ignore_index=True)
+    years = pd.array([pd.NA] * len(ids), dtype="Int16")
+    bare = pd.DataFrame({"item_id": ids, "title": ids.astype("str"), "year": years, "genres": [[] for _ in ids]})
+    return bare if items is None else pd.concat([items, bare], ignore_index=True)
+
+
+def complete_users(users: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:
+    """One row for every user of the interactions, in the order of their ids."""
+    ids = pd.DataFrame({"user_id": interactions["user_id"].unique()}).sort_values("user_id", ignore_index=True)
+    return ids if users is None else ids.merge(users, on="user_id", how="left")
