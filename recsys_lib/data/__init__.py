@@ -8,10 +8,10 @@ from typing import Any
 _NAMES = {  # nothing is imported before it is asked for: who serves a model reads no tables
     "KNOWN": "catalogue",
     "BadTableError": "schema",
-    "Dataset": "tables",
+    "Dataset": "load",
     "KnownDataset": "catalogue",
-    "identity": "tables",
-    "load_dataset": "loading",
+    "identity": "load",
+    "load_dataset": "load",
 }
 __all__ = list(_NAMES)
 

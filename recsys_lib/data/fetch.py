@@ -23,8 +23,7 @@ import pooch
 import requests
 
 from recsys_lib.data.catalogue import KnownDataset
-from recsys_lib.data.grouplens import PACKAGE_FILES, find_root, read_folder, read_package
-from recsys_lib.data.tables import RawTables
+from recsys_lib.data.readers import PACKAGE_FILES, RawTables, find_root, read_folder, read_package
 from recsys_lib.files import replacing, replacing_folder, sha256
 from recsys_lib.paths import REPOSITORY, Paths
 

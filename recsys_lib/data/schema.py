@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from recsys_lib.data.own import WEIGHT
-from recsys_lib.data.tables import RawTables, Trouble
+from recsys_lib.data.readers import WEIGHT, RawTables, Trouble
 
 Scale = tuple[float, float]
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
@@ -291,6 +290,16 @@ def take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool
     order = [column for column in ("user_id", "item_id", "rating", "timestamp") if column in tables.interactions]
     tables.interactions = tables.interactions[order]
     return explicit
+
+
+def drop_not_rated(tables: RawTables, not_rated: float | Sequence[float]) -> dict[str, int]:
+    """Leave out the rows whose rating means that there is none, and count them."""
+    meant = np.atleast_1d(np.asarray(not_rated, dtype=float))
+    if not len(meant) or "rating" not in tables.interactions:
+        return {}
+    rows = pd.to_numeric(tables.interactions["rating"], errors="coerce").isin(meant).to_numpy()
+    tables.interactions = tables.interactions[~rows]
+    return {f"rows of {tables.file('interactions')} that are not rated": int(rows.sum())} if rows.any() else {}
 
 
 def clean(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lib.data import BadTableError, load_dataset
+from recsys_lib.data.readers import Trouble
 from recsys_lib.data.schema import check, interaction_rules, item_rules
-from recsys_lib.data.tables import Trouble
 
 
 def problems_of(frame, *, scale=(1, 5)):

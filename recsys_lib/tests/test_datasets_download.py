@@ -20,7 +20,7 @@ from recsys_lib.data import catalogue, load_dataset
 from recsys_lib.data import fetch as fetching
 from recsys_lib.data.catalogue import KNOWN, KnownDataset
 from recsys_lib.data.fetch import UnreachableError, fetch, unpacked
-from recsys_lib.data.grouplens import read_folder, read_package
+from recsys_lib.data.readers import read_folder, read_package
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
 

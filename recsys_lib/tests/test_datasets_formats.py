@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib.data import KNOWN, BadTableError, load_dataset
-from recsys_lib.data.titles import split_year
+from recsys_lib.data.readers import split_year
 from recsys_lib.tests.made import made_tables, write_ml_100k
 
 

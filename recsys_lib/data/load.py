@@ -1,0 +1,317 @@
+"""Load a data set: from a name or a path to checked tables, and their identity."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys_lib.data import schema
+from recsys_lib.data.catalogue import KNOWN
+from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
+from recsys_lib.data.readers import RawTables, find_root, read_folder, read_own
+from recsys_lib.data.schema import Scale
+from recsys_lib.paths import Paths, table_name
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as the lab sees it, whatever its files look like.
+
+    Attributes
+    ----------
+    name
+        The name of its folders, such as ``"ml-100k"``.
+    interactions : DataFrame
+        user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the file. Implicit
+        feedback has rating 1, or its weight; data without time has no timestamp column. A pair of user and item
+        stands in it once.
+    items : DataFrame
+        item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
+        the data set has it. Every item of the interactions has its row.
+    users : DataFrame
+        user_id, and age, gender, occupation, ... where the data set has them; one row a user of the interactions.
+    sha256
+        Identity of the data: checksum of the interactions' values (see :func:`identity`), not of the archive, because
+        ml-100k comes from two different archives with the same rows.
+    rating_scale : (float, float) or None
+        Lowest and highest rating; None for implicit feedback.
+    source
+        Where the data came from, in words.
+    path
+        The archive, the file or the folder that was read.
+    tags, links : DataFrame or None
+        Where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with its leading
+        zeros), tmdb_id (Int64, nullable).
+    dropped
+        What was left out while reading, and how many rows: ``{"rows without ...": 3}``.
+    """
+
+    name: str
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    users: pd.DataFrame
+    sha256: str
+    rating_scale: tuple[float, float] | None
+    source: str
+    path: Path | None = None
+    tags: pd.DataFrame | None = None
+    links: pd.DataFrame | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether the interactions say when."""
+        return "timestamp" in self.interactions
+
+    @property
+    def has_ratings(self) -> bool:
+        """Whether the interactions say how much (explicit feedback)."""
+        return self.rating_scale is not None
+
+    @property
+    def has_genres(self) -> bool:
+        """Whether any item has a genre."""
+        return bool(self.items["genres"].map(len).gt(0).any())
+
+    @property
+    def demographics(self) -> list[str]:
+        """Columns of the users' table beside the id."""
+        return [column for column in self.users.columns if column != "user_id"]
+
+    def titles(self) -> pd.Series:
+        """Titles by item id, to read."""
+        return self.items.set_index("item_id")["title"]
+
+    def __repr__(self) -> str:
+        table = self.interactions
+        return (
+            f"Dataset({self.name!r}, {len(table):,} interactions of {table['user_id'].nunique():,} users with "
+            f"{table['item_id'].nunique():,} items, ratings {self.rating_scale}, from {self.source})"
+        )
+
+
+def load_dataset(
+    dataset: str | Path = "ml-100k",
+    *,
+    columns: Mapping[str, str] | None = None,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
+    implicit: bool = False,
+    rating_scale: Scale | None = None,
+    duplicates: Literal["last", "sum"] = "last",
+    bad_rows: Literal["raise", "drop"] = "raise",
+    missing_items: Literal["raise", "keep", "drop"] = "raise",
+    names: Sequence[str] | None = None,
+    separator: str | None = None,
+    time_unit: Literal["s", "ms", "us", "ns", "days"] = "s",
+    not_rated: float | Sequence[float] = (),
+) -> Dataset:
+    r"""Load a data set, check it, and give it the lab's columns.
+
+    Parameters
+    ----------
+    dataset
+        The name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path: a folder or a zip
+        archive in a GroupLens format, a table, or a folder or a zip archive of tables (interactions, items, users). A
+        table is delimited text (the separator, the header and the encoding are looked for in the file), JSON lines,
+        parquet, or one user a line followed by the items in order; text may be compressed by gzip or bzip2. One logged
+        line says what each file was taken for. Paths are looked for from the working folder and from the repository.
+    columns
+        ``{"their": "ours"}`` for tables of one's own. Ours are user_id, item_id and, where there are such, rating,
+        weight, timestamp; title, year, genres in the table of items. Usual spellings, such as userId, are understood
+        without it.
+    items, users
+        Files of items and of users to go with a table of one's own.
+    implicit
+        Read no ratings: every interaction counts 1. So do interactions without a column of ratings; those with a
+        column of weights (how often, how long) count that much.
+    rating_scale
+        Lowest and highest rating; of a table of one's own by default the ones that occur.
+    duplicates
+        What becomes of rows with the same user and item: the "last" by time (of those at the same time, and without
+        time, the last in the file) is kept, or, for implicit feedback, their weights are added up: "sum".
+    bad_rows
+        Rows with missing or impossible values: "raise" names them all in one error; "drop" leaves them out.
+    missing_items
+        Items of the interactions that the table of items lacks: "raise", "keep" them with their id as title, or
+        "drop" their interactions.
+    names, separator
+        Columns and separator of the interactions, where the file does not tell.
+    time_unit
+        What timestamps that are numbers count.
+    not_rated
+        Ratings that mean "not rated", such as 0 or -1: their rows are left out and counted. With ``implicit=True``,
+        where no rating is read, they stay.
+
+    Returns
+    -------
+    Dataset
+        Its ``dropped`` counts every row that was left out.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set or file, or an option does not fit.
+    FileNotFoundError
+        If a known data set can be had nowhere; the message says which file to put where.
+    BadTableError
+        If the tables do not hold what they should: a sentence for each problem.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> plays = Path(tempfile.mkdtemp()) / "plays.csv"
+    >>> _ = plays.write_text("listener,track,times\nann,a1,3\nbob,a1,1\nann,b2,2\n")
+    >>> data = load_dataset(plays, columns={"listener": "user_id", "track": "item_id", "times": "weight"})
+    >>> data.interactions
+      user_id item_id  rating
+    0     ann      a1     3.0
+    1     bob      a1     1.0
+    2     ann      b2     2.0
+    >>> data.rating_scale is None, data.titles()["b2"]
+    (True, 'b2')
+    """
+    _choice("duplicates", duplicates, ("last", "sum"))
+    _choice("bad_rows", bad_rows, ("raise", "drop"))
+    _choice("missing_items", missing_items, ("raise", "keep", "drop"))
+    _choice("time_unit", time_unit, ("s", "ms", "us", "ns", "days"))
+    given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
+    given |= {"time_unit": time_unit} if time_unit != "s" else {}
+    source, name, scale = _find(str(dataset), given)
+    tables = source.read()
+    for note in tables.notes:
+        _log.warning(note)
+    explicit = schema.take_feedback(tables, implicit=implicit, duplicates=duplicates)
+    scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
+    dropped = schema.drop_not_rated(tables, not_rated) if explicit else {}
+    dropped |= schema.clean(
+        tables, scale, weights=not explicit, duplicates=duplicates, bad_rows=bad_rows, missing_items=missing_items
+    )
+    for what, rows in dropped.items():
+        _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
+    if explicit and scale is None:
+        ratings = tables.interactions["rating"]
+        scale = (float(ratings.min()), float(ratings.max()))
+    return _finished(tables, source, name, scale, dropped)
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
+
+
+def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
+    """Find the files; the name of the data set; its scale, if that is known."""
+    own = [option for option, value in given.items() if value]
+    if dataset in KNOWN:
+        if own:
+            raise ValueError(f"{own[0]}= is for tables of one's own; {dataset} is known and needs none")
+        return find_known(KNOWN[dataset]), dataset, KNOWN[dataset].rating_scale
+    path = resolve(Path(dataset))
+    if path is None:
+        raise ValueError(
+            f"there is no data set and no file {dataset!r}; known data sets are {', '.join(KNOWN)}, and the path of a "
+            "folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
+        )
+    name = table_name(dataset)
+    packed = path.is_dir() or path.suffix.lower() == ".zip"
+    scale = KNOWN[name].rating_scale if name in KNOWN and not own and packed else None
+    return _source_of(path, Paths(dataset).raw, given, plain=not own), name, scale
+
+
+def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) -> Source:
+    """A folder, an archive or a table that a user brought."""
+    folder, words = path, f"the {'folder' if path.is_dir() else 'file'} {path.name}"
+    if path.is_file() and path.suffix.lower() == ".zip":
+        folder, words = unpacked(path, raw), f"the archive {path.name}"
+    elif path.name in ("u.data", "ratings.dat") and find_root(path.parent) == path.parent:
+        folder = path.parent
+    if folder.is_dir() and plain and find_root(folder):
+        return Source(lambda: read_folder(folder), words, path)
+    options = {**given, **{option: _existing(given[option], option) for option in ("items", "users")}}
+    return Source(lambda: read_own(_innermost(path if folder == path.parent else folder), **options), words, path)
+
+
+def _innermost(path: Path) -> Path:
+    """Go down while a folder holds one folder and nothing else, as unpacked archives often do."""
+    while path.is_dir() and len(inside := list(path.iterdir())) == 1 and inside[0].is_dir():
+        path = inside[0]
+    return path
+
+
+def _existing(path: str | Path | None, option: str) -> Path | None:
+    if path is None or not str(path):
+        return None
+    found = resolve(Path(path))
+    if found is None:
+        raise ValueError(f"{option}={str(path)!r} does not exist")
+    return found
+
+
+def _grouplens_scale(tables: RawTables) -> Scale | None:
+    """Scale of a MovieLens folder of an unknown name: whole stars, or halves where a rating is no whole star."""
+    if not tables.whole_ids or tables.file("interactions") not in ("u.data", "ratings.dat"):
+        return None
+    ratings = pd.to_numeric(tables.interactions["rating"], errors="coerce")
+    return (0.5, 5.0) if (ratings % 1).gt(0).any() else (1.0, 5.0)
+
+
+def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None, dropped: dict[str, int]) -> Dataset:
+    """Give every item and every user a row, and the data its identity."""
+    return Dataset(
+        name=name,
+        interactions=tables.interactions,
+        items=schema.complete_items(tables.items, tables.interactions),
+        users=schema.complete_users(tables.users, tables.interactions),
+        sha256=identity(tables.interactions),
+        rating_scale=scale,
+        source=source.words,
+        path=source.path,
+        tags=tables.tags,
+        links=tables.links,
+        dropped=dropped,
+    )
+
+
+def identity(interactions: pd.DataFrame) -> str:
+    """SHA-256 of the interactions themselves: two results are of the same data if and only if this is equal.
+
+    It covers the names, the order and the values of the columns, with ids as int64 or text, ratings as float32 and
+    timestamps as int64, and the order of the rows. It does not depend on the file: ml-100k has the same identity from
+    GroupLens's archive and from its copy on PyPI.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+    >>> identity(frame) == identity(frame.copy()), identity(frame) == identity(frame.iloc[::-1])
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for column in interactions.columns:
+        values = interactions[column]
+        digest.update(f"{column}:{len(values)};".encode())
+        if values.dtype.kind in "iuf":
+            digest.update(np.ascontiguousarray(values.to_numpy()).view(np.uint8).data)
+        else:
+            for part in _text_buffers(values):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _text_buffers(values: pd.Series) -> tuple[memoryview, memoryview]:
+    """Lengths of texts in bytes (int64), and all of them one after the other in UTF-8."""
+    text = pa.array(values, pa.large_string())
+    text = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    _, starts, content = text.buffers()
+    offsets = np.frombuffer(starts, np.int64)[text.offset : text.offset + len(text) + 1]
+    return np.diff(offsets).data, memoryview(content)[offsets[0] : offsets[-1]]

@@ -1,0 +1,1014 @@
+"""Read tables in common forms: GroupLens's files, delimited text, JSON lines, parquet, one user a line."""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from csv import Error as CsvError
+from csv import reader
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
+from pyarrow import json as arrow_json
+
+NO_GENRE = ("unknown", "(no genres listed)", "")
+WEIGHT = "weight"
+_WANTED = ("user_id", "item_id", "rating", WEIGHT, "timestamp")
+# what a table is called: the whole stem of its file's name, or its ending (RecBole)
+_STEMS = {
+    "interactions": ("interactions", "ratings", "events", "plays", "inter"),
+    "items": ("items", "movies", "item"),
+    "users": ("users", "people", "user"),
+}
+_ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user", ".parquet", ".jsonl", ".json")
+# spellings that are understood without a mapping, letters and digits only, lower case
+_SPELLINGS = {
+    "user_id": ("userid", "user", "reviewerid"),
+    "item_id": ("itemid", "item", "movieid", "movie", "isbn", "bookid", "asin", "artistid"),
+    "rating": ("rating", "stars", "overall", "bookrating"),
+    "timestamp": ("timestamp", "time", "unixreviewtime"),
+    "title": ("title", "booktitle"),
+    "genres": ("genres",),
+    "year": ("year",),
+}
+_SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
+_ATTRIBUTES = "_item2attributes.json"
+_MISSING = ["", "nan", "NaN", "None"]
+_PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bz2"}
+_HEAD_BYTES, _HEAD_LINES = 1 << 16, 50
+_BLOCK_BYTES = 16 << 20
+_SHOWN = 3
+_UNIT_SECONDS = {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "days": 86_400}
+# the last four digits in brackets, or a span of years; after it at most one more bracket, such as "(V)" for video
+_YEAR = r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:\s*[–-]\s*\d{0,4})?\)\s*(?P<rest>\([^()]*\))?$"
+
+
+@dataclass
+class Trouble:
+    """What kept parts of files from being read.
+
+    Attributes
+    ----------
+    sentences
+        One for each file and cause.
+    skipped
+        Line numbers that were left out, by name of the file.
+    """
+
+    sentences: list[str] = field(default_factory=list)
+    skipped: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def lines_of(self, file: str, rows: np.ndarray, first_line: int) -> np.ndarray:
+        """Line of its file that each row stands on, skipped lines counted.
+
+        >>> Trouble(skipped={"a.csv": np.array([2, 4])}).lines_of("a.csv", np.array([0, 1, 2]), 1)
+        array([1, 3, 5])
+        """
+        skipped = np.sort(self.skipped.get(file, np.empty(0, np.int64)))
+        return rows + first_line + np.searchsorted(skipped - np.arange(len(skipped)), rows + first_line, side="right")
+
+
+@dataclass
+class RawTables:
+    """Tables as a reader gives them, with the lab's column names, not yet checked.
+
+    Attributes
+    ----------
+    interactions, items, users, tags, links
+        As in :class:`Dataset`; None where there is no such file.
+    files
+        File of each table, for messages.
+    first_line
+        Line of its file that the first row of the interactions stands on.
+    trouble
+        What could not be read at all.
+    notes
+        What a reader should know: columns that were taken for others or left out.
+    whole_ids
+        Whether the format has whole numbers as ids.
+    columns
+        Names in the file of the interactions, where the table is one's own.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame | None = None
+    users: pd.DataFrame | None = None
+    tags: pd.DataFrame | None = None
+    links: pd.DataFrame | None = None
+    files: dict[str, Path] = field(default_factory=dict)
+    first_line: int = 1
+    trouble: Trouble = field(default_factory=Trouble)
+    notes: list[str] = field(default_factory=list)
+    whole_ids: bool = False
+    columns: list[str] = field(default_factory=list)
+
+    def file(self, table: str) -> str:
+        """Name of a table's file."""
+        return self.files[table].name if table in self.files else f"the {table}"
+
+
+# titles and genres
+
+
+def split_year(titles: pd.Series) -> pd.DataFrame:
+    """Take the year out of titles such as "Toy Story (1995)".
+
+    Returns
+    -------
+    DataFrame
+        title (str, without the year, single spaces) and year (Int16, missing where the title names none).
+
+    Examples
+    --------
+    >>> split_year(pd.Series(["Godfather, The (1972)", "Seven (Se7en) (1995)", "Babylon 5"]))
+                title  year
+    0  Godfather, The  1972
+    1   Seven (Se7en)  1995
+    2       Babylon 5  <NA>
+    """
+    plain = titles.str.replace(r"\s+", " ", regex=True).str.strip()
+    found = plain.str.extract(_YEAR)
+    title = (found["title"] + (" " + found["rest"]).fillna("")).str.strip()
+    year = pd.to_numeric(found["year"], errors="coerce").astype("Int16")
+    return pd.DataFrame({"title": title.where(found["year"].notna(), plain), "year": year})
+
+
+def split_genres(genres: pd.Series, separator: str = "|") -> pd.Series:
+    """Lists of genres from joined ones; what says "no genre" gives an empty list.
+
+    >>> split_genres(pd.Series(["Action|Drama", "(no genres listed)", "unknown"])).tolist()
+    [['Action', 'Drama'], [], []]
+    """
+    lists = genres.fillna("").str.split(separator)
+    return lists.map(lambda names: [name.strip() for name in names if name.strip() not in NO_GENRE])
+
+
+# bytes and lines
+
+
+def packing_of(path: Path) -> str | None:
+    """How a file is compressed, by its first bytes: "gzip", "bz2" or not at all (None)."""
+    with path.open("rb") as handle:
+        return _PACKED.get(handle.read(2))
+
+
+def _bytes_of(path: Path, most: int = -1) -> bytes:
+    """Bytes of a file, decompressed; the first ``most`` of them."""
+    opened = {"gzip": gzip.open, "bz2": bz2.open, None: open}[packing_of(path)]
+    with opened(path, "rb") as handle:
+        return handle.read(most)
+
+
+def _encoding(content: bytes) -> str:
+    """UTF-16 where a mark says so, UTF-8 where the bytes are, else Windows-1252; Latin-1 where it lacks a byte."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    encodings = ("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8", "cp1252")
+    for encoding in encodings:
+        try:
+            content.decode(encoding)
+        except UnicodeDecodeError as error:
+            if encoding != "cp1252" and error.end == len(content) and "unexpected end" in error.reason:
+                return encoding  # a head that ends within a letter
+        else:
+            return encoding
+    return "latin-1"
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with any of the three line ends; other separators, such as a form feed, stay inside a line."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def read_lines(path: Path) -> pd.Series:
+    """Lines of a small text file that are not empty, as text."""
+    content = _bytes_of(path)
+    lines = content.decode(_encoding(content)).removeprefix("\ufeff").split("\n")
+    return pd.Series([line.rstrip("\r") for line in lines if line.strip()], dtype="str")
+
+
+def _head(path: Path) -> tuple[list[str], str]:
+    """First lines of a text file, and its encoding as far as they tell."""
+    content = _bytes_of(path, _HEAD_BYTES)
+    encoding = _encoding(content)
+    lines = _lines(content.decode(encoding, errors="ignore"))
+    whole = lines if len(content) < _HEAD_BYTES or len(lines) == 1 else lines[:-1]
+    return [line for line in whole[:_HEAD_LINES] if line.strip()], encoding
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Fields of a line; double quotes can hold a separator of one letter.
+
+    >>> _fields("1::2::a:b", "::"), _fields('1,"a,b"', ","), _fields(" 1  2 ", " ")
+    (['1', '2', 'a:b'], ['1', 'a,b'], ['1', '2'])
+    """
+    if separator == " ":
+        return line.split()
+    return line.split(separator) if len(separator) > 1 else next(reader([line], delimiter=separator))
+
+
+def header_of(path: Path, delimiter: str) -> list[str]:
+    """Names in the first line of a delimited file."""
+    lines, _ = _head(path)
+    return _fields(lines[0], delimiter) if lines else []
+
+
+# delimited text, by pyarrow's reader: typed columns, both cores, no Python loop over rows
+
+
+def read_typed(
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    *,
+    delimiter: str = ",",
+    names: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    quoted: bool = True,
+    newlines: bool = False,
+    trouble: Trouble | None = None,
+    header: bool | None = None,
+    missing: Sequence[str] = ("",),
+) -> pd.DataFrame:
+    """Read a delimited file, the columns that are named in ``types`` with those types.
+
+    A file that does not fit is read once more, slower, as text: numeric columns whose values are not all numbers
+    stay text, so that a check can name the rows, and lines with another number of fields are left out and named in
+    ``trouble``.
+
+    Parameters
+    ----------
+    path
+        A file with one row a line, compressed (gzip, bz2) or not.
+    types
+        Arrow types by column; others are found out.
+    names
+        Column names; by default those of the header line.
+    only
+        Columns to keep; the others are not even converted. Those that the file lacks are left out.
+    quoted
+        Whether double quotes can hold a delimiter.
+    newlines
+        Whether they can hold the end of a line, which is slower.
+    header
+        Whether the first line holds names; by default where none are given.
+    missing
+        What stands for a missing value where it is not quoted.
+    trouble
+        Takes a sentence for each thing that keeps lines from being read; without it that is an error.
+
+    Raises
+    ------
+    ValueError
+        If lines cannot be read and there is no ``trouble``.
+    """
+    header = names is None if header is None else header
+    present = list(names or header_of(path, delimiter))
+    if not present:
+        _say(trouble, f"{path.name} is empty")
+        return pd.DataFrame()
+    kept = [name for name in (only or present) if name in present]
+    lines, encoding = _head(path)
+    if header and len(lines) == 1:
+        return pd.DataFrame(columns=kept)
+    types = {name: kind for name, kind in types.items() if name in kept}
+    parse = {"delimiter": delimiter, "quote_char": '"' if quoted else False, "newlines_in_values": newlines}
+    options = {"names": present, "skip": int(header), "kept": kept, "parse": parse, "missing": missing}
+    try:
+        return _frame(path, types, encoding="utf-16" if encoding == "utf-16" else "utf8", **options)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return _read_loosely(path, types, trouble, **options)
+
+
+def _frame(
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    *,
+    names: list[str],
+    skip: int,
+    kept: list[str],
+    parse: Mapping[str, object],
+    missing: Sequence[str],
+    encoding: str = "utf8",
+    threads: bool = True,
+) -> pd.DataFrame:
+    """Read with pyarrow, and hand the memory over to pandas column by column."""
+    source, parse = _source(path, encoding, parse)
+    table = csv.read_csv(
+        source,
+        read_options=csv.ReadOptions(
+            block_size=_BLOCK_BYTES, column_names=names, skip_rows=skip, encoding=encoding, use_threads=threads
+        ),
+        parse_options=csv.ParseOptions(**parse),
+        convert_options=csv.ConvertOptions(
+            column_types=types, include_columns=kept, null_values=list(missing), strings_can_be_null=True,
+            quoted_strings_can_be_null=list(missing) == [""],
+        ),
+    )  # fmt: skip
+    return table.to_pandas(split_blocks=True, self_destruct=True)
+
+
+def _source(path: Path, encoding: str, parse: Mapping[str, object]) -> tuple[pa.NativeFile, dict[str, object]]:
+    """What pyarrow reads: the file itself, decompressed, or with a separator of one letter in place of its own."""
+    if parse["delimiter"] in ("::", " "):
+        content, codec = _bytes_of(path), encoding.removesuffix("-sig")
+        if parse["delimiter"] == "::":
+            content = content.replace("::".encode(codec), "\x1f".encode(codec))
+        else:
+            lines = _lines(content.decode(codec))
+            content = "\n".join("\x1f".join(line.split()) for line in lines).encode(codec)
+        return pa.BufferReader(content), {**parse, "delimiter": "\x1f", "quote_char": False}
+    packing = packing_of(path)
+    return pa.CompressedInputStream(pa.OSFile(str(path)), packing) if packing else pa.OSFile(str(path)), dict(parse)
+
+
+def _say(trouble: Trouble | None, sentence: str) -> None:
+    if trouble is None:
+        raise ValueError(sentence)
+    trouble.sentences.append(sentence)
+
+
+def _read_loosely(
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    trouble: Trouble | None,
+    *,
+    parse: Mapping[str, object],
+    **options: object,
+) -> pd.DataFrame:
+    """Read as text, note the lines with too many or too few fields, and turn into numbers what can be."""
+    uneven = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        uneven.append(row)
+        return "skip"
+
+    text = dict.fromkeys(options["kept"], pa.string())
+    encoding = _encoding(_bytes_of(path))
+    frame = _frame(
+        path, text, parse={**parse, "invalid_row_handler": skip}, encoding=encoding, threads=False, **options
+    )
+    if uneven:
+        shown = ", ".join(f"line {row.number} ({row.actual_columns} fields)" for row in uneven[:_SHOWN])
+        lines = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
+        _say(trouble, f"{path.name}: {lines} not have {uneven[0].expected_columns} fields: {shown}")
+        trouble.skipped[path.name] = np.array([row.number for row in uneven])
+    return frame.assign(**{name: as_numbers(frame[name], kind) for name, kind in types.items() if not _is_text(kind)})
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def as_numbers(values: pd.Series, kind: pa.DataType) -> pd.Series:
+    """Text as numbers of an Arrow type; cells that are none stay what they are, missing ones missing.
+
+    Where the type has fractions, they may be written with a comma, and "true" and "false" are 1 and 0.
+
+    >>> as_numbers(pd.Series(["1", "2.0"]), pa.int64()).tolist()
+    [1, 2]
+    >>> as_numbers(pd.Series(["1", "two"]), pa.int64()).tolist(), as_numbers(pd.Series(["4,5"]), pa.float32()).tolist()
+    ([1.0, 'two'], [4.5])
+    """
+    whole = pa.types.is_integer(kind)
+    values = values.mask(values.eq(""))
+    numbers = pd.to_numeric(values, errors="coerce")
+    if not whole and (numbers.isna() & values.notna()).any():
+        plain = values.str.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
+        numbers = pd.to_numeric(plain.str.lower().replace({"true": "1", "false": "0"}), errors="coerce")
+    strange = (numbers.isna() & values.notna()) | (whole & numbers.mod(1).gt(0))
+    if strange.any():
+        return numbers.astype(object).mask(strange, values)
+    exact = numbers.isna().any() or np.isinf(numbers.to_numpy(float, na_value=np.nan)).any()
+    return numbers.astype("float64") if whole and exact else numbers.astype(kind.to_pandas_dtype())
+
+
+# GroupLens
+
+
+RATING_FILES = ("u.data", "ratings.dat", "ratings.csv")
+_RATING_TYPES = {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float32(), "timestamp": pa.int64()}
+_CSV_NAMES = {"userId": "user_id", "movieId": "item_id", "imdbId": "imdb_id", "tmdbId": "tmdb_id"}
+_OCCUPATIONS = (  # by number, from the README of ml-1m
+    *("other", "educator", "artist", "clerical", "student", "customer service", "health care", "executive"),
+    *("farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales", "scientist"),
+    *("self-employed", "engineer", "tradesman", "unemployed", "writer"),
+)
+
+
+def _is_root(folder: Path) -> bool:
+    """Whether ratings in a GroupLens format lie here: by the names of a ratings.csv, whole ids of a ratings.dat."""
+    if (folder / "u.data").is_file():
+        return True
+    if (folder / "ratings.dat").is_file():
+        lines, _ = _head(folder / "ratings.dat")
+        return not lines or ("::" in lines[0] and not any(re.match(r"[^:]*::0\d", line) for line in lines))
+    ratings = folder / "ratings.csv"
+    return ratings.is_file() and bool({"userId", "movieId"} & set(header_of(ratings, ",")))
+
+
+def find_root(folder: Path) -> Path | None:
+    """The folder, or one up to two levels below it, that holds ratings in a GroupLens format."""
+    below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_dir())
+    return next((candidate for candidate in (folder, *below) if _is_root(candidate)), None)
+
+
+def read_folder(folder: Path) -> RawTables:
+    """Read an unpacked MovieLens folder, whichever of the three formats it has.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no ratings file is there.
+    """
+    root = find_root(folder)
+    if root is None:
+        raise FileNotFoundError(f"{folder} holds none of {', '.join(RATING_FILES)}")
+    readers = {"u.data": _read_u_data, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
+    return next(read(root) for name, read in readers.items() if (root / name).is_file())
+
+
+def _ratings(file: Path, **how: object) -> RawTables:
+    """Tables with the interactions alone."""
+    trouble = Trouble()
+    read = read_typed(file, trouble=trouble, **how)
+    return RawTables(read, files={"interactions": file}, trouble=trouble, whole_ids=True)
+
+
+def _parts(tables: RawTables, name: str, file: Path, pattern: str, columns: list[str]) -> pd.DataFrame | None:
+    """Take the lines of a small file apart; None if there is no such file, and a problem where a line does not fit."""
+    if not file.is_file():
+        return None
+    tables.files[name] = file
+    lines = read_lines(file)
+    parts = lines.str.extract(pattern).set_axis(columns, axis=1)
+    strange = np.flatnonzero(parts[columns[0]].isna())
+    if len(strange):
+        shown = ", ".join(f"line {place + 1}: {lines[place][:40]!r}" for place in strange[:3])
+        lines = "1 line does" if len(strange) == 1 else f"{len(strange):,} lines do"
+        tables.trouble.sentences.append(f"{file.name}: {lines} not have the fields {', '.join(columns)} ({shown})")
+    return parts.drop(index=strange).reset_index(drop=True)
+
+
+def _items(item_id: pd.Series, titles: pd.Series, genres: pd.Series) -> pd.DataFrame:
+    """Table of items from titles that hold the year and lists of genres."""
+    return pd.concat([item_id.astype(np.int64).rename("item_id"), split_year(titles), genres.rename("genres")], axis=1)
+
+
+def _flagged(flags: pd.Series, names: list[str]) -> pd.Series:
+    """Lists of genres from flags such as ``0|1|0``; the genre "unknown" is none.
+
+    >>> _flagged(pd.Series(["0|1|1", "1|0|0"]), ["unknown", "Action", "Drama"]).tolist()
+    [['Action', 'Drama'], []]
+    """
+    on = flags.str.split("|", expand=True).eq("1").to_numpy()
+    texts = np.full(len(on), "", dtype=object)
+    for code, name in enumerate(names):
+        texts = texts + np.where(on[:, code], f"{name}|", "")
+    return split_genres(pd.Series(texts, index=flags.index))
+
+
+def _read_u_data(root: Path) -> RawTables:
+    """ml-100k: tab-separated ratings; films and users separated by bars, genres as flags."""
+    tables = _ratings(root / "u.data", types=_RATING_TYPES, delimiter="\t", names=list(_RATING_TYPES), quoted=False)
+    if (root / "u.item").is_file():
+        names = read_lines(root / "u.genre").str.split("|").str[0].tolist()
+        pattern = rf"^(\d+)\|(.*)\|[^|]*\|[^|]*\|[^|]*\|([01](?:\|[01]){{{len(names) - 1}}})$"
+        films = _parts(tables, "items", root / "u.item", pattern, ["item_id", "title", "genres"])
+        tables.items = _items(films["item_id"], films["title"], _flagged(films["genres"], names))
+    columns = ["user_id", "age", "gender", "occupation", "zip_code"]
+    users = _parts(tables, "users", root / "u.user", r"^(\d+)\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)$", columns)
+    if users is not None:
+        tables.users = users.astype({"user_id": np.int64, "age": np.int64})
+    return tables
+
+
+def _read_dat(root: Path) -> RawTables:
+    """ml-1m and ml-10m: fields separated by two colons; titles and tags may hold colons, ratings hold none."""
+    names = ["user_id", "_1", "item_id", "_2", "rating", "_3", "timestamp"]  # between two colons there is nothing
+    how = {"delimiter": ":", "names": names, "only": list(_RATING_TYPES), "quoted": False}
+    tables = _ratings(root / "ratings.dat", types=_RATING_TYPES, **how)
+    films = _parts(tables, "items", root / "movies.dat", r"^(\d+)::(.*)::(.*)$", ["item_id", "title", "genres"])
+    if films is not None:
+        tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
+    columns = ["user_id", "gender", "age", "occupation", "zip_code"]
+    users = _parts(tables, "users", root / "users.dat", r"^(\d+)::([^:]*)::(\d+)::(\d+)::([^:]*)$", columns)
+    if users is not None:
+        users = users.astype({"user_id": np.int64, "age": np.int64, "occupation": np.int64})
+        users["occupation"] = pd.Series(_OCCUPATIONS, dtype="str").reindex(users["occupation"]).to_numpy()
+        tables.users = users[["user_id", "age", "gender", "occupation", "zip_code"]]
+    columns = ["user_id", "item_id", "tag", "timestamp"]
+    tags = _parts(tables, "tags", root / "tags.dat", r"^(\d+)::(\d+)::(.*)::(\d+)$", columns)
+    if tags is not None:
+        tables.tags = tags.astype(dict.fromkeys(("user_id", "item_id", "timestamp"), np.int64))
+    return tables
+
+
+def _read_csv(root: Path) -> RawTables:
+    """ml-20m and later, ml-latest, ml-latest-small: CSV with a header line."""
+    text, whole = pa.string(), pa.int64()
+    types = {"userId": whole, "movieId": whole, "rating": pa.float32(), "timestamp": whole}
+    tables = _ratings(root / "ratings.csv", types=types, only=list(types))
+    tables.interactions = tables.interactions.rename(columns=_CSV_NAMES)
+    tables.first_line = 2
+    films = _small(tables, "items", root / "movies.csv", {"movieId": whole, "title": text, "genres": text})
+    if films is not None:
+        tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
+    tables.tags = _small(tables, "tags", root / "tags.csv", {"userId": whole, "movieId": whole, "tag": text})
+    links = _small(tables, "links", root / "links.csv", {"movieId": whole, "imdbId": text, "tmdbId": whole})
+    tables.links = None if links is None else links.astype({"tmdb_id": "Int64"})
+    return tables
+
+
+def _small(tables: RawTables, name: str, file: Path, types: dict[str, pa.DataType]) -> pd.DataFrame | None:
+    """Read one of the tables beside the ratings, if it is there."""
+    if not file.is_file():
+        return None
+    tables.files[name] = file
+    frame = read_typed(file, types, newlines=True, trouble=tables.trouble)
+    lacking = [column for column in types if column not in frame]
+    if lacking:
+        tables.trouble.sentences.append(f"{file.name} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
+        return None
+    return frame.rename(columns=_CSV_NAMES)
+
+
+_STEM = "recbole/dataset_example/ml-100k/ml-100k"
+PACKAGE_FILES = {"interactions": f"{_STEM}.inter", "items": f"{_STEM}.item", "users": f"{_STEM}.user"}
+
+
+def read_package(folder: Path) -> RawTables:
+    """Read ml-100k as the RecBole package carries it, so that the tables equal those of GroupLens's own archive."""
+    files = {name: folder / file for name, file in PACKAGE_FILES.items()}
+    types = dict.fromkeys(("user_id:token", "item_id:token", "timestamp:float"), pa.int64())
+    types["rating:float"] = pa.float32()
+    ratings = _plain_names(read_typed(files["interactions"], types, delimiter="\t", quoted=False))
+    users = _text_table(files["users"]).astype({"user_id": np.int64, "age": np.int64})
+    films = _text_table(files["items"])
+    # The package splits "Toy Story (1995)" at the last bracket: joined again and split as everywhere, the one film
+    # with a bracket after the year gets its title too. The film that is called "unknown" (267) is misspelt there.
+    whole = films["movie_title"] + " (" + films["release_year"] + ")"
+    titles = whole.mask(films["movie_title"].eq("unkonwn"), "unknown")
+    items = _items(films["item_id"], titles, split_genres(films["class"], " "))
+    return RawTables(ratings, items, users, files=files, first_line=2, whole_ids=True)
+
+
+def _text_table(path: Path) -> pd.DataFrame:
+    """Read a tab-separated file with a header line, all columns as text."""
+    parts = read_lines(path).str.split("\t", expand=True)
+    return _plain_names(parts.iloc[1:].set_axis(parts.iloc[0].tolist(), axis=1).reset_index(drop=True))
+
+
+def _plain_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names without the types that RecBole's files give them."""
+    return frame.rename(columns=lambda name: name.split(":")[0])
+
+
+# tables of one's own
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a file is taken for.
+
+    Attributes
+    ----------
+    kind
+        "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
+        object of lists), "JSON lines" or "parquet".
+    names
+        Its columns.
+    header
+        Whether they stand in the first line.
+    separator
+        Of delimited text and sequences.
+    encoding
+        As far as the first lines tell.
+    """
+
+    kind: str
+    names: list[str]
+    header: bool = False
+    separator: str = ""
+    encoding: str = ""
+
+    def __str__(self) -> str:
+        if self.kind != "text":
+            return {"sequences": "one user a line, then the items in order"}.get(self.kind, self.kind)
+        return f"{self.encoding}, {self.separator!r} between columns, {'a' if self.header else 'no'} header"
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever a library says of a file that it cannot read into one sentence that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, CsvError) as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"{path.name} cannot be read, it is damaged or of another form ({said[0]})") from error
+
+
+def form_of(
+    path: Path,
+    table: str = "interactions",
+    *,
+    columns: Mapping[str, str] | None = None,
+    names: Sequence[str] | None = None,
+    separator: str | None = None,
+) -> Form:
+    r"""Look at the content of a file, not at the ending of its name, and say what it is.
+
+    Raises
+    ------
+    ValueError
+        If it is no table, or its columns have no names and none can be guessed; the sentence says what to pass.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "u.data"
+    >>> _ = path.write_text("196\t242\t3\t881250949\n")
+    >>> form_of(path).names, str(form_of(path))
+    (['user_id', 'item_id', 'rating', 'timestamp'], "utf-8, '\\t' between columns, no header")
+    """
+    if path.is_dir() or path.open("rb").read(4) == b"PAR1":
+        parts = parquet.ParquetDataset(path) if path.is_dir() else parquet.ParquetFile(path)
+        return Form("parquet", list((parts.schema if path.is_dir() else parts.schema_arrow).names))
+    lines, encoding = _head(path)
+    if not lines:
+        return Form("text", [], encoding=encoding, separator=",")
+    if any("\0" in line for line in lines):
+        raise ValueError(f"{path.name} is no table: it is neither text nor parquet (of text, UTF-8 is read best)")
+    if path.name.endswith(_ATTRIBUTES):
+        return Form("attributes", ["item_id", "genres"])
+    if lines[0].lstrip().startswith("{"):
+        return Form("JSON lines", list(json.loads(lines[0])) if len(lines) > 1 or lines[0].endswith("}") else [])
+    separator = separator or _separator(lines)
+    rows = [_fields(line, separator) for line in lines]
+    first, header = rows[0], _is_header(rows[0])
+    if names is not None and len(names) != len(first):
+        raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(first)} columns")
+    form = Form("text", list(names or first), header, separator, encoding)
+    if header or names is not None or (columns and set(columns) <= set(first)):
+        return form
+    if len({len(row) for row in rows}) > 1 and all(cell.isdecimal() for row in rows for cell in row):
+        return replace(form, kind="sequences", names=["user_id", "item_id"])
+    guess = _guess(first, table)
+    if guess is None:
+        raise ValueError(
+            f"{path.name} has no header line (it begins {', '.join(map(repr, first[:_SHOWN]))}): say what its "
+            f"{len(first)} columns are, such as names={['user_id', 'item_id', 'rating', 'timestamp'][: len(first)]!r}"
+        )
+    return replace(form, names=guess)
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator that comes equally often in most lines, and most often; a comma in doubt."""
+    bare = [re.sub(r'"[^"]*"', "", line.strip()) for line in lines]
+    counts = {mark: [line.count(mark) for line in bare] for mark in _SEPARATORS}
+    likely = [mark for mark in _SEPARATORS[:-1] if counts[mark][0]] or [mark for mark in " " if counts[mark][0]]
+    if "::" in likely:
+        return "::"
+    return max(likely, key=lambda mark: (counts[mark].count(counts[mark][0]), counts[mark][0]), default=",")
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?", cell.strip()))
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether the fields of a first line are names: known ones, pandas's own "0,1,2", or texts without a number."""
+    if our_names(cells, {}) or cells == [str(place) for place in range(len(cells))]:
+        return True
+    return not any(_is_number(cell) for cell in cells)
+
+
+def _guess(cells: Sequence[str], table: str) -> list[str] | None:
+    """Names of the columns of a file without a header, in MovieLens's order where the first line fits it."""
+    rest = [f"column_{place + 1}" for place in range(len(cells))]
+    if table != "interactions":
+        known = ["item_id", "title", "genres"] if table == "items" else ["user_id"]
+        return [*known, *rest[len(known) :]][: len(cells)]
+    numbers = [float(cell.replace(",", ".")) if _is_number(cell) else np.nan for cell in cells]
+    if len(cells) == 2:
+        return ["user_id", "item_id"]
+    if len(cells) == 3 and numbers[2] >= 1e8:
+        return ["user_id", "item_id", "timestamp"]
+    if len(cells) in (3, 4) and abs(numbers[2]) <= 100 and (len(cells) == 3 or numbers[3] >= 1e8):
+        return ["user_id", "item_id", "rating", "timestamp"][: len(cells)]
+    return None
+
+
+def read_own(
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    items: Path | None = None,
+    users: Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    separator: str | None = None,
+    time_unit: str = "s",
+) -> RawTables:
+    """Read a table of interactions, or a folder of tables, under the lab's column names.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder that holds one called interactions, ratings, events or plays (or a single table),
+        and perhaps items or movies, users or people; or the parts of one parquet table.
+    columns
+        ``{"their": "ours"}``, for all tables; ours are user_id, item_id, rating, weight, timestamp, title, year and
+        genres.
+    items, users
+        Files of items and of users.
+    names, separator
+        Of the interactions, where the file does not tell.
+    time_unit
+        What timestamps that are numbers count: "s", "ms", "us", "ns" or "days".
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no table of interactions.
+    ValueError
+        If a mapping does not fit a column, or a file cannot be read.
+    """
+    files = _files_of(path) if path.is_dir() else {"interactions": path}
+    attributes = files["interactions"].with_name(files["interactions"].name.split(".")[0] + _ATTRIBUTES)
+    if attributes.is_file():
+        files.setdefault("items", attributes)
+    files |= {name: file for name, file in (("items", items), ("users", users)) if file is not None}
+    columns = dict(columns or {})
+    allowed = (*_WANTED, "title", "year", "genres")
+    foreign = [f"{theirs!r} maps to {ours!r}" for theirs, ours in columns.items() if ours not in allowed]
+    if foreign:
+        raise ValueError(f"columns: {foreign[0]}, which is none of {', '.join(allowed)}")
+    forms = {}
+    for name, file in files.items():
+        given = {"names": names, "separator": separator} if name == "interactions" else {}
+        with _named(file):
+            forms[name] = form_of(file, name, columns=columns, **given)
+    _mapping_fits(columns, files, forms)
+    own = forms["interactions"]
+    tables = RawTables(pd.DataFrame(), files=files, first_line=1 + own.header, columns=own.names)
+    read = {}
+    for name, file in files.items():
+        with _named(file):
+            frame = _read(file, name, forms[name], columns, tables)
+        read[name] = frame.assign(timestamp=_seconds(frame["timestamp"], time_unit)) if "timestamp" in frame else frame
+    tables.interactions, tables.users = read["interactions"], read.get("users")
+    tables.items = _as_items(read["items"]) if "items" in read else None
+    _agree_on_ids([table for table in (tables.interactions, tables.items, tables.users) if table is not None])
+    return tables
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """Which table is in which file of a folder."""
+    plain = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] not in "._"]
+    tables = [path for path in plain if re.sub(r"\.(gz|bz2)$", "", path.name.lower()).endswith(_ENDINGS)]
+    if tables and all(re.match(r"part-.*\.parquet$", path.name) for path in tables):
+        return {"interactions": folder}
+    files = {}
+    for name, stems in _STEMS.items():
+        parts = {path: (path.name.lower().split(".")[0], path.suffix[1:].lower()) for path in tables}
+        if fitting := [path for stem in stems for path in tables if stem in parts[path]]:
+            files[name] = fitting[0]
+    rest = [path for path in tables if path not in files.values() and not path.name.endswith(_ATTRIBUTES)]
+    if "interactions" not in files and len(rest) == 1:
+        files["interactions"] = rest[0]
+    if "interactions" not in files:
+        known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:-1])
+        raise FileNotFoundError(f"{folder} holds no table of interactions: call it one of {known} (or .tsv, .parquet)")
+    return files
+
+
+def _mapping_fits(columns: Mapping[str, str], files: Mapping[str, Path], forms: Mapping[str, Form]) -> None:
+    """Refuse a mapping from a column that no table has."""
+    present = {column for form in forms.values() for column in form.names}
+    lacking = [theirs for theirs in columns if theirs not in present]
+    if lacking:
+        names = " and ".join(file.name for file in files.values())
+        raise ValueError(f"{names} have no column {lacking[0]!r} to map; the columns are {', '.join(sorted(present))}")
+
+
+def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Our name of each column that is understood: by the mapping, else by its spelling, RecBole's types aside.
+
+    >>> our_names(["User ID", "track", "plays", "rating:float"], {"track": "item_id", "plays": "weight"})
+    {'track': 'item_id', 'plays': 'weight', 'User ID': 'user_id', 'rating:float': 'rating'}
+    """
+    present = list(present)
+    names = {theirs: columns[theirs] for theirs in present if theirs in columns}
+    twice = [theirs for theirs, ours in names.items() if list(names.values()).count(ours) > 1]
+    if twice:
+        raise ValueError(f"columns: {twice[0]!r} and {twice[1]!r} of the same table both map to {names[twice[0]]!r}")
+    plain = {name: re.sub(r":(token|float)(_seq)?$", "", str(name)) for name in present}
+    for ours, spellings in _SPELLINGS.items():
+        if ours in present and ours not in names and ours not in names.values():
+            names[ours] = ours
+        like = [name for name in present if "".join(filter(str.isalnum, plain[name])).lower() in spellings]
+        if ours not in names.values() and like and like[0] not in names:
+            names[like[0]] = ours
+    if WEIGHT in present and WEIGHT not in names:
+        names[WEIGHT] = WEIGHT
+    return names
+
+
+def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables: RawTables) -> pd.DataFrame:
+    """Read one file; of the interactions only the columns that are understood."""
+    names = our_names(form.names, columns)
+    wanted = {theirs: ours for theirs, ours in names.items() if table != "interactions" or ours in _WANTED}
+    only = [theirs for theirs in form.names if theirs in wanted or table != "interactions"]
+    if form.kind == "parquet":
+        frame = parquet.read_table(path, columns=only).to_pandas(ignore_metadata=True)
+    elif form.kind == "attributes":
+        pairs = json.loads(_bytes_of(path)).items()
+        frame = pd.DataFrame(
+            [(item, list(dict.fromkeys(map(str, values)))) for item, values in pairs], columns=form.names
+        )
+    elif form.kind == "sequences":
+        frame = _sequences(path, form)
+    elif form.kind == "JSON lines":
+        source = pa.BufferReader(_bytes_of(path))
+        frame = arrow_json.read_json(source).select(only).to_pandas()
+    else:
+        frame = _text(path, only, wanted, form, tables)
+    taken = ", ".join(theirs if theirs == ours else f"{theirs!r} as {ours}" for theirs, ours in wanted.items())
+    left = [theirs for theirs in form.names if theirs not in only]
+    tables.notes.append(
+        f"{path.name}: {form}, {len(frame):,} rows; took {taken or 'no column'}"
+        + (f"; left out {', '.join(map(str, left))}" if left else "")
+    )
+    return frame.rename(columns=wanted)
+
+
+def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tables: RawTables) -> pd.DataFrame:
+    """Read delimited text: ids as text first, so that "007" stays what it is."""
+    types = {theirs: pa.string() for theirs, ours in names.items() if ours in ("user_id", "item_id", "title", "genres")}
+    types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
+    how = {"delimiter": form.separator, "names": form.names, "header": form.header, "only": only, "missing": _MISSING}
+    frame = read_typed(path, types, trouble=tables.trouble, **how)
+    titles = next((theirs for theirs, ours in names.items() if ours == "title"), None)
+    if titles is None or form.header or "year" in names.values():
+        return frame
+    return pd.concat([frame.drop(columns=titles), split_year(frame[titles]).rename(columns={"title": titles})], axis=1)
+
+
+def _sequences(path: Path, form: Form) -> pd.DataFrame:
+    """Lines of a user and the items in their order as one row an interaction."""
+    rows = read_lines(path).map(lambda line: _fields(line, form.separator))
+    long = pd.DataFrame({"user_id": rows.str[0], "item_id": rows.map(lambda row: row[1:])}).explode("item_id")
+    return long.dropna().reset_index(drop=True).astype("str")
+
+
+def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
+    """Timestamps as whole UNIX seconds: dates are turned into them (UTC where they name no zone), numbers cut.
+
+    What is neither stays as it is, for the checks to name. Whole numbers such as 20030501 are dates.
+
+    >>> _seconds(pd.Series(["1970-01-01 00:01:00", "1970-01-02", "86401"])).tolist()
+    [60, 86400, 86401]
+    >>> _seconds(pd.Series([12.7, 3.0])).tolist(), _seconds(pd.Series([19700102])).tolist()
+    ([12, 3], [86400])
+    >>> _seconds(pd.Series(["05/13/1970", "n/a"])).tolist()
+    [11404800.0, 'n/a']
+    """
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return values.astype("str")
+    if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
+        return _since_1970(pd.to_datetime(values, utc=True))
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        if unit == "s" and len(values) and values.between(19_000_101, 21_001_231).all():
+            dates = pd.to_datetime(values.astype("int64").astype("str"), format="%Y%m%d", utc=True, errors="coerce")
+            if dates.notna().all():
+                return _since_1970(dates)
+        if unit == "s" and values.dtype.kind in "iu":
+            return values
+        seconds = np.floor(values * _UNIT_SECONDS[unit])
+        return seconds.astype(np.int64) if np.isfinite(seconds).all() else seconds
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().any() or values.isna().all():
+        numbers = _seconds(numbers, unit)
+    dates = _since_1970(_dates(values.mask(numbers.notna()).astype("str")))
+    seconds = numbers.where(numbers.notna(), dates)
+    strange = seconds.isna() & values.notna()
+    if strange.any():
+        return seconds.astype(object).mask(strange, values)
+    return seconds if seconds.isna().any() else seconds.astype(np.int64)
+
+
+def _since_1970(dates: pd.Series) -> pd.Series:
+    seconds = dates.astype("datetime64[s, UTC]").astype(np.int64)
+    return seconds.astype(float).mask(dates.isna()) if dates.isna().any() else seconds
+
+
+def _dates(texts: pd.Series) -> pd.Series:
+    """Dates of texts, in ISO's form or in the one local form that fits; missing where none does, or two that differ."""
+    dates = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
+    rest = texts[dates.isna() & texts.notna()]
+    days = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y")
+    forms = [day + clock for day in days for clock in ("", " %H:%M", " %H:%M:%S")]
+    read = [pd.to_datetime(rest, utc=True, errors="coerce", format=form) for form in forms]
+    best = max(read, key=lambda parsed: parsed.notna().sum())
+    rivals = [one for one in read if one.notna().sum() == best.notna().sum() and not one.equals(best)]
+    return dates if rivals or best.isna().all() else dates.fillna(best)
+
+
+def _agree_on_ids(frames: list[pd.DataFrame]) -> None:
+    """Make ids integers where every table writes them as such ("10.0" too); else text in all of them."""
+    for column in ("user_id", "item_id"):
+        holders = [frame for frame in frames if column in frame]
+        whole = all(are_whole(frame[column]) for frame in holders)
+        for frame in holders:
+            frame[column] = as_ids(frame[column], whole=whole)
+
+
+def are_whole(ids: pd.Series) -> bool:
+    """Whether ids are integers, or text that gives the same text back when read as integers, ".0" aside.
+
+    >>> [are_whole(pd.Series(ids)) for ids in (["7", "12"], ["10.0", "7"], ["007", "12"], ["a"])]
+    [True, True, False, False]
+    """
+    if pd.api.types.is_bool_dtype(ids.dtype) or ids.dtype.kind == "M":
+        return False
+    if pd.api.types.is_integer_dtype(ids.dtype):
+        return ids.empty or int(ids.max()) <= np.iinfo(np.int64).max
+    if pd.api.types.is_float_dtype(ids.dtype):
+        known = ids.dropna()
+        return bool((np.isfinite(known) & (known % 1 == 0)).all())
+    return _same_after_reading(ids.head(1000)) and _same_after_reading(ids)  # the first rows mostly tell
+
+
+def _same_after_reading(ids: pd.Series) -> bool:
+    """Whether text read as integers and written again is the same text."""
+    try:
+        text = pc.replace_substring_regex(pc.cast(pa.array(ids), pa.large_string()), r"\.0+$", "")
+        again = pc.cast(pc.cast(text, pa.int64()), pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return False
+    return again.equals(text)
+
+
+def as_ids(ids: pd.Series, *, whole: bool) -> pd.Series:
+    """Ids as int64, or as text; missing ones stay missing."""
+    missing = ids.isna()
+    if whole:
+        numbers = ids if pd.api.types.is_numeric_dtype(ids.dtype) else ids.str.replace(r"\.0+$", "", regex=True)
+        numbers = pd.to_numeric(numbers)
+        return numbers if missing.any() else numbers.astype(np.int64)
+    if isinstance(ids.dtype, pd.StringDtype):
+        return ids
+    return ids.map(str).astype("str").mask(missing)
+
+
+def _as_items(items: pd.DataFrame) -> pd.DataFrame:
+    """Items with the columns that every items' table has."""
+    if "item_id" not in items:
+        return items
+    n = len(items)
+    title = items["title"].astype("str") if "title" in items else pd.Series([None] * n, dtype="str")
+    lists = _genres(items["genres"]) if "genres" in items else pd.Series([[] for _ in range(n)], dtype=object)
+    year = items["year"] if "year" in items else pd.Series(pd.array([pd.NA] * n, dtype="Int16"))
+    first = pd.DataFrame({"item_id": items["item_id"], "title": title, "year": year, "genres": lists})
+    return pd.concat([first, items.drop(columns=list(first.columns), errors="ignore")], axis=1)
+
+
+def _genres(cells: pd.Series) -> pd.Series:
+    """Lists of genres from lists, from texts of lists (Python's or JSON's, also of objects with a name), or joined texts.
+
+    >>> _genres(pd.Series(["A, B", None, "C"])).tolist(), _genres(pd.Series(["['A', 'B']", '[{"id": 1, "name": "A"}]'])).tolist()
+    ([['A', 'B'], [], ['C']], [['A', 'B'], ['A']])
+    """  # noqa: E501
+    texts = cells.dropna()
+    if not texts.map(lambda cell: isinstance(cell, str)).all():
+        return cells.map(_names)
+    if texts.str.startswith("[").any():
+        return cells.map(lambda cell: _names(_literal(cell)) if isinstance(cell, str) else [])
+    separator = next((mark for mark in ("|", ";", ",") if texts.str.contains(mark, regex=False).any()), "|")
+    return split_genres(cells.astype("str"), separator)
+
+
+def _literal(text: str) -> object:
+    """The list that a text writes, in JSON or in Python; the text alone in a list if it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return [text]
+
+
+def _names(cell: object) -> list[str]:
+    """A cell of genres as a list of names; what is missing is an empty one."""
+    values = cell if isinstance(cell, list | tuple | np.ndarray) else []
+    return [str(value.get("name", value) if isinstance(value, dict) else value) for value in values]
