@@ -67,6 +67,22 @@ def distinct_ids(values: Iterable) -> np.ndarray:
     return np.unique(as_ids(pd.unique(values)))
 
 
+def require_ids(frame: pd.DataFrame) -> None:
+    """Refuse a table that lacks a user or an item, in the column or in a row.
+
+    >>> require_ids(pd.DataFrame({"user_id": [1, None], "item_id": [3, 4]}))
+    Traceback (most recent call last):
+    ValueError: interactions: 1 row has no user_id (row 1 first)
+    """
+    for column in ("user_id", "item_id"):
+        if column not in frame:
+            raise ValueError(f"interactions lack the column {column!r}; they have {list(frame.columns)}")
+        rows = np.flatnonzero(frame[column].isna())
+        if len(rows):
+            says = "1 row has" if len(rows) == 1 else f"{len(rows):,} rows have"
+            raise ValueError(f"interactions: {says} no {column} (row {rows[0]} first)")
+
+
 def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
     """Where each row's entries begin among entries sorted by row, (n_rows + 1,) int64; the last is their number.
 
@@ -164,11 +180,9 @@ class Interactions:
         Raises
         ------
         ValueError
-            If a column is missing, or a pair stands in the table twice.
+            If a column or an id is missing, or a pair stands in the table twice.
         """
-        missing = {"user_id", "item_id"} - set(frame.columns)
-        if missing:
-            raise ValueError(f"interactions lack the column {sorted(missing)[0]!r}; they have {list(frame.columns)}")
+        require_ids(frame)
         users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)
         items = distinct_ids(frame["item_id"] if item_ids is None else item_ids)
         rows, columns = codes_of(frame["user_id"], users), codes_of(frame["item_id"], items)
@@ -272,7 +286,7 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Histories:
-    """Rows of history, without the ids of the people they belong to: all that a model may know of them.
+    """Rows of history, without the users' ids: all that a model may know of them.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from recsys_lib.data.splits import Split
 
-PER_PERSON = ("temporal_user", "leave_one_out")  # promise the order of time within each person
+PER_USER = ("temporal_user", "leave_one_out")  # promise the order of time within each user
 ONE_CUT = ("temporal_global", "rolling")  # promise it for everybody at once
 AGREEMENT_LIMIT = 0.9  # honest models reach 70 to 75 % on MovieLens; with the target among the inputs it is 100 %
 RMSE_FLOOR_U1 = 0.86  # stars, on ml-100k's u1; the best published without a leak is .887 (GHRS, 2022)
@@ -73,7 +73,7 @@ def require(findings: Iterable[Finding]) -> None:
 def check_split(split: Split) -> list[Finding]:
     """Look for pairs in two parts, for order in time where the split promises it, and for parts without rows."""
     findings = [_shared_pairs(split)]
-    if split.name in PER_PERSON and "timestamp" in split.train:
+    if split.name in PER_USER and "timestamp" in split.train:
         findings += [_order_per_person(before, after, names) for before, after, names in _neighbours(split)]
     if split.name in ONE_CUT:
         findings += [_order_for_all(before, after, names) for before, after, names in _neighbours(split)]
@@ -96,7 +96,7 @@ def _shared_pairs(split: Split) -> Finding:
 
 
 def _order_per_person(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Finding:
-    """Rows of ``after`` that are older than the same person's newest row of ``before``."""
+    """Rows of ``after`` that are older than the same user's newest row of ``before``."""
     newest = before.groupby("user_id")["timestamp"].max()
     late = int((after["timestamp"].to_numpy() < newest.reindex(after["user_id"]).to_numpy()).sum())
     return Finding(f"{names}, person by person", late == 0, f"{late:,} of {len(after):,} rows are out of order")
@@ -110,7 +110,7 @@ def _order_for_all(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Fin
 
 
 def sample_people(split: Split, rows: int, seed: int = 0) -> Split:
-    """All interactions of people drawn by chance, about ``rows`` in all: to check large data in little time.
+    """All interactions of users drawn by chance, about ``rows`` in all: to check large data in little time.
 
     Examples
     --------
@@ -265,7 +265,7 @@ def agreement(predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: floa
 def check_predictions(
     predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: float = 4.0, rmse_floor: float | None = None
 ) -> list[Finding]:
-    """Alarm at predictions that are better than people can be predicted.
+    """Alarm at predictions that are better than users can be predicted.
 
     Parameters
     ----------

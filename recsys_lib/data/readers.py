@@ -157,10 +157,14 @@ def split_genres(genres: pd.Series, separator: str = "|") -> pd.Series:
 # bytes and lines
 
 
+def _starts(path: Path, most: int = 4) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(most)
+
+
 def packing_of(path: Path) -> str | None:
     """How a file is compressed, by its first bytes: "gzip", "bz2" or not at all (None)."""
-    with path.open("rb") as handle:
-        return _PACKED.get(handle.read(2))
+    return _PACKED.get(_starts(path, 2))
 
 
 def _bytes_of(path: Path, most: int = -1) -> bytes:
@@ -315,6 +319,8 @@ def _frame(
             quoted_strings_can_be_null=list(missing) == [""],
         ),
     )  # fmt: skip
+    if any(pa.types.is_binary(kind) for kind in table.schema.types):
+        raise pa.ArrowInvalid("a column is not UTF-8")
     return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
@@ -613,7 +619,7 @@ def _named(path: Path) -> Iterator[None]:
     """Turn whatever a library says of a file that it cannot read into one sentence that names the file."""
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, CsvError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, CsvError, json.JSONDecodeError) as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise ValueError(f"{path.name} cannot be read, it is damaged or of another form ({said[0]})") from error
 
@@ -641,7 +647,7 @@ def form_of(
     >>> form_of(path).names, str(form_of(path))
     (['user_id', 'item_id', 'rating', 'timestamp'], "utf-8, '\\t' between columns, no header")
     """
-    if path.is_dir() or path.open("rb").read(4) == b"PAR1":
+    if path.is_dir() or _starts(path) == b"PAR1":
         parts = parquet.ParquetDataset(path) if path.is_dir() else parquet.ParquetFile(path)
         return Form("parquet", list((parts.schema if path.is_dir() else parts.schema_arrow).names))
     lines, encoding = _head(path)
@@ -651,6 +657,8 @@ def form_of(
         raise ValueError(f"{path.name} is no table: it is neither text nor parquet (of text, UTF-8 is read best)")
     if path.name.endswith(_ATTRIBUTES):
         return Form("attributes", ["item_id", "genres"])
+    if lines[0].startswith("[{") or lines[0].strip() == "[":
+        raise ValueError(f"{path.name} is one JSON array: write it as JSON lines, one object a line")
     if lines[0].lstrip().startswith("{"):
         return Form("JSON lines", list(json.loads(lines[0])) if len(lines) > 1 or lines[0].endswith("}") else [])
     separator = separator or _separator(lines)
@@ -665,9 +673,10 @@ def form_of(
         return replace(form, kind="sequences", names=["user_id", "item_id"])
     guess = _guess(first, table)
     if guess is None:
+        such = [*_WANTED[:3], "timestamp", *(f"column_{place + 1}" for place in range(4, len(first)))][: len(first)]
         raise ValueError(
             f"{path.name} has no header line (it begins {', '.join(map(repr, first[:_SHOWN]))}): say what its "
-            f"{len(first)} columns are, such as names={['user_id', 'item_id', 'rating', 'timestamp'][: len(first)]!r}"
+            f"{len(first)} columns are, such as names={such!r}"
         )
     return replace(form, names=guess)
 
@@ -764,8 +773,9 @@ def read_own(
     read = {}
     for name, file in files.items():
         with _named(file):
-            frame = _read(file, name, forms[name], columns, tables)
-        read[name] = frame.assign(timestamp=_seconds(frame["timestamp"], time_unit)) if "timestamp" in frame else frame
+            read[name] = _read(file, name, forms[name], columns, tables)
+            if "timestamp" in read[name]:
+                read[name]["timestamp"] = _seconds(read[name]["timestamp"], time_unit)
     tables.interactions, tables.users = read["interactions"], read.get("users")
     tables.items = _as_items(read["items"]) if "items" in read else None
     _agree_on_ids([table for table in (tables.interactions, tables.items, tables.users) if table is not None])
@@ -904,7 +914,7 @@ def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
     strange = seconds.isna() & values.notna()
     if strange.any():
         return seconds.astype(object).mask(strange, values)
-    return seconds if seconds.isna().any() else seconds.astype(np.int64)
+    return seconds.astype(np.int64) if np.isfinite(seconds).all() else seconds
 
 
 def _since_1970(dates: pd.Series) -> pd.Series:

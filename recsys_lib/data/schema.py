@@ -210,7 +210,7 @@ def check(
     trouble
         Lines that were skipped while reading.
     columns
-        Names in the file, if they are a person's own; by default those of the table.
+        Names in the file, if the table is one's own; by default those of the table.
 
     Examples
     --------
@@ -268,7 +268,7 @@ def _rows(values: pd.Series, lines: np.ndarray, says: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as a person would write it."""
+    """A value as it would be written."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "nothing"
     return repr(value.item() if isinstance(value, np.generic) else value)
@@ -410,7 +410,7 @@ def _check_one(
         The table with the types that it should have, and the problems that forbid to go on.
     """
     frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
-    if own and not len(frame.columns):
+    if own and not len(frame) and not len(frame.columns):
         return frame, []  # an empty file, which the reader has named
     how = {"trouble": tables.trouble, "columns": tables.columns if own else ()}
     first = tables.first_line if own else 1 + (tables.first_line == 2)

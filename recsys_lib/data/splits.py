@@ -3,7 +3,7 @@
 Every way of splitting is a function of the interactions table alone and gives the same parts on every machine. The rows
 of each part keep the order that they have in the table.
 
-Equal timestamps are common (three of four ratings of ml-100k share a person and a second), so each docstring states
+Equal timestamps are common (three of four ratings of ml-100k share a user and a second), so each docstring states
 how they are ordered. Where a rule needs an order that time does not give, it is the order of a 64-bit hash of
 (user_id, item_id): independent of the order of the rows, and without relation to popularity (the low item ids of
 ml-100k are popular films).
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import places_in_rows
+from recsys_lib.data.interactions import places_in_rows, require_ids
 
 TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
@@ -38,7 +38,7 @@ class Split:
     params
         Its arguments.
     dropped
-        Rows that are in no part, by why: ``{"test rows of people without enough history": 3}``.
+        Rows that are in no part, by why: ``{"test rows of users without enough history": 3}``.
     """
 
     train: pd.DataFrame
@@ -54,7 +54,7 @@ class Split:
         return pd.concat([self.train, self.valid], ignore_index=True)
 
     def for_validation(self) -> Split:
-        """The same people one step earlier: train as history, validation as test. The test part is not in it."""
+        """The same users one step earlier: train as history, validation as test. The test part is not in it."""
         return Split(self.train, self.valid.iloc[:0], self.valid, name=self.name, params={**self.params, "on": "valid"})
 
     def describe(self) -> pd.DataFrame:
@@ -66,7 +66,7 @@ class Split:
             One row a part: part, rows, share (of all rows), people, films, first and last (UTC; absent without
             timestamps), and, against everything before the part: new_people and new_films (how many of its people and
             films are unknown), gone_people and gone_films (how many known ones do not come back), cold_user_rows and
-            cold_item_rows (share of its rows whose person or film is unknown), cold_rows (either). The shares are
+            cold_item_rows (share of its rows whose user or film is unknown), cold_rows (either). The shares are
             NaN for train, which has nothing before it.
 
         Examples
@@ -180,14 +180,14 @@ def _part_of(size: np.ndarray | int, share: float) -> np.ndarray | int:
 
 
 def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
-    """Cut each person's own history in time: the last part is test, the part before it validation.
+    """Cut each user's own history in time: the last part is test, the part before it validation.
 
-    Its question: what will a person whom we know watch next?
+    Its question: what will a known user watch next?
 
-    A person with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation.
-    Equal timestamps of a person are put in the order of a hash of (user_id, item_id).
+    A user with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation.
+    Equal timestamps of a user are put in the order of a hash of (user_id, item_id).
 
-    Other people's future is in everybody's training part by construction, which flatters models that learn from
+    Other users's future is in everybody's training part by construction, which flatters models that learn from
     co-occurrence; :func:`temporal_global` has none of it.
 
     Raises
@@ -202,11 +202,12 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist()
     ([8, 9], [7])
     """
+    require_ids(interactions)
     _check_time(interactions, "temporal_user")
     _check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
     counts = np.bincount(users)
-    left = counts[users] - places_in_rows(users, _order(interactions, users), len(counts))  # 1 for the last of a person
+    left = counts[users] - places_in_rows(users, _order(interactions, users), len(counts))  # 1 for the last of a user
     n_test, n_valid = _part_of(counts, test)[users], _part_of(counts, valid)[users]
     part = np.where(left <= n_test, TEST, np.where(left <= n_test + n_valid, VALID, TRAIN))
     return _from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
@@ -232,6 +233,7 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
     >>> split.valid["user_id"].tolist(), split.test["user_id"].tolist()
     ([], [7, 8, 9])
     """
+    require_ids(interactions)
     _check_time(interactions, "temporal_global")
     _check_shares(test, valid)
     when = interactions["timestamp"].to_numpy(np.int64)
@@ -258,6 +260,7 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     >>> len(split.train), len(split.valid), len(split.test)
     (7, 1, 2)
     """
+    require_ids(interactions)
     _check_shares(test, valid)
     n = len(interactions)
     n_test, n_valid = int(_part_of(n, test)), int(_part_of(n, valid))
@@ -268,11 +271,11 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
 
 
 def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
-    """Hold back each person's last interaction as test and the one before it as validation.
+    """Hold out each user's last interaction as test and the one before it as validation.
 
-    Its question: what is the very next film? Common in papers on sequences; one film a person makes noisy means.
+    Its question: what is the very next film? Common in papers on sequences; one film a user makes noisy means.
 
-    A person with two interactions gives none to the validation, one with a single interaction none to the test.
+    A user with two interactions gives none to the validation, one with a single interaction none to the test.
     Equal timestamps are put in the order of a hash of (user_id, item_id). Without timestamps the two are those
     with the highest values of a hash of (user_id, item_id, seed); with timestamps the seed changes nothing.
 
@@ -283,6 +286,7 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist(), len(split.train)
     ([5], [7], 2)
     """
+    require_ids(interactions)
     users, _ = pd.factorize(interactions["user_id"])
     timed = "timestamp" in interactions
     order = _order(interactions, users) if timed else np.lexsort((_seeded(_pair_hash(interactions), seed), users))
@@ -312,6 +316,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
     ValueError
         If the table has not 100,000 rows, or k is out of range.
     """
+    require_ids(interactions)
     if k not in (1, 2, 3, 4, 5):
         raise ValueError(f"k is {k!r}; the published folds are u1 to u5, so k must be 1, 2, 3, 4 or 5")
     if len(interactions) != CANONICAL_ROWS:
@@ -340,7 +345,7 @@ def rolling(
     """Cut all interactions at several moments; after each, the next slice of time is test.
 
     Its question: what would the model have been worth at several moments of the service's life? One cut alone scores
-    few people.
+    few users.
 
     Every split's train part ends ``span`` before its cut, its validation part is the slice before the cut, its test
     part the slice after. Rows of the same second are never divided (as in :func:`temporal_global`).
@@ -352,7 +357,7 @@ def rolling(
     span
         Share of the interactions in each slice.
     min_history
-        Test rows of people with fewer interactions before the cut are left out; 0 keeps everybody. Validation
+        Test rows of users with fewer interactions before the cut are left out; 0 keeps everybody. Validation
         keeps everybody, so that ``history`` is all that is known at the cut.
 
     Yields
@@ -371,6 +376,7 @@ def rolling(
     >>> [(split.params["cut"], split.test["item_id"].tolist()) for split in rolling(frame, cuts=(0.5, 0.9), span=0.1)]
     [(0.5, [10, 11]), (0.9, [18, 19])]
     """
+    require_ids(interactions)
     _check_time(interactions, "rolling")
     if not 0 < span < 1 or not all(span < cut <= 1 - span + ROUNDING for cut in cuts):
         raise ValueError(f"cuts={cuts} must lie between span={span} and 1 - span, so that each has a slice either side")
@@ -383,7 +389,7 @@ def rolling(
         part = np.searchsorted(np.array(starts), when, side="right").astype(np.int8)
         before = np.bincount(users[part < TEST], minlength=users.max(initial=-1) + 1)
         part[(part == TEST) & (before[users] < min_history)] = UNUSED
-        dropped = {"test rows of people without enough history": int((part == UNUSED).sum())}
+        dropped = {"test rows of users without enough history": int((part == UNUSED).sum())}
         dropped["rows after the slice"] = int((part == LATER).sum())
         params = {"cut": cut, "span": span, "min_history": min_history}
         yield replace(_from_codes(interactions, part, "rolling", params), dropped=dropped)
@@ -407,16 +413,16 @@ def future_share(split: Split) -> float:
 
 
 def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
-    """Divide the people of a split by when their test begins, and leave out what others did after that.
+    """Divide the users of a split by when their test begins, and leave out what others did after that.
 
-    Each split that comes back tests one group of people. Its train part holds the history of everybody before the first
-    test of the group, and all of the history of the group's own people. A model fitted on it knows (but for the
-    group itself) nothing that happened later, so the difference to ``split`` is what other people's future was worth.
+    Each split that comes back tests one group of users. Its train part holds the history of everybody before the first
+    test of the group, and all of the history of the group's own users. A model fitted on it knows (but for the
+    group itself) nothing that happened later, so the difference to ``split`` is what other users's future was worth.
 
     Parameters
     ----------
     split
-        With timestamps, each person's test after the own history: ``temporal_user`` or ``leave_one_out``.
+        With timestamps, each user's test after the own history: ``temporal_user`` or ``leave_one_out``.
     groups
         More groups leave less future, and take as many fits.
 
@@ -434,12 +440,12 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
     _check_time(split.test, "without_future")
     history = split.history
     begins = split.test.groupby("user_id")["timestamp"].min().sort_values(kind="stable")
-    for people in np.array_split(begins.index.to_numpy(), groups):
-        if len(people) == 0:
+    for users in np.array_split(begins.index.to_numpy(), groups):
+        if len(users) == 0:
             continue
-        own = history["user_id"].isin(people)
-        train = history[own | (history["timestamp"] < begins[people].min())].reset_index(drop=True)
-        test = split.test[split.test["user_id"].isin(people)].reset_index(drop=True)
+        own = history["user_id"].isin(users)
+        train = history[own | (history["timestamp"] < begins[users].min())].reset_index(drop=True)
+        test = split.test[split.test["user_id"].isin(users)].reset_index(drop=True)
         yield Split(train, train.iloc[:0], test, name=split.name, params={**split.params, "without_future": True})
 
 
@@ -469,9 +475,9 @@ def held_out_split(split: Split) -> Split:
 
 
 def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep people with at least ``min_user`` and films with at least ``min_item`` interactions, all at once.
+    """Keep users with at least ``min_user`` and films with at least ``min_item`` interactions, all at once.
 
-    Dropping films can leave a person with too few, and the reverse: both are repeated until nothing changes,
+    Dropping films can leave a user with too few, and the reverse: both are repeated until nothing changes,
     which gives the largest such part of the table whatever the order (Seidman, "Network structure and minimum degree",
     1983). It looks at all rows, test included, so it changes what is asked; it never looks at a rating.
 
@@ -512,7 +518,7 @@ def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) 
 
 
 def _sizes(counts: list[np.ndarray]) -> tuple[int, int, int]:
-    """Rows, people and films that are left, from the numbers of rows of each person and each film."""
+    """Rows, users and films that are left, from the numbers of rows of each user and each film."""
     return int(counts[0].sum()), *(int(np.count_nonzero(count)) for count in counts)
 
 
@@ -525,7 +531,7 @@ WAYS = {
 }
 
 QUESTIONS = {
-    "temporal_user": "What will a person whom we know watch next?",
+    "temporal_user": "What will a known user watch next?",
     "temporal_global": "The service is running: what is the model worth from tomorrow on, new users included?",
     "random": "Which of the ratings that exist were held out?",
     "leave_one_out": "What is the very next film?",

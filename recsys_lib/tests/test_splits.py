@@ -186,9 +186,9 @@ def test_rolling_slices_follow_each_other_and_need_a_history():
         assert (split.history["user_id"].value_counts()[split.test["user_id"].unique()] >= 5).all()
         rows = len(split.train) + len(split.valid) + len(split.test)
         assert rows + sum(split.dropped.values()) == len(frame)
-        new = split.dropped["test rows of people without enough history"]
+        new = split.dropped["test rows of users without enough history"]
         assert new == pytest.approx(100 - len(split.test), abs=2)
-    assert sum(split.dropped["test rows of people without enough history"] for split in found) > 10
+    assert sum(split.dropped["test rows of users without enough history"] for split in found) > 10
     everybody = list(splits.rolling(frame, cuts=(0.5,), span=0.05, min_history=0))[0]
     assert len(everybody.test) == 100
     with pytest.raises(ValueError, match="must lie between span"):

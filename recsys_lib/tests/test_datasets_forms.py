@@ -1,0 +1,171 @@
+"""Forms of tables: the content says what a file is, and whatever cannot be read ends in one sentence that names it."""
+
+import bz2
+import gzip
+import zipfile
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys_lib.data import BadTableError, load_dataset
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import temporal_user
+
+ROWS = [[1, 10, 4.0, 1_400_000_000], [1, 11, 5.0, 1_400_000_100], [2, 10, 3.5, 1_400_000_200]]
+HEADER = ["user_id", "item_id", "rating", "timestamp"]
+
+
+def written(separator: str = ",", header: list[str] | None = HEADER, end: str = "\n") -> str:
+    return end.join(separator.join(map(str, row)) for row in ([header] if header else []) + ROWS) + end
+
+
+FORMS = {
+    "colons.csv": written("::").encode(),
+    "headerless.dat": written("::", None).encode(),
+    "u.txt": written("\t", None).encode(),
+    "bars.inter": written("|").encode(),
+    "blanks.txt": written(" ").encode(),
+    "recbole.inter": written("\t", ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]).encode(),
+    "utf-16.csv": written().encode("utf-16"),
+    "mark.csv": written().encode("utf-8-sig"),
+    "old-mac.csv": written(end="\r").encode(),
+    "packed": gzip.compress(written().encode()),
+    "packed.csv.bz2": bz2.compress(written().encode()),
+    "not-packed.csv.gz": written().encode(),
+    "comma.csv": written(";").replace("3.5", "3,5").encode(),
+    "floats.csv": written().replace("\n1,", "\n1.0,").encode(),
+    "dates.csv": written().replace("1400000200", "2014-05-13 16:56:40").encode(),
+    "local.csv": written().replace("1400000200", "05/13/2014 16:56:40").encode(),
+    "lines.jsonl": pd.DataFrame(ROWS, columns=HEADER).to_json(orient="records", lines=True).encode(),
+    "amazon.json": b"".join(
+        b'{"reviewerID": %d, "asin": %d, "overall": %.1f, "unixReviewTime": %d}\n' % tuple(row) for row in ROWS
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_same_table_in_any_form(tmp_path, lab_home, name, caplog):
+    (tmp_path / name).write_bytes(FORMS[name])
+    data = load_dataset(tmp_path / name)
+    assert data.interactions.columns.tolist() == HEADER
+    assert data.interactions.values.tolist() == ROWS
+    assert data.interactions.dtypes.astype(str).tolist() == ["int64", "int64", "float32", "int64"]
+    assert [message for message in caplog.messages if message.startswith(f"{name}: ") and "3 rows" in message]
+
+
+def test_one_user_a_line_with_items_in_order(tmp_path, lab_home):
+    (tmp_path / "Toys.txt").write_text("1 4 2\n2 4 5 6\n3 2\n")
+    (tmp_path / "Toys_item2attributes.json").write_text('{"4": [7, 8, 7], "2": [7], "5": [], "6": [9]}')
+    data = load_dataset(tmp_path / "Toys.txt")
+    assert data.interactions[["user_id", "item_id"]].values.tolist() == [[1, 4], [1, 2], [2, 4], [2, 5], [2, 6], [3, 2]]
+    assert data.items.set_index("item_id")["genres"].to_dict() == {4: ["7", "8"], 2: ["7"], 5: [], 6: ["9"]}
+
+
+def test_archives_and_folders_of_tables(tmp_path, lab_home):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.writestr("mine/whatever.csv", written())
+        archive.writestr("__MACOSX/mine/._whatever.csv", b"\0\5\x16\7")
+    assert load_dataset(tmp_path / "mine.zip").interactions.values.tolist() == ROWS
+    (tmp_path / "spark").mkdir()
+    for part, row in enumerate(ROWS):
+        pd.DataFrame([row], columns=HEADER).to_parquet(tmp_path / "spark" / f"part-{part:05}.snappy.parquet")
+    (tmp_path / "spark" / "_SUCCESS").touch()
+    assert load_dataset(tmp_path / "spark").interactions.values.tolist() == ROWS
+
+
+def test_dat_files_whose_ids_have_leading_zeros(tmp_path, lab_home):
+    (tmp_path / "ratings.dat").write_text("1::0111161::10::1381620027\n2::0068646::9::1381620028\n")
+    (tmp_path / "movies.dat").write_text(
+        "0111161::The Shawshank Redemption (1994)::Crime|Drama\n0068646::M: II (1931)::\n"
+    )
+    (tmp_path / "users.dat").write_text("1::10000001\n2::10000002\n")
+    data = load_dataset(tmp_path)
+    assert data.interactions["item_id"].tolist() == ["0111161", "0068646"]
+    assert data.titles()["0068646"] == "M: II" and data.items["year"].tolist() == [1994, 1931]
+    assert data.items["genres"].tolist() == [["Crime", "Drama"], []] and data.rating_scale == (9, 10)
+
+
+@pytest.mark.parametrize(
+    "cell", ["A|B", '"A, B"', "A;B", "\"['A', 'B']\"", '"[{""id"": 1, ""name"": ""A""}, {""id"": 2, ""name"": ""B""}]"']
+)  # fmt: skip
+def test_genres_in_any_form(tmp_path, lab_home, cell):
+    (tmp_path / "ratings.csv").write_text(written())
+    (tmp_path / "items.csv").write_text(f"item_id,genres\n10,{cell}\n11,\n")
+    assert load_dataset(tmp_path).items["genres"].tolist() == [["A", "B"], []]
+
+
+def test_windows_1252(tmp_path, lab_home):
+    (tmp_path / "ratings.csv").write_text(written())
+    (tmp_path / "items.csv").write_bytes("item_id,title\n10,L’année – Œuvre\n11,Škoda €\n".encode("cp1252"))
+    assert load_dataset(tmp_path).titles().to_dict() == {10: "L’année – Œuvre", 11: "Škoda €"}
+
+
+def test_a_bad_cell_condemns_its_row_alone(tmp_path, lab_home):
+    path = tmp_path / "t.csv"
+    path.write_text(written() + "nan,10,3,2014-05-13\n3,None,3,2014-05-13\n3,11,3,n/a\n4,11,3,2014-05-13\n")
+    with pytest.raises(BadTableError) as found:
+        load_dataset(path)
+    assert [problem.split("; ")[0] for problem in found.value.problems] == [
+        "t.csv, column 'timestamp': 1 row with a timestamp that is not a number (line 7: 'n/a')",
+        "t.csv, column 'user_id': 1 row with no value (line 5: nothing)",
+        "t.csv, column 'item_id': 1 row with no value (line 6: nothing)",
+    ]
+    data = load_dataset(path, bad_rows="drop")
+    assert data.interactions.values.tolist() == [*ROWS, [4, 11, 3, 1_399_939_200]]
+
+
+def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
+    path = tmp_path / "t.csv"
+    path.write_text("1,2,3,4,0\n2,3,4,5,6\n")
+    with pytest.raises(ValueError, match=r"t.csv has no header line .* 5 columns are, such as names=\['user_id'"):
+        load_dataset(path)
+    names = ["user_id", "a", "item_id", "b", "rating"]
+    assert load_dataset(path, names=names).interactions.values.tolist() == [[1, 3, 0], [2, 4, 6]]
+    rated = load_dataset(path, names=names, not_rated=0)
+    assert rated.interactions.values.tolist() == [[2, 4, 6]] and sum(rated.dropped.values()) == 1
+    assert len(load_dataset(path, names=names, not_rated=0, implicit=True).interactions) == 2
+    with pytest.raises(ValueError, match="names= gives 2 names, and t.csv has 5 columns"):
+        load_dataset(path, names=names[:2])
+    path.write_text("user,item,time\n1,2,881250949123\n")
+    assert load_dataset(path, time_unit="ms").interactions["timestamp"].tolist() == [881250949]
+    path.write_text("user,item,time\n1,2,20030501\n")
+    assert load_dataset(path).interactions["timestamp"].tolist() == [1051747200]
+    path.write_text("user,item,time\n1,2,01/02/2003\n")  # the first of February, or the second of January
+    with pytest.raises(BadTableError, match="line 2: '01/02/2003'"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(written().encode())[:60], b"PAR1 no", b"\x89PNG\0", b'[{"user_id": 1}]']
+)
+def test_what_cannot_be_read_is_named(tmp_path, lab_home, content):
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="mine.csv"):
+        load_dataset(tmp_path / "mine.csv")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(FORMS)), st.data())
+def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, lab_home, name, data):
+    content = bytearray(FORMS[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 5))] = data.draw(
+            st.sampled_from([b"", b'"', b"\r", b"\n\n", b"\xff", b"\0", b",,", b"nan", b"1e400", b"9" * 20, b"{"])
+        )
+    (tmp_path / name).write_bytes(content)
+    try:
+        load_dataset(tmp_path / name, bad_rows=data.draw(st.sampled_from(["raise", "drop"])))
+    except ValueError as error:
+        assert name in str(error)
+
+
+@pytest.mark.parametrize("kind", ["Int64", "float64", "object"])
+def test_a_missing_id_is_refused_everywhere(kind):
+    frame = pd.DataFrame(ROWS, columns=HEADER).astype({"user_id": kind})
+    frame.loc[1, "user_id"] = None
+    for use in (Interactions.from_frame, temporal_user):
+        with pytest.raises(ValueError, match=r"1 row has no user_id \(row 1 first\)"):
+            use(frame)
