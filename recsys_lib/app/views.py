@@ -43,6 +43,7 @@ MEANINGS = {
 }
 PARTS = {
     "temporal_user": "the last ratings of each user",
+    "return_visit": "what each user rated on later visits",
     "temporal_global": "everything after one day",
     "random": "ratings drawn at random",
     "leave_one_out": "the last film of each user",

@@ -1,8 +1,8 @@
-"""From a model and a split to results a person can believe: protocol, values a person, means, intervals, tests.
+"""Evaluate models: the protocol, per-user metrics, means, intervals, paired tests.
 
-The protocol: the whole catalogue is ranked, what a person has a history with is left out, ties go to the lower item
-code, relevant is what was rated from a threshold on, and people with nothing relevant in the test part are left out
-and counted. Relevant items that the model cannot list (nobody in the history met them) stay relevant.
+The protocol: the whole catalogue is ranked, items of the user's history are left out, ties go to the lower item code,
+relevant is what was rated from a threshold on, and users with nothing relevant in the test part are left out and
+counted. Relevant items outside the catalogue (no user of the history has them) stay relevant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from recsys_lib.data.catalogue import genre_matrix
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
-from recsys_lib.data.splits import Split
+from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy, ranking, rating
 from recsys_lib.models.base import Recommender
@@ -34,9 +34,13 @@ BEYOND_AT = 10  # length of the lists that the metrics beyond accuracy look at
 DIMENSIONS = 32  # of the embedding that says how alike two items are
 
 
+class NothingRelevantError(ValueError):
+    """The test part holds nothing that counts as relevant."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """A split turned into questions: who is asked, what they had seen, what was relevant.
+    """What models are evaluated on: users, the histories they are served with, relevant items.
 
     Making one takes a moment on large data, so those who evaluate many models on one split make it once.
 
@@ -58,6 +62,9 @@ class Task:
         What has to stand beside every result.
     content : DataFrame or None
         The table of items, for what needs genres.
+    served : Interactions
+        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`).
+        Users and items are those of ``known``.
     """
 
     known: Interactions
@@ -68,6 +75,11 @@ class Task:
     relevant_from: float | None
     protocol: dict[str, Any] = field(default_factory=dict)
     content: pd.DataFrame | None = None
+    served: Interactions = None
+
+    def __post_init__(self) -> None:
+        if self.served is None:
+            object.__setattr__(self, "served", self.known)
 
     @classmethod
     def from_split(cls, split: Split, relevant_from: float | None = 4.0, *, items: pd.DataFrame | None = None) -> Task:
@@ -83,17 +95,70 @@ class Task:
             raise ValueError("the test part of the split is empty: read it with read_prepared(paths, test=True)")
         implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
         known = Interactions.from_frame(history)
-        chosen = test if implicit or relevant_from is None else test[test["rating"] >= relevant_from]
+        test = test.drop(columns="rating", errors="ignore") if implicit else test
+        about = {"split": {"name": split.name, "params": split.params}}
+        return cls._of(known, known, test, None if implicit else relevant_from, about, items)
+
+    @classmethod
+    def _of(
+        cls,
+        known: Interactions,
+        served: Interactions,
+        test: pd.DataFrame,
+        relevant_from: float | None,
+        about: dict[str, Any],
+        items: pd.DataFrame | None,
+    ) -> Task:
+        """Make a task of a test part; ``about`` begins its protocol."""
+        rated = "rating" in test and relevant_from is not None
+        chosen = test[test["rating"] >= relevant_from] if rated else test
         if len(chosen) == 0:
-            raise ValueError(f"nothing in the test part is rated {relevant_from} or higher; lower relevant_from")
-        worth = np.ones(len(chosen)) if implicit or not relevant_from else chosen["rating"] - relevant_from + 1.0
+            threshold = "" if relevant_from is None else f" rated {relevant_from} or higher; lower relevant_from"
+            raise NothingRelevantError(f"nothing in the test part is{threshold or ' left'}")
+        worth = chosen["rating"] - relevant_from + 1.0 if rated and relevant_from else np.ones(len(chosen))
         outside = np.setdiff1d(as_ids(chosen["item_id"]), known.item_ids)
         columns = np.concatenate([known.item_ids, outside])
         users, relevant = _relevant(chosen, np.asarray(worth, np.float64), known.item_ids, outside)
-        threshold = None if implicit else relevant_from
-        protocol = _protocol(split, known, users, relevant, threshold)
-        test = test.drop(columns="rating", errors="ignore") if implicit else test
-        return cls(known, test, users, columns, relevant, threshold, protocol, items)
+        protocol = about | _protocol(test, known, served, users, relevant, relevant_from)
+        return cls(known, test, users, columns, relevant, relevant_from, protocol, items, served)
+
+    def later_sittings(self, gap: str = "1h") -> Task:
+        """The return visit: relevant are items of later sittings, and the history served reaches up to them.
+
+        Rows of the test part that belong to the sitting in which the user's history ends become history that models
+        are served with. Models stay fitted on ``known``, so that those of the leaderboard are evaluated as they are.
+        Users without a history, or without anything relevant in a later sitting, are left out.
+
+        Parameters
+        ----------
+        gap
+            Two interactions of a user with a longer pause between them belong to different sittings.
+
+        Raises
+        ------
+        ValueError
+            If there are no timestamps.
+        NothingRelevantError
+            If nobody has anything relevant in a later sitting.
+        """
+        same, later = self._sittings(gap)
+        rows = same if "rating" in same or not len(same) else same.assign(rating=self.known.matrix.data[0])
+        frame = self.known.to_frame()
+        served = pd.concat([frame, rows[frame.columns]], ignore_index=True) if len(rows) else frame
+        served = Interactions.from_frame(served, user_ids=self.known.user_ids, item_ids=self.known.item_ids)
+        about = {"split": self.protocol["split"], "sittings": {"which": "later", "gap": gap}}
+        return self._of(self.known, served, later, self.relevant_from, about, self.content)
+
+    def same_sitting(self, gap: str = "1h") -> Task:
+        """The rest of the sitting in which the user's history ends; the complement of :meth:`later_sittings`."""
+        about = {"split": self.protocol["split"], "sittings": {"which": "same", "gap": gap}}
+        return self._of(self.known, self.known, self._sittings(gap)[0], self.relevant_from, about, self.content)
+
+    def _sittings(self, gap: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Rows of the test part in the sitting where the history ends, and in later ones."""
+        test = self.test[self.known.user_codes(self.test["user_id"]) >= 0]
+        same = same_sitting(self.known.to_frame(), test, gap)
+        return test[same], test[~same]
 
     @property
     def n_relevant(self) -> np.ndarray:
@@ -102,13 +167,13 @@ class Task:
 
     @cached_property
     def codes(self) -> np.ndarray:
-        """Row of each person in ``known``, -1 for those without a history."""
+        """Row of each user in ``known``, -1 for those without a history."""
         return self.known.user_codes(self.users)
 
     @cached_property
     def histories(self) -> csr_matrix:
-        """What each person had seen, (n_users, n_catalogue)."""
-        return self.known.rows(self.codes).matrix
+        """The history that each user is served with, (n_users, n_catalogue)."""
+        return self.served.rows(self.codes).matrix
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -165,18 +230,24 @@ def _relevant(
 
 
 def _protocol(
-    split: Split, known: Interactions, users: np.ndarray, relevant: csr_matrix, threshold: float | None
+    test: pd.DataFrame,
+    known: Interactions,
+    served: Interactions,
+    users: np.ndarray,
+    relevant: csr_matrix,
+    threshold: float | None,
 ) -> dict[str, Any]:
     """What has to stand beside every result."""
     n_relevant = np.diff(relevant.indptr)
-    asked = split.test["user_id"].nunique()
+    asked = test["user_id"].nunique()
     unseen = relevant.indices >= known.n_items
     stamp = hashlib.sha256()
-    for part in (known.matrix.indptr, known.matrix.indices, relevant.indptr, relevant.indices, relevant.data):
+    histories = [known] if served is known else [known, served]
+    parts = [part for each in histories for part in (each.matrix.indptr, each.matrix.indices)]
+    for part in (*parts, relevant.indptr, relevant.indices, relevant.data):
         stamp.update(np.ascontiguousarray(part).tobytes())
     stamp.update("\n".join(map(str, users)).encode())
     return {
-        "split": {"name": split.name, "params": split.params},
         "relevant_from": threshold,
         "catalogue": known.n_items,
         "people_in_test": int(asked),
@@ -304,12 +375,12 @@ def _pairs(user_ids: Iterable, item_ids: Iterable, train: Interactions) -> np.nd
 
 
 def _blocks(model: Recommender, task: Task, block: int) -> Iterator[tuple[slice, np.ndarray, csr_matrix]]:
-    """Scores of the people of a task, (n, n_items), and what they had seen, a block at a time."""
-    codes = model.train.user_codes(task.users)
+    """Scores for the users of a task, (n, n_items), and their histories, a block at a time."""
+    codes = task.codes
     popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
     for start in range(0, len(codes), block):
         part = slice(start, min(start + block, len(codes)))
-        histories = model.train.rows(codes[part])
+        histories = task.served.rows(codes[part])
         scores, _ = model.scores_to_list(histories, task.users[part])
         scores[codes[part] < 0] = popularity  # as `recommend` serves users it has never met
         yield part, scores, histories.matrix
@@ -376,7 +447,7 @@ def ndcg_given(
     """
     lists = [np.empty((0, k), np.int64)]
     for start in range(0, len(users), BLOCK):
-        histories = task.known.rows(task.codes[users[start : start + BLOCK]])
+        histories = task.served.rows(task.codes[users[start : start + BLOCK]])
         scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
         lists.append(top_k(scores, k, exclude=histories.matrix, twins=model.twins)[0])
     return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[users]), k)

@@ -15,7 +15,7 @@ from recsys_lib import splits
 from recsys_lib.data.splits import Split
 from recsys_lib.paths import REPOSITORY
 
-TIMED = ("temporal_user", "temporal_global", "leave_one_out")
+TIMED = ("temporal_user", "return_visit", "temporal_global", "leave_one_out")
 ANY = (*TIMED, "random")
 
 

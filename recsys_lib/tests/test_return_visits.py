@@ -1,0 +1,119 @@
+"""Sittings and return visits: how rows are divided, what models are served, what the tables say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_lib import splits
+from recsys_lib.data.interactions import Interactions
+from recsys_lib.evaluation import return_visits
+from recsys_lib.evaluation.task import NothingRelevantError, Task, evaluate
+from recsys_lib.models import EASE, Popularity
+
+HOUR = 3600
+
+
+def visits(*hours: float, user: int = 1, rating: float = 5.0) -> pd.DataFrame:
+    """One interaction at each hour."""
+    when = (np.array(hours) * HOUR).astype(np.int64)
+    return pd.DataFrame({"user_id": user, "item_id": range(len(when)), "rating": rating, "timestamp": when})
+
+
+@pytest.fixture(scope="module")
+def coming_back() -> pd.DataFrame:
+    """Forty users whose ten interactions fall into sittings; every other user comes back after the cut at eight."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for user in range(40):
+        later = 100 if user % 2 else 0
+        table = visits(0, 0.1, 0.2, 50, 50.1, 50.2, 50.3, 50.4, 50.5, 50.6 + later, user=user)
+        tables.append(table.assign(item_id=rng.permutation(15)[:10]))
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(("gap", "same"), [("1h", 1), ("2h", 2), ("2D", 4)])
+def test_a_sitting_ends_with_the_first_long_pause(gap, same):
+    history, later = visits(0), visits(1, 2.5, 40, 41, 300).assign(item_id=range(1, 6))
+    assert splits.same_sitting(history, later, gap).sum() == same
+    shuffled = later.sample(frac=1, random_state=0)
+    assert shuffled[splits.same_sitting(history, shuffled, gap)]["item_id"].max() == same
+
+
+def test_a_user_without_a_history_has_no_sitting_to_go_on_with():
+    later = pd.concat([visits(1), visits(1, user=2)])
+    assert splits.same_sitting(visits(0), later).tolist() == [True, False]
+
+
+def test_both_cuts_are_moved_to_the_end_of_their_sitting():
+    """Of ten rows temporal_user gives seven to train and one to validation; rows 6 to 8 are of one sitting."""
+    frame = visits(0, 1, 2, 3, 4, 5, 10, 10.1, 10.2, 20)
+    split = splits.return_visit(frame)
+    parts = [part["item_id"].tolist() for part in (split.train, split.valid, split.test)]
+    assert parts == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [], [9]]
+    split = splits.return_visit(
+        frame.assign(timestamp=(np.array([0, 1, 2, 3, 4, 5, 6, 10, 10.1, 20]) * HOUR).astype(int))
+    )
+    parts = [part["item_id"].tolist() for part in (split.train, split.valid, split.test)]
+    assert parts == [[0, 1, 2, 3, 4, 5, 6], [7, 8], [9]]
+
+
+def test_who_never_comes_back_is_not_tested(coming_back):
+    split = splits.return_visit(coming_back)
+    assert sorted(split.test["user_id"]) == list(range(1, 40, 2))
+    held_out = splits.held_out_split(split)
+    assert held_out.params["gap"] == "1h"
+    assert len(held_out.history) <= len(split.history)
+
+
+def test_the_models_of_temporal_user_are_evaluated_on_the_same_questions(coming_back):
+    """Fitted on the history of temporal_user, served with the rows of the same sitting, asked for what came later."""
+    split, whole = splits.temporal_user(coming_back), Task.from_split(splits.return_visit(coming_back))
+    task = Task.from_split(split).later_sittings("1h")
+    assert task.users.tolist() == whole.users.tolist()
+    assert (task.histories.astype(bool) != whole.histories.astype(bool)).nnz == 0
+    model = EASE(regularization=1.0).fit(Interactions.from_frame(split.history))
+    result = evaluate(model, task, items=None)
+    listed = set(zip(result.lists["user_id"], result.lists["item_id"], strict=True))
+    served = task.served.to_frame()
+    assert not listed & set(zip(served["user_id"], served["item_id"], strict=True))
+    expected = model.score(task.served.rows(task.codes), task.users)
+    first = result.lists[result.lists["rank"] == 1].set_index("user_id")["score"]
+    seen = task.histories.toarray() > 0
+    np.testing.assert_allclose(first.loc[task.users], np.where(seen, -np.inf, expected).max(axis=1), rtol=1e-5)
+
+
+def test_same_and_later_sittings_divide_what_is_relevant(coming_back):
+    task = Task.from_split(splits.temporal_user(coming_back))
+    same, later = task.same_sitting("1h"), task.later_sittings("1h")
+    assert same.relevant.nnz + later.relevant.nnz == task.relevant.nnz
+    assert same.protocol["sittings"] == {"which": "same", "gap": "1h"}
+    assert len({part.protocol["fingerprint"] for part in (task, same, later)}) == 3
+    with pytest.raises(NothingRelevantError):
+        task.later_sittings("500h")
+
+
+def test_without_times_there_are_no_sittings(coming_back):
+    task = Task.from_split(splits.random(coming_back.drop(columns="timestamp")))
+    with pytest.raises(ValueError, match="needs timestamps"):
+        task.later_sittings()
+
+
+def test_implicit_feedback_has_sittings_too(coming_back):
+    task = Task.from_split(splits.temporal_user(coming_back.drop(columns="rating"))).later_sittings()
+    assert set(np.unique(task.served.matrix.data)) == {1.0}
+
+
+def test_the_table_has_a_row_for_each_visit_and_model(coming_back):
+    task = Task.from_split(splits.temporal_user(coming_back))
+    models = {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=1.0).fit(task.known)}
+    results = return_visits.by_gap(models, task, ("1h", "1D", "30D"))
+    assert list(results) == ["same sitting", "> 1h", "> 1D"]  # nobody comes back after a month
+    table = return_visits.table(results, "popularity")
+    assert table.groupby("visit")["model"].nunique().tolist() == [2, 2, 2]
+    later = table[table["visit"] == "> 1h"]
+    assert (later["n_users"] == 20).all()
+    assert not table["distinct"].any()  # of so few users no winner is named
+    ratio = later.set_index("model")["ndcg@10"]
+    assert later.set_index("model")["ratio"]["ease"] == pytest.approx(ratio["ease"] / ratio["popularity"])
+    p = table["p_permutation"].dropna()
+    assert (table.loc[p.index, "p_holm"] >= p).all()
