@@ -181,7 +181,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
-    """Difference of means that this sample would find with the given power, (n_columns,) float64.
+    """Smallest difference of means that this sample shows with the given power, (n_columns,) float64.
 
     ``(z(1 - level / 2) + z(power)) * sd(differences) / sqrt(n)``; Cohen: Statistical Power Analysis for the
     Behavioral Sciences, 1988.
@@ -217,7 +217,8 @@ def paired_table(
     DataFrame
         difference, difference_low, difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high,
         smallest_difference. The effect size is the mean difference over its standard deviation (Cohen's d of
-        paired samples); its interval is from the same bootstrap.
+        paired samples); its interval is from the same bootstrap. The smallest difference is the one that would be
+        seen with 80 % power at the first level of Holm's procedure, ``(1 - level) / n_columns``.
     """
     tail = [(1 - level) / 2, (1 + level) / 2]
     spread = differences.std(axis=0, ddof=1) if len(differences) > 1 else np.full(differences.shape[1], np.nan)
@@ -242,7 +243,7 @@ def paired_table(
             "effect_size": effect,
             "effect_low": effect_low,
             "effect_high": effect_high,
-            "smallest_difference": smallest_difference(differences),
+            "smallest_difference": smallest_difference(differences, level=(1 - level) / max(differences.shape[1], 1)),
         }
     )
 

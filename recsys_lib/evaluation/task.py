@@ -686,7 +686,7 @@ def compare(
     DataFrame
         rank, model, ``by`` with ``_low`` and ``_high``, n_users; difference to the best with its interval, p_t and
         p_permutation as they are, p_holm (the permutation's, Holm-corrected), effect_size (mean difference over
-        its standard deviation) with its interval, smallest_difference (what 80 % power could find), distinct
+        its standard deviation) with its interval, smallest_difference (seen with 80 % power after Holm), distinct
         (p_holm under the level and 100 people or more); then the other metrics with their intervals.
         ``.attrs["by"]`` names the metric.
 

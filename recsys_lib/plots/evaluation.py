@@ -63,7 +63,7 @@ def forest_figure(board: pd.DataFrame) -> Figure:
         axes.annotate(text, (max(right, 0), place), (6, 0), textcoords="offset points", va="center", fontsize=9)
     spread = float(-low.min()) if len(others) else 1.0
     axes.set_xlim(-1.08 * spread, 0.22 * spread)
-    title = f"Difference in {by} to {best} (shaded: under 80 % power)"
+    title = f"Difference in {by} to {best} (shaded: under 80 % power after Holm)"
     axes.set(title=title, xlabel="paired difference with 95 % interval, p after Holm")
     return figure
 

@@ -118,6 +118,16 @@ def test_paired_table():
     assert (table["difference_low"] < table["difference"]).all()
 
 
+def test_the_smallest_difference_of_a_table_stands_the_correction():
+    """At that difference four of five studies find a column whose p has to pass Holm's first step among eight."""
+    rng = np.random.default_rng(12)
+    noise = rng.normal(size=(200, 8))
+    reach = inference.paired_table(noise, resamples=10, permutations=10)["smallest_difference"].to_numpy()
+    assert reach == pytest.approx(inference.smallest_difference(noise, level=0.05 / 8))
+    p_values = [inference.t_test_p(rng.normal(reach[0], noise[:, 0].std(ddof=1), 200))[0] for _ in range(1000)]
+    assert np.mean(np.array(p_values) < 0.05 / 8) == pytest.approx(0.8, abs=0.04)
+
+
 def test_seeds_and_people_are_told_apart():
     rng = np.random.default_rng(10)
     people, seeds = rng.normal(size=(500, 1)), rng.normal(scale=0.1, size=(1, 8))
