@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,8 @@ from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy, ranking, rating
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import merge_twins, top_k
+from recsys_lib.models.lists import merge_twins as one_of_twins
+from recsys_lib.models.lists import top_k
 
 KS = (5, 10, 20)
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
@@ -404,19 +405,19 @@ class Ranked:
 
 
 def rank_all(
-    model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True, twins: bool = True
+    model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True, merge_twins: bool = True
 ) -> Ranked:
     """Rank the catalogue for everybody in the task; ``whole``: also find each relevant item's place in it.
 
-    ``twins``: of items with the same title and year only one is listed, as :meth:`Recommender.recommend` does it.
+    ``merge_twins``: of items with the same title and year only one is listed, as :meth:`Recommender.recommend` does it.
     """
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
     places = []
     for part, block_scores, seen in _blocks(model, task, block):
-        if twins and model.twins is not None:
-            block_scores = merge_twins(block_scores, model.twins, seen)
+        if merge_twins and model.twins is not None:
+            block_scores = one_of_twins(block_scores, model.twins, seen)
         codes[part], scores[part] = top_k(block_scores, depth, exclude=seen)
         if whole:
             places.append(ranking.positions(block_scores, task.relevant[part], exclude=seen))
@@ -478,6 +479,7 @@ def evaluate(
     seed: int = 0,
     block: int = BLOCK,
     whole: bool = True,
+    merge_twins: bool = True,
 ) -> Evaluation:
     """Evaluate a model on the test part of a split.
 
@@ -500,6 +502,8 @@ def evaluate(
     whole
         Also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc". That
         compares each with the whole catalogue, so it is what takes long on millions of ratings.
+    merge_twins
+        Take items of the same title and year for one, as :meth:`Recommender.recommend` does; the protocol says so.
 
     Raises
     ------
@@ -508,7 +512,8 @@ def evaluate(
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
-    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block, whole=whole)
+    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block, whole=whole, merge_twins=merge_twins)
+    task = task if merge_twins else replace(task, protocol=task.protocol | {"twins": "each id is listed on its own"})
     return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
 
 
@@ -759,6 +764,8 @@ def _check_comparable(results: Mapping[str, Evaluation], by: str) -> None:
     if not results:
         raise ValueError("there is no result to compare")
     prints = {name: result.protocol["fingerprint"] for name, result in results.items()}
+    if len({result.protocol["twins"] for result in results.values()}) > 1:
+        raise ValueError("some results take items of the same title and year for one, others do not")
     if len(set(prints.values())) > 1:
         raise ValueError(f"the results belong to different tasks (data, split or threshold): {prints}")
     for name, result in results.items():
