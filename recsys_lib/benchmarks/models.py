@@ -22,7 +22,6 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import ALS, BPR, EASE, ItemKNN, Popularity, Recommender, SequenceKNN
 from recsys_lib.models.base import one_blas_thread
 from recsys_lib.models.weights import confidence, whole
-from recsys_lib.paths import REPOSITORY
 from recsys_lib.run.parameters import NOTEBOOKS, parameters_for
 
 K = 10
@@ -31,11 +30,9 @@ K = 10
 def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions:
     """Made interactions whose items and lengths of histories follow power laws; times are random."""
     rng = np.random.default_rng(seed)
-    share = 1 / (np.arange(n_users) + 50) ** 0.6
-    lengths = np.minimum(np.maximum(rng.poisson(share / share.sum() * n * 2), 5), n_items // 3)
-    users = np.repeat(np.arange(n_users), lengths)
-    items = np.minimum((n_items + 30) ** rng.random(len(users)) * 30 ** rng.random(len(users)), n_items - 1).astype(int)
-    keys = np.unique(users * np.int64(n_items) + items)
+    users = n_users * rng.random(2 * n) ** 2.5
+    items = (n_items + 30) ** rng.random(2 * n) * 30 ** rng.random(2 * n)
+    keys = np.unique(users.astype(np.int64) * n_items + np.minimum(items, n_items - 1).astype(np.int64))
     keys = np.sort(rng.permutation(keys)[:n])
     ratings = rng.choice(np.arange(1, 6), len(keys), p=[0.06, 0.11, 0.27, 0.34, 0.22]).astype(np.float32)
     when = rng.integers(880_000_000, 900_000_000, len(keys))
@@ -43,28 +40,25 @@ def power_law(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions
     return Interactions(matrix, np.arange(n_users), np.arange(n_items), when)
 
 
-def timed(work: Callable[[], object]) -> np.ndarray:
-    """Seconds that some work takes: wall clock, and CPU of all threads, (2,)."""
-    start = np.array([time.perf_counter(), time.process_time()])
-    work()
-    return np.array([time.perf_counter(), time.process_time()]) - start
-
-
-def shortest(work: Callable[[], object], repeats: int = 7) -> float:
-    """Milliseconds of the shortest of some runs."""
-    return 1000 * min(timed(work)[0] for _ in range(repeats))
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Wall-clock time of the shortest of some runs."""
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def configurations(dataset: str) -> dict[str, Recommender]:
     """Models by name: those of their own defaults, then those of the parameter file of a data set, if it has one."""
     models = {model.__name__: model() for model in (Popularity, ALS, BPR, ItemKNN, SequenceKNN, EASE)}
-    file = REPOSITORY / "notebooks" / "params" / f"{dataset}.yaml"
+    file = NOTEBOOKS / "params" / f"{dataset}.yaml"
     if file.is_file():
-        als, neighbours = (parameters_for(NOTEBOOKS / f"{name}.ipynb", file) for name in ("04_als", "05_item_models"))
-        tuned = {name: value for name, value in als.items() if name in ALS().params()}
-        models |= {"als_tuned": ALS(**tuned), "als_recent": ALS(**als["recent"]), "bpr": BPR(**als["bpr"])}
-        classes = {"item_knn": ItemKNN, "sequence_knn": SequenceKNN, "ease": EASE}
-        models |= {name: model(**neighbours[name]) for name, model in classes.items()}
+        tuned = parameters_for(NOTEBOOKS / "05_item_models.ipynb", file)
+        classes = {"als_plain": ALS, "als": ALS, "bpr": BPR}
+        classes |= {"item_knn": ItemKNN, "sequence_knn": SequenceKNN, "ease": EASE}
+        models |= {name: model(**tuned[name]) for name, model in classes.items()}
     return models
 
 
@@ -73,36 +67,25 @@ def measure(name: str, model: Recommender, known: Interactions) -> dict[str, obj
     histories = known.rows(np.arange(known.n_users))
     return {
         "model": name,
-        "fit s": timed(lambda: model.fit(known))[0],
-        "scores ms": shortest(lambda: model.score(histories)),
-        "top-10 table ms": shortest(lambda: model.recommend(known.user_ids, K)),
+        "fit s": seconds(lambda: model.fit(known)),
+        "scores ms": 1000 * seconds(lambda: model.score(histories), 7),
+        "top-10 table ms": 1000 * seconds(lambda: model.recommend(known.user_ids, K), 7),
     }
 
 
 def beside_implicit(known: Interactions, iterations: int, repeats: int) -> pd.DataFrame:
-    """Time ALS here and implicit's own calls on the same weights, in turn: fit, and lists of all users.
-
-    Returns
-    -------
-    DataFrame
-        Index fit, lists; ours s, implicit s (wall clock), ratio, CPU ratio: shortest of the repeats.
-    """
+    """Time ALS here and implicit's own calls on the same weights: fit, and lists of all users; the shortest runs."""
     ours = ALS(factors=64, iterations=iterations)
     weights, users = confidence(whole(known), known, low_weight=ours.low_weight), np.arange(known.n_users)
     with one_blas_thread():
         solver = AlternatingLeastSquares(64, regularization=20, alpha=5, iterations=iterations, random_state=42)
-        theirs = {
-            "fit": lambda: solver.fit(weights, show_progress=False),
-            "lists": lambda: solver.recommend(users, weights, N=K, recalculate_user=True),
-        }
-        mine = {"fit": lambda: ours.fit(known), "lists": lambda: ours.recommend(known.user_ids, K)}
-        rows = {}
-        for work in ("fit", "lists"):
-            times = np.array([[timed(mine[work]), timed(theirs[work])] for _ in range(repeats)]).min(axis=0)
-            (wall, cpu), (their_wall, their_cpu) = times
-            rows[work] = {"ours s": wall, "implicit s": their_wall, "ratio": wall / their_wall}
-            rows[work]["CPU ratio"] = cpu / their_cpu
-    return pd.DataFrame(rows).T
+        mine = seconds(lambda: ours.fit(known), repeats), seconds(lambda: ours.recommend(known.user_ids, K), repeats)
+        theirs = (
+            seconds(lambda: solver.fit(weights, show_progress=False), repeats),
+            seconds(lambda: solver.recommend(users, weights, N=K, recalculate_user=True), repeats),
+        )
+    table = pd.DataFrame({"ours s": mine, "implicit s": theirs}, index=["fit", "lists"])
+    return table.assign(ratio=table["ours s"] / table["implicit s"])
 
 
 def main() -> None:

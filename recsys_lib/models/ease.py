@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, diags_array
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.weights import Weighted, whole
+from recsys_lib.models.weights import Weighted
 
 GIB = 2**30
 DENSE = 4096  # items up to which weights between all items are kept, whichever matrix was inverted
@@ -52,6 +51,7 @@ class EASE(Weighted):
     H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
 
+    needs_history = True
     regularization: float = 200.0
     item_power: float = 0.0
     low_weight: float = 0.0
@@ -61,9 +61,8 @@ class EASE(Weighted):
         if self.regularization <= 0:
             raise ValueError(f"regularization is {self.regularization}; it must be above 0")
 
-    def _rows(self, histories: Histories, *, recency: bool = True) -> csr_matrix:
+    def _rows(self, weights: csr_matrix) -> csr_matrix:
         """Weights of histories in the columns modelled, scaled, (n, n_modelled)."""
-        weights = self._weights(histories, recency=recency)
         if len(self.modelled_) < self.train.n_items:
             weights = weights[:, self.modelled_]
         return (weights @ diags_array(self.scale_)).tocsr()
@@ -72,10 +71,9 @@ class EASE(Weighted):
         kept = min(self.max_items or train.n_items, train.n_items)
         self.modelled_ = np.sort(np.argsort(-train.item_counts, kind="stable")[:kept])
         self.scale_, self.weights_ = np.ones(kept, dtype=np.float32), None
-        counts = self._rows(whole(train), recency=False).getnnz(axis=0).astype(np.float64)
+        counts = self._rows(self._weights_fitted()).getnnz(axis=0).astype(np.float64)
         self.scale_ = (np.maximum(counts, 1) / counts.mean()).astype(np.float32) ** np.float32(self.item_power)
-        rows = self._rows(whole(train), recency=False).astype(np.float64)
-        rows = rows[np.diff(rows.indptr) > 0]
+        rows = self._rows_fitted().astype(np.float64)
         check_memory(rows.shape[0], kept)
         if rows.shape[0] < kept:
             self._fit_users(rows)
@@ -110,63 +108,53 @@ class EASE(Weighted):
         """Whether the weights are kept: else the users fitted on stand for them."""
         return self.weights_ is not None
 
-    def _update(self) -> None:
-        """Items keep their weights; longer histories are served with them."""
+    def _renew(self, train: Interactions) -> None:
+        self._take(train)  # items keep their weights; longer histories are served with them
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        rows = self._rows(histories)
+        rows = self._rows(self._weights(histories))
         scores = self._product(rows)
         if len(self.modelled_) < self.train.n_items:
             modelled, scores = scores, np.full((rows.shape[0], self.train.n_items), np.nan, dtype=np.float32)
             scores[:, self.modelled_] = modelled
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
         return scores
 
     def _product(self, rows: csr_matrix) -> np.ndarray:
         """``x B`` for each row, (n, n_modelled)."""
         if self.weights_ is not None:
             return rows @ self.weights_
-        overlap = (rows @ self._fitted_rows().T).toarray()
+        overlap = (rows @ self._rows_fitted().T).toarray()
         own = rows.toarray()
         return own - (own - overlap @ self.solved_) / (self.regularization * self.diagonal_).astype(np.float32)
 
-    def _fitted_rows(self) -> csr_matrix:
-        rows = self._rows(whole(self.train), recency=False)
+    def _rows_fitted(self) -> csr_matrix:
+        rows = self._rows(self._weights_fitted())
         return rows[np.diff(rows.indptr) > 0]
+
+    def _of_alone(self, places: np.ndarray) -> np.ndarray:
+        """Rows of B: what an item alone in a history says of all others, (n, n_modelled)."""
+        parts = np.ones(len(places), np.float32), places, np.arange(len(places) + 1)
+        return self._product(csr_matrix(parts, (len(places), len(self.modelled_))))
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         parts = np.zeros(self.train.n_items)
         place = np.searchsorted(self.modelled_, item)
-        if place < len(self.modelled_) and self.modelled_[place] == item:
-            rows = self._rows(history)
-            parts[self.modelled_[rows.indices]] = rows.data * self._column(place)[rows.indices]
+        if item in self.modelled_:
+            rows = self._rows(self._weights(history))
+            parts[self.modelled_[rows.indices]] = rows.data * self._of_alone(rows.indices)[:, place]
         return parts[history.matrix.indices]
 
-    def _column(self, place: int) -> np.ndarray:
-        """Column of B, (n_modelled,)."""
-        if self.weights_ is not None:
-            return self.weights_[:, place]
-        column = self._fitted_rows().T @ self.solved_[:, place] / (self.regularization * self.diagonal_[place])
-        column[place] = 0
-        return column
-
-    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
-        def rows(codes: np.ndarray) -> np.ndarray:
-            """Rows of B: what an item alone in a history says of all others."""
-            table = np.full((len(codes), self.train.n_items), np.nan, dtype=np.float32)
-            asked = np.flatnonzero(np.isin(codes, self.modelled_))
-            places = np.searchsorted(self.modelled_, codes[asked])
-            alone = csr_matrix(
-                (np.ones(len(asked), np.float32), places, np.arange(len(asked) + 1)), (len(asked), len(self.modelled_))
-            )
-            table[np.ix_(asked, self.modelled_)] = self._product(alone)
-            return table
-
-        return rows
+    def _similarity(self, codes: np.ndarray) -> np.ndarray:
+        table = np.full((len(codes), self.train.n_items), np.nan, dtype=np.float32)
+        asked = np.flatnonzero(np.isin(codes, self.modelled_))
+        table[np.ix_(asked, self.modelled_)] = self._of_alone(np.searchsorted(self.modelled_, codes[asked]))
+        return table
 
 
 def check_memory(n_users: int, n_items: int, available: int | None = None) -> None:
     """Refuse a dense solve that does not fit, with the figures and the way out.
+
+    A fit holds at its peak three matrices in 64 bits of the size of what is inverted, or of its right side.
 
     Examples
     --------
@@ -175,27 +163,13 @@ def check_memory(n_users: int, n_items: int, available: int | None = None) -> No
     MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=11000 would fit
     """
     available = psutil.virtual_memory().available if available is None else available
-    need = _bytes_needed(n_users, n_items)
+    need = 24 * n_items**2 if n_items <= n_users else 24 * n_users * (n_users + n_items)
     if need > 0.9 * available:
-        fitting = _items_that_fit(n_users, 0.8 * available)
+        most = np.sqrt(0.8 * available / 24)
+        if most > n_users:  # with more items than users it is the users that are inverted
+            most = max(n_users, 0.8 * available / (24 * n_users) - n_users)
+        fitting = max(1, int(most // 1000 * 1000 or most))  # in thousands where there are some
         raise MemoryError(
             f"EASE needs about {need / GIB:.1f} GiB for {n_items:,} items, and {available / GIB:.1f} GiB are free; "
             f"max_items={fitting} would fit"
         )
-
-
-def _bytes_needed(n_users: int, n_items: int) -> int:
-    """What a fit holds at its peak: three matrices in 64 bits of the size of what is inverted, or of its right side."""
-    return 24 * n_items**2 if n_items <= n_users else 24 * n_users * (n_users + n_items)
-
-
-def _items_that_fit(n_users: int, budget: float) -> int:
-    """Most items that need no more than so many bytes, at least 1; in thousands where there are some.
-
-    >>> _items_that_fit(200_000, 24e6), _items_that_fit(100, 24e6), _items_that_fit(2_000, 24e6)
-    (1000, 9000, 1000)
-    """
-    most = np.sqrt(budget / 24)
-    if most > n_users:  # with more items than users it is the users that are inverted
-        most = max(n_users, budget / (24 * n_users) - n_users)
-    return max(1, int(most // 1000 * 1000 or most))

@@ -36,6 +36,7 @@ class Neighbours(Weighted):
     """
 
     updatable = True
+    needs_history = True
     neighbours: int = 500
     shrinkage: float = 10.0
 
@@ -43,22 +44,16 @@ class Neighbours(Weighted):
         weights = self._weights(histories)
         # A third of the time for the memory of a small table; the sums have the same order and come out the same.
         if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
-            scores = weights @ self._dense_similarity
-        else:
-            scores = (weights @ self.similarity_).toarray()
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
-        return scores
+            return weights @ self._dense_similarity
+        return (weights @ self.similarity_).toarray()
 
     @cached_property
     def _dense_similarity(self) -> np.ndarray:
         return self.similarity_.toarray()
 
-    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
-        def rows(codes: np.ndarray) -> np.ndarray:
-            table = self.similarity_[codes].toarray()
-            return np.where(table != 0, table, np.nan)
-
-        return rows
+    def _similarity(self, codes: np.ndarray) -> np.ndarray:
+        table = self.similarity_[codes].toarray()
+        return np.where(table != 0, table, np.nan)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         weights = self._weights(history).toarray()[0]
@@ -131,7 +126,9 @@ class SequenceKNN(Neighbours):
         if train.timestamps is None:
             raise ValueError("SequenceKNN needs timestamps, and the interactions have none")
         weights = self._weights_fitted()
-        counts = within_window(train, weights, self.window)
+        values = np.asarray(weights[train.row_of_entry, train.matrix.indices]).ravel().astype(np.float32)
+        counts = followed(train, values, self.window)
+        counts = (counts + counts.T).tocsr()
         audience = np.asarray(weights.sum(axis=0)).ravel() ** self.power
 
         def similarity(block: slice) -> np.ndarray:
@@ -167,27 +164,21 @@ def nearest(similarity: Callable[[slice], np.ndarray], n_items: int, neighbours:
     return vstack(blocks, format="csr", dtype=np.float32)
 
 
-def within_window(train: Interactions, weights: csr_matrix, window: int) -> csr_matrix:
-    """Sum the products of weights of two items over the users who had them at most ``window`` items apart.
+def followed(train: Interactions, weights: np.ndarray, window: int, power: float = 0.0) -> csr_matrix:
+    """Count how often an item (column) came at most ``window`` items after another (row), (n_items, n_items) float32.
 
-    Returns
-    -------
-    csr_matrix, (n_items, n_items) float32
-        Symmetric, with nothing on the diagonal.
+    A pair counts as the product of its ``weights``, (nnz,) float32, times ``apart ** -power``; weight 0 is left out.
     """
-    rows = train.row_of_entry
-    value = np.asarray(weights[rows, train.matrix.indices]).ravel().astype(np.float32)
-    order = np.lexsort((train.matrix.indices, train.timestamps, rows))
-    order = order[value[order] > 0]
-    rows, columns, value = rows[order], train.matrix.indices[order], value[order]
+    rows, columns = train.row_of_entry, train.matrix.indices
+    order = np.lexsort((columns, train.timestamps, rows))
+    order = order[weights[order] > 0]
+    rows, columns, weights = rows[order], columns[order], weights[order]
     total = csr_matrix((train.n_items, train.n_items), dtype=np.float32)
-    for apart in range(1, window + 1):
+    for apart in range(1, window + 1):  # one after the other: all pairs at once take twenty times the memory
         same = np.flatnonzero(rows[apart:] == rows[:-apart])
-        if len(same) == 0:
-            break
-        product = value[same] * value[same + apart]
+        product = weights[same] * weights[same + apart] * np.float32(apart**-power)
         total = total + csr_matrix((product, (columns[same], columns[same + apart])), shape=total.shape)
-    return (total + total.T).tocsr()
+    return total
 
 
 def user_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:

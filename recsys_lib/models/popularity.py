@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.weights import Weighted
+from recsys_lib.models.weights import Weighted, last_times
 
 DAY = 86_400  # seconds
 KINDS = ("count", "sum", "mean", "decayed", "recent")
@@ -110,11 +110,7 @@ class Trending(Recommender):
         return ((timestamps - self.train.timestamps.min()) // int(self.bin_days * DAY)).astype(np.int64)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        last = np.full(histories.matrix.shape[0], self.train.timestamps.max())
-        filled = np.diff(histories.matrix.indptr) > 0
-        if histories.timestamps is not None and filled.any():
-            last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
-        age = self._bins(last)[:, None] - np.arange(self.counts_.shape[0])
+        age = self._bins(last_times(histories, self.train))[:, None] - np.arange(self.counts_.shape[0])
         decay = np.exp2(-age * (self.bin_days / self.half_life_days))
         kernel = np.where(age >= 0, decay, 0).astype(np.float32)
         return (self.counts_.T @ kernel.T).T + self.floor * self.share_
@@ -137,16 +133,11 @@ class GenrePopularity(Weighted):
     genre_weight: float = 0.4
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        if items is None or "genres" not in items:
-            raise ValueError("GenrePopularity needs the table of items with its column 'genres': fit(..., items=items)")
         if self.genres is None:
-            raise ValueError("no item has a genre; GenrePopularity has nothing to go by")
+            raise ValueError("GenrePopularity needs genres, and no item has one: fit(..., items=items), with 'genres'")
         genres = self.genres.astype(np.float32)
         norms = np.linalg.norm(genres, axis=1, keepdims=True)
         self.genres_ = np.divide(genres, norms, out=np.zeros_like(genres), where=norms > 0)
-        self._update()
-
-    def _update(self) -> None:
         self.popularity_ = (self.train.item_counts / self.train.item_counts.max()).astype(np.float32)
 
     def _profile_weights(self, histories: Histories) -> csr_matrix:

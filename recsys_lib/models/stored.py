@@ -1,7 +1,7 @@
 """Arrays of saved models: checked against their hashes, mapped from their file, and held once where they are equal.
 
-What is not looked at takes no memory, and processes that serve the same model share what is. Models of one run have
-much in common: they were fitted on the same interactions, and the members of a blend also stand beside it.
+What is not read takes no memory, and processes that serve the same model share what is. Models of one run have much in
+common: they were fitted on the same interactions, and the members of a blend also stand beside it.
 """
 
 from __future__ import annotations
@@ -44,22 +44,23 @@ def load_arrays(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged: its header cannot be read") from error
     if set(stored) != set(hashes):
         raise ValueError(f"{path} is damaged: it holds other arrays than the config.json beside it lists")
-    return {name: _shared(path, name, stored[name], saved) for name, saved in hashes.items()}
-
-
-def _shared(path: Path, name: str, array: np.ndarray, saved: str) -> np.ndarray:
-    if array_hash(array) != saved:
-        raise ValueError(f"{path} is damaged: its array {name!r} is not what was saved")
-    _release(array)  # what was read to be hashed comes back when it is wanted
-    return _held.setdefault(saved, array)[...]  # a view: sparse matrices keep views, each of which keeps it alive
+    arrays = {}
+    for name, saved in hashes.items():
+        array = stored[name]
+        if array_hash(array) != saved:
+            raise ValueError(f"{path} is damaged: its array {name!r} is not what was saved")
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.base.madvise(mmap.MADV_DONTNEED)  # what was read to be hashed comes back when it is wanted
+        # A view: sparse matrices keep views, each of which keeps the array held alive.
+        arrays[name] = _held.setdefault(saved, array)[...]
+    return arrays
 
 
 def arrays_of(train: Interactions) -> dict[str, np.ndarray]:
     """Arrays of interactions by name: of the matrix, of the ids and, where known, the timestamps."""
-    matrix = train.matrix
-    arrays = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "timestamps": train.timestamps}
+    arrays = {name: getattr(train.matrix, name) for name in ("data", "indices", "indptr")}
     arrays |= {"user_ids": train.user_ids, "item_ids": train.item_ids}
-    return {name: array for name, array in arrays.items() if array is not None}
+    return arrays if train.timestamps is None else {**arrays, "timestamps": train.timestamps}
 
 
 def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
@@ -111,14 +112,3 @@ def unpack(packed: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if "$csr" in packed:
         return csr_matrix(tuple(unpack(packed["$csr"], arrays).values()), shape=packed["shape"])
     return {name: unpack(part, arrays) for name, part in packed.items()}
-
-
-def release_memory() -> None:
-    """Give back the memory of all mapped arrays; what is looked at again comes back from the system's cache."""
-    for array in list(_held.values()):
-        _release(array)
-
-
-def _release(array: np.ndarray) -> None:
-    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        array.base.madvise(mmap.MADV_DONTNEED)

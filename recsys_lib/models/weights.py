@@ -83,16 +83,20 @@ class Weighted(Recommender):
     low_weight: float = 0.3
     half_life: float | None = None
 
-    def _weights(self, histories: Histories, *, recency: bool = True) -> csr_matrix:
-        """Weights of histories, (n, n_items); without ``recency`` the half-life does not count."""
-        return confidence(
-            histories,
-            self.train,
-            positive_from=self.positive_from,
-            low_weight=self.low_weight,
-            half_life=self.half_life if recency else None,
-        )
+    def _weights(self, histories: Histories) -> csr_matrix:
+        """Weights of histories, (n, n_items)."""
+        given = {"positive_from": self.positive_from, "low_weight": self.low_weight, "half_life": self.half_life}
+        return confidence(histories, self.train, **given)
 
     def _weights_fitted(self) -> csr_matrix:
         """Weights of all that the model is fitted on, without recency, (n_users, n_items)."""
-        return self._weights(whole(self.train), recency=False)
+        return self._weights(Histories(self.train.matrix))
+
+
+def last_times(histories: Histories, train: Interactions) -> np.ndarray:
+    """Last moment of each history, (n,) int64; the end of what the model was fitted on where there is none."""
+    last = np.full(histories.matrix.shape[0], train.timestamps.max())
+    filled = np.diff(histories.matrix.indptr) > 0
+    if histories.timestamps is not None and filled.any():
+        last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
+    return last

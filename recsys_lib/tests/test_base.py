@@ -67,6 +67,8 @@ def test_lists_are_whole_ordered_and_without_what_was_seen(model, known):
     seen = known.to_frame()[["user_id", "item_id"]]
     assert lists.merge(seen, on=["user_id", "item_id"]).empty
     assert not lists["fallback"].any()
+    members = {"Blend": {"ease", "knn", "popularity"}, "Reranker": {"blend"}}
+    assert set(model.members) == members.get(type(model).__name__, set())
 
 
 def test_saved_and_loaded_gives_the_same_lists_and_no_pickle(model, known, tmp_path):
@@ -82,10 +84,9 @@ def test_saved_and_loaded_gives_the_same_lists_and_no_pickle(model, known, tmp_p
 def test_a_user_is_only_a_row_of_history(model, known):
     """Somebody new with the history of somebody known gets the same scores."""
     histories = known.rows(np.array([3, 50]))
-    known_scores = model.score(histories, known.user_ids[[3, 50]])
-    np.testing.assert_array_equal(model.score(histories), known_scores)
-    alone = model.score(known.rows(np.array([50])))
-    np.testing.assert_allclose(alone[0], known_scores[1], rtol=2e-5, atol=2e-5)
+    scores = model.score(histories, known.user_ids[[3, 50]])
+    np.testing.assert_array_equal(model.score(histories), scores)
+    np.testing.assert_allclose(model.score(known.rows([50]))[0], scores[1], rtol=2e-5, atol=2e-5)
 
 
 def test_explanations_add_up_to_the_score(model, known):
@@ -173,10 +174,8 @@ def test_what_was_never_learnt_can_be_learnt_again(model, known, tables):
 
 
 @pytest.mark.parametrize("name", ["als", "als_recent", "bpr", "knn", "ease", "blend", "genres"])
-def test_implicit_feedback_needs_no_ratings(name, tables):
-    pairs = tables[0].drop(columns=["rating"])
-    known = Interactions.from_frame(pairs)
-    model = BUILDERS[name]().fit(known, items=tables[1])
+def test_implicit_feedback_needs_no_ratings(name, tables, known):
+    model = BUILDERS[name]().fit(tables[0].drop(columns=["rating"]), items=tables[1])
     lists = model.recommend(known.user_ids[:10], k=5)
     assert len(lists) == 50
     assert not lists["fallback"].any()
@@ -204,17 +203,17 @@ def test_wrong_input_gets_one_sentence(fitted, known):
         EASE().fit(Interactions(csr_matrix((1, 1)), np.array([1]), np.array([1])))
     with pytest.raises(FileNotFoundError, match="holds no saved model"):
         load_model("nowhere")
+    with pytest.raises(TypeError, match="EASE ranks items; it does not predict ratings"):
+        model.predict(known.user_ids[:1], known.item_ids[:1])
 
 
-def test_unknown_users_get_the_popular_items_flagged(fitted, known):
+def test_who_cannot_be_scored_gets_the_popular_items_flagged(fitted, known):
     lists = fitted["ease"].recommend([999, 1], k=5)
     assert lists.loc[lists["user_id"] == 999, "fallback"].all()
     assert not lists.loc[lists["user_id"] == 1, "fallback"].any()
     top = known.item_ids[np.argsort(-known.item_counts, kind="stable")[:5]]
     assert lists.loc[lists["user_id"] == 999, "item_id"].tolist() == top.tolist()
 
-
-def test_users_who_cannot_be_scored_get_popularity(fitted, known):
     empty = Histories(csr_matrix((1, known.n_items), dtype=np.float32), np.zeros(0, np.int64))
     scores, fallback = fitted["knn"].scores_to_list(empty)
     assert fallback.all()
@@ -227,34 +226,19 @@ def test_candidates_and_nobody(fitted):
     assert fitted["ease"].recommend([], k=5).columns.tolist() == lists.columns.tolist()
 
 
-def test_another_class_is_refused(fitted, tmp_path):
+def test_what_cannot_be_loaded_is_refused_in_one_sentence(fitted, tmp_path):
     folder = fitted["ease"].save(tmp_path / "model")
     with pytest.raises(ValueError, match="it holds a model of class EASE, not ALS"):
         ALS.load(folder)
-
-
-def test_an_older_version_is_refused_in_one_sentence(fitted, tmp_path):
-    folder = fitted["ease"].save(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"format": 1}))
-    with pytest.raises(ValueError, match=r"was saved by .* version.*: `make run` fits it anew"):
-        load_model(folder)
-
-
-def test_a_renamed_parameter_is_named(fitted, tmp_path):
-    folder = fitted["ease"].save(tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"params": config["params"] | {"was": 1}}))
-    with pytest.raises(ValueError, match=r"model: EASE has no parameter was: `make run`"):
-        load_model(folder)
-
-
-def test_what_a_model_can_do_stands_on_its_class(model, known):
-    assert not model.predicts_ratings
-    with pytest.raises(TypeError, match="ranks items; it does not predict ratings"):
-        model.predict(known.user_ids[:1], known.item_ids[:1])
-    members = {"Blend": {"ease", "knn", "popularity"}, "Reranker": {"blend"}}
-    assert set(model.members) == members.get(type(model).__name__, set())
+    older, renamed = {"format": 1}, {"params": config["params"] | {"was": 1}}
+    for change, sentence in (
+        (older, "another version of the lab: `make run`"),
+        (renamed, "argument 'was': `make run`"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=f"model.* {sentence} fits"):
+            load_model(folder)
 
 
 # ---- new interactions without a new fit --------------------------------------------------------------------------

@@ -3,23 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import EASE, ItemKNN, Popularity, load_model
-from recsys_lib.models.lists import calibrate, merge_twins, mmr, top_k
+from recsys_lib.models.lists import calibrate, mmr
 
 
 @pytest.fixture(scope="module")
 def model(known, tables):
     return EASE(regularization=20).fit(known, items=tables[1])
-
-
-def test_no_diversity_asked_for_changes_nothing(model, known):
-    plain = model.recommend(known.user_ids, k=5)
-    assert plain.equals(model.recommend(known.user_ids, k=5, diversity=0.0, diversify="calibration"))
 
 
 def test_mmr_lists_are_less_alike_and_cost_score(model, known):
@@ -31,6 +22,7 @@ def test_mmr_lists_are_less_alike_and_cost_score(model, known):
     assert likeness(varied) < likeness(plain) - 0.05
     assert varied["score"].mean() < plain["score"].mean()
     assert varied.loc[varied["rank"] == 1, "item_id"].tolist() == plain.loc[plain["rank"] == 1, "item_id"].tolist()
+    assert plain.equals(model.recommend(known.user_ids, k=5, diversity=0.0, diversify="calibration"))
 
 
 @pytest.mark.parametrize("diversify", ["mmr", "calibration"])
@@ -43,6 +35,7 @@ def test_diverse_lists_are_whole_and_name_nothing_twice(model, known, diversify,
     some = model.recommend(known.user_ids, k=8, diversity=diversity, diversify=diversify, candidates=few)
     plain = model.recommend(known.user_ids, k=8, candidates=few)
     assert some.groupby("user_id").size().equals(plain.groupby("user_id").size())
+    assert len(model.recommend_new([1, 2], k=4, diversity=diversity, diversify=diversify)) == 4
 
 
 def test_calibrated_lists_have_the_genres_of_the_history(model, known, tmp_path):
@@ -67,8 +60,7 @@ def test_rows_that_end_early_and_ties(diversity):
     assert calibrate(scores, vectors, np.full((2, 4), 0.25), 3, diversity).tolist() == [[0, 1, -1], [0, 1, 2]]
 
 
-def test_new_users_and_bad_input(model, known):
-    assert len(model.recommend_new([1, 2], k=4, diversity=0.5)) == 4
+def test_bad_input(model, known):
     with pytest.raises(ValueError, match="it must be 'mmr' or 'calibration'"):
         model.recommend([1], diversify="random")
     with pytest.raises(ValueError, match="it must be from 0"):
@@ -78,32 +70,6 @@ def test_new_users_and_bad_input(model, known):
 
 
 # ---- twins -------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 25), st.integers(1, 8), st.integers(0, 10_000), st.integers(1, 4))
-def test_lists_without_twins_are_those_of_a_plain_search(n_rows, n_items, k, seed, levels):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, levels, (n_rows, n_items)).astype(np.float32)
-    scores[rng.random(scores.shape) < 0.2] = np.nan
-    seen, group = rng.random(scores.shape) < 0.2, rng.integers(0, n_items, n_items)
-    twins = np.array([np.flatnonzero(group == number)[0] for number in group])
-    codes, best = top_k(scores, k, exclude=csr_matrix(seen), twins=twins)
-    for row in range(n_rows):
-        expected, taken = [], set(twins[seen[row]])
-        scored = np.flatnonzero(~np.isnan(scores[row])).tolist()
-        for item in sorted(scored, key=lambda item: (-scores[row, item], item)):
-            if twins[item] not in taken:
-                taken.add(twins[item])
-                expected.append(item)
-        listed = codes[row][codes[row] >= 0]
-        assert listed.tolist() == expected[:k]
-        np.testing.assert_array_equal(best[row, : len(listed)], scores[row, listed])
-
-
-def test_without_twins_nothing_is_left_out():
-    scores = np.array([[1.0, np.nan, 3.0]])
-    np.testing.assert_array_equal(merge_twins(scores, np.arange(3), csr_matrix([[1, 0, 0]])), scores)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +93,8 @@ def test_a_list_holds_a_film_once_and_none_that_was_seen_under_another_id(known,
     assert len(whole) == known.n_users * known.n_items - known.matrix.nnz
     assert not set(model.recommend_new([20], k=known.n_items)["item_id"]) & {10, 20, 30}
     assert len(set(model.recommend([999], k=known.n_items)["item_id"]) & {10, 20, 30}) == 1
+    for twin in (10, 20, 30):
+        assert model.recommend([999], candidates=[twin])["item_id"].tolist() == [twin]
 
 
 def test_similar_items_are_other_films(known, with_twins):
@@ -135,14 +103,6 @@ def test_similar_items_are_other_films(known, with_twins):
     assert len(set(near.loc[near["item_id"] == 5, "similar_item_id"]) & {10, 20, 30}) == 1
 
 
-def test_candidates_may_name_one_twin(known, with_twins):
-    model = Popularity().fit(known, items=with_twins)
-    for twin in (10, 20, 30):
-        assert model.recommend([999], candidates=[twin])["item_id"].tolist() == [twin]
-
-
 def test_items_without_title_or_year_have_no_twins(known, tables):
-    items = tables[1].assign(title=None)
-    assert Popularity().fit(known, items=items).twins is None
-    frame = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
-    assert Popularity().fit(Interactions.from_frame(frame), items=frame[["item_id"]]).twins is None
+    for items in (tables[1].assign(title=None), tables[1][["item_id"]]):
+        assert Popularity().fit(known, items=items).twins is None

@@ -1,6 +1,6 @@
 """Each model against its formula, written out plainly."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import lightgbm
@@ -26,16 +26,19 @@ from recsys_lib.models import (
 )
 from recsys_lib.models import ease as ease_module
 from recsys_lib.models.neighbours import user_weighting
-from recsys_lib.models.stack.blend import HeldOut, hold_out, listwise_fit, search_weights, standardised
-from recsys_lib.models.stack.trees import grow, tree_scores
+from recsys_lib.models.stack.blend import HeldOut, hold_out, listwise_fit, search_weights, standardised, unseen
+from recsys_lib.models.stack.trees import PARAMS, grow, tree_scores
 from recsys_lib.models.weights import confidence, whole
 
 DAY = 86_400
 
 
-def made(rows, timestamps=True):
-    columns = ["user_id", "item_id", "rating", "timestamp"][: 4 if timestamps else 3]
-    return Interactions.from_frame(pd.DataFrame(rows, columns=columns))
+def made(rows):
+    return Interactions.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"]))
+
+
+def two_models():
+    return {"ease": EASE(regularization=20), "popularity": Popularity()}
 
 
 SMALL = [
@@ -57,16 +60,10 @@ def test_weights_by_rating_and_recency():
     np.testing.assert_allclose(weights, [[0.5, 1, 0], [0.5, 0, 1], [1, 0.5, 0]])
     np.testing.assert_allclose(confidence(whole(train), train, positive_from=None).toarray(), train.matrix.toarray())
     assert confidence(whole(train), train, low_weight=0).nnz == 4
-
-
-def test_where_nothing_is_rated_high_everything_counts():
-    train = made([(1, 1, 1.0, 0), (1, 2, 1.0, 0), (2, 1, 1.0, 0)])
-    assert confidence(whole(train), train, low_weight=0).data.tolist() == [1, 1, 1]
-
-
-def test_half_stars_are_ratings_too():
-    train = made([(1, 1, 3.5, 0), (1, 2, 4.5, 0), (1, 3, 4.0, 0)])
-    np.testing.assert_allclose(confidence(whole(train), train, low_weight=0.3).toarray(), [[0.3, 1, 1]])
+    nothing_high = made([(1, 1, 1.0, 0), (1, 2, 1.0, 0), (2, 1, 1.0, 0)])
+    assert confidence(whole(nothing_high), nothing_high, low_weight=0).data.tolist() == [1, 1, 1]
+    half_stars = made([(1, 1, 3.5, 0), (1, 2, 4.5, 0), (1, 3, 4.0, 0)])
+    np.testing.assert_allclose(confidence(whole(half_stars), half_stars, low_weight=0.3).toarray(), [[0.3, 1, 1]])
 
 
 # ---- popularity --------------------------------------------------------------------------------------------------
@@ -84,9 +81,6 @@ def test_half_stars_are_ratings_too():
 )
 def test_popularity_in_five_senses(given, expected):
     np.testing.assert_allclose(Popularity(**given).fit(made(SMALL)).scores_, expected, rtol=1e-6)
-
-
-def test_an_unknown_sense_of_popularity_is_refused():
     with pytest.raises(ValueError, match="it must be one of count, sum, mean, decayed, recent"):
         Popularity(kind="best")
 
@@ -94,10 +88,8 @@ def test_an_unknown_sense_of_popularity_is_refused():
 def test_trending_knows_the_past_alone():
     train = made(SMALL)
     model = Trending(half_life_days=10, bin_days=1, floor=0).fit(train)
-    np.testing.assert_allclose(
-        model.score(train.rows([0]))[0], [0.5, 1, 0], rtol=1e-6
-    )  # user 1 was last here on day 10
-    np.testing.assert_allclose(model.score(train.rows([1]))[0], [0.25 + 1, 0.5, 1], rtol=1e-6)
+    # user 1 was last here on day 10, user 2 on day 20
+    np.testing.assert_allclose(model.score(train.rows([0, 1])), [[0.5, 1, 0], [0.25 + 1, 0.5, 1]], rtol=1e-6)
 
 
 def test_genre_popularity_is_the_formula():
@@ -106,7 +98,7 @@ def test_genre_popularity_is_the_formula():
     model = GenrePopularity(popularity_weight=0.6, genre_weight=0.4, low_weight=0.5).fit(train, items=items)
     affinity = (1 / 1.5) * 0.5**0.5 + (0.5 / 1.5) * 1  # of user 3 to item 2: liked A, thought less of A and B
     np.testing.assert_allclose(model.score(train.rows([2]))[0][1], 0.6 * 2 / 3 + 0.4 * affinity, rtol=1e-6)
-    with pytest.raises(ValueError, match="no item has a genre"):
+    with pytest.raises(ValueError, match="needs genres, and no item has one"):
         GenrePopularity().fit(train, items=items.assign(genres=[[], [], []]))
 
 
@@ -152,7 +144,10 @@ def test_item_knn_is_the_formula(known, weighting):
     similarity = a.T @ a / (np.outer(norm, norm) + 3)
     np.fill_diagonal(similarity, 0)
     expected = confidence(whole(known), known).toarray() @ similarity
-    np.testing.assert_allclose(model.score(whole(known)), expected, rtol=1e-4, atol=1e-5)
+    scores = model.score(whole(known))
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    for user in range(0, known.n_users, 7):  # one user is scored otherwise than many
+        np.testing.assert_array_equal(model.score(known.rows([user]))[0], scores[user])
 
 
 def test_item_knn_keeps_so_many_neighbours(known):
@@ -160,10 +155,7 @@ def test_item_knn_keeps_so_many_neighbours(known):
     assert np.diff(kept.indptr).max() == 5
     whole_table = ItemKNN(neighbours=80).fit(known).similarity_.toarray()
     np.testing.assert_allclose(np.sort(kept.toarray(), axis=1)[:, -5:], np.sort(whole_table, axis=1)[:, -5:])
-
-
-def test_equally_near_items_are_kept_by_their_column():
-    """All users watched all: every item is as near as any other, and no more are kept than asked for."""
+    # all users watched all: every item is as near as any other, and the lower columns are kept
     train = made([(user, item, 5.0, item) for user in (1, 2, 3) for item in range(5)])
     for model in (ItemKNN(neighbours=2, weighting="cosine"), SequenceKNN(neighbours=2, power=0, window=9)):
         kept = model.fit(train).similarity_.toarray() > 0
@@ -180,22 +172,22 @@ def test_sequence_knn_counts_within_its_window():
 # ---- EASE --------------------------------------------------------------------------------------------------------
 
 
-def plain_ease(x, regularization):
-    inverse = np.linalg.inv(x.T @ x + regularization * np.eye(x.shape[1]))
-    weights = inverse / -np.diag(inverse)
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 1000), st.floats(0.5, 200))
-def test_ease_is_the_same_from_either_side(n_users, n_items, seed, regularization):
-    """Fewer users than items or more: the scores are those of the textbook."""
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 1000), st.floats(0.5, 200), st.sampled_from([0, 4096]))
+def test_ease_is_the_same_from_either_side(n_users, n_items, seed, regularization, dense):
+    """Fewer users than items or more, weights kept or the users in their place: the scores are the textbook's."""
     x = (np.random.default_rng(seed).random((n_users, n_items)) < 0.5).astype(np.float32)
     x[0, :], x[:, 0] = 1, 1
     train = Interactions(csr_matrix(x), np.arange(n_users), np.arange(n_items))
-    model = EASE(regularization=regularization).fit(train)
-    np.testing.assert_allclose(model.score(train.matrix), x @ plain_ease(x, regularization), rtol=1e-3, atol=1e-4)
+    inverse = np.linalg.inv(x.T @ x + regularization * np.eye(n_items))
+    weights = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ease_module, "DENSE", dense)
+        model = EASE(regularization=regularization).fit(train)
+    assert model.updatable == (n_users >= n_items or dense > 0)
+    np.testing.assert_allclose(model.score(train.matrix), x @ weights, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model._similarity(np.arange(n_items)), weights, rtol=1e-3, atol=1e-4)
     item = n_items - 1
     parts = model.explain([0], item)["contribution"].sum()
     assert parts == pytest.approx(float(model.score(model.history_of([0]))[0, item]), abs=1e-4)
@@ -226,7 +218,7 @@ def test_the_items_that_ease_offers_fit(n_users, free):
 
 
 def test_a_blend_is_the_weighted_sum_of_z_scores(known):
-    models = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    models = two_models()
     blend = Blend(models, weights={"ease": 0.7, "popularity": 0.3}).fit(known)
     histories = known.rows(np.arange(10))
     expected = 0
@@ -235,19 +227,15 @@ def test_a_blend_is_the_weighted_sum_of_z_scores(known):
         unseen = np.where(histories.matrix.toarray() > 0, np.nan, scores)
         expected = expected + weight * (scores - np.nanmean(unseen, 1)[:, None]) / np.nanstd(unseen, 1)[:, None]
     np.testing.assert_allclose(blend.score(histories), expected, rtol=1e-3, atol=1e-4)
-
-
-def held_out_of(scores, relevant):
-    """Scores of users with empty histories."""
-    n_users, n_items = relevant.shape
-    nothing = Interactions(csr_matrix(relevant.shape, dtype=np.float32), np.arange(n_users), np.arange(n_items))
-    return HeldOut(nothing, nothing.user_ids, scores, relevant)
+    flat = np.array([[2.0, 2.0], [np.nan, 1.0]])
+    assert (standardised(flat, np.isfinite(flat))[0] == 0).all()
 
 
 def test_learnt_weights_find_the_model_that_knows_and_are_drawn_to_being_equal():
     rng = np.random.default_rng(0)
     truth, noise = rng.normal(size=(2, 300, 60)).astype(np.float32)
-    held_out = [held_out_of({"noise": noise, "truth": truth}, csr_matrix(truth > 1.5))]
+    nothing = Interactions(csr_matrix(truth.shape, dtype=np.float32), np.arange(300), np.arange(60))
+    held_out = [HeldOut(nothing, nothing.user_ids, {"noise": noise, "truth": truth}, csr_matrix(truth > 1.5))]
     weights = [search_weights(held_out, penalty=penalty) for penalty in (0, 1, 1000)]
     noises = [each["noise"] for each in weights]
     assert noises[0] < 0.1 < noises[1] < noises[2] == pytest.approx(0.5, abs=0.01)
@@ -264,7 +252,7 @@ def test_listwise_fit_recovers_the_coefficients():
     np.testing.assert_allclose(fitted, [1.5, -0.7], atol=0.1)
 
 
-def test_what_is_held_out_is_the_end_of_each_history(known):
+def test_what_is_held_out_is_the_end_of_each_history_or_another_part_in_each_fold(known):
     kept, relevant = hold_out(known, 0.25, "recent", 4.0)
     assert (np.diff(kept.matrix.indptr) == np.ceil(0.75 * np.diff(known.matrix.indptr))).all()
     for user in range(5):
@@ -273,28 +261,6 @@ def test_what_is_held_out_is_the_end_of_each_history(known):
         when = dict(zip(whole_row.matrix.indices, whole_row.timestamps, strict=True))
         assert min((when[item] for item in held), default=np.inf) >= kept.rows(np.array([user])).timestamps.max()
     assert relevant.data.min() >= 4
-
-
-def test_short_histories_are_left_to_one_model(known, tables):
-    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
-    blend = Blend(parts, new_users="popularity", few=4).fit(known, items=tables[1])
-    alone = parts["popularity"]
-    histories = known.rows(np.arange(6))
-    short = blend.history_of(known.item_ids[:3])
-    both = Histories(vstack([short.matrix, histories.matrix], format="csr"))
-    for model in (blend, Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])):
-        scores = model.score(both)
-        np.testing.assert_array_equal(scores[0], standardised(alone.score(short), short.matrix)[0][0])
-        np.testing.assert_allclose(scores[1:], model.score(Histories(histories.matrix)), atol=1e-5)
-        reasons = model.explain(known.item_ids[:3].tolist(), known.item_ids[5], k=5)
-        assert reasons["contribution"].sum() == pytest.approx(float(scores[0, 5]), abs=1e-4)
-    assert blend.served_by_one(both).tolist() == [True] + [False] * 6
-    assert not Blend(parts).fit(known).served_by_one(both).any()
-    with pytest.raises(ValueError, match="no model 'bpr' in this blend; its models are ease, popularity"):
-        Blend(parts, new_users="bpr").fit(known)
-
-
-def test_each_fold_holds_out_another_part(known):
     lengths, seen = np.diff(known.matrix.indptr), csr_matrix(known.matrix.shape)
     for fold in range(4):
         kept, relevant = hold_out(known, 0.25, "random", -np.inf, fold)
@@ -302,11 +268,28 @@ def test_each_fold_holds_out_another_part(known):
         np.testing.assert_array_equal((kept.matrix + relevant).toarray(), known.matrix.toarray())
         seen = seen + (relevant != 0)
     assert seen.max() == 1
-    assert (seen.getnnz(axis=1) == 4 * (lengths // 4)).all()
+
+
+def test_short_histories_are_left_to_one_model(known, tables):
+    parts = two_models()
+    blend = Blend(parts, new_users="popularity", few=4).fit(known, items=tables[1])
+    alone = parts["popularity"]
+    histories = known.rows(np.arange(6))
+    short = blend.history_of(known.item_ids[:3])
+    both = Histories(vstack([short.matrix, histories.matrix], format="csr"))
+    for model in (blend, Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])):
+        scores = model.score(both)
+        z = standardised(alone.score(short), unseen(alone.score(short), short.matrix))[0]
+        np.testing.assert_array_equal(scores[0], z[0])
+        np.testing.assert_allclose(scores[1:], model.score(Histories(histories.matrix)), atol=1e-5)
+        reasons = model.explain(known.item_ids[:3].tolist(), known.item_ids[5], k=5)
+        assert reasons["contribution"].sum() == pytest.approx(float(scores[0, 5]), abs=1e-4)
+    assert blend.served_by_one(both).tolist() == [True] + [False] * 6
+    assert not Blend(parts).fit(known).served_by_one(both).any()
 
 
 def test_a_blend_and_its_reranker_learn_from_every_fold(known, tables):
-    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
+    parts = two_models()
     blend = Blend(parts, holdout="random", share=0.2, folds=3).fit(known, items=tables[1])
     held_out = blend.held_out(known)
     assert len(held_out) == 3
@@ -316,19 +299,10 @@ def test_a_blend_and_its_reranker_learn_from_every_fold(known, tables):
     several = Reranker(blend, depth=20, trees=5).fit(known, items=tables[1])
     once = Reranker(blend.learning_from(held_out[0]), depth=20, trees=5).fit(known, items=tables[1])
     assert (several.coefficients_ != once.coefficients_).any()
-    for held, folds in (("recent", 2), ("random", 6), ("random", 0)):
-        with pytest.raises(ValueError, match=f"folds is {folds}; with holdout='{held}' and a share of 0.2"):
-            Blend(parts, holdout=held, share=0.2, folds=folds)
 
 
-def test_a_wide_catalogue_is_learnt_from_with_fewer_users(known, monkeypatch):
-    monkeypatch.setattr("recsys_lib.models.stack.blend.MOST_SCORES", 30 * known.n_items)
-    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()})
-    assert [len(part.users) for part in blend.held_out(known)] == [30]
-
-
-def test_a_blend_learns_from_what_is_given_as_held_out(known):
-    parts = {"ease": EASE(regularization=20), "popularity": Popularity()}
+def test_a_blend_learns_from_what_is_given_as_held_out(known, monkeypatch):
+    parts = two_models()
     kept, relevant = hold_out(known, 0.25, "recent", 4.0)
     held_out = HeldOut.of({name: part.fresh() for name, part in parts.items()}, kept, relevant)
     given_, own = Blend(parts).learning_from(held_out).fit(known), Blend(parts).fit(known)
@@ -343,13 +317,15 @@ def test_a_blend_learns_from_what_is_given_as_held_out(known):
         np.testing.assert_array_equal(some.histories.timestamps[start:end], alone.timestamps)
     with pytest.raises(ValueError, match="scores of ease, popularity, not of ease"):
         Blend({"ease": EASE()}).learning_from(held_out)
+    monkeypatch.setattr("recsys_lib.models.stack.blend.MOST_SCORES", 30 * known.n_items)  # a wide catalogue
+    assert [len(part.users) for part in Blend(parts).held_out(known)] == [30]
 
 
 # ---- the re-ranker ---------------------------------------------------------------------------------------------
 
 
 def test_a_reranker_leaves_the_tail_behind_and_in_order(known, tables):
-    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
+    blend = Blend(two_models()).fit(known, items=tables[1])
     model = Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])
     whole_lists = blend.recommend(known.user_ids, k=15)
     again = model.recommend(known.user_ids, k=15)
@@ -380,7 +356,7 @@ def test_a_reranker_finds_what_its_models_do_not_say():
 
 def test_a_reranker_is_judged_by_what_others_taught(known, tables):
     """Scores of users whose own relevant items were not used: they were learnt from other users alone."""
-    blend = Blend({"ease": EASE(regularization=20), "popularity": Popularity()}).fit(known, items=tables[1])
+    blend = Blend(two_models()).fit(known, items=tables[1])
     model, (held_out,) = Reranker(blend, depth=20, trees=5), blend.held_out(known)
     scores = model.learnt_by_others(held_out, tables[1], groups=2)
     assert np.isfinite(scores).all()
@@ -391,41 +367,33 @@ def test_a_reranker_is_judged_by_what_others_taught(known, tables):
     again = model.learnt_by_others(replace(held_out, relevant=other), tables[1], groups=2)
     np.testing.assert_array_equal(again[own], scores[own])
     assert (again[~own] != scores[~own]).any()
-    with pytest.raises(ValueError, match="Reranker needs a blend"):
-        Reranker().fit(known)
 
 
 def test_trees_say_what_lightgbm_says():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3000, 4)).astype(np.float32)
     labels = (features[:, 0] * features[:, 1] > 0) & (features[:, 2] < 1)
-    table = grow(features, labels, trees=30, seed=3)
-    params = {"objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "max_depth": 6, "lambda_l2": 5.0}
-    params |= {"feature_fraction_bynode": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "seed": 3}
-    params |= {"deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1}
-    model = lightgbm.train(params, lightgbm.Dataset(features, labels.astype(np.float32)), 30)
+    table = grow(features, labels, trees=30)
+    model = lightgbm.train(PARAMS, lightgbm.Dataset(features, labels.astype(np.float32)), 30)
     others = rng.normal(size=(5000, 4)).astype(np.float32)
     np.testing.assert_allclose(tree_scores(table, others), model.predict(others, raw_score=True), rtol=1e-9, atol=1e-9)
     assert ((tree_scores(table, features) > 0) == labels).mean() > 0.9
+    for nothing in (grow(features, labels | True), grow(features, labels & False), grow(features, labels, trees=0)):
+        assert not tree_scores(nothing, features).any()
 
 
-def test_no_trees_say_nothing():
-    features = np.ones((3, 2), dtype=np.float32)
-    for labels in ([True] * 3, [False] * 3):
-        assert tree_scores(grow(features, np.array(labels)), features).tolist() == [0, 0, 0]
-    assert grow(features, np.array([True, False, True]), trees=0).shape == (5, 1, 1)
-
-
-def test_blend_says_what_it_lacks(known):
+def test_a_blend_and_a_reranker_name_what_they_lack(known):
     with pytest.raises(ValueError, match="Blend needs models"):
         Blend().fit(known)
     with pytest.raises(ValueError, match="no model 'als' in this blend; its models are ease"):
         Blend({"ease": EASE()}, weights={"als": 1}).fit(known)
-
-
-def test_z_scores_of_a_row_without_spread_are_zero():
-    z, _, _ = standardised(np.array([[2.0, 2.0], [np.nan, 1.0]]), csr_matrix((2, 2)))
-    assert (z == 0).all()
+    with pytest.raises(ValueError, match="no model 'bpr' in this blend; its models are ease, popularity"):
+        Blend(two_models(), new_users="bpr").fit(known)
+    with pytest.raises(ValueError, match="Reranker needs a blend"):
+        Reranker().fit(known)
+    for held, folds in (("recent", 2), ("random", 6), ("random", 0)):
+        with pytest.raises(ValueError, match=f"folds is {folds}; with holdout='{held}' and a share of 0.2"):
+            Blend(two_models(), holdout=held, share=0.2, folds=folds)
 
 
 # ---- threads ----------------------------------------------------------------------------------------------
@@ -438,16 +406,10 @@ def test_als_is_the_same_with_one_or_two_threads(known):
 
 
 def test_one_model_can_answer_two_threads_at_once(known):
-    model, answers = ALS(factors=8, threads=1).fit(known), {}
+    model = ALS(factors=8, threads=1).fit(known)
     expected = model.recommend(known.user_ids)
-    workers = [
-        threading.Thread(target=lambda i=i: answers.update({i: model.recommend(known.user_ids)})) for i in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert all(lists.equals(expected) for lists in answers.values())
+    with ThreadPoolExecutor(2) as pool:
+        assert all(lists.equals(expected) for lists in pool.map(model.recommend, [known.user_ids] * 2))
 
 
 def test_a_bare_matrix_has_no_time(known):

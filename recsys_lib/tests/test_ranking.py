@@ -6,26 +6,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recsys_lib.models.lists import top_k
+from recsys_lib.models.lists import merge_twins, top_k
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 30), st.integers(1, 35), st.integers(0, 10_000), st.integers(1, 5))
-def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels):
-    """Few levels make many ties, which must go to the lower column."""
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 6), st.integers(1, 30), st.integers(1, 35), st.integers(0, 10_000), st.integers(1, 5), st.booleans()
+)
+def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels, with_twins):
+    """Few levels make many ties, which must go to the lower column; of twins one is listed, and none of a seen one."""
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, (n_rows, n_items)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.2] = np.nan
-    seen = csr_matrix(rng.random(scores.shape) < 0.3)
+    seen, group = csr_matrix(rng.random(scores.shape) < 0.3), rng.integers(0, n_items, n_items)
+    twins = np.array([np.flatnonzero(group == number)[0] for number in group]) if with_twins else np.arange(n_items)
     before = scores.copy()
-    codes, best = top_k(scores, k, exclude=seen)
+    codes, best = top_k(scores, k, exclude=seen, twins=twins if with_twins else None)
     np.testing.assert_array_equal(scores, before)
     assert codes.shape == best.shape == (n_rows, min(k, n_items))
     for row in range(n_rows):
-        allowed = [i for i in range(n_items) if not np.isnan(scores[row, i]) and not seen[row, i]]
-        expected = sorted(allowed, key=lambda item: (-scores[row, item], item))[:k]
+        expected, taken = [], set(twins[seen[row].indices])
+        scored = np.flatnonzero(~np.isnan(scores[row])).tolist()
+        for item in sorted(scored, key=lambda item: (-scores[row, item], item)):
+            if twins[item] not in taken:
+                taken.add(twins[item])
+                expected.append(item)
         listed = codes[row][codes[row] >= 0]
-        assert listed.tolist() == expected
+        assert listed.tolist() == expected[:k]
         np.testing.assert_array_equal(best[row, : len(listed)], scores[row, listed])
         assert np.isnan(best[row, len(listed) :]).all()
 
@@ -33,7 +40,7 @@ def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels):
 @pytest.mark.parametrize("k", [1, 10, 150])
 @pytest.mark.parametrize("order", [1, -1])
 def test_long_rows_with_many_ties(k, order):
-    """More columns than groups; values that fall or rise along the row, or are all the same."""
+    """Values that fall or rise along the row, or are all the same."""
     counts = np.floor(300 / np.arange(1, 1002))[::order]
     scores = np.stack([counts, np.zeros(1001), np.where(np.arange(1001) < 5, 1.0, np.nan)]).astype(np.float32)
     codes, best = top_k(scores, k)
@@ -47,6 +54,7 @@ def test_long_rows_with_many_ties(k, order):
 def test_stored_zeros_are_excluded_too():
     seen = csr_matrix((np.zeros(1), ([0], [1])), shape=(1, 3))
     assert top_k(np.array([[1.0, 9.0, 2.0]]), 3, exclude=seen)[0].tolist() == [[2, 0, -1]]
+    assert np.isnan(merge_twins(np.array([[1.0, 9.0, 2.0]]), np.array([0, 1, 1]), seen)[0, 1:]).all()
 
 
 def test_a_list_has_at_least_one_place():

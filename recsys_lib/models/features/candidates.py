@@ -12,13 +12,16 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags_array
 
 from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.models.neighbours import followed
 from recsys_lib.models.popularity import DAY
-from recsys_lib.models.weights import confidence
+from recsys_lib.models.weights import confidence, last_times
 
 YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
 LONG_AGO = 5000.0  # days since an item was last met, where nobody had met it by then
 WHOLE = 1e9  # half-life of a history that forgets nothing
+
+Columns = dict[str, np.ndarray]  # features by name, each (n, depth) or (n, 1)
 
 
 class CandidateFeatures:
@@ -55,9 +58,8 @@ class CandidateFeatures:
         *,
         relevant_from: float = 4.0,
     ) -> None:
-        self.train = train
-        self._known = _Known.of(train)
-        self.relevant_from = relevant_from
+        self.train, self.relevant_from = train, relevant_from
+        self._tables = _Tables.of(train)
         known = years is not None and np.isfinite(years).any()
         self.years = np.where(np.isfinite(years), years, np.nanmedian(years)) if known else None
         self.genres = None
@@ -66,70 +68,62 @@ class CandidateFeatures:
 
     def features(self, histories: Histories, codes: np.ndarray) -> np.ndarray:
         """Features of the items ``codes``, (n, depth), for each user: (n, depth, n_features) float32."""
-        columns = [*self._items(codes), *self._users(histories), *self._tastes(histories, codes)]
-        columns += self._similarity(histories, codes)
-        if self.train.timestamps is not None:
-            columns += [*self._moment(histories, codes), *self._following(histories, codes)]
+        columns = self._columns(histories, codes).values()
         return np.stack([np.broadcast_to(column, codes.shape) for column in columns], axis=-1).astype(np.float32)
-
-    def names(self) -> list[str]:
-        """Names of the features, in their order."""
-        timed, dated = self.train.timestamps is not None, self.years is not None
-        names = ["item: log(1 + ratings)", "item: shrunk mean rating", *["item: year"] * dated]
-        names += ["user: log(1 + ratings)", "user: mean rating"]
-        names += ["user: log(1 + days since the first)", "user: log(1 + seconds since the sixth last)"] * timed
-        names += [
-            "year: distance to the last 3",
-            "year: distance to the last 10",
-            "year: minus the mean of all",
-        ] * dated
-        names += ["popularity: minus the mean of the last 10"]
-        names += ["genres: cosine with the last 3", "genres: cosine with all"] * (self.genres is not None)
-        names += [f"similarity: with the items rated {which}" for which in ("high", "low", "last")]
-        names += ["similarity: ratings above the mean, weighted"]
-        if timed:
-            names += ["moment: ratings until now", "moment: ratings in 30 days", "moment: ratings in 180 days"]
-            names += ["moment: share of all in 180 days", "moment: ratings in 730 days", "moment: days since the last"]
-            names += ["moment: age in years"] * dated
-            names += ["sequence: followed the last within 20", "sequence: followed the last within 3"]
-        return names
 
     def table(self, histories: Histories, codes: np.ndarray) -> pd.DataFrame:
         """Features by name, a row a candidate of each user in turn, (n * depth, n_features)."""
-        values = self.features(histories, codes)
-        return pd.DataFrame(values.reshape(-1, values.shape[-1]), columns=self.names())
+        columns = self._columns(histories, codes)
+        values = {name: np.broadcast_to(column, codes.shape).ravel() for name, column in columns.items()}
+        return pd.DataFrame(values).astype(np.float32)
 
-    # ---- groups of features, each (n, depth) or (n, 1) ---------------------------------------------------------
+    def _columns(self, histories: Histories, codes: np.ndarray) -> Columns:
+        columns = self._items(codes) | self._users(histories) | self._tastes(histories, codes)
+        columns |= self._similarity(histories, codes)
+        if self.train.timestamps is not None:
+            columns |= self._moment(histories, codes) | self._following(histories, codes)
+        return columns
 
-    def _items(self, codes: np.ndarray) -> list[np.ndarray]:
+    def _items(self, codes: np.ndarray) -> Columns:
         data, counts = self.train.matrix.data, self.train.item_counts
         totals = np.bincount(self.train.matrix.indices, data, minlength=self.train.n_items)
         mean = (totals + SHRINKAGE * data.mean()) / (counts + SHRINKAGE)
-        return [table[codes] for table in (np.log1p(counts), mean, *([] if self.years is None else [self.years]))]
+        columns = {"item: log(1 + ratings)": np.log1p(counts)[codes], "item: shrunk mean rating": mean[codes]}
+        return columns if self.years is None else columns | {"item: year": self.years[codes]}
 
-    def _users(self, histories: Histories) -> list[np.ndarray]:
-        columns = [np.log1p(np.diff(histories.matrix.indptr)), _row_means(histories.matrix)]
+    def _users(self, histories: Histories) -> Columns:
+        columns = {"log(1 + ratings)": np.log1p(np.diff(histories.matrix.indptr))}
+        columns["mean rating"] = _row_means(histories.matrix)
         if self.train.timestamps is not None:
-            here, lately = _since(histories, self._now(histories))
-            columns += [np.log1p(here / DAY), np.log1p(lately)]
-        return [column[:, None] for column in columns]
+            now = last_times(histories, self.train).astype(np.float64)
+            first = now.copy()
+            if histories.timestamps is not None:
+                np.minimum.at(first, histories.row_of_entry, histories.timestamps)
+            sixth = first.copy()  # the first, if there are fewer
+            if histories.timestamps is not None:
+                older = histories.steps_back() >= 5
+                np.maximum.at(sixth, histories.row_of_entry[older], histories.timestamps[older])
+            columns["log(1 + days since the first)"] = np.log1p((now - first) / DAY)
+            columns["log(1 + seconds since the sixth last)"] = np.log1p(now - sixth)
+        return {f"user: {name}": column[:, None] for name, column in columns.items()}
 
-    def _tastes(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
-        columns = []
-        short, middle, long = (_shares(histories, half_life) for half_life in (3, 10, WHOLE))
+    def _tastes(self, histories: Histories, codes: np.ndarray) -> Columns:
+        columns, popularity = {}, np.log1p(self.train.item_counts)
+        last_3, last_10, whole = (_shares(histories, half_life) for half_life in (3, 10, WHOLE))
         if self.years is not None:
-            for shares in (short, middle):
+            for name, shares in {"last 3": last_3, "last 10": last_10}.items():
                 mean = shares @ self.years
                 spread = np.sqrt(np.maximum(shares @ np.square(self.years) - np.square(mean), 0))
-                columns.append(np.abs(self.years[codes] - mean[:, None]) / (spread[:, None] + 2))
-            columns.append(self.years[codes] - (long @ self.years)[:, None])
-        popularity = np.log1p(self.train.item_counts)
-        columns.append(popularity[codes] - (middle @ popularity)[:, None])
+                distance = np.abs(self.years[codes] - mean[:, None]) / (spread[:, None] + 2)
+                columns[f"year: distance to the {name}"] = distance
+            columns["year: minus the mean of all"] = self.years[codes] - (whole @ self.years)[:, None]
+        columns["popularity: minus the mean of the last 10"] = popularity[codes] - (last_10 @ popularity)[:, None]
         if self.genres is not None:
-            columns += [_at((shares @ self.genres) @ self.genres.T, codes) for shares in (short, long)]
+            for name, shares in {"the last 3": last_3, "all": whole}.items():
+                columns[f"genres: cosine with {name}"] = _at((shares @ self.genres) @ self.genres.T, codes)
         return columns
 
-    def _similarity(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
+    def _similarity(self, histories: Histories, codes: np.ndarray) -> Columns:
         matrix = histories.matrix
         high = confidence(histories, self.train, positive_from=self.relevant_from, low_weight=0.5).data == 1
         low, last = matrix.data < self.relevant_from - 1, histories.steps_back() < 3
@@ -137,83 +131,69 @@ class CandidateFeatures:
         weights = np.stack([high, low, last, above, np.ones(matrix.nnz)]).astype(np.float32)  # (5, nnz)
         sums = np.zeros((len(weights), *codes.shape), np.float32)
         for row, (start, stop) in enumerate(pairwise(matrix.indptr)):  # each user has other candidates
-            cosines = self._known.cosines[matrix.indices[start:stop]][:, codes[row]]  # (history, depth)
+            cosines = self._tables.cosines[matrix.indices[start:stop]][:, codes[row]]  # (history, depth)
             sums[:, row] = weights[:, start:stop] @ cosines
-        return [*sums[:3], sums[3] / (sums[4] + 0.5)]
+        names = (f"similarity: with the items rated {which}" for which in ("high", "low", "last"))
+        columns = dict(zip(names, sums, strict=False))
+        return columns | {"similarity: ratings above the mean, weighted": sums[3] / (sums[4] + 0.5)}
 
-    def _moment(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
-        start, span, order, begins, times = self._known.calendar
-        now = np.clip(self._now(histories) - start, 0, span - 1).astype(np.int64)[:, None]
+    def _moment(self, histories: Histories, codes: np.ndarray) -> Columns:
+        start, span, order, begins, times = self._tables.calendar
+        now = np.clip(last_times(histories, self.train) - start, 0, span - 1)[:, None]
         before = np.searchsorted(order, codes * span + now) - begins[codes]
-        columns = [np.log1p(before)]
+        columns = {"ratings until now": np.log1p(before)}
         for days in (30, 180, 730):
             then = np.maximum(now - int(days * DAY), 0)
             met = before + begins[codes] - np.searchsorted(order, codes * span + then)
-            columns.append(np.log1p(met))
+            columns[f"ratings in {days} days"] = np.log1p(met)
             if days == 180:
                 everything = np.searchsorted(times, now) - np.searchsorted(times, then)
-                columns.append(np.log1p(1e4 * met / np.maximum(everything, 1)))
+                columns["share of all in 180 days"] = np.log1p(1e4 * met / np.maximum(everything, 1))
         previous = order[np.maximum(before + begins[codes] - 1, 0)] - codes * span
-        columns.append(np.log1p(np.where(before > 0, (now - previous) / DAY, LONG_AGO)))
+        columns["days since the last"] = np.log1p(np.where(before > 0, (now - previous) / DAY, LONG_AGO))
         if self.years is not None:
-            columns.append(1970 + (now + start) / YEAR - self.years[codes])
-        return columns
+            columns["age in years"] = 1970 + (now + start) / YEAR - self.years[codes]
+        return {f"moment: {name}": column for name, column in columns.items()}
 
-    def _following(self, histories: Histories, codes: np.ndarray) -> list[np.ndarray]:
-        columns = []
-        for table, half_life in zip(self._known.followers, (3, 1), strict=True):
+    def _following(self, histories: Histories, codes: np.ndarray) -> Columns:
+        columns, matrix = {}, histories.matrix
+        for (reach, table), half_life in zip(self._tables.followers.items(), (3, 1), strict=True):
             weights = np.exp2(-histories.steps_back() / half_life)
-            lately = _like(histories.matrix, np.where(weights > 1e-2, weights, 0))
-            columns.append(_at((lately @ table).toarray(), codes))
+            weights = np.where(weights > 1e-2, weights, 0).astype(np.float32)
+            last = csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape, copy=True)
+            last.eliminate_zeros()
+            columns[f"sequence: followed the last within {reach}"] = _at((last @ table).toarray(), codes)
         return columns
 
-    # ---- what they are made of -----------------------------------------------------------------------------------
 
-    def _now(self, histories: Histories) -> np.ndarray:
-        """Last moment of each history, (n,) seconds; the end of what is known where there is none."""
-        last = np.full(histories.matrix.shape[0], float(self.train.timestamps.max()))
-        filled = np.diff(histories.matrix.indptr) > 0
-        if histories.timestamps is not None and filled.any():
-            last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
-        return last
-
-
-class _Known:
+class _Tables:
     """What interactions alone decide: one for the same interactions, in whichever models they stand."""
 
-    _made: ClassVar[WeakValueDictionary[int, _Known]] = WeakValueDictionary()  # by the identity of the interactions
+    _made: ClassVar[WeakValueDictionary[int, _Tables]] = WeakValueDictionary()  # by the identity of the interactions
 
     def __init__(self, train: Interactions) -> None:
         self.train = train  # kept alive, so that nothing else can have its identity
 
     @classmethod
-    def of(cls, train: Interactions) -> _Known:
-        """What is made already for these interactions, or something new."""
+    def of(cls, train: Interactions) -> _Tables:
         return cls._made.setdefault(id(train), cls(train))
 
     @cached_property
     def cosines(self) -> np.ndarray | csr_matrix:
         """Shrunk cosines between items by who had them, (n_items, n_items) float32; dense where that is smaller."""
         matrix, scale = self.train.matrix, diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))
-        users = (csr_matrix((np.ones(matrix.nnz, np.float32), *_places(matrix)), matrix.shape) @ scale).tocsr()
+        ones = csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
+        users = (ones @ scale).tocsr()
         cosines = (users.T @ users).tocsr().astype(np.float32)
         return cosines.toarray() if 2 * cosines.nnz > matrix.shape[1] ** 2 else cosines
 
     @cached_property
-    def followers(self) -> list[csr_matrix]:
-        """How often an item (column) followed another (row), over the root of both counts: among 20 films, among 3."""
-        train = self.train
-        rows, scale = train.row_of_entry, diags_array(1 / np.sqrt(train.item_counts + 3))
-        order = np.lexsort((train.matrix.indices, train.timestamps, rows))
-        rows, items = rows[order], train.matrix.indices[order]
-        tables = []
+    def followers(self) -> dict[int, csr_matrix]:
+        """How often an item (column) followed another (row) within so many items, over the root of both counts."""
+        scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
-            counts = csr_matrix((train.n_items, train.n_items), dtype=np.float32)
-            for apart in range(1, reach + 1):  # one after the other: all pairs at once take twenty times the memory
-                same = np.flatnonzero(rows[apart:] == rows[:-apart])
-                weights = np.full(len(same), apart**-power, np.float32)
-                counts = counts + csr_matrix((weights, (items[same], items[same + apart])), shape=counts.shape)
-            tables.append((scale @ counts @ scale).tocsr().astype(np.float32))
+            counts = followed(self.train, np.ones(self.train.matrix.nnz, np.float32), reach, power)
+            tables[reach] = (scale @ counts @ scale).tocsr().astype(np.float32)
         return tables
 
     @cached_property
@@ -233,39 +213,16 @@ def years_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray:
     return items.set_index("item_id")["year"].reindex(train.item_ids).to_numpy(np.float32, na_value=np.nan)
 
 
-def _places(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    return matrix.indices, matrix.indptr
-
-
-def _like(matrix: csr_matrix, data: np.ndarray) -> csr_matrix:
-    """Other values at the same places, those that are not zero."""
-    made = csr_matrix((np.asarray(data, dtype=np.float32), *_places(matrix)), shape=matrix.shape, copy=True)
-    made.eliminate_zeros()
-    return made
-
-
 def _row_means(matrix: csr_matrix) -> np.ndarray:
     """Mean of the stored entries of each row, (n,); 0 of an empty one."""
     return np.asarray(matrix.sum(axis=1)).ravel() / np.maximum(np.diff(matrix.indptr), 1)
 
 
 def _shares(histories: Histories, half_life: float) -> csr_matrix:
-    """Weights of the films of each history, the last ones most, adding up to 1."""
-    weights = np.exp2(-histories.steps_back() / half_life)
-    totals = np.bincount(histories.row_of_entry, weights, minlength=histories.matrix.shape[0])
-    return csr_matrix((weights / totals[histories.row_of_entry], *_places(histories.matrix)), histories.matrix.shape)
-
-
-def _since(histories: Histories, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds from the first interaction and from the sixth last (the first, if there are fewer) to now, (n,) each."""
-    first = now.copy()
-    if histories.timestamps is not None:
-        np.minimum.at(first, histories.row_of_entry, histories.timestamps)
-    sixth = first.copy()
-    if histories.timestamps is not None:
-        older = histories.steps_back() >= 5
-        np.maximum.at(sixth, histories.row_of_entry[older], histories.timestamps[older])
-    return now - first, now - sixth
+    """Weights of the items of each history, the last ones most, adding up to 1."""
+    weights, rows, matrix = np.exp2(-histories.steps_back() / half_life), histories.row_of_entry, histories.matrix
+    totals = np.bincount(rows, weights, minlength=matrix.shape[0])
+    return csr_matrix((weights / totals[rows], matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _at(table: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -18,6 +18,7 @@ from recsys_lib.models.lists import top_k
 MOST_USERS = 2000  # enough to learn a dozen weights from,
 MOST_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
 EQUAL = 0.35  # weight of each model that learning is drawn to
+DEPTH = 100  # items of each user that weights are learnt from
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class HeldOut:
         What the models were fitted on.
     users : ndarray, (n,)
         Ids.
-    scores : dict
-        Of each model by name, (n, n_items) float32.
+    scores : dict of ndarray, (n, n_items) float32
+        By the model's name.
     relevant : csr_matrix, (n, n_items)
         What is relevant among the interactions held out.
     """
@@ -43,20 +44,11 @@ class HeldOut:
 
     @classmethod
     def of(
-        cls,
-        models: Mapping[str, Recommender],
-        train: Interactions,
-        relevant: csr_matrix,
-        *,
-        items: pd.DataFrame | None = None,
-        users: pd.DataFrame | None = None,
+        cls, models: Mapping[str, Recommender], train: Interactions, relevant: csr_matrix, **tables: pd.DataFrame | None
     ) -> HeldOut:
         """Score up to ``MOST_USERS`` users, chosen at random; models not fitted on ``train`` are fitted first.
 
-        Parameters
-        ----------
-        relevant : csr_matrix, (n_users, n_items)
-            Rows and columns as in ``train``.
+        ``relevant`` has the rows and columns of ``train``; ``tables`` are the ``items`` and ``users`` of ``fit``.
         """
         rows = np.flatnonzero(np.diff(relevant.indptr))
         most = max(1, min(MOST_USERS, MOST_SCORES // train.n_items))
@@ -65,7 +57,7 @@ class HeldOut:
         histories, ids, scores = train.rows(rows), train.user_ids[rows], {}
         for name, model in models.items():
             if model.train is not train:
-                model.fit(train, items=items, users=users)
+                model.fit(train, **tables)
             scores[name] = model.score(histories, ids)
         return cls(train, ids, scores, relevant[rows])
 
@@ -91,9 +83,9 @@ class Blend(Recommender):
     ``score(u, i) = sum_m weight_m * (s_m(u, i) - mean_m(u)) / sd_m(u)``: mean and standard deviation are taken for
     each user and model over the items that the user has not met, so that all models have the same scale.
 
-    Weights that are not given are learnt in ``fit``: a part of each history is held out, fresh copies of the models
-    are fitted on the rest, and :func:`search_weights` finds what predicts the part held out. Then the models are
-    fitted on everything.
+    Weights that are not given are learnt in ``fit``: a part of each history is held out (:func:`hold_out`), fresh
+    copies of the models are fitted on the rest, and :func:`search_weights` finds what predicts the part held out. Then
+    the models are fitted on everything.
 
     Parameters
     ----------
@@ -106,9 +98,8 @@ class Blend(Recommender):
     share
         How much of each history is held out.
     folds
-        How many times a part is held out to learn from, each time another one. More than 1 only with
-        ``holdout="random"``, where all parts are alike, and no more than ``1 / share``; all models are fitted once
-        more for each.
+        How many times another part is held out to learn from; more than 1 only with ``holdout="random"``, where all
+        parts are alike. All models are fitted once more for each.
     relevant_from
         Ratings from here on are to be predicted; ignored where no rating reaches it.
     penalty
@@ -124,6 +115,8 @@ class Blend(Recommender):
     Combination", SIGIR 1997.
     """
 
+    needs_history = True
+    made_of = "models"
     models: Mapping[str, Recommender] | None = None
     _: KW_ONLY
     weights: Mapping[str, float] | None = None
@@ -147,30 +140,10 @@ class Blend(Recommender):
             self.weights = {name: float(weight) for name, weight in self.weights.items()}
         self._held_out: list[HeldOut] = []
 
-    def params(self) -> dict[str, Any]:
-        """Parameters without the models, which are members."""
-        return {name: value for name, value in super().params().items() if name != "models"}
-
-    @property
-    def members(self) -> dict[str, Recommender]:
-        """The models by name."""
-        return self.models
-
-    @members.setter
-    def members(self, members: dict[str, Recommender]) -> None:
-        self.models = members
-
-    def fresh(self) -> Self:
-        """The same models and parameters, and nothing learnt yet."""
-        return type(self)({name: part.fresh() for name, part in self.models.items()}, **self.params())
-
     def learning_from(self, held_out: HeldOut) -> Self:
         """Learn the weights from this in ``fit``, rather than hold something out and fit all models again.
 
-        Raises
-        ------
-        ValueError
-            If it has the scores of other models.
+        Raises ValueError if it has the scores of other models.
         """
         if list(held_out.scores) != list(self.models):
             raise ValueError(f"these are scores of {', '.join(held_out.scores)}, not of {', '.join(self.models)}")
@@ -196,19 +169,18 @@ class Blend(Recommender):
         """Whether all models are; the weights stay."""
         return all(part.updatable for part in self.models.values())
 
-    def _update(self) -> None:
+    def _renew(self, train: Interactions) -> None:
+        self._take(train)
         for part in self.models.values():
-            part._renew(self.train)
+            part._renew(train)
 
-    def held_out(
-        self, train: Interactions, *, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None
-    ) -> list[HeldOut]:
+    def held_out(self, train: Interactions, **tables: pd.DataFrame | None) -> list[HeldOut]:
         """What the weights are learnt from: given before, or made once by fresh copies of the models."""
         if not self._held_out:
             for fold in range(self.folds):
                 kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
                 copies = {name: part.fresh() for name, part in self.models.items()}
-                self._held_out.append(HeldOut.of(copies, kept, relevant, items=items, users=users))
+                self._held_out.append(HeldOut.of(copies, kept, relevant, **tables))
         return self._held_out
 
     @property
@@ -223,66 +195,61 @@ class Blend(Recommender):
 
     def weights_for(self, histories: Histories) -> np.ndarray:
         """Weight of each model for each history, (models, n, 1) float32."""
-        weights = np.repeat(self.weights_.astype(np.float32)[:, None], histories.matrix.shape[0], axis=1)
-        alone = np.array([name == self.new_users for name in self.models], np.float32)[:, None]
-        return np.where(self.served_by_one(histories), alone, weights)[:, :, None]
+        alone = np.array([name == self.new_users for name in self.models])[:, None]
+        weights = np.where(self.served_by_one(histories), alone, self.weights_[:, None])
+        return weights[:, :, None].astype(np.float32)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         total = np.zeros(histories.matrix.shape, dtype=np.float32)
         for weights, part in zip(self.weights_for(histories), self.models.values(), strict=True):
             if weights.any():
-                total += weights * standardised(part.score(histories, users), histories.matrix)[0]
-        total[np.diff(histories.matrix.indptr) == 0] = np.nan
+                scores = part.score(histories, users)
+                total += weights * standardised(scores, unseen(scores, histories.matrix))[0]
         return total
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
         for weight, part in zip(self.weights_for(history).ravel(), self.models.values(), strict=True):
             if weight != 0:
-                _, _, spread = standardised(part.score(history, users), history.matrix)
+                scores = part.score(history, users)
+                _, _, spread = standardised(scores, unseen(scores, history.matrix))
                 parts += weight / spread[0] * part._contributions(history, item, user)
         return parts
 
-    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
-        return list(self.models.values())[int(np.argmax(self.weights_))]._similarity()
+    def _similarity(self, codes: np.ndarray) -> np.ndarray:
+        return list(self.models.values())[int(np.argmax(self.weights_))]._similarity(codes)
 
 
-def standardised(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shift and scale each row so that its unseen items have mean 0 and standard deviation 1; NaN becomes 0.
-
-    Returns
-    -------
-    z : ndarray, (n, n_items) float32
-    mean, spread : ndarray, (n,) float64
-        What was taken off and divided by; the spread of a row without any is 1.
-
-    Examples
-    --------
-    >>> seen = csr_matrix(np.array([[0, 0, 0, 1.0]]))
-    >>> standardised(np.array([[1.0, 2.0, 3.0, 9.0]]), seen)[0].round(2)
-    array([[-1.22,  0.  ,  1.22,  8.57]], dtype=float32)
-    """
-    scores = np.asarray(scores, dtype=np.float32)
+def unseen(scores: np.ndarray, seen: csr_matrix) -> np.ndarray:
+    """What has a score and is not stored in ``seen``, (n, n_items) bool."""
     counted = np.isfinite(scores)
-    rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
-    counted[rows, seen.indices] = False
-    n = np.maximum(counted.sum(axis=1), 1)
-    mean = np.where(counted, scores, 0).sum(axis=1, dtype=np.float64) / n
-    centred = scores - mean[:, None].astype(np.float32)
-    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, dtype=np.float64) / n)
+    counted[_rows_of(seen), seen.indices] = False
+    return counted
+
+
+def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift and scale each row so that what is counted has mean 0 and standard deviation 1; NaN becomes 0.
+
+    Also returns the mean and the standard deviation, (n, 1) float64 each; 1 for a row of equal values.
+
+    >>> standardised(np.array([[1.0, 2.0, 3.0, 9.0]]), np.array([[True, True, True, False]]))[0].round(2)
+    array([[-1.22,  0.  ,  1.22,  8.57]])
+    """
+    n = np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    mean = np.where(counted, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
+    centred = values - mean.astype(values.dtype)
+    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, keepdims=True, dtype=np.float64) / n)
     spread[spread < 1e-12] = 1
-    return np.nan_to_num(centred / spread[:, None].astype(np.float32), nan=0.0), mean, spread
+    return np.nan_to_num(centred / spread.astype(values.dtype), nan=0.0), mean, spread
 
 
 def hold_out(
     train: Interactions, share: float, holdout: str, relevant_from: float, fold: int = 0
 ) -> tuple[Interactions, csr_matrix]:
-    """Hold out a part of every history.
+    """Hold out a share of every history, rounded down.
 
     Parameters
     ----------
-    share
-        Of each history, rounded down.
     holdout : {"recent", "random"}
         ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any.
     fold
@@ -319,47 +286,34 @@ def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.nd
     return np.maximum(codes, 0), codes >= 0
 
 
-def search_weights(held_out: Sequence[HeldOut], *, depth: int = 100, penalty: float = 0.0) -> dict[str, float]:
-    """Weights, 0 or more, under which relevant items are the most probable of the ``depth`` best of an equal blend.
-
-    See :func:`listwise_fit`. The problem is convex: there is one best answer, the same on every run, and as many
-    unknowns as models, so that a few hundred users suffice.
-
-    Parameters
-    ----------
-    held_out
-        Of the same models; users without anything relevant do not count.
-    penalty
-        On the squared distances from equal weights.
-
-    Returns
-    -------
-    dict
-        Weights that add up to 1.
-    """
-    names = list(held_out[0].scores)
-    features, labels, filled = map(np.concatenate, zip(*(_best_of(part, depth) for part in held_out), strict=True))
-    weights = listwise_fit(features, labels, filled, penalty=penalty, towards=EQUAL, lowest=0.0)
-    total = weights.sum()
-    shares = weights / total if total > 0 else np.full(len(names), 1 / len(names))
-    return dict(zip(names, shares.tolist(), strict=True))
-
-
-def _best_of(part: HeldOut, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each model's z-scores of the best of an equal blend, (n, depth, models); which are relevant; which are filled."""
-    part = part.of_users(np.flatnonzero(np.diff(part.relevant.indptr)))
-    seen = part.histories.matrix
-    z = [standardised(table, seen)[0] for table in part.scores.values()]
-    codes, filled = best_unseen(sum(z), seen, depth)
-    features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
-    return features, labels_at(part.relevant, codes), filled
-
-
 def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
     """Whether each of the columns ``codes``, (n, depth), is stored in its row of ``relevant``, (n, depth) bool."""
-    n_items = relevant.shape[1]
-    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
-    return np.isin(np.arange(len(codes))[:, None] * n_items + codes, rows * n_items + relevant.indices)
+    stored = _rows_of(relevant) * relevant.shape[1] + relevant.indices
+    return np.isin(np.arange(len(codes))[:, None] * relevant.shape[1] + codes, stored)
+
+
+def _rows_of(matrix: csr_matrix) -> np.ndarray:
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def search_weights(held_out: Sequence[HeldOut], *, penalty: float = 0.0) -> dict[str, float]:
+    """Weights by model, adding up to 1, under which relevant items are the most probable of those of an equal blend.
+
+    They are fitted to each user's ``DEPTH`` best by :func:`listwise_fit`, none below 0; ``penalty`` is on the squared
+    distances from equal weights. The problem is convex: there is one best answer, the same on every run, and as many
+    unknowns as models, so that a few hundred users suffice.
+    """
+    parts = []
+    for part in held_out:
+        part = part.of_users(np.flatnonzero(np.diff(part.relevant.indptr)))
+        seen = part.histories.matrix
+        z = [standardised(table, unseen(table, seen))[0] for table in part.scores.values()]
+        codes, filled = best_unseen(sum(z), seen, DEPTH)
+        features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
+        parts.append((features, labels_at(part.relevant, codes), filled))
+    weights = listwise_fit(*map(np.concatenate, zip(*parts, strict=True)), penalty=penalty, towards=EQUAL, lowest=0.0)
+    shares = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
+    return dict(zip(held_out[0].scores, shares.tolist(), strict=True))
 
 
 def listwise_fit(
@@ -371,24 +325,16 @@ def listwise_fit(
     towards: float = 0.0,
     lowest: float | None = None,
 ) -> np.ndarray:
-    """Fit a conditional logit, one list a user, one choice a relevant item.
+    """Fit a conditional logit, one list a user, one choice a relevant item: coefficients, (n_features,) float64.
 
     Maximises ``mean over users, mean over their relevant items of log softmax(features @ w)[item]``, the softmax over
-    the items of the user's list, less ``penalty |w - towards|^2``.
+    the items of the user's list, less ``penalty |w - towards|^2``; no coefficient is below ``lowest``.
 
     Parameters
     ----------
     features : ndarray, (n, depth, n_features) float32
-    labels : ndarray, (n, depth) bool
-        Rows without any are left out.
-    filled : ndarray, (n, depth) bool
-        False at places behind the end of a list.
-    lowest
-        Smallest coefficient allowed; None for no limit.
-
-    Returns
-    -------
-    ndarray, (n_features,) float64
+    labels, filled : ndarray, (n, depth) bool
+        What is relevant, and which places of a list hold an item. Rows without anything relevant are left out.
 
     References
     ----------
@@ -399,24 +345,24 @@ def listwise_fit(
 
     labels = labels & filled
     kept = labels.any(axis=1)
-    n = int(kept.sum())
+    n, n_features = int(kept.sum()), features.shape[-1]
     if n == 0:
-        return np.zeros(features.shape[-1])
-    flat, shape = features[kept].reshape(-1, features.shape[-1]), labels[kept].shape
-    target = labels[kept] / labels[kept].sum(axis=1, keepdims=True) / n
-    closed = np.where(filled[kept], 0, -np.inf)
+        return np.zeros(n_features)
+    flat, labels, filled = features[kept].reshape(-1, n_features), labels[kept], filled[kept]
+    target = labels / labels.sum(axis=1, keepdims=True) / n
+    closed = np.where(filled, 0, -np.inf)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        total = (flat @ weights.astype(np.float32)).reshape(shape).astype(np.float64) + closed
+        total = (flat @ weights.astype(np.float32)).reshape(labels.shape).astype(np.float64) + closed
         top = total.max(axis=1, keepdims=True)
         chance = np.exp(total - top)
         sums = chance.sum(axis=1, keepdims=True)
         gap = (chance / sums / n - target).ravel()
-        value = float(np.mean(np.log(sums) + top) - (target * np.where(filled[kept], total, 0)).sum())
+        value = float(np.mean(np.log(sums) + top) - (target * np.where(filled, total, 0)).sum())
         slope = (gap.astype(np.float32) @ flat).astype(np.float64)
         off = weights - towards
         return value + penalty * float(off @ off), slope + 2 * penalty * off
 
-    start = np.full(flat.shape[1], towards)
-    limits = None if lowest is None else [(lowest, None)] * flat.shape[1]
+    start = np.full(n_features, towards)
+    limits = None if lowest is None else [(lowest, None)] * n_features
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": 100}).x

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +13,15 @@ import pandas as pd
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of
 from recsys_lib.models.features.candidates import CandidateFeatures, years_of
-from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised
+from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised, unseen
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
+@dataclass(eq=False, repr=False)
 class Reranker(Recommender):
     """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`CandidateFeatures` beside them.
 
-    Two learners vote, each moved to mean 0 and standard deviation 1 over a person's candidates: a linear model that
+    Two learners vote, each moved to mean 0 and standard deviation 1 over a user's candidates: a linear model that
     makes what came next as probable as can be among the candidates (:func:`.blend.listwise_fit`), and
     gradient-boosted trees that tell it from the rest (:func:`.trees.grow`), which find what depends on
     what. Both learn from what the blend holds out. The vote is moved to the mean and spread of the blend's scores, so
@@ -37,28 +40,13 @@ class Reranker(Recommender):
         How many; 0 leaves the linear model alone.
     """
 
-    def __init__(self, blend: Blend | None = None, *, depth: int = 100, penalty: float = 0.01, trees: int = 80) -> None:
-        self.blend = blend
-        self.depth = depth
-        self.penalty = penalty
-        self.trees = trees
-
-    def params(self) -> dict[str, Any]:
-        """Parameters without the blend, which is saved in a folder of its own."""
-        return {name: value for name, value in super().params().items() if name != "blend"}
-
-    @property
-    def members(self) -> dict[str, Recommender]:
-        """The blend."""
-        return {} if self.blend is None else {"blend": self.blend}
-
-    @members.setter
-    def members(self, members: dict[str, Recommender]) -> None:
-        self.blend = members.get("blend")
-
-    def fresh(self) -> Self:
-        """The same blend and parameters, and nothing learnt yet."""
-        return type(self)(None if self.blend is None else self.blend.fresh(), **self.params())
+    needs_history = True
+    made_of = "blend"
+    blend: Blend | None = None
+    _: KW_ONLY
+    depth: int = 100
+    penalty: float = 0.01
+    trees: int = 80
 
     # ---- learning --------------------------------------------------------------------------------------------
 
@@ -68,20 +56,20 @@ class Reranker(Recommender):
         if self.blend.train is not train:
             self.blend.fit(train, items=items, users=users)
         self.years_ = years_of(items, train)
-        parts = self.blend.held_out(train, items=items, users=users)
-        self._learn([(part, self._features_of(part.train, items)) for part in parts])
+        held_out = self.blend.held_out(train, items=items, users=users)
+        self._learn([(part, self._features_of(part.train, items)) for part in held_out])
 
     def _learn(self, parts: Sequence[tuple[HeldOut, CandidateFeatures]]) -> None:
-        looked = []
-        for part, candidates in parts:
-            codes, there, features, _ = self._looked_at(part.scores.values(), part.histories, candidates)
-            looked.append((there, features, labels_at(part.relevant, codes) & there))
-        there, features, labels = map(np.concatenate, zip(*looked, strict=True))
-        self.mean_, spread = features[there].mean(axis=0), features[there].std(axis=0)
+        lists = []
+        for part, extra in parts:
+            codes, filled, features, _ = self._candidates(part.scores.values(), part.histories, extra)
+            lists.append((filled, features, labels_at(part.relevant, codes) & filled))
+        filled, features, labels = map(np.concatenate, zip(*lists, strict=True))
+        self.mean_, spread = features[filled].mean(axis=0), features[filled].std(axis=0)
         self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
         scaled = (features - self.mean_) / self.scale_
-        self.coefficients_ = listwise_fit(scaled, labels, there, penalty=self.penalty).astype(np.float32)
-        rows = there & labels.any(axis=1, keepdims=True)
+        self.coefficients_ = listwise_fit(scaled, labels, filled, penalty=self.penalty).astype(np.float32)
+        rows = filled & labels.any(axis=1, keepdims=True)
         self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
 
     def learnt_by_others(self, held_out: HeldOut, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
@@ -89,85 +77,61 @@ class Reranker(Recommender):
 
         The weights of the blend are those that it has: it must be fitted.
         """
-        candidates, found = (
-            self._features_of(held_out.train, items),
-            np.empty_like(next(iter(held_out.scores.values()))),
-        )
-        group = np.random.default_rng(0).permutation(len(found)) % groups
+        extra, scores = self._features_of(held_out.train, items), np.zeros(held_out.relevant.shape, np.float32)
+        group = np.random.default_rng(0).permutation(len(scores)) % groups
         for number in range(groups):
-            judge, own = type(self)(self.blend, **self.params()), held_out.of_users(np.flatnonzero(group == number))
-            judge._learn([(held_out.of_users(np.flatnonzero(group != number)), candidates)])
-            found[group == number] = judge._scores(own.scores.values(), own.histories, candidates)
-        return found
+            own, others = (held_out.of_users(np.flatnonzero(rows)) for rows in (group == number, group != number))
+            model = type(self)(self.blend, **self.params())
+            model._learn([(others, extra)])
+            scores[group == number] = model._reranked(own.scores.values(), own.histories, extra)
+        return scores
 
     def _features_of(self, train: Interactions, items: pd.DataFrame | None) -> CandidateFeatures:
-        return CandidateFeatures(
-            train, years_of(items, train), genres_of(items, train), relevant_from=self.blend.relevant_from
-        )
+        years, genres = years_of(items, train), genres_of(items, train)
+        return CandidateFeatures(train, years, genres, relevant_from=self.blend.relevant_from)
 
     # ---- serving ---------------------------------------------------------------------------------------------
 
-    @property
-    def _candidates(self) -> CandidateFeatures:
-        found = vars(self).get("_known")
-        if found is None or found.train is not self.train:
-            found = CandidateFeatures(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
-            self._known = found
-        return found
+    @cached_property
+    def _served_features(self) -> CandidateFeatures:
+        return CandidateFeatures(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
 
-    def _looked_at(
-        self, scores: Any, histories: Histories, candidates: CandidateFeatures
+    def _candidates(
+        self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Candidates and whether they are there, (n, depth); their features; the blend's scores, (n, n_items)."""
-        z = [standardised(table, histories.matrix)[0] for table in scores]
+        """Candidates and which places are filled, (n, depth); their features; the blend's scores, (n, n_items)."""
+        z = [standardised(table, unseen(table, histories.matrix))[0] for table in scores]
         blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
-        codes, there = best_unseen(blended, histories.matrix, self.depth)
+        codes, filled = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
-        return codes, there, np.concatenate([own, candidates.features(histories, codes)], axis=-1), blended
+        return codes, filled, np.concatenate([own, extra.features(histories, codes)], axis=-1), blended
 
-    def _scores(self, scores: Any, histories: Histories, candidates: CandidateFeatures) -> np.ndarray:
-        codes, there, features, blended = self._looked_at(scores, histories, candidates)
-        if not there.any():
+    def _reranked(self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures) -> np.ndarray:
+        """Scores of the second stage, (n, n_items), from those of each model of the blend."""
+        codes, filled, features, blended = self._candidates(scores, histories, extra)
+        if not filled.any():
             return blended
         linear = ((features - self.mean_) / self.scale_) @ self.coefficients_
-        boosted = np.zeros(there.shape)
-        boosted[there] = tree_scores(self.trees_, features[there])
-        votes = sum(levelled(said, there)[0] for said in (linear, boosted))
+        boosted = np.zeros(filled.shape)
+        boosted[filled] = tree_scores(self.trees_, features[filled])
+        votes = sum(standardised(vote.astype(np.float64), filled)[0] for vote in (linear, boosted))
         before = np.take_along_axis(blended, codes, axis=1)
-        _, mean, spread = levelled(before, there)
-        new = levelled(votes, there)[0] * spread + mean
-        border, low = (np.where(there, table, np.inf).min(axis=1, keepdims=True) for table in (before, new))
-        some = there.any(axis=1, keepdims=True)
-        result = blended - np.subtract(border, low, out=np.zeros_like(low), where=some) - 1
-        rows, places = np.nonzero(there)
+        _, mean, spread = standardised(before.astype(np.float64), filled)
+        new = standardised(votes, filled)[0] * spread + mean
+        border, lowest = (np.where(filled, table, np.inf).min(axis=1, keepdims=True) for table in (before, new))
+        shift = np.subtract(border, lowest, out=np.zeros_like(lowest), where=filled.any(axis=1, keepdims=True))
+        result = blended - shift - 1
+        rows, places = np.nonzero(filled)
         result[rows, codes[rows, places]] = new[rows, places]
         return np.where(self.blend.served_by_one(histories)[:, None], blended, result)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        said = [part.score(histories, users) for part in self.blend.models.values()]
-        scores = self._scores(said, histories, self._candidates)
-        scores[np.diff(histories.matrix.indptr) == 0] = np.nan
-        return scores
+        members = [part.score(histories, users) for part in self.blend.models.values()]
+        return self._reranked(members, histories, self._served_features)
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        # What the films of the history bring to the blend; the second stage corrects that for the film itself.
+        # What the items of the history bring to the blend; the second stage corrects that for the item itself.
         return self.blend._contributions(history, item, user)
 
-    def _similarity(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self.blend._similarity()
-
-
-def levelled(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Move the values that are there to mean 0 and standard deviation 1 in each row; with both, (n, 1), as they were.
-
-    Examples
-    --------
-    >>> levelled(np.array([[1.0, 3.0, 9.0]]), np.array([[True, True, False]]))[0]
-    array([[-1.,  1.,  0.]])
-    """
-    n = np.maximum(there.sum(axis=1, keepdims=True), 1)
-    mean = np.where(there, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
-    off = np.where(there, values - mean, 0)
-    spread = np.sqrt(np.square(off).sum(axis=1, keepdims=True) / n)
-    spread[spread < 1e-12] = 1
-    return off / spread, mean, spread
+    def _similarity(self, codes: np.ndarray) -> np.ndarray:
+        return self.blend._similarity(codes)

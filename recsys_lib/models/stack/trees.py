@@ -7,35 +7,30 @@ from typing import Any
 import numpy as np
 
 BLOCK = 2048  # rows that go down all trees at once
+PARAMS = {
+    "objective": "binary",
+    "learning_rate": 0.08,
+    "num_leaves": 15,
+    "max_depth": 6,
+    "lambda_l2": 5.0,
+    "feature_fraction_bynode": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "seed": 0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+}
 
 
-def grow(
-    features: np.ndarray,
-    labels: np.ndarray,
-    *,
-    trees: int = 80,
-    rate: float = 0.08,
-    leaves: int = 15,
-    depth: int = 6,
-    penalty: float = 5.0,
-    share: float = 0.5,
-    rows: float = 0.7,
-    seed: int = 0,
-) -> np.ndarray:
-    """Fit trees one after another, each to what the ones before leave of the log loss.
+def grow(features: np.ndarray, labels: np.ndarray, trees: int = 80) -> np.ndarray:
+    """Fit trees by LightGBM, one after another, each to what the ones before leave of the log loss.
 
     Parameters
     ----------
     features : ndarray, (n, n_features) float32
     labels : ndarray, (n,) bool
-    trees, rate
-        How many, and how much of each counts.
-    leaves, depth
-        The largest that a tree may be.
-    penalty
-        On the squares of the leaves' values.
-    share, rows
-        Of the features, drawn anew for each division; of the rows, drawn anew for each tree.
 
     Returns
     -------
@@ -52,11 +47,8 @@ def grow(
 
     if trees == 0 or labels.all() or not labels.any():
         return np.zeros((5, 1, 1))
-    params = {"objective": "binary", "learning_rate": rate, "num_leaves": leaves, "max_depth": depth}
-    params |= {"lambda_l2": penalty, "feature_fraction_bynode": share, "bagging_fraction": rows, "bagging_freq": 1}
-    params |= {"seed": seed, "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1}
     data = lightgbm.Dataset(features, labels.astype(np.float32), params={"verbosity": -1})
-    grown = [_nodes(tree["tree_structure"]) for tree in lightgbm.train(params, data, trees).dump_model()["tree_info"]]
+    grown = [_nodes(tree["tree_structure"]) for tree in lightgbm.train(PARAMS, data, trees).dump_model()["tree_info"]]
     table = np.zeros((5, len(grown), max(map(len, grown))))
     for number, nodes in enumerate(grown):
         table[:, number, : len(nodes)] = np.array(nodes).T
@@ -80,7 +72,7 @@ def _nodes(tree: dict[str, Any]) -> list[tuple[float, ...]]:
 
 
 def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Sum of what the trees of :func:`grow` say of each row: log odds, (n,) float64.
+    """Sum of what the trees of :func:`grow` give each row: log odds, (n,) float64.
 
     Examples
     --------
@@ -88,19 +80,16 @@ def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
     >>> tree_scores(stump, np.array([[0.2], [0.7]], dtype=np.float32))
     array([-1.,  1.])
     """
-    feature, left, right = (table[row].astype(np.int32).ravel() for row in (0, 2, 3))
-    threshold, value = table[1].ravel(), table[4].ravel()
-    trees, nodes = table.shape[1:]
-    roots = (np.arange(trees) * nodes).astype(np.int32)
-    left, right = (side + np.repeat(roots, nodes) for side in (left, right))
-    total = np.empty(len(features))
+    roots = np.arange(table.shape[1], dtype=np.int32)[:, None] * table.shape[2]  # nodes are numbered through all trees
+    feature, left, right = (table[row].astype(np.int32) for row in (0, 2, 3))
+    feature, left, right = feature.ravel(), (left + roots).ravel(), (right + roots).ravel()
+    threshold, value, total = table[1].ravel(), table[4].ravel(), np.empty(len(features))
     for start in range(0, len(features), BLOCK):
         block = np.ascontiguousarray(features[start : start + BLOCK])
         flat, offset = block.ravel(), (np.arange(len(block)) * block.shape[1])[:, None]
-        node = np.broadcast_to(roots, (len(block), trees))
+        node = np.broadcast_to(roots.ravel(), (len(block), len(roots)))
         while True:
-            goes_left = flat[offset + feature[node]] <= threshold[node]
-            following = np.where(goes_left, left[node], right[node])
+            following = np.where(flat[offset + feature[node]] <= threshold[node], left[node], right[node])
             if np.array_equal(following, node):
                 break
             node = following
