@@ -141,26 +141,16 @@ class SequenceKNN(Neighbours):
 def nearest(similarity: Callable[[slice], np.ndarray], n_items: int, neighbours: int) -> csr_matrix:
     """Keep the ``neighbours`` largest similarities of each row, none with itself; equal ones by the lower column.
 
-    Parameters
-    ----------
-    similarity
-        Gives the rows of a block, (block, n_items), 0 or more; so memory is block x n_items.
-
-    Returns
-    -------
-    csr_matrix, (n_items, n_items) float32
+    ``similarity`` gives the rows of a block, (block, n_items), 0 or more: memory is block x n_items.
     """
     blocks = []
     for start in range(0, n_items, _BLOCK):
         block = slice(start, min(start + _BLOCK, n_items))
         table = similarity(block)
         table[np.arange(len(table)), np.arange(block.start, block.stop)] = 0
-        if neighbours < n_items:
-            columns, _ = top_k(np.where(table > 0, table, np.nan), neighbours)
-            kept = np.zeros((len(table), n_items + 1), dtype=bool)  # one more column, for places behind a row's end
-            np.put_along_axis(kept, columns, True, axis=1)
-            table = np.where(kept[:, :-1], table, 0)
-        blocks.append(csr_matrix(table))
+        codes, best = top_k(np.where(table > 0, table, np.nan), neighbours)
+        rows, places = np.nonzero(codes >= 0)
+        blocks.append(csr_matrix((best[rows, places], (rows, codes[rows, places])), table.shape))
     return vstack(blocks, format="csr", dtype=np.float32)
 
 
@@ -184,20 +174,16 @@ def followed(train: Interactions, weights: np.ndarray, window: int, power: float
 def user_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
     """Weigh the rows by how much the user tells: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
 
-    Examples
-    --------
     >>> user_weighting(csr_matrix(np.array([[1.0, 1.0], [1.0, 0.0]])), "tfidf").toarray().round(2)
     array([[0.  , 0.  ],
            [0.69, 0.  ]])
     """
     if weighting == "cosine":
         return weights
-    lengths = np.diff(weights.indptr)
-    idf = np.log(weights.shape[1] / np.maximum(lengths, 1))
-    if weighting == "tfidf":
-        return (diags_array(idf.astype(weights.dtype)) @ weights).tocsr()
-    counts = np.bincount(weights.indices, minlength=weights.shape[1])
-    norm = 0.25 + 0.75 * counts[weights.indices] / counts.mean()
-    data = weights.data * 2.2 / (weights.data + 1.2 * norm)
-    bm25 = csr_matrix((data.astype(weights.dtype), weights.indices, weights.indptr), shape=weights.shape)
-    return (diags_array(idf.astype(weights.dtype)) @ bm25).tocsr()
+    idf = np.log(weights.shape[1] / np.maximum(np.diff(weights.indptr), 1)).astype(weights.dtype)
+    if weighting == "bm25":
+        counts = np.bincount(weights.indices, minlength=weights.shape[1])
+        norm = 0.25 + 0.75 * counts[weights.indices] / counts.mean()
+        data = (weights.data * 2.2 / (weights.data + 1.2 * norm)).astype(weights.dtype)
+        weights = csr_matrix((data, weights.indices, weights.indptr), shape=weights.shape)
+    return (diags_array(idf) @ weights).tocsr()

@@ -27,20 +27,9 @@ def confidence(
     - ``positive_from=None`` takes the ratings as they are.
     - With a ``half_life``, each weight is halved every so many items of the user's that came after it.
 
-    Parameters
-    ----------
-    histories : (n, n_items)
-        Ratings in the data's own units.
-    train
-        What the model was fitted on.
+    ``histories`` are ratings in the data's own units, ``train`` what the model was fitted on. Returned are weights,
+    (n, n_items) float32, without stored zeros.
 
-    Returns
-    -------
-    csr_matrix, (n, n_items) float32
-        Without stored zeros.
-
-    Examples
-    --------
     >>> train = Interactions(csr_matrix(np.array([[5.0, 2.0], [0.0, 3.0]])), np.arange(2), np.arange(2))
     >>> confidence(train.rows([0, 1]), train).toarray()
     array([[1. , 0.3],
@@ -71,13 +60,7 @@ def whole(train: Interactions) -> Histories:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Weighted(Recommender):
-    """A model that works on weights made from ratings and recency.
-
-    Parameters
-    ----------
-    positive_from, low_weight, half_life
-        See :func:`confidence`.
-    """
+    """A model that works on weights made from ratings and recency: its parameters are those of :func:`confidence`."""
 
     positive_from: float | None = 4.0
     low_weight: float = 0.3

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys_lib import splits
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity
@@ -28,10 +28,6 @@ def fitted(task):
     return {name: small_model(name).fit(task.known, items=items, users=users) for name in MODULES}
 
 
-def test_every_class_of_model_says_what_it_does_with_nothing():
-    assert set(tables_of.WITH_NOTHING) == set(MODULES)
-
-
 @pytest.mark.parametrize("name", list(MODULES))
 def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
     model = fitted[name]
@@ -49,6 +45,7 @@ def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
 
 
 def test_the_table_of_nothing(fitted):
+    assert set(tables_of.WITH_NOTHING) == set(MODULES)
     table = tables_of.with_nothing({"ease": fitted["EASE"], "hybrid": fitted["NeuralHybrid"]}, 5).set_index("model")
     assert table["fallback"].tolist() == [True, False]
     assert table.loc["ease", "popular"] == 5
@@ -67,8 +64,6 @@ def test_the_films_shown(task):
     with pytest.raises(ValueError, match="no way 'best' to choose films; there are first, last, known, liked"):
         cold_start.shown_films(histories, 3, "best", task.popularity)
 
-
-def test_the_best_liked_and_the_best_known():
     histories = Histories(csr_matrix(np.array([[5.0, 3.0, 5.0, 1.0]])), np.arange(4))
     counts = np.array([2, 9, 7, 8])
     liked = [cold_start.shown_films(histories, size, "liked", counts).matrix.indices.tolist() for size in (1, 2, 3)]
@@ -92,8 +87,6 @@ def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
     assert gained[4] == pytest.approx((wide["ease", 4] - wide["popularity", 4]).mean())
     assert gained[0] == 0
 
-
-def test_only_users_with_enough_films_are_taken(task):
     lengths = np.diff(task.histories.indptr)
     assert cold_start.users_with_at_least(task, 18).tolist() == np.flatnonzero(lengths >= 18).tolist()
     assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
@@ -141,15 +134,6 @@ def test_new_users_are_in_no_training_data():
     assert values["value"].between(0, 1).all()
     with pytest.raises(ValueError, match="nobody has more than 1000 films in the history"):
         cold_start.new_users_task(split, 0.25, 1000, 4.0)
-
-
-def test_leaving_people_out_keeps_the_catalogue(known):
-    rest = cold_start.without_people(known, np.array([0, 3]))
-    assert isinstance(rest, Interactions)
-    assert rest.n_items == known.n_items
-    assert rest.n_users == known.n_users - 2
-    assert known.user_ids[3] not in rest.user_ids
-    np.testing.assert_array_equal(rest.matrix[[0]].toarray(), known.matrix[[1]].toarray())
 
 
 def test_films_and_people_by_how_many_ratings_they_have(task):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from recsys_lib.models import ALS
 from recsys_lib.models.base import MODULES
 
 CODE = """
@@ -14,10 +15,8 @@ import hashlib, json, os
 from threadpoolctl import threadpool_info
 import torch
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.tests.made import made_tables
-from recsys_lib.tests.made import small_model
+from recsys_lib.tests.made import made_tables, small_model
 from recsys_lib.models import base
-from recsys_lib.models.base import MODULES
 
 base.THREADS, base.BLOCK = int(os.environ["OMP_NUM_THREADS"]), 150  # lists are made in several blocks
 interactions, items, users = made_tables(n_users=400, n_items=300, per_user=40)
@@ -30,7 +29,7 @@ def stamp(name):
     parts = [lists[column].to_numpy().tobytes() for column in lists] + [scores.tobytes()]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
-stamps = {name: [stamp(name), stamp(name)] for name in MODULES}
+stamps = {name: [stamp(name), stamp(name)] for name in base.MODULES}
 threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
 print(json.dumps({"threads": threads, "stamps": stamps}))
 """
@@ -39,9 +38,8 @@ print(json.dumps({"threads": threads, "stamps": stamps}))
 @pytest.fixture(scope="module")
 def runs():
     """Stamps of processes with one and with two threads."""
-    started = []
+    limits, started = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), []
     for threads in (1, 2):
-        limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         given = os.environ | dict.fromkeys(limits, str(threads))
         started.append(subprocess.Popen([sys.executable, "-c", CODE], env=given, stdout=subprocess.PIPE, text=True))
     answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in started]
@@ -58,7 +56,5 @@ def test_same_seed_same_lists_whatever_the_threads(runs, name):
 
 def test_another_seed_gives_other_lists(known):
     """The stamps could tell: models with a seed differ by it."""
-    from recsys_lib.models import ALS
-
     one, two = (ALS(factors=4, iterations=2, seed=seed).fit(known).recommend(known.user_ids) for seed in (1, 2))
     assert not one.equals(two)
