@@ -14,9 +14,9 @@ _NAMES = {
     "evaluate": "recsys_lib.evaluation.task",
     "compare": "recsys_lib.evaluation.task",
 }
-_MODULES = {"splits": "recsys_lib.data.splits"}
+_MODULES = {"splits": "recsys_lib.data.splits", "leaks": "recsys_lib.data.leaks"}
 
-__all__ = ["Interactions", "compare", "evaluate", "load_dataset", "splits"]
+__all__ = ["Interactions", "compare", "evaluate", "leaks", "load_dataset", "splits"]
 
 
 def __getattr__(name: str) -> Any:

@@ -139,6 +139,6 @@ class Users:
         """item_id, rating, timestamp (where known) of a user's interactions, the latest first."""
         row = self._known.rows(np.array([code]))
         frame = pd.DataFrame({"item_id": self._known.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if row.timestamps is None:
+        if self._known.seconds is None:
             return frame
         return frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")

@@ -225,7 +225,7 @@ class Lab:
         """item_id, rating, timestamp (where known) of a user, the latest first."""
         row = self.known.rows(self.known.user_codes([user]))
         frame = pd.DataFrame({"item_id": self.known.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if row.timestamps is None:
+        if self.known.seconds is None:
             return frame
         return frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
 

@@ -83,6 +83,23 @@ def require_ids(frame: pd.DataFrame) -> None:
             raise ValueError(f"interactions: {says} no {column} (row {rows[0]} first)")
 
 
+def order_column(frame: pd.DataFrame) -> str | None:
+    """The column that orders a user's interactions: the timestamp, else the position, else none."""
+    return next((name for name in ("timestamp", "position") if name in frame), None)
+
+
+def relevance_threshold(ratings: np.ndarray) -> float:
+    """Rating from which an item counts as relevant: the first in use at least three quarters of the way up the scale.
+
+    4 on 1 to 5 and on half stars, 8 on 1 to 10, 1 where ratings are 0 and 1.
+
+    >>> [relevance_threshold(np.arange(low, high + step, step)) for low, high, step in ((1, 5, 1), (0.5, 5, 0.5), (1, 10, 1))]
+    [4.0, 4.0, 8.0]
+    """  # noqa: E501
+    levels = np.unique(np.asarray(ratings, dtype=np.float64))
+    return float(levels[levels >= levels[0] + 0.75 * (levels[-1] - levels[0])][0])
+
+
 def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
     """Where each row's entries begin among entries sorted by row, (n_rows + 1,) int64; the last is their number.
 
@@ -122,6 +139,8 @@ class Interactions:
         The id behind each column, ascending.
     timestamps : ndarray of int64, (matrix.nnz,), or None
         UNIX seconds of each stored entry, parallel to ``matrix.data``; None where the data has no time.
+    dated
+        False where ``timestamps`` are no seconds but positions: the data has an order and no time.
 
     Raises
     ------
@@ -143,6 +162,7 @@ class Interactions:
     user_ids: np.ndarray
     item_ids: np.ndarray
     timestamps: np.ndarray | None = None
+    dated: bool = True
 
     def __post_init__(self) -> None:
         expected = (len(self.user_ids), len(self.item_ids))
@@ -167,7 +187,7 @@ class Interactions:
         user_ids: Iterable | None = None,
         item_ids: Iterable | None = None,
     ) -> Interactions:
-        """Build from a table with user_id, item_id and, where there are such, rating and timestamp.
+        """Build from a table with user_id, item_id and, where there are such, rating and timestamp (else position).
 
         Parameters
         ----------
@@ -198,8 +218,14 @@ class Interactions:
         ratings = frame["rating"].to_numpy(np.float32)[order] if "rating" in frame else np.ones(len(order), np.float32)
         indptr = row_starts(rows, len(users)).astype(np.int32)
         matrix = csr_matrix((ratings, columns.astype(np.int32), indptr), shape=(len(users), len(items)))
-        timestamps = frame["timestamp"].to_numpy(np.int64)[order] if "timestamp" in frame else None
-        return cls(matrix, users, items, timestamps)
+        column = order_column(frame)
+        timestamps = None if column is None else frame[column].to_numpy(np.int64)[order]
+        return cls(matrix, users, items, timestamps, dated=column != "position")
+
+    @property
+    def seconds(self) -> np.ndarray | None:
+        """UNIX seconds of each stored entry; None where the data has no time, though it may have an order."""
+        return self.timestamps if self.dated else None
 
     @property
     def n_users(self) -> int:
@@ -262,10 +288,10 @@ class Interactions:
     def only(self, codes: np.ndarray) -> Interactions:
         """The interactions of the users at these rows, ascending; every column stays, also an empty one."""
         chosen = self.rows(codes)
-        return Interactions(chosen.matrix, self.user_ids[codes], self.item_ids, chosen.timestamps)
+        return Interactions(chosen.matrix, self.user_ids[codes], self.item_ids, chosen.timestamps, self.dated)
 
     def to_frame(self) -> pd.DataFrame:
-        """The table again: user_id, item_id, rating and, where known, timestamp."""
+        """The table again: user_id, item_id, rating and, where known, timestamp or position."""
         frame = pd.DataFrame(
             {
                 "user_id": self.user_ids[self.row_of_entry],
@@ -273,11 +299,13 @@ class Interactions:
                 "rating": self.matrix.data,
             }
         )
-        return frame if self.timestamps is None else frame.assign(timestamp=self.timestamps)
+        column = "timestamp" if self.dated else "position"
+        return frame if self.timestamps is None else frame.assign(**{column: self.timestamps})
 
     def __repr__(self) -> str:
         density = self.matrix.nnz / max(1, self.n_users * self.n_items)
-        when = "no timestamps" if self.timestamps is None else "with timestamps"
+        kind = "timestamps" if self.dated else "positions"
+        when = "no timestamps" if self.timestamps is None else f"with {kind}"
         return (
             f"Interactions({self.n_users:,} users x {self.n_items:,} items, {self.matrix.nnz:,} interactions, "
             f"density {density:.2%}, {when})"

@@ -16,7 +16,8 @@ import pyarrow as pa
 from recsys_lib.data import schema
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
-from recsys_lib.data.readers import RawTables, find_root, read_folder, read_own
+from recsys_lib.data.interactions import order_column, relevance_threshold
+from recsys_lib.data.readers import RawTables, find_root, read_folder, read_frames, read_own
 from recsys_lib.data.schema import Scale
 from recsys_lib.paths import Paths, table_name
 
@@ -33,8 +34,8 @@ class Dataset:
         The name of its folders, such as ``"ml-100k"``.
     interactions : DataFrame
         user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the file. Implicit
-        feedback has rating 1, or its weight; data without time has no timestamp column. A pair of user and item
-        stands in it once.
+        feedback has rating 1, or its weight; data without time has no timestamp column, but perhaps a position
+        (int64), which orders a user's interactions. A pair of user and item stands in it once.
     items : DataFrame
         item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
         the data set has it. Every item of the interactions has its row.
@@ -74,9 +75,21 @@ class Dataset:
         return "timestamp" in self.interactions
 
     @property
+    def has_order(self) -> bool:
+        """Whether a user's interactions have an order, by timestamps or by positions."""
+        return order_column(self.interactions) is not None
+
+    @property
     def has_ratings(self) -> bool:
         """Whether the interactions say how much (explicit feedback)."""
         return self.rating_scale is not None
+
+    @property
+    def relevant_from(self) -> float | None:
+        """Rating from which an item counts as relevant (:func:`relevance_threshold`); None for implicit feedback."""
+        if self.rating_scale is None:
+            return None
+        return relevance_threshold(np.append(self.interactions["rating"].unique(), self.rating_scale))
 
     @property
     def has_genres(self) -> bool:
@@ -101,11 +114,11 @@ class Dataset:
 
 
 def load_dataset(
-    dataset: str | Path = "ml-100k",
+    dataset: str | Path | pd.DataFrame = "ml-100k",
     *,
     columns: Mapping[str, str] | None = None,
-    items: str | Path | None = None,
-    users: str | Path | None = None,
+    items: str | Path | pd.DataFrame | None = None,
+    users: str | Path | pd.DataFrame | None = None,
     implicit: bool = False,
     rating_scale: Scale | None = None,
     duplicates: Literal["last", "sum"] = "last",
@@ -124,14 +137,15 @@ def load_dataset(
         The name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path: a folder or a zip
         archive in a GroupLens format, a table, or a folder or a zip archive of tables (interactions, items, users). A
         table is delimited text (the separator, the header and the encoding are looked for in the file), JSON lines,
-        parquet, or one user a line followed by the items in order; text may be compressed by gzip or bzip2. One logged
-        line says what each file was taken for. Paths are looked for from the working folder and from the repository.
+        parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be compressed by
+        gzip or bzip2. One logged line says what each file was taken for. Paths are looked for from the working folder
+        and from the repository. A DataFrame is taken by the same rules.
     columns
         ``{"their": "ours"}`` for tables of one's own. Ours are user_id, item_id and, where there are such, rating,
         weight, timestamp; title, year, genres in the table of items. Usual spellings, such as userId, are understood
         without it.
     items, users
-        Files of items and of users to go with a table of one's own.
+        Items and users to go with a table of one's own: files, or DataFrames where that is one.
     implicit
         Read no ratings: every interaction counts 1. So do interactions without a column of ratings; those with a
         column of weights (how often, how long) count that much.
@@ -187,7 +201,10 @@ def load_dataset(
     _choice("time_unit", time_unit, ("s", "ms", "us", "ns", "days"))
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
-    source, name, scale = _find(str(dataset), given)
+    if isinstance(dataset, pd.DataFrame):
+        source, name, scale = _in_memory(dataset, given), "table", None
+    else:
+        source, name, scale = _find(str(dataset), given)
     tables = source.read()
     for note in tables.notes:
         _log.warning(note)
@@ -208,6 +225,15 @@ def load_dataset(
 def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
+
+
+def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:
+    for option in ("items", "users"):
+        if not isinstance(given[option], pd.DataFrame | None):
+            raise ValueError(f"{option}= must be a DataFrame where the interactions are one")
+    if given.pop("names") or given.pop("separator"):
+        raise ValueError("names= and separator= are for files; the columns of a DataFrame are mapped by columns=")
+    return Source(lambda: read_frames(interactions, **given), "a DataFrame", None)
 
 
 def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:

@@ -24,12 +24,12 @@ from pyarrow import json as arrow_json
 
 NO_GENRE = ("unknown", "(no genres listed)", "")
 WEIGHT = "weight"
-_WANTED = ("user_id", "item_id", "rating", WEIGHT, "timestamp")
+_WANTED = ("user_id", "item_id", "rating", WEIGHT, "timestamp", "position")
 # what a table is called: the whole stem of its file's name, or its ending (RecBole)
 _STEMS = {
-    "interactions": ("interactions", "ratings", "events", "plays", "inter"),
-    "items": ("items", "movies", "item"),
-    "users": ("users", "people", "user"),
+    "interactions": ("interactions", "ratings", "events", "plays", "inter", "user_artists", "bx-book-ratings"),
+    "items": ("items", "movies", "item", "books", "artists", "bx-books"),
+    "users": ("users", "people", "user", "bx-users"),
 }
 _ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user", ".parquet", ".jsonl", ".json")
 # spellings that are understood without a mapping, letters and digits only, lower case
@@ -38,11 +38,13 @@ _SPELLINGS = {
     "item_id": ("itemid", "item", "movieid", "movie", "isbn", "bookid", "asin", "artistid"),
     "rating": ("rating", "stars", "overall", "bookrating"),
     "timestamp": ("timestamp", "time", "unixreviewtime"),
+    "position": ("position",),
     "title": ("title", "booktitle"),
     "genres": ("genres",),
     "year": ("year",),
 }
 _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
+_OF_ITEMS = {"id": "item_id", "name": "title"}  # understood in a table of items that has no better
 _ATTRIBUTES = "_item2attributes.json"
 _MISSING = ["", "nan", "NaN", "None"]
 _PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bz2"}
@@ -591,7 +593,7 @@ class Form:
     ----------
     kind
         "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
-        object of lists), "JSON lines" or "parquet".
+        object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet".
     names
         Its columns.
     header
@@ -657,6 +659,8 @@ def form_of(
         raise ValueError(f"{path.name} is no table: it is neither text nor parquet (of text, UTF-8 is read best)")
     if path.name.endswith(_ATTRIBUTES):
         return Form("attributes", ["item_id", "genres"])
+    if re.fullmatch(r"\d+:", lines[0].strip()):
+        return Form("Netflix prize", ["user_id", "item_id", "rating", "timestamp"], encoding=encoding)
     if lines[0].startswith("[{") or lines[0].strip() == "[":
         raise ValueError(f"{path.name} is one JSON array: write it as JSON lines, one object a line")
     if lines[0].lstrip().startswith("{"):
@@ -670,7 +674,7 @@ def form_of(
     if header or names is not None or (columns and set(columns) <= set(first)):
         return form
     if len({len(row) for row in rows}) > 1 and all(cell.isdecimal() for row in rows for cell in row):
-        return replace(form, kind="sequences", names=["user_id", "item_id"])
+        return replace(form, kind="sequences", names=["user_id", "item_id", "position"])
     guess = _guess(first, table)
     if guess is None:
         such = [*_WANTED[:3], "timestamp", *(f"column_{place + 1}" for place in range(4, len(first)))][: len(first)]
@@ -757,11 +761,7 @@ def read_own(
     if attributes.is_file():
         files.setdefault("items", attributes)
     files |= {name: file for name, file in (("items", items), ("users", users)) if file is not None}
-    columns = dict(columns or {})
-    allowed = (*_WANTED, "title", "year", "genres")
-    foreign = [f"{theirs!r} maps to {ours!r}" for theirs, ours in columns.items() if ours not in allowed]
-    if foreign:
-        raise ValueError(f"columns: {foreign[0]}, which is none of {', '.join(allowed)}")
+    columns = _checked(columns)
     forms = {}
     for name, file in files.items():
         given = {"names": names, "separator": separator} if name == "interactions" else {}
@@ -782,6 +782,48 @@ def read_own(
     return tables
 
 
+def read_frames(
+    interactions: pd.DataFrame,
+    columns: Mapping[str, str] | None = None,
+    items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
+    *,
+    time_unit: str = "s",
+) -> RawTables:
+    """Take tables that are in memory, by the rules that hold for files."""
+    columns = _checked(columns)
+    given = {"interactions": interactions, "items": items, "users": users}
+    given = {name: frame.reset_index(drop=True) for name, frame in given.items() if frame is not None}
+    present = {column for frame in given.values() for column in frame}
+    if lacking := [theirs for theirs in columns if theirs not in present]:
+        raise ValueError(f"the tables have no column {lacking[0]!r} to map; the columns are {_listed(present)}")
+    tables = RawTables(pd.DataFrame(), first_line=0, columns=list(interactions.columns))
+    for name, frame in given.items():
+        names = our_names(frame.columns, columns)
+        kept = [theirs for theirs in frame if name != "interactions" or names.get(theirs) in _WANTED]
+        frame = frame[kept].rename(columns=names)
+        for column in frame.select_dtypes(["object", "string"]).columns.intersection(_WANTED):
+            frame[column] = frame[column].mask(frame[column].isin(_MISSING))
+        if "timestamp" in frame:
+            frame["timestamp"] = _seconds(frame["timestamp"], time_unit)
+        setattr(tables, name, _as_items(frame) if name == "items" else frame)
+    _agree_on_ids([table for table in (tables.interactions, tables.items, tables.users) if table is not None])
+    return tables
+
+
+def _checked(columns: Mapping[str, str] | None) -> dict[str, str]:
+    """The mapping, if each name that it gives is one of ours."""
+    allowed = (*_WANTED, "title", "year", "genres")
+    foreign = [f"{theirs!r} maps to {ours!r}" for theirs, ours in (columns or {}).items() if ours not in allowed]
+    if foreign:
+        raise ValueError(f"columns: {foreign[0]}, which is none of {', '.join(allowed)}")
+    return dict(columns or {})
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, columns)))
+
+
 def _files_of(folder: Path) -> dict[str, Path]:
     """Which table is in which file of a folder."""
     plain = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] not in "._"]
@@ -797,7 +839,7 @@ def _files_of(folder: Path) -> dict[str, Path]:
     if "interactions" not in files and len(rest) == 1:
         files["interactions"] = rest[0]
     if "interactions" not in files:
-        known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:-1])
+        known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:4])
         raise FileNotFoundError(f"{folder} holds no table of interactions: call it one of {known} (or .tsv, .parquet)")
     return files
 
@@ -808,7 +850,7 @@ def _mapping_fits(columns: Mapping[str, str], files: Mapping[str, Path], forms: 
     lacking = [theirs for theirs in columns if theirs not in present]
     if lacking:
         names = " and ".join(file.name for file in files.values())
-        raise ValueError(f"{names} have no column {lacking[0]!r} to map; the columns are {', '.join(sorted(present))}")
+        raise ValueError(f"{names} have no column {lacking[0]!r} to map; the columns are {_listed(present)}")
 
 
 def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -837,6 +879,10 @@ def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, s
 def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables: RawTables) -> pd.DataFrame:
     """Read one file; of the interactions only the columns that are understood."""
     names = our_names(form.names, columns)
+    if table == "items":
+        names |= {
+            theirs: ours for theirs, ours in _OF_ITEMS.items() if theirs in form.names and ours not in names.values()
+        }
     wanted = {theirs: ours for theirs, ours in names.items() if table != "interactions" or ours in _WANTED}
     only = [theirs for theirs in form.names if theirs in wanted or table != "interactions"]
     if form.kind == "parquet":
@@ -848,6 +894,8 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
         )
     elif form.kind == "sequences":
         frame = _sequences(path, form)
+    elif form.kind == "Netflix prize":
+        frame = _netflix(path)
     elif form.kind == "JSON lines":
         source = pa.BufferReader(_bytes_of(path))
         frame = arrow_json.read_json(source).select(only).to_pandas()
@@ -875,10 +923,23 @@ def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tab
 
 
 def _sequences(path: Path, form: Form) -> pd.DataFrame:
-    """Lines of a user and the items in their order as one row an interaction."""
+    """Lines of a user and the items in their order as one row an interaction, with its position from 0."""
     rows = read_lines(path).map(lambda line: _fields(line, form.separator))
     long = pd.DataFrame({"user_id": rows.str[0], "item_id": rows.map(lambda row: row[1:])}).explode("item_id")
-    return long.dropna().reset_index(drop=True).astype("str")
+    long = long.dropna().reset_index(drop=True).astype("str")
+    return long.assign(position=long.groupby("user_id", sort=False).cumcount())
+
+
+def _netflix(path: Path) -> pd.DataFrame:
+    """Ratings below the film that they belong to, of all files ``combined_data_<n>.txt`` beside this one."""
+    files = sorted(path.parent.glob("combined_data_*.txt")) if path.name.startswith("combined_data_") else [path]
+    lines = pd.concat([read_lines(file) for file in files], ignore_index=True).str.strip()
+    heads = lines.str.endswith(":")
+    cells = lines[~heads].str.split(",", expand=True).reindex(columns=range(3))
+    frame = cells.set_axis(["user_id", "rating", "timestamp"], axis=1).assign(
+        item_id=lines.where(heads).ffill().str[:-1]
+    )
+    return frame.assign(rating=as_numbers(frame["rating"], pa.float32())).reset_index(drop=True)
 
 
 def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from recsys_lib.data.interactions import order_column
 from recsys_lib.data.readers import WEIGHT, RawTables, Trouble
 
 Scale = tuple[float, float]
@@ -112,7 +113,7 @@ def _unique(column: str) -> Rule:
 
 def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
     """Rules that come first: what must be numbers is."""
-    rules = [_number(column) for column in columns if column in ("rating", "timestamp", "year")]
+    rules = [_number(column) for column in columns if column in ("rating", "timestamp", "position", "year")]
     return rules + [_whole(column) for column in columns if whole_ids and column in ("user_id", "item_id")]
 
 
@@ -153,6 +154,9 @@ def interaction_rules(
             Rule("timestamp", "negative", lambda s: ~(s < 0), "a negative timestamp", right),
             Rule("timestamp", "late", lambda s: ~(s >= LATEST), _unit, right),
         ]
+    if "position" in columns:
+        right = "positions count a user's interactions in their order, from 0 or 1"
+        rules += [_there("position"), Rule("position", "negative", lambda s: ~(s < 0), "a negative position", right)]
     return rules
 
 
@@ -287,7 +291,9 @@ def take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool
         frame = frame.drop(columns="rating", errors="ignore")
         ones = np.ones(len(frame), np.float32)
         tables.interactions = frame.rename(columns={WEIGHT: "rating"}) if weighed else frame.assign(rating=ones)
-    order = [column for column in ("user_id", "item_id", "rating", "timestamp") if column in tables.interactions]
+    order = [
+        column for column in ("user_id", "item_id", "rating", "timestamp", "position") if column in tables.interactions
+    ]
     tables.interactions = tables.interactions[order]
     return explicit
 
@@ -433,14 +439,14 @@ def _check_one(
 
 def _numbers(frame: pd.DataFrame, tables: RawTables) -> list[str]:
     """Columns that should be numbers and are not yet."""
-    wanted = ("rating", "timestamp", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
+    wanted = ("rating", "timestamp", "position", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
     there = [column for column in wanted if column in frame]
     return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The types that the tables' columns have everywhere."""
-    types = {"rating": np.float32, "timestamp": np.int64, "year": "Int16"}
+    types = {"rating": np.float32, "timestamp": np.int64, "position": np.int64, "year": "Int16"}
     ids = [column for column in ("user_id", "item_id") if column in frame]
     types |= {column: np.int64 for column in ids if pd.api.types.is_numeric_dtype(frame[column].dtype)}
     changed = {column: kind for column, kind in types.items() if column in frame and frame[column].dtype != kind}
@@ -465,7 +471,8 @@ def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]
     ordered = np.sort(keys)
     if not (ordered[1:] == ordered[:-1]).any():
         return
-    order = np.lexsort((frame["timestamp"], keys)) if "timestamp" in frame else np.argsort(keys, kind="stable")
+    when = order_column(frame)
+    order = np.lexsort((frame[when], keys)) if when else np.argsort(keys, kind="stable")
     last = np.append(keys[order][1:] != keys[order][:-1], True)
     rows = order[last]
     if duplicates == "sum":

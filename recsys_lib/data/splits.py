@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import places_in_rows, require_ids
+from recsys_lib.data.interactions import order_column, places_in_rows, require_ids
 
 TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
@@ -129,12 +129,12 @@ def _seeded(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _order(frame: pd.DataFrame, groups: np.ndarray | None = None) -> np.ndarray:
-    """Row numbers by (group, timestamp, hash of the pair), (n,) int64; one group if none are given.
+    """Row numbers by (group, timestamp or position, hash of the pair), (n,) int64; one group if none are given.
 
     Group and time are packed into one integer, which sorts several times faster than three columns; only the
     rows whose integer is not unique are hashed.
     """
-    when = frame["timestamp"].to_numpy(np.int64)
+    when = frame[order_column(frame)].to_numpy(np.int64)
     groups = np.zeros(len(frame), dtype=np.int64) if groups is None else groups
     if len(frame) == 0:
         return np.empty(0, dtype=np.int64)
@@ -166,9 +166,10 @@ def _check_shares(test: float, valid: float) -> None:
         raise ValueError(f"test={test} and valid={valid} must be shares that leave something to train on")
 
 
-def _check_time(interactions: pd.DataFrame, name: str) -> None:
-    if "timestamp" not in interactions:
-        raise ValueError(f"{name} needs timestamps, and the interactions have none; use random or leave_one_out")
+def _check_time(interactions: pd.DataFrame, name: str, or_position: bool = False) -> None:
+    if "timestamp" not in interactions and not (or_position and "position" in interactions):
+        others = "temporal_user or leave_one_out" if "position" in interactions else "random or leave_one_out"
+        raise ValueError(f"{name} needs timestamps, and the interactions have none; use {others}")
 
 
 def _part_of(size: np.ndarray | int, share: float) -> np.ndarray | int:
@@ -185,7 +186,8 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     Its question: what will a known user watch next?
 
     A user with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation.
-    Equal timestamps of a user are put in the order of a hash of (user_id, item_id).
+    Equal timestamps of a user are put in the order of a hash of (user_id, item_id). Data with an order and no times
+    (a column ``position``) is cut by position.
 
     Other users's future is in everybody's training part by construction, which flatters models that learn from
     co-occurrence; :func:`temporal_global` has none of it.
@@ -193,7 +195,7 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     Raises
     ------
     ValueError
-        If the interactions have no timestamps, or the shares leave nothing to train on.
+        If the interactions have neither timestamps nor positions, or the shares leave nothing to train on.
 
     Examples
     --------
@@ -203,7 +205,7 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     ([8, 9], [7])
     """
     require_ids(interactions)
-    _check_time(interactions, "temporal_user")
+    _check_time(interactions, "temporal_user", or_position=True)
     _check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
     counts = np.bincount(users)
@@ -276,8 +278,8 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     Its question: what is the very next film? Common in papers on sequences; one film a user makes noisy means.
 
     A user with two interactions gives none to the validation, one with a single interaction none to the test.
-    Equal timestamps are put in the order of a hash of (user_id, item_id). Without timestamps the two are those
-    with the highest values of a hash of (user_id, item_id, seed); with timestamps the seed changes nothing.
+    The order is that of the timestamps, else of the positions; equal ones are put in the order of a hash of (user_id,
+    item_id). Without either the two are those with the highest values of a hash of (user_id, item_id, seed).
 
     Examples
     --------
@@ -288,7 +290,7 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     """
     require_ids(interactions)
     users, _ = pd.factorize(interactions["user_id"])
-    timed = "timestamp" in interactions
+    timed = order_column(interactions) is not None
     order = _order(interactions, users) if timed else np.lexsort((_seeded(_pair_hash(interactions), seed), users))
     counts = np.bincount(users)
     left, size = counts[users] - places_in_rows(users, order, len(counts)), counts[users]

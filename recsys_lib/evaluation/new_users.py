@@ -170,7 +170,8 @@ def new_users_task(
     chosen = np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))]
     chosen = np.sort(chosen)
     given = shown_films(history.rows(chosen), shown, way, history.item_counts)
-    given = Interactions(given.matrix, history.user_ids[chosen], history.item_ids, given.timestamps).to_frame()
+    given = Interactions(given.matrix, history.user_ids[chosen], history.item_ids, given.timestamps, history.dated)
+    given = given.to_frame()
     own = split.history["user_id"].isin(history.user_ids[chosen])
     asked = split.history[own].merge(given[["user_id", "item_id"]], how="left", indicator=True)
     asked = asked[asked["_merge"] == "left_only"].drop(columns="_merge")
@@ -190,7 +191,7 @@ def without_people(known: Interactions, people: np.ndarray) -> Interactions:
     """
     others = np.setdiff1d(np.arange(known.n_users), people)
     rest = known.rows(others)
-    return Interactions(rest.matrix, known.user_ids[others], known.item_ids, rest.timestamps)
+    return Interactions(rest.matrix, known.user_ids[others], known.item_ids, rest.timestamps, known.dated)
 
 
 def fitted_without(

@@ -8,6 +8,7 @@ counted. Relevant items outside the catalogue (no user of the history has them) 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
 from recsys_lib.data.catalogue import genre_matrix
-from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, relevance_threshold
 from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy, ranking, rating
@@ -31,6 +32,7 @@ from recsys_lib.models.lists import top_k
 KS = (5, 10, 20)
 BLOCK = 1024  # people scored at once, so that memory does not grow with their number
 MAIN = "ndcg@10"
+CUSTOMARY = 4.0  # the threshold on MovieLens, about which nobody needs a warning
 BEYOND_AT = 10  # length of the lists that the metrics beyond accuracy look at
 DIMENSIONS = 32  # of the embedding that says how alike two items are
 
@@ -83,8 +85,11 @@ class Task:
             object.__setattr__(self, "served", self.known)
 
     @classmethod
-    def from_split(cls, split: Split, relevant_from: float | None = 4.0, *, items: pd.DataFrame | None = None) -> Task:
+    def from_split(cls, split: Split, relevant_from: float | None = None, *, items: pd.DataFrame | None = None) -> Task:
         """Make the task of a split; ``items`` is the table with genres, for metrics that need them.
+
+        ``relevant_from=None`` takes :func:`recsys_lib.data.interactions.relevance_threshold` of the history's ratings,
+        and warns where that is not 4.
 
         Raises
         ------
@@ -97,6 +102,15 @@ class Task:
         implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
         known = Interactions.from_frame(history)
         test = test.drop(columns="rating", errors="ignore") if implicit else test
+        if relevant_from is None and not implicit:
+            relevant_from = relevance_threshold(known.matrix.data)
+            if relevant_from != CUSTOMARY:
+                low, high = known.matrix.data.min(), known.matrix.data.max()
+                warnings.warn(
+                    f"relevant is a rating of {relevant_from:g} or higher, because ratings go from {low:g} to "
+                    f"{high:g}; relevant_from= sets another threshold",
+                    stacklevel=3,
+                )
         about = {"split": {"name": split.name, "params": split.params}}
         return cls._of(known, known, test, None if implicit else relevant_from, about, items)
 
@@ -454,7 +468,7 @@ def ndcg_given(
     return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[users]), k)
 
 
-def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = 4.0) -> float:
+def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:
     """Mean NDCG@k alone, without intervals: what a search over parameters maximises.
 
     Parameters
@@ -472,7 +486,7 @@ def evaluate(
     model: Recommender,
     split: Split | Task,
     ks: Iterable[int] = KS,
-    relevant_from: float | None = 4.0,
+    relevant_from: float | None = None,
     *,
     items: pd.DataFrame | None = None,
     resamples: int = 1000,
@@ -492,7 +506,8 @@ def evaluate(
     ks
         Cut-offs; lists are as long as the largest, and hold at least ten.
     relevant_from
-        Ratings from here on are relevant. Of implicit feedback everything is relevant.
+        Ratings from here on are relevant; by default those in the upper quarter of the scale (4 on 1 to 5), see
+        :meth:`Task.from_split`. Of implicit feedback everything is relevant.
     items
         The table of items: with it, variety and calibration by genre are measured too.
     resamples, seed

@@ -124,7 +124,7 @@ class SequenceKNN(Neighbours):
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if train.timestamps is None:
-            raise ValueError("SequenceKNN needs timestamps, and the interactions have none")
+            raise ValueError("SequenceKNN needs timestamps or positions, and the interactions have neither")
         weights = self._weights_fitted()
         values = np.asarray(weights[train.row_of_entry, train.matrix.indices]).ravel().astype(np.float32)
         counts = followed(train, values, self.window)

@@ -49,7 +49,7 @@ class Popularity(Recommender):
             raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        if self.kind in ("decayed", "recent") and train.timestamps is None:
+        if self.kind in ("decayed", "recent") and train.seconds is None:
             raise ValueError(f"Popularity(kind={self.kind!r}) needs timestamps, and the interactions have none")
         columns, ratings = train.matrix.indices, train.matrix.data
         count = np.bincount(columns, minlength=train.n_items).astype(np.float64)
@@ -98,7 +98,7 @@ class Trending(Recommender):
     floor: float = 1.0
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        if train.timestamps is None:
+        if train.seconds is None:
             raise ValueError("Trending needs timestamps, and the interactions have none")
         bins = self._bins(train.timestamps)
         shape = (int(bins.max()) + 1, train.n_items)

@@ -60,7 +60,8 @@ def arrays_of(train: Interactions) -> dict[str, np.ndarray]:
     """Arrays of interactions by name: of the matrix, of the ids and, where known, the timestamps."""
     arrays = {name: getattr(train.matrix, name) for name in ("data", "indices", "indptr")}
     arrays |= {"user_ids": train.user_ids, "item_ids": train.item_ids}
-    return arrays if train.timestamps is None else {**arrays, "timestamps": train.timestamps}
+    when = "timestamps" if train.dated else "positions"
+    return arrays if train.timestamps is None else {**arrays, when: train.timestamps}
 
 
 def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
@@ -70,7 +71,8 @@ def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
     if known is None:
         shape = (len(stored["user_ids"]), len(stored["item_ids"]))
         matrix = csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=shape)
-        known = Interactions(matrix, stored["user_ids"], stored["item_ids"], stored.get("timestamps"))
+        times, dated = stored.get("timestamps", stored.get("positions")), "positions" not in stored
+        known = Interactions(matrix, stored["user_ids"], stored["item_ids"], times, dated)
         if matrix.data.base is stored["data"].base and matrix.indices.base is stored["indices"].base:
             _interactions[key] = known  # it keeps its arrays alive, so that nothing else can have their identities
     return known

@@ -82,6 +82,11 @@ class Training:
     @property
     def has_time(self) -> bool:
         """Whether the interactions say when."""
+        return self.train.seconds is not None
+
+    @property
+    def has_order(self) -> bool:
+        """Whether a user's interactions have an order, by timestamps or by positions."""
         return self.train.timestamps is not None
 
     @property
@@ -122,13 +127,16 @@ class Training:
         """NDCG@10 of each user by id, as :meth:`judge` or :meth:`judge_crosswise` measured it last."""
         return self._judged[id(model)][1]
 
-    def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut:
-        """What models say of the people of ``train``, and what validation held out: what blends learn from.
+    def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut | None:
+        """Score the users of ``train`` of whom something relevant was held out: what blends and re-rankers learn from.
 
-        Models fitted on ``train`` are asked, the others are fitted first. There must be a ``task``.
+        Models not fitted on ``train`` are fitted first. None where there is no such user.
         """
-        n_asked = len(self.task.users)
-        rows = csr_matrix((np.ones(n_asked), (self.task.codes, np.arange(n_asked))), (self.train.n_users, n_asked))
+        known = np.flatnonzero(self.task.codes >= 0) if self.task else np.empty(0, np.int64)
+        if not len(known):
+            return None
+        shape = (self.train.n_users, len(self.task.users))
+        rows = csr_matrix((np.ones(len(known)), (self.task.codes[known], known)), shape)
         relevant = rows @ self.task.relevant[:, : self.train.n_items]
         return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 

@@ -50,7 +50,7 @@ class Space:
         Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
         parameters themselves are the notebook's.
     needs
-        "timestamps" or "genres", where the model cannot be without.
+        "timestamps", "order" or "genres", where the model cannot be without.
     """
 
     build: Callable[..., Recommender]
@@ -138,11 +138,11 @@ SPACES: dict[str, Space] = {
         ALS,
         lambda trial: {**_als(trial), "half_life": _half_life(trial)},
         (("04_als", "recent"), ("05_item_models", "als")),
-        ("timestamps",),
+        ("order",),
     ),
     "bpr": Space(BPR, _bpr, (("04_als", "bpr"), ("05_item_models", "bpr"))),
     "item_knn": Space(ItemKNN, _item_knn, (("05_item_models", "item_knn"),)),
-    "sequence_knn": Space(SequenceKNN, _sequence_knn, (("05_item_models", "sequence_knn"),), ("timestamps",)),
+    "sequence_knn": Space(SequenceKNN, _sequence_knn, (("05_item_models", "sequence_knn"),), ("order",)),
     "ease": Space(EASE, _ease, (("05_item_models", "ease"),)),
 }
 
@@ -188,7 +188,8 @@ class Tuner:
 
     def possible(self) -> list[str]:
         """Models that this data set can be used with."""
-        has = {"timestamps"} if self.train.timestamps is not None else set()
+        has = {"order"} if self.train.timestamps is not None else set()
+        has |= {"timestamps"} if self.train.seconds is not None else set()
         has |= {"genres"} if self.items["genres"].map(len).gt(0).any() else set()
         return [name for name, space in SPACES.items() if set(space.needs) <= has]
 

@@ -1,8 +1,8 @@
 """Run every notebook, in its order, through nbmake: on made data and the parameters of notebooks/params/test.yaml.
 
-``python -m recsys_lib.tests.notebooks`` does it for two made data sets side by side: one that has all that
-MovieLens 100K has, and one with nothing but pairs of ids. Each has a home of its own, so that no result of a real
-run is touched, and papermill puts the parameters into copies of the notebooks there.
+``python -m recsys_lib.tests.notebooks`` does it for made data sets in the forms that people bring, two at a time: one
+that has all that MovieLens 100K has, one with nothing but pairs of ids, and those of ``SHAPES``. Each has a home of its
+own, so that no result of a real run is touched, and papermill puts the parameters into copies of the notebooks there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +40,63 @@ def only_pairs(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(pairs).to_csv(home / "pairs.csv", index=False)
     return home / "pairs.csv"
+
+
+def filmtrust(home: Path) -> Path:
+    """Blank-separated ratings from 0.5 to 4 without a header and without times; 20 users have a single one."""
+    interactions, _, _ = made_tables(n_users=100, n_items=60, seed=2)
+    rest = interactions["user_id"] <= 20
+    kept = pd.concat([interactions[~rest], interactions[rest].drop_duplicates("user_id")])
+    rows = kept.assign(rating=(kept["rating"] - 0.5 * (kept["item_id"] % 2)).clip(0.5, 4.0)).drop(columns="timestamp")
+    rows.to_csv(_in(home, "ratings.txt"), sep=" ", header=False, index=False)
+    return home / "ratings.txt"
+
+
+def lastfm(home: Path) -> Path:
+    """How often users listened to artists, and the artists' names, as in the files of hetrec2011-lastfm-2k."""
+    interactions, items, _ = made_tables(n_users=100, n_items=60, seed=3)
+    plays = interactions.assign(weight=2 ** interactions["rating"].astype(int))[["user_id", "item_id", "weight"]]
+    names = ["userID", "artistID", "weight"]
+    plays.set_axis(names, axis=1).to_csv(_in(home / "lastfm", "user_artists.dat"), sep="\t", index=False)
+    artists = items[["item_id", "title"]].set_axis(["id", "name"], axis=1)
+    artists.to_csv(home / "lastfm" / "artists.dat", sep="\t", index=False)
+    return home / "lastfm"
+
+
+def json_lines(home: Path) -> Path:
+    """Reviews as Amazon's: one JSON object a line."""
+    interactions, _, _ = made_tables(n_users=100, n_items=60, seed=4)
+    ids = {"user_id": "A" + interactions["user_id"].astype(str), "item_id": "B0" + interactions["item_id"].astype(str)}
+    reviews = interactions.assign(**ids, reviewText="fine")
+    theirs = {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
+    reviews.rename(columns=theirs).to_json(_in(home, "reviews.json"), orient="records", lines=True)
+    return home / "reviews.json"
+
+
+def thumbs(home: Path) -> Path:
+    """Thumbs up and down, with dates as text."""
+    interactions, _, _ = made_tables(n_users=100, n_items=60, seed=5)
+    when = pd.to_datetime(interactions["timestamp"], unit="s").dt.strftime("%Y-%m-%d %H:%M:%S")
+    votes = interactions.assign(rating=interactions["rating"] >= 4, timestamp=when)
+    votes.to_csv(_in(home, "thumbs.csv"), index=False)
+    return home / "thumbs.csv"
+
+
+def sequences(home: Path) -> Path:
+    """One user a line, then the items in their order."""
+    interactions, _, _ = made_tables(n_users=100, n_items=60, seed=6)
+    rows = interactions.sort_values("timestamp").groupby("user_id")["item_id"]
+    lines = [" ".join(map(str, [user, *items])) for user, items in rows]
+    _in(home, "visits.txt").write_text("\n".join(lines) + "\n")
+    return home / "visits.txt"
+
+
+SHAPES = (filmtrust, lastfm, json_lines, thumbs, sequences)
+
+
+def _in(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def with_parameters(notebook: Path, folder: Path, data: Path) -> Path:
@@ -75,22 +134,29 @@ def start(name: str, data: Path, home: Path, notebooks: list[Path]) -> subproces
 
 
 def main() -> int:
-    """Run the notebooks, all of them by default, on both made data sets."""
+    """Run the notebooks, all of them by default, on all made data sets."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.tests.notebooks", description=main.__doc__)
     parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--data", nargs="*", help="names of made data sets; all, if none is named")
     given = parser.parse_args()
     sequence = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     studies = sorted((NOTEBOOKS / "studies").glob("*.ipynb"))
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        running = {}
-        for make, notebooks in ((everything, [*sequence, *studies]), (only_pairs, sequence)):
+        makers = (everything, only_pairs, *SHAPES)
+        chosen = [make for make in makers if not given.data or make.__name__ in given.data]
+
+        def run(make: Callable[[Path], Path]) -> None:
+            nonlocal failed
             home = Path(folder) / make.__name__
             data = make(home)
-            running[home] = start(make.__name__, data, home, [path.resolve() for path in given.notebooks] or notebooks)
-        for home, process in running.items():
+            notebooks = [*sequence, *studies] if make is everything else sequence
+            process = start(make.__name__, data, home, [path.resolve() for path in given.notebooks] or notebooks)
             failed += process.wait() != 0
             print(f"\n--- {home.name}\n{(home / 'pytest.log').read_text()}", flush=True)
+
+        with ThreadPoolExecutor(max_workers=2) as two:
+            list(two.map(run, chosen))
     return int(failed > 0)
 
 

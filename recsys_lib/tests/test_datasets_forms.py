@@ -4,14 +4,17 @@ import bz2
 import gzip
 import zipfile
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_lib.data import BadTableError, load_dataset
-from recsys_lib.data.interactions import Interactions
-from recsys_lib.data.splits import temporal_user
+from recsys_lib.data.interactions import Interactions, relevance_threshold
+from recsys_lib.data.splits import Split, leave_one_out, temporal_global, temporal_user
+from recsys_lib.evaluation.task import Task
+from recsys_lib.models import Popularity, SequenceKNN, load_model
 
 ROWS = [[1, 10, 4.0, 1_400_000_000], [1, 11, 5.0, 1_400_000_100], [2, 10, 3.5, 1_400_000_200]]
 HEADER = ["user_id", "item_id", "rating", "timestamp"]
@@ -61,6 +64,73 @@ def test_one_user_a_line_with_items_in_order(tmp_path, lab_home):
     data = load_dataset(tmp_path / "Toys.txt")
     assert data.interactions[["user_id", "item_id"]].values.tolist() == [[1, 4], [1, 2], [2, 4], [2, 5], [2, 6], [3, 2]]
     assert data.items.set_index("item_id")["genres"].to_dict() == {4: ["7", "8"], 2: ["7"], 5: [], 6: ["9"]}
+
+
+def test_one_user_a_line_has_an_order_and_no_dates(tmp_path, lab_home):
+    (tmp_path / "visits.txt").write_text("1 30 10 20 40\n2 10 30\n")
+    table = load_dataset(tmp_path / "visits.txt").interactions
+    assert "timestamp" not in table
+    split = leave_one_out(table)
+    assert split.test["item_id"].tolist() == [40, 30]
+    assert split.valid["item_id"].tolist() == [20]
+    assert temporal_user(table, test=0.5, valid=0.25).train["item_id"].tolist() == [30, 10]
+    with pytest.raises(ValueError, match="temporal_global needs timestamps.*use temporal_user or leave_one_out"):
+        temporal_global(table)
+    known = Interactions.from_frame(table)
+    assert known.seconds is None
+    assert known.to_frame()["position"].tolist() == [1, 2, 0, 3, 0, 1]
+    with pytest.raises(ValueError, match="needs timestamps"):
+        Popularity(kind="decayed").fit(known)
+    model = SequenceKNN().fit(known)
+    assert load_model(model.save(tmp_path / "model")).train.seconds is None
+
+
+def test_a_frame_in_memory_is_read_like_a_file(tmp_path, lab_home):
+    frame = pd.DataFrame(ROWS, columns=HEADER)
+    theirs = frame.astype({"user_id": float, "item_id": str}).rename(columns={"user_id": "who", "item_id": "movieId"})
+    items = pd.DataFrame({"id": ["10", "11"], "title": ["Alien", "Brazil"], "genres": ["A|B", ""]})
+    data = load_dataset(theirs, columns={"who": "user_id", "id": "item_id"}, items=items)
+    assert data.interactions.values.tolist() == ROWS
+    assert data.items["genres"].tolist() == [["A", "B"], []]
+    frame.to_csv(tmp_path / "same.csv", index=False)
+    assert data.sha256 == load_dataset(tmp_path / "same.csv").sha256
+    with pytest.raises(BadTableError, match="column 'user_id': 1 row with no value"):
+        load_dataset(frame.assign(user_id=[1, None, 2]))
+    with pytest.raises(ValueError, match="columns= *"):
+        load_dataset(frame, names=HEADER)
+    with pytest.raises(ValueError, match="items= must be a DataFrame"):
+        load_dataset(frame, items=tmp_path / "same.csv")
+
+
+def test_the_netflix_prize(tmp_path, lab_home):
+    (tmp_path / "combined_data_1.txt").write_text(
+        "1:\n1488844,3,2005-09-06\n822109,5,2005-05-13\n2:\n1488844,4,2005-09-07\n"
+    )
+    (tmp_path / "combined_data_2.txt").write_text("3:\n7,3,1970-01-02\n")
+    table = load_dataset(tmp_path / "combined_data_1.txt").interactions
+    assert table["item_id"].tolist() == [1, 1, 2, 3]
+    assert table.iloc[3].tolist() == [7, 3, 3.0, 86_400]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "threshold"),
+    [
+        ([1, 2, 3, 4, 5], 4),
+        (np.arange(0.5, 5.5, 0.5), 4),
+        (range(1, 11), 8),
+        ([0, 1], 1),
+        (np.arange(0.5, 4.5, 0.5), 3.5),
+    ],
+)
+def test_what_is_relevant_follows_from_the_scale(ratings, threshold, recwarn):
+    assert relevance_threshold(ratings) == threshold
+    frame = pd.DataFrame({"user_id": np.repeat([1, 2], len(ratings)), "item_id": [*range(len(ratings))] * 2})
+    frame = frame.assign(rating=np.tile(ratings, 2).astype(float), timestamp=np.tile(range(len(ratings)), 2))
+    part = Split(frame, frame[:0], frame.assign(item_id=frame["item_id"] + len(ratings)), "made")
+    task = Task.from_split(part)
+    assert task.protocol["relevant_from"] == threshold
+    assert task.relevant.nnz == 2 * sum(rating >= threshold for rating in ratings)
+    assert [f"a rating of {threshold} or higher" in str(said.message) for said in recwarn] == [True] * (threshold != 4)
 
 
 def test_archives_and_folders_of_tables(tmp_path, lab_home):

@@ -36,7 +36,7 @@ class CandidateFeatures:
     - the moment: the item's age, and how many rated it in the month, half a year, two years and all the time before the
       user's last interaction. What others did later does not count here.
 
-    Without timestamps there is no moment, and nothing follows anything.
+    Without timestamps there is no moment, and without an order nothing follows anything.
 
     Parameters
     ----------
@@ -80,8 +80,10 @@ class CandidateFeatures:
     def _columns(self, histories: Histories, codes: np.ndarray) -> Columns:
         columns = self._items(codes) | self._users(histories) | self._tastes(histories, codes)
         columns |= self._similarity(histories, codes)
+        if self.train.seconds is not None:
+            columns |= self._moment(histories, codes)
         if self.train.timestamps is not None:
-            columns |= self._moment(histories, codes) | self._following(histories, codes)
+            columns |= self._following(histories, codes)
         return columns
 
     def _items(self, codes: np.ndarray) -> Columns:
@@ -94,7 +96,7 @@ class CandidateFeatures:
     def _users(self, histories: Histories) -> Columns:
         columns = {"log(1 + ratings)": np.log1p(np.diff(histories.matrix.indptr))}
         columns["mean rating"] = _row_means(histories.matrix)
-        if self.train.timestamps is not None:
+        if self.train.seconds is not None:
             now = last_times(histories, self.train).astype(np.float64)
             first = now.copy()
             if histories.timestamps is not None:

@@ -332,7 +332,7 @@ class PairFeatures:
     """
 
     def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:
-        self.catalogue, self.times = catalogue, None if "time" in without else train.timestamps
+        self.catalogue, self.times = catalogue, None if "time" in without else train.seconds
         self.share = 0.0 if "dense features" in without else 1.0
         self.leaks = "leave-one-out" in without
         self.order: np.ndarray | slice = slice(None)

@@ -71,7 +71,7 @@ class NeuralRanker(NeuralModel):
             raise ValueError("NeuralRanker needs users with at least two interactions, and there is none")
         self.levels_ = np.unique(train.matrix.data)
         self.demographics_, self.user_names = user_features(users, train.user_ids)
-        self.months_ = _months(train.timestamps)
+        self.months_ = _months(train.seconds)
         self.content, _ = item_features(items, train.item_ids)
 
     def _task(self, seed: int) -> tuple[Task, Plan]:

@@ -277,7 +277,7 @@ def hold_out(
         indptr = row_starts(rows[mask], train.n_users).astype(np.int32)
         parts.append(csr_matrix((train.matrix.data[mask], train.matrix.indices[mask], indptr), train.matrix.shape))
     when = None if train.timestamps is None else train.timestamps[kept]
-    return Interactions(parts[0], train.user_ids, train.item_ids, when), parts[1]
+    return Interactions(parts[0], train.user_ids, train.item_ids, when, train.dated), parts[1]
 
 
 def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.ndarray, np.ndarray]:
