@@ -28,12 +28,9 @@ class ALS(Factorised):
     factors, regularization, iterations, alpha
         As in ``implicit``.
     positive_from, low_weight, half_life
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`. ``positive_from=None`` takes raw
-        ratings. The half-life (items) counts both in the fit and in the history that is served.
+        As in :func:`.weights.confidence`; the half-life counts both in the fit and in the history that is served.
     seed
-        Of the first factors. The same seed gives the same factors, whatever the number of threads.
-    threads
-        0: all cores.
+        Of the first factors. The same seed gives the same factors, whatever the number of threads (0: all cores).
     progress
         Whether ``fit`` shows a bar.
 

@@ -30,10 +30,7 @@ class BPR(Factorised):
     fold_in
         Ridge penalty on the factors of a user.
     positive_from, low_weight, half_life
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`. The fit knows no half-life, and
-        samples whatever weighs more than 0.
-    seed
-        Of the first factors and the sampling.
+        As in :func:`.weights.confidence`. The fit knows no half-life, and samples whatever weighs more than 0.
 
     References
     ----------

@@ -24,8 +24,8 @@ class EASE(Weighted):
 
     With ``P = (X'X + regularization I)^-1``, the item-to-item weights are ``B_ij = -P_ij / P_jj``, and 0 on the
     diagonal; ``score = x B``. Where there are fewer users than items, the smaller matrix
-    ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``. An empty
-    history cannot be scored.
+    ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``. ``fit`` raises
+    MemoryError, before anything is allocated, if neither fits into the memory available.
 
     Parameters
     ----------
@@ -34,17 +34,10 @@ class EASE(Weighted):
     item_power
         Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many users weigh in; below 0
         popular items count for less. 0 leaves them.
-    positive_from, low_weight
-        How ratings become weights: :func:`recsys_lib.models.weights.confidence`.
-    half_life
-        In items; recency of the history that is served, and not of the fit.
+    positive_from, low_weight, half_life
+        As in :func:`.weights.confidence`; the half-life counts in the history that is served, and not in the fit.
     max_items
         Model only so many of the most popular items; others score NaN. For catalogues that do not fit.
-
-    Raises
-    ------
-    MemoryError
-        In ``fit``, before anything is allocated, if neither matrix fits into the memory available; it names both.
 
     References
     ----------
@@ -156,8 +149,6 @@ def check_memory(n_users: int, n_items: int, available: int | None = None) -> No
 
     A fit holds at its peak three matrices in 64 bits of the size of what is inverted, or of its right side.
 
-    Examples
-    --------
     >>> check_memory(200_000, 60_000, available=4 * GIB)
     Traceback (most recent call last):
     MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=11000 would fit

@@ -52,7 +52,11 @@ class Factorised(Weighted):
 
     def user_factors(self, histories: Histories) -> np.ndarray:
         """Factors of users from their histories, (n, d) float32; zeros for an empty history."""
-        return solve(self.item_factors_, self._whitening, *self._system(histories))
+        try:
+            return solve(self.item_factors_, self._whitening, *self._system(histories))
+        except np.linalg.LinAlgError:
+            penalty = self._ridge()[1]
+            raise ValueError(f"a user cannot be folded in with a penalty of {penalty}; it must be larger") from None
 
     def item_vectors(self) -> np.ndarray:
         """Factors of the items, (n_items, d) float32."""
@@ -75,9 +79,9 @@ class Factorised(Weighted):
 
 
 def whitening_of(factors: np.ndarray, background: float, ridge: float) -> np.ndarray:
-    """W with ``W W' = (background Y'Y + ridge I)^-1``, (d, d) float32; ValueError if that is not positive definite."""
+    """W with ``W W' = (background Y'Y + ridge I)^-1``, (d, d) float32; LinAlgError if that is not positive definite."""
     shared = background * (factors.T @ factors).astype(np.float64) + ridge * np.eye(factors.shape[1])
-    inverse = solve_triangular(_cholesky(shared), np.eye(len(shared)), lower=True)
+    inverse = solve_triangular(np.linalg.cholesky(shared), np.eye(len(shared)), lower=True)
     return np.ascontiguousarray(inverse.T, dtype=np.float32)
 
 
@@ -88,7 +92,7 @@ def solve(factors: np.ndarray, whitening: np.ndarray, weights: csr_matrix, right
     eigenvalues lie close together, so that conjugate gradients need few steps (6 to 10 for histories of MovieLens),
     and no d x d matrix is formed. For all users of ml-100k that takes a third of the time of ``numpy.linalg.solve``
     with 64 factors. Systems that do not converge, such as those with negative weights, are formed and solved;
-    ValueError if one is not positive definite in 32 bits.
+    LinAlgError if one is not positive definite in 32 bits.
 
     Parameters
     ----------
@@ -116,16 +120,9 @@ def solve(factors: np.ndarray, whitening: np.ndarray, weights: csr_matrix, right
         solved[rows], converged = _conjugate_gradients(near, w, goal)
         for row in np.flatnonzero(~converged):
             system = (near[row] * w[row][:, None]).T @ near[row] + np.eye(width, dtype=np.float32)
-            _cholesky(system)
+            np.linalg.cholesky(system)  # refuses what is not positive definite
             solved[rows[row]] = np.linalg.solve(system, goal[row])
     return solved @ whitening.T
-
-
-def _cholesky(system: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.cholesky(system)
-    except np.linalg.LinAlgError:
-        raise ValueError("the factors of a user cannot be solved: the penalty on them must be larger") from None
 
 
 def _groups(lengths: np.ndarray, width: int) -> Iterator[np.ndarray]:

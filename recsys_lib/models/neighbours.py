@@ -31,8 +31,8 @@ class Neighbours(Weighted):
         How many items each item speaks for; of equally similar ones those of the lower columns.
     shrinkage
         Draws the similarity of items that few users share towards 0.
-    half_life
-        In items; recency of the history that is served. The similarities know no recency.
+    positive_from, low_weight, half_life
+        As in :func:`.weights.confidence`; the half-life counts in the history that is served, not in similarities.
     """
 
     updatable = True

@@ -31,11 +31,8 @@ class Popularity(Recommender):
     half_life_days, recent_days
         Days, counted back from the last interaction; need timestamps.
     shrinkage
-        How many made-up ratings at the overall mean each item starts with.
-
-    Notes
-    -----
-    Shrunk means follow the "true Bayesian estimate" that IMDb published for its Top 250.
+        How many made-up ratings at the overall mean each item starts with: the "true Bayesian estimate" that IMDb
+        published for its Top 250.
     """
 
     updatable = True
@@ -84,10 +81,8 @@ class Trending(Recommender):
 
     Parameters
     ----------
-    half_life_days
-        Days.
-    bin_days
-        Time is divided into so many days at a time.
+    half_life_days, bin_days
+        Days; time is divided into bins.
     floor
         Weight of the plain count, for what nobody watched lately.
     """

@@ -33,10 +33,7 @@ def array_hash(array: np.ndarray) -> str:
 def load_arrays(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Map the arrays of a saved model, read-only; an array that another model has loaded already is shared with it.
 
-    Raises
-    ------
-    ValueError
-        If an array is missing, or differs from the one that was saved.
+    ValueError if an array is missing, or differs from the one that was saved.
     """
     try:
         stored = read_arrays(path)
@@ -81,8 +78,6 @@ def interactions_of(stored: Mapping[str, np.ndarray]) -> Interactions:
 def pack(value: Any, key: str, arrays: dict[str, np.ndarray]) -> Any:
     """Turn what was learnt into JSON that names its arrays, which are added to ``arrays``, each once.
 
-    Examples
-    --------
     >>> arrays = {}
     >>> pack({"weights": np.ones(2), "names": ["a", "b"]}, "learnt", arrays)
     {'weights': {'$array': 'learnt.weights'}, 'names': ['a', 'b']}

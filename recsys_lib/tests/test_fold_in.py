@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib.models import fold_in
+from recsys_lib.models import BPR, fold_in
 
 RIDGE, BACKGROUND = 2.0, 0.5
 
@@ -57,9 +57,10 @@ def test_items_without_factors_and_no_users(factors):
     assert solve(factors, csr_matrix((0, 90), dtype=np.float32), np.zeros(0, np.float32)).shape == (0, 12)
 
 
-def test_a_penalty_that_is_too_small_is_named(factors):
+def test_a_penalty_that_is_too_small_is_named(known):
+    model = BPR(factors=4, iterations=1, fold_in=0.0, background=0.0).fit(known)
+    with pytest.raises(ValueError, match="with a penalty of 0.0; it must be larger"):
+        model.recommend_new([1, 2])
     one = csr_matrix((np.full(30, -9, np.float32), np.arange(30), [0, 30]), shape=(1, 90))
-    with pytest.raises(ValueError, match="the penalty on them must be larger"):
-        solve(factors, one, np.ones(30, np.float32))
-    with pytest.raises(ValueError, match="the penalty on them must be larger"):
-        fold_in.whitening_of(np.zeros_like(factors), BACKGROUND, 0.0)
+    with pytest.raises(np.linalg.LinAlgError):
+        solve(np.ones((90, 12), np.float32), one, np.ones(30, np.float32))

@@ -74,8 +74,6 @@ def _nodes(tree: dict[str, Any]) -> list[tuple[float, ...]]:
 def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Sum of what the trees of :func:`grow` give each row: log odds, (n,) float64.
 
-    Examples
-    --------
     >>> stump = np.array([[[0, 0, 0]], [[0.5, 0, 0]], [[1, 1, 2]], [[2, 1, 2]], [[0, -1, 1]]], dtype=float)
     >>> tree_scores(stump, np.array([[0.2], [0.7]], dtype=np.float32))
     array([-1.,  1.])
