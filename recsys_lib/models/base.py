@@ -436,8 +436,9 @@ class Recommender(ABC):
         hashes = {name: array_hash(value) for name, value in arrays.items()}
         file = folder / f"arrays-{_json_hash(hashes)[:16]}.safetensors"
         write_arrays(file, arrays)
-        more = {"format": FORMAT, "data": dict(data or {}), "arrays": {"file": file.name, "hashes": hashes}}
-        write_json(folder / "config.json", config | more)
+        config |= {"format": FORMAT, "arrays": {"file": file.name, "hashes": hashes}}
+        config = json.loads(json.dumps(config, default=np.generic.item), parse_constant=lambda _: None)  # as it is read
+        write_json(folder / "config.json", config | {"sha256": _json_hash(config), "data": dict(data or {})})
         for old in folder.glob("arrays-*.safetensors"):
             if old != file:
                 old.unlink(missing_ok=True)
@@ -462,6 +463,9 @@ class Recommender(ABC):
         config = _read_config(folder)
         if config.get("format") != FORMAT:
             raise ValueError(f"{folder} was saved by another version of the lab: `make run` fits it anew")
+        served = {name: part for name, part in config.items() if name not in ("sha256", "data")}
+        if config.get("sha256", _json_hash(served)) != _json_hash(served):
+            raise ValueError(f"{folder} is damaged: its config.json is not what was saved")
         try:
             arrays = load_arrays(Path(folder) / config["arrays"]["file"], config["arrays"]["hashes"])
         except FileNotFoundError:
@@ -616,7 +620,10 @@ def content_hash(folder: Path | str) -> str:
 def _read_config(folder: Path | str) -> dict[str, Any]:
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no saved model: config.json is missing")
-    return read_json(Path(folder) / "config.json")
+    try:
+        return read_json(Path(folder) / "config.json")
+    except ValueError as error:
+        raise ValueError(f"{folder} is damaged: its config.json is not what was saved") from error
 
 
 def _json_hash(content: Any) -> str:
