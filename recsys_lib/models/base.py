@@ -54,7 +54,7 @@ def one_blas_thread() -> AbstractContextManager:
 
 
 class Recommender(ABC):
-    """What every model does. Sub-classes write ``_fit`` and ``_score``.
+    """The interface of a model and the work that all share; sub-classes write ``_fit`` and ``_score``.
 
     Hyper-parameters are keyword arguments of ``__init__``, kept under their own names.
 
@@ -95,7 +95,7 @@ class Recommender(ABC):
 
     @abstractmethod
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        """Scores of all items, (n, n_items); NaN where the model has nothing to say."""
+        """Scores of all items, (n, n_items); NaN where the model cannot tell."""
 
     def _learnt(self) -> dict[str, Any]:
         """What ``fit`` learnt: arrays, sparse matrices, what JSON can hold, and lists and dicts of such."""
@@ -112,7 +112,7 @@ class Recommender(ABC):
 
     def _renew(self, train: Interactions) -> None:
         """Take up the longer histories of :meth:`update`; by default by a new fit, for what is cheap to fit."""
-        self._take(train)
+        self._set_train(train)
         with one_blas_thread():
             self._fit(train, None, None)
 
@@ -159,10 +159,10 @@ class Recommender(ABC):
 
     def fresh(self) -> Self:
         """A model of the same hyper-parameters that has learnt nothing yet, of fresh members."""
-        return self._made(self.params(), {name: part.fresh() for name, part in self.members.items()})
+        return self._build(self.params(), {name: part.fresh() for name, part in self.members.items()})
 
     @classmethod
-    def _made(cls, params: Mapping[str, Any], members: dict[str, Recommender]) -> Self:
+    def _build(cls, params: Mapping[str, Any], members: dict[str, Recommender]) -> Self:
         """A model of these parameters and members, not fitted."""
         if members:
             params = {**params, cls.made_of: members[cls.made_of] if list(members) == [cls.made_of] else members}
@@ -182,7 +182,7 @@ class Recommender(ABC):
         train = train if isinstance(train, Interactions) else Interactions.from_frame(train)
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
-        self._take(train)
+        self._set_train(train)
         self.genres, self.twins = genres_of(items, train), twins_of(items, train)
         with one_blas_thread():
             self._fit(train, items, users)
@@ -210,8 +210,8 @@ class Recommender(ABC):
         self._renew(Interactions.from_frame(frame, item_ids=self.train.item_ids))
         return self
 
-    def _take(self, train: Interactions) -> None:
-        """Know other interactions, and forget what was made from the earlier ones."""
+    def _set_train(self, train: Interactions) -> None:
+        """Stand on other interactions, and drop what was cached for the earlier ones."""
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
             delattr(self, name)
         self.train = train
@@ -280,7 +280,7 @@ class Recommender(ABC):
         candidates
             Item ids that may be listed; by default the whole catalogue.
         unknown : {"popular", "raise"}
-            What a user id nobody knows gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
+            What an unknown user id gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
             Users that the model knows and cannot score get the popular items, too, flagged likewise.
         diversity
             From 0 (the best scores) to 1: how much of the score gives way to diversity, among the best
@@ -343,7 +343,7 @@ class Recommender(ABC):
             return tuple(map(np.concatenate, zip(*pool.map(listed, starts), strict=True)))
 
     def recommend_new(self, liked: Mapping | Iterable, k: int = 10, **options: Any) -> pd.DataFrame:
-        """List the k best items for a user the model has never met: item_id, score, rank, fallback.
+        """List the k best items for a new user: item_id, score, rank, fallback.
 
         ``liked`` is what :meth:`history_of` takes; nothing at all gives the popular items. The options are those of
         :meth:`recommend`, ``unknown`` apart.
@@ -390,7 +390,7 @@ class Recommender(ABC):
         return table.rename(columns={"user_id": "item_id", "item_id": "similar_item_id"})
 
     def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
-        """Say what speaks for an item, and by how much, to a user by id or to a history as :meth:`history_of` takes it.
+        """Explain an item's score for a user, by id, or for a history as :meth:`history_of` takes it.
 
         Returns
         -------
@@ -413,7 +413,7 @@ class Recommender(ABC):
         return pd.DataFrame(rows, columns=["reason", "item_id", "contribution"])
 
     def _asked(self, user_or_history: Any, item_id: Any) -> tuple[Histories, Any, int]:
-        """What an explanation is about: one row of history, the user's id (None for a new one), the item's column."""
+        """One row of history, the user's id (None for a new one) and the item's column of an explanation."""
         column = int(self._columns([item_id])[0])
         if isinstance(user_or_history, Mapping | list | tuple | set | np.ndarray):
             return self.history_of(user_or_history), None, column
@@ -428,8 +428,8 @@ class Recommender(ABC):
         """Write ``config.json`` and, beside it, ``arrays-<hash>.safetensors``.
 
         The arrays are written first, under a name of their own; then ``config.json``, which names them, is replaced.
-        So whoever reads meanwhile, or after a stop half way, finds the old model or the new one. ``data`` says what
-        the model was fitted on (name, sha256, ...).
+        So a reader meanwhile, or after a stop half way, finds the old model or the new one. ``data`` tells what the
+        model was fitted on (name, sha256, ...).
         """
         folder, arrays = Path(folder), {}
         config = self._config("", arrays)
@@ -445,7 +445,7 @@ class Recommender(ABC):
         return folder
 
     def _config(self, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        """What JSON can hold of the model; it names the arrays, which are added, each once."""
+        """The model as JSON can hold it; it names the arrays, which are added to ``arrays``, each once."""
         return {
             "model": type(self).__name__,
             "params": self.params(),
@@ -488,7 +488,7 @@ class Recommender(ABC):
         if kind is None or not issubclass(kind, cls):
             raise ValueError(f"it holds a model of class {name}, not {cls.__name__}")
         members = {name: Recommender._from_config(part, arrays) for name, part in config["members"].items()}
-        model = kind._made(config["params"], members)
+        model = kind._build(config["params"], members)
         model.train = interactions_of(unpack(config["train"], arrays))
         model._restore(unpack(config["learnt"], arrays))
         return model

@@ -87,7 +87,7 @@ class EASE(Weighted):
         gram = (rows @ rows.T).toarray()
         gram[np.diag_indices_from(gram)] += self.regularization
         solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (users, items)
-        if rows.shape[1] <= DENSE:  # X'K^-1 X is a third of the work for everybody who is ever served
+        if rows.shape[1] <= DENSE:  # scoring with X'K^-1 X takes a third of the time
             covered = rows.T @ solved
             weights = covered / (1 - np.diag(covered))
             np.fill_diagonal(weights, 0)
@@ -102,7 +102,7 @@ class EASE(Weighted):
         return self.weights_ is not None
 
     def _renew(self, train: Interactions) -> None:
-        self._take(train)  # items keep their weights; longer histories are served with them
+        self._set_train(train)  # items keep their weights; longer histories are served with them
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         rows = self._rows(self._weights(histories))
@@ -125,7 +125,7 @@ class EASE(Weighted):
         return rows[np.diff(rows.indptr) > 0]
 
     def _of_alone(self, places: np.ndarray) -> np.ndarray:
-        """Rows of B: what an item alone in a history says of all others, (n, n_modelled)."""
+        """Rows of B: the scores of all items for a history of one item alone, (n, n_modelled)."""
         parts = np.ones(len(places), np.float32), places, np.arange(len(places) + 1)
         return self._product(csr_matrix(parts, (len(places), len(self.modelled_))))
 

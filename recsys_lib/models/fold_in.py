@@ -63,7 +63,7 @@ class Factorised(Weighted):
         return self.item_factors_
 
     def _renew(self, train: Any) -> None:
-        self._take(train)  # items keep their factors; users' come from their histories anyway
+        self._set_train(train)  # items keep their factors; users' come from their histories anyway
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         return self.user_factors(histories) @ self.item_factors_.T + self.item_bias_

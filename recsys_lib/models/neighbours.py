@@ -23,12 +23,12 @@ _BLOCK = 1024  # items whose neighbours are sought at once
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Neighbours(Weighted):
-    """Each item of a history speaks for its neighbours: ``score(u, i) = sum over the history of weight_uj * s_ji``.
+    """Score items by their similarity to those of the history: ``score(u, i) = sum over j of weight_uj s_ji``.
 
     Parameters
     ----------
     neighbours
-        How many items each item speaks for; of equally similar ones those of the lower columns.
+        How many items each item adds to; of equally similar ones those of the lower columns.
     shrinkage
         Draws the similarity of items that few users share towards 0.
     positive_from, low_weight, half_life
@@ -62,15 +62,15 @@ class Neighbours(Weighted):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ItemKNN(Neighbours):
-    """What was watched speaks for what the same users watched.
+    """Items are similar that the same users watched.
 
-    :class:`Neighbours` with the similarity of columns, ``s_ij = a_i . a_j / (|a_i| |a_j| + shrinkage)``.
+    :class:`Neighbours` with the cosine of columns, shrunk: ``s_ij = a_i . a_j / (|a_i| |a_j| + shrinkage)``.
 
     Parameters
     ----------
     weighting : {"cosine", "tfidf", "bm25"}
         What the entries of the columns are: the weights; weights times ``log(n_items / n_u)``, so that users who
-        watch everything say less; or BM25 with ``k1=1.2`` and ``b=0.75`` in the place of the raw weights.
+        watch everything count for less; or BM25 with ``k1=1.2`` and ``b=0.75`` in the place of the raw weights.
 
     References
     ----------
@@ -99,11 +99,11 @@ class ItemKNN(Neighbours):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceKNN(Neighbours):
-    """What was watched speaks for what users watched soon before or after it.
+    """Items are similar that users watched soon after one another.
 
     :class:`Neighbours` with ``s_ij = c_ij / ((n_i n_j) ** power + shrinkage)``: c counts the users who had both
-    within ``window`` items of each other, in their order of watching; n counts users. An item of a history speaks for
-    its neighbours in time, and not for everything that the same users saw in other years.
+    within ``window`` items of each other, in their order of watching; n counts users. So an item leads to those watched
+    around it, and not to everything that the same users saw in other years.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def followed(train: Interactions, weights: np.ndarray, window: int, power: float
 
 
 def user_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
-    """Weigh the rows by how much the user tells: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
+    """Weigh the rows by how selective the user is: ``cosine`` (all alike), ``tfidf`` or ``bm25``.
 
     >>> user_weighting(csr_matrix(np.array([[1.0, 1.0], [1.0, 0.0]])), "tfidf").toarray().round(2)
     array([[0.  , 0.  ],

@@ -19,7 +19,7 @@ KINDS = ("count", "sum", "mean", "decayed", "recent")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Popularity(Recommender):
-    """The same list for everybody, those with an empty history among them.
+    """One list for all users, those with an empty history among them.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Trending(Recommender):
     half_life_days, bin_days
         Days; time is divided into bins.
     floor
-        Weight of the plain count, for what nobody watched lately.
+        Weight of the plain count, for what had no ratings lately.
     """
 
     updatable = True

@@ -1,4 +1,4 @@
-"""What a history weighs: from ratings and times to the weights that models of implicit feedback work on."""
+"""Weights of histories: from ratings and times to what models of implicit feedback work on."""
 
 from __future__ import annotations
 

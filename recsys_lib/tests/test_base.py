@@ -1,4 +1,4 @@
-"""What every model does, whichever it is."""
+"""The interface that all models share."""
 
 import json
 
@@ -82,7 +82,7 @@ def test_saved_and_loaded_gives_the_same_lists_and_no_pickle(model, known, tmp_p
 
 
 def test_a_user_is_only_a_row_of_history(model, known):
-    """Somebody new with the history of somebody known gets the same scores."""
+    """A new user with the history of a known one gets the same scores."""
     histories = known.rows(np.array([3, 50]))
     scores = model.score(histories, known.user_ids[[3, 50]])
     np.testing.assert_array_equal(model.score(histories), scores)
@@ -120,7 +120,7 @@ def test_similar_items_leave_out_the_item_itself(model, monkeypatch):
 
 
 def test_similar_items_are_those_that_the_model_learnt_to_be(fitted, known):
-    """Each model against its own weights; no two models say the same."""
+    """Each model against its own weights; no two models list the same."""
     knn = fitted["knn"].similarity_[[0, 1, 2]].toarray()
     sequence = fitted["sequence"].similarity_[[0, 1, 2]].toarray()
     factors = fitted["als"].item_factors_ / np.linalg.norm(fitted["als"].item_factors_, axis=1, keepdims=True)

@@ -64,7 +64,7 @@ def test_what_is_known_of_a_user(features):
 
 
 def test_the_moment_counts_nothing_that_came_later(features):
-    """Item 1 at the last moment of user 2: met once, two days before; what user 3 does later is not known."""
+    """Item 1 at the last moment of user 2: rated once, two days before; what user 3 does later is not known."""
     table = features(1, [0, 3])
     for when in ("until now", "in 30 days", "in 180 days", "in 730 days"):
         np.testing.assert_allclose(table[f"moment: ratings {when}"], np.log1p([1, 0]), rtol=1e-6)

@@ -34,7 +34,7 @@ def expected(factors, weights, right):
 )
 @pytest.mark.parametrize("less", [0.0, 0.5], ids=["weights above 0", "most weights below 0"])  # a background of 0.5
 def test_users_solve_the_normal_equations(factors, less, setting, monkeypatch):
-    """Histories of 0 to 60 items; whoever stands alone gets what they get among others."""
+    """Histories of 0 to 60 items; a user alone gets the same as among others."""
     for name, value in setting.items():
         monkeypatch.setattr(fold_in, name, value)
     rng = np.random.default_rng(1)

@@ -339,7 +339,7 @@ def test_a_reranker_leaves_the_tail_behind_and_in_order(known, tables):
 
 
 def test_a_reranker_finds_what_its_models_do_not_say():
-    """Everybody goes on with the items that others had right after the last one; popularity knows nothing of it."""
+    """All users go on with the items that others had right after the last one; popularity knows nothing of it."""
     rng = np.random.default_rng(0)
     rows = [
         (user, int(item), 5.0, 100 * user + place)

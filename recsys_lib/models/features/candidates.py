@@ -18,7 +18,7 @@ from recsys_lib.models.weights import confidence, last_times
 
 YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
-LONG_AGO = 5000.0  # days since an item was last met, where nobody had met it by then
+LONG_AGO = 5000.0  # days since an item was last rated, where it had no rating by then
 WHOLE = 1e9  # half-life of a history that forgets nothing
 
 Columns = dict[str, np.ndarray]  # features by name, each (n, depth) or (n, 1)
@@ -146,11 +146,11 @@ class CandidateFeatures:
         columns = {"ratings until now": np.log1p(before)}
         for days in (30, 180, 730):
             then = np.maximum(now - int(days * DAY), 0)
-            met = before + begins[codes] - np.searchsorted(order, codes * span + then)
-            columns[f"ratings in {days} days"] = np.log1p(met)
+            recent = before + begins[codes] - np.searchsorted(order, codes * span + then)
+            columns[f"ratings in {days} days"] = np.log1p(recent)
             if days == 180:
-                everything = np.searchsorted(times, now) - np.searchsorted(times, then)
-                columns["share of all in 180 days"] = np.log1p(1e4 * met / np.maximum(everything, 1))
+                total = np.searchsorted(times, now) - np.searchsorted(times, then)
+                columns["share of all in 180 days"] = np.log1p(1e4 * recent / np.maximum(total, 1))
         previous = order[np.maximum(before + begins[codes] - 1, 0)] - codes * span
         columns["days since the last"] = np.log1p(np.where(before > 0, (now - previous) / DAY, LONG_AGO))
         if self.years is not None:

@@ -101,7 +101,7 @@ class NeuralModel(Recommender):
         """A copy of this model that serves with these states."""
         copy = type(self)(**self.params())
         vars(copy).update(vars(self))
-        copy._take(self.train)  # what was made from all states is not that of some
+        copy._set_train(self.train)  # what was made from all states is not that of some
         copy.states = states
         return copy
 

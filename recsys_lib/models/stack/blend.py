@@ -81,7 +81,7 @@ class Blend(Recommender):
     """Weighted sum of the z-scores that each model gives a user's unseen items.
 
     ``score(u, i) = sum_m weight_m * (s_m(u, i) - mean_m(u)) / sd_m(u)``: mean and standard deviation are taken for
-    each user and model over the items that the user has not met, so that all models have the same scale.
+    each user and model over the items that the user has not seen, so that all models have the same scale.
 
     Weights that are not given are learnt in ``fit``: a part of each history is held out (:func:`hold_out`), fresh
     copies of the models are fitted on the rest, and :func:`search_weights` finds what predicts the part held out. Then
@@ -170,7 +170,7 @@ class Blend(Recommender):
         return all(part.updatable for part in self.models.values())
 
     def _renew(self, train: Interactions) -> None:
-        self._take(train)
+        self._set_train(train)
         for part in self.models.values():
             part._renew(train)
 
