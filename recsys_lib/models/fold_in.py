@@ -108,8 +108,9 @@ def solve(factors: np.ndarray, whitening: np.ndarray, weights: csr_matrix, right
     M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. G. Takacs, I. Pilaszy,
     D. Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering", RecSys 2011.
     """
-    used, columns = np.unique(weights.indices, return_inverse=True)  # the items of any history here
-    whitened, lengths, width = factors[used] @ whitening, np.diff(weights.indptr), len(whitening)
+    used = np.isin(np.arange(len(factors)), weights.indices)  # the items of any history here
+    columns, whitened = (np.cumsum(used) - 1)[weights.indices], factors[used] @ whitening
+    lengths, width = np.diff(weights.indptr), len(whitening)
     solved = np.zeros((len(lengths), width), dtype=np.float32)
     for rows in _groups(lengths, width):
         places = np.arange(lengths[rows[-1]])

@@ -95,7 +95,9 @@ def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     crowded = np.flatnonzero(np.count_nonzero(kept, axis=1) > k)
     tied = scores[crowded] == border[crowded]  # of values equal to the border the first ones are kept
     above = kept[crowded] & ~tied
-    kept[crowded] = above | (tied & (np.cumsum(tied, axis=1) <= k - np.count_nonzero(above, axis=1, keepdims=True)))
+    kept[crowded] = above | (
+        tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= k - np.count_nonzero(above, axis=1, keepdims=True))
+    )
     rows, columns = np.nonzero(kept)
     counts = np.count_nonzero(kept, axis=1)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
