@@ -202,7 +202,7 @@ class Recommender(ABC):
         new = interactions if isinstance(interactions, Interactions) else Interactions.from_frame(interactions)
         unknown = new.item_ids[self.train.item_codes(new.item_ids) < 0]
         if len(unknown):
-            raise KeyError(f"{_unknown_item(unknown[0], self.train)}: fit {type(self).__name__} anew")
+            raise KeyError(f"{_unknown('item', unknown[0], self.train.item_ids)}: fit {type(self).__name__} anew")
         if new.timestamps is None and self.train.timestamps is not None:
             raise ValueError("the new interactions have no timestamps, and those that the model knows have")
         known = self.train.to_frame()
@@ -322,7 +322,7 @@ class Recommender(ABC):
         if unknown not in ("popular", "raise"):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
         if unknown == "raise" and (codes < 0).any():
-            raise KeyError(_unknown_user(users[codes < 0][0], self.train))
+            raise KeyError(_unknown("user", users[codes < 0][0], self.train.user_ids))
         size, candidates = self._block_size(), None if candidates is None else as_ids(candidates)
 
         def listed(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -419,7 +419,7 @@ class Recommender(ABC):
             return self.history_of(user_or_history), None, column
         code = self.train.user_codes([user_or_history])
         if code[0] < 0:
-            raise KeyError(_unknown_user(user_or_history, self.train))
+            raise KeyError(_unknown("user", user_or_history, self.train.user_ids))
         return self.train.rows(code), self.train.user_ids[code[0]], column
 
     # ---- on disk ---------------------------------------------------------------------------------------------
@@ -508,7 +508,7 @@ class Recommender(ABC):
         items = as_ids(items)
         codes = self.train.item_codes(items)
         if (codes < 0).any():
-            raise KeyError(_unknown_item(items[codes < 0][0], self.train))
+            raise KeyError(_unknown("item", items[codes < 0][0], self.train.item_ids))
         return codes
 
     def _lists(
@@ -578,19 +578,12 @@ def twins_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | No
     return twins if (twins < np.arange(train.n_items)).any() else None
 
 
-def _unknown_user(asked: Any, train: Interactions) -> str:
-    return f"user {asked} is not among the {train.n_users:,} users known{_other_kind(asked, train.user_ids)}"
-
-
-def _unknown_item(asked: Any, train: Interactions) -> str:
-    return f"item {asked} is not in the catalogue{_other_kind(asked, train.item_ids)}"
-
-
-def _other_kind(asked: Any, known: np.ndarray) -> str:
-    """Which kind of id there is, if the one asked for is of another."""
-    if ids_like([asked], known).dtype.kind == known.dtype.kind:
-        return ""
-    return f"; ids here are {'text' if known.dtype.kind == 'U' else 'whole numbers'}"
+def _unknown(what: str, asked: Any, known: np.ndarray) -> str:
+    """Name an id that is not known, and the kind that ids are of if it is of another."""
+    where = f"among the {len(known):,} users known" if what == "user" else "in the catalogue"
+    if ids_like([asked], known).dtype.kind != known.dtype.kind:
+        where += f"; ids here are {'text' if known.dtype.kind == 'U' else 'whole numbers'}"
+    return f"{what} {asked} is not {where}"
 
 
 def load_model(folder: Path | str, dataset: str = "ml-100k") -> Recommender:
