@@ -203,16 +203,14 @@ class Blend(Recommender):
         total = np.zeros(histories.matrix.shape, dtype=np.float32)
         for weights, part in zip(self.weights_for(histories), self.models.values(), strict=True):
             if weights.any():
-                scores = part.score(histories, users)
-                total += weights * standardised(scores, unseen(scores, histories.matrix))[0]
+                total += weights * z_scores(part.score(histories, users), histories.matrix)[0]
         return total
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
         for weight, part in zip(self.weights_for(history).ravel(), self.models.values(), strict=True):
             if weight != 0:
-                scores = part.score(history, users)
-                _, _, spread = standardised(scores, unseen(scores, history.matrix))
+                _, spread = z_scores(part.score(history, users), history.matrix)
                 parts += weight / spread[0] * part._contributions(history, item, user)
         return parts
 
@@ -220,11 +218,12 @@ class Blend(Recommender):
         return list(self.models.values())[int(np.argmax(self.weights_))]._similarity(codes)
 
 
-def unseen(scores: np.ndarray, seen: csr_matrix) -> np.ndarray:
-    """What has a score and is not stored in ``seen``, (n, n_items) bool."""
+def z_scores(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Scores by mean and standard deviation of each row's unseen items, (n, n_items) float32; the latter, (n, 1)."""
     counted = np.isfinite(scores)
     counted[_rows_of(seen), seen.indices] = False
-    return counted
+    z, _, spread = standardised(scores, counted)
+    return z, spread
 
 
 def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -307,7 +306,7 @@ def search_weights(held_out: Sequence[HeldOut], *, penalty: float = 0.0) -> dict
     for part in held_out:
         part = part.of_users(np.flatnonzero(np.diff(part.relevant.indptr)))
         seen = part.histories.matrix
-        z = [standardised(table, unseen(table, seen))[0] for table in part.scores.values()]
+        z = [z_scores(table, seen)[0] for table in part.scores.values()]
         codes, filled = best_unseen(sum(z), seen, DEPTH)
         features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
         parts.append((features, labels_at(part.relevant, codes), filled))

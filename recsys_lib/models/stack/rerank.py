@@ -13,7 +13,7 @@ import pandas as pd
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of
 from recsys_lib.models.features.candidates import CandidateFeatures, years_of
-from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised, unseen
+from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised, z_scores
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
@@ -100,7 +100,7 @@ class Reranker(Recommender):
         self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Candidates and which places are filled, (n, depth); their features; the blend's scores, (n, n_items)."""
-        z = [standardised(table, unseen(table, histories.matrix))[0] for table in scores]
+        z = [z_scores(table, histories.matrix)[0] for table in scores]
         blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
         codes, filled = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
