@@ -203,10 +203,11 @@ class Recommender(ABC):
         unknown = new.item_ids[self.train.item_codes(new.item_ids) < 0]
         if len(unknown):
             raise KeyError(f"{_unknown('item', unknown[0], self.train.item_ids)}: fit {type(self).__name__} anew")
-        if new.timestamps is None and self.train.timestamps is not None:
-            raise ValueError("the new interactions have no timestamps, and those that the model knows have")
-        known = self.train.to_frame()
-        frame = pd.concat([known, new.to_frame()[known.columns]]).drop_duplicates(["user_id", "item_id"], keep="last")
+        known, new = self.train.to_frame(), new.to_frame()
+        missing = [column for column in known if column not in new]
+        if missing:
+            raise ValueError(f"the new interactions have no {missing[0]}s, and those that the model knows have")
+        frame = pd.concat([known, new[known.columns]]).drop_duplicates(["user_id", "item_id"], keep="last")
         self._renew(Interactions.from_frame(frame, item_ids=self.train.item_ids))
         return self
 

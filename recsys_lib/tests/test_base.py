@@ -184,9 +184,12 @@ def test_implicit_feedback_needs_no_ratings(name, tables, known):
 def test_order_needs_timestamps_and_says_so(tables):
     known = Interactions.from_frame(tables[0].drop(columns=["timestamp"]))
     for model in (Popularity(kind="decayed"), Popularity(kind="recent"), Trending(), SequenceKNN()):
-        with pytest.raises(ValueError, match="needs timestamps, and the interactions have none"):
+        with pytest.raises(ValueError, match="needs timestamps.*, and the interactions have n"):
             model.fit(known)
     ItemKNN(half_life=5).fit(known)  # a half-life without times weighs nothing
+    ordered = Interactions.from_frame(tables[0].rename(columns={"timestamp": "position"}))
+    with pytest.raises(ValueError, match="the new interactions have no positions"):
+        SequenceKNN().fit(ordered).update(tables[0])
 
 
 def test_wrong_input_gets_one_sentence(fitted, known):
