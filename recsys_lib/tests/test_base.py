@@ -15,6 +15,8 @@ from recsys_lib.models import (
     Blend,
     GenrePopularity,
     ItemKNN,
+    NeuralHybrid,
+    NeuralRanker,
     Popularity,
     Reranker,
     SequenceKNN,
@@ -286,6 +288,7 @@ def test_users_are_served_from_their_longer_histories(name, earlier_and_later, k
 
 
 def test_updates_that_need_a_fit_are_refused(fitted, tables):
+    assert not (Reranker.updatable or NeuralHybrid.updatable or NeuralRanker.updatable)
     with pytest.raises(TypeError, match="Reranker cannot take up new interactions: fit it anew"):
         fitted["reranker"].update(tables[0])
     with pytest.raises(KeyError, match="item 999 is not in the catalogue: fit EASE anew"):
