@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+MOST_LEVELS = 101  # of a scale of ratings, such as 0 to 100; counts of plays have more
 FEW = 16  # ids that are not worth the search for equal ones among them
 
 
@@ -241,6 +242,12 @@ class Interactions:
     def item_counts(self) -> np.ndarray:
         """How many users interacted with each item, (n_items,) float32."""
         return np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.float32)
+
+    @cached_property
+    def relevant_from(self) -> float:
+        """:func:`relevance_threshold` of the ratings; minus infinity where they are counts, of over 101 levels."""
+        levels = np.unique(self.matrix.data)
+        return relevance_threshold(levels) if len(levels) <= MOST_LEVELS else -np.inf
 
     @cached_property
     def best_rating(self) -> float:

@@ -11,17 +11,23 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
 
 
+def threshold(train: Interactions, given: float | str) -> float:
+    """The rating from which items count as liked: the one given, or that of the data's own scale for ``"scale"``."""
+    return train.relevant_from if given == "scale" else float(given)
+
+
 def confidence(
     histories: Histories,
     train: Interactions,
     *,
-    positive_from: float | None = 4.0,
+    positive_from: float | str | None = "scale",
     low_weight: float = 0.3,
     half_life: float | None = None,
 ) -> csr_matrix:
     """Turn ratings into weights: one rule for all models.
 
-    - A rating of ``positive_from`` or more weighs 1, a lower one ``low_weight`` (0 leaves it out).
+    - A rating of ``positive_from`` or more weighs 1, a lower one ``low_weight`` (0 leaves it out). ``"scale"`` is the
+      threshold that follows from the ratings of ``train``: 4 on 1 to 5, 8 on 1 to 10.
     - Where no rating that the model was fitted on reaches ``positive_from`` (implicit feedback), all weigh 1.
     - A user without one rating that reaches it is weighted 1 throughout: what was watched is all that is known.
     - ``positive_from=None`` takes the ratings as they are.
@@ -39,9 +45,10 @@ def confidence(
     if positive_from is None:
         data = ratings.data.astype(np.float32)
     else:
-        positive = ratings.data >= positive_from
+        liked_from = threshold(train, positive_from)
+        positive = ratings.data >= liked_from
         rows = histories.row_of_entry
-        if train.best_rating < positive_from:
+        if train.best_rating < liked_from:
             positive[:] = True
         else:
             positive |= ~(np.bincount(rows, positive, minlength=ratings.shape[0]) > 0)[rows]
@@ -62,7 +69,7 @@ def whole(train: Interactions) -> Histories:
 class Weighted(Recommender):
     """A model that works on weights made from ratings and recency: its parameters are those of :func:`confidence`."""
 
-    positive_from: float | None = 4.0
+    positive_from: float | str | None = "scale"
     low_weight: float = 0.3
     half_life: float | None = None
 

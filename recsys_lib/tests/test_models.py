@@ -63,7 +63,9 @@ def test_weights_by_rating_and_recency():
     nothing_high = made([(1, 1, 1.0, 0), (1, 2, 1.0, 0), (2, 1, 1.0, 0)])
     assert confidence(whole(nothing_high), nothing_high, low_weight=0).data.tolist() == [1, 1, 1]
     half_stars = made([(1, 1, 3.5, 0), (1, 2, 4.5, 0), (1, 3, 4.0, 0)])
-    np.testing.assert_allclose(confidence(whole(half_stars), half_stars, low_weight=0.3).toarray(), [[0.3, 1, 1]])
+    np.testing.assert_allclose(
+        confidence(whole(half_stars), half_stars, positive_from=4, low_weight=0.3).toarray(), [[0.3, 1, 1]]
+    )
 
 
 # ---- popularity --------------------------------------------------------------------------------------------------
@@ -415,3 +417,18 @@ def test_a_bare_matrix_has_no_time(known):
     model = ItemKNN(half_life=2).fit(known)
     bare = model.score(known.matrix)
     np.testing.assert_allclose(bare, ItemKNN().fit(known).score(Histories(known.matrix)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ALS, BPR, EASE, ItemKNN])
+def test_liking_starts_where_the_scale_says(tables, kind):
+    ratings = tables[0].assign(rating=tables[0]["rating"] * 2)  # 2 to 10
+    users, small = ratings["user_id"].unique()[:5], {"factors": 4} if kind in (ALS, BPR) else {}
+    by_scale, given = (kind(**small, **more).fit(ratings) for more in ({}, {"positive_from": 8.0}))
+    pd.testing.assert_frame_equal(by_scale.recommend(users, 5), given.recommend(users, 5))
+    lower = kind(**small, positive_from=4.0).fit(ratings).recommend(users, 5)
+    assert not by_scale.recommend(users, 5)["score"].equals(lower["score"])
+
+
+def test_counts_are_no_scale(tables):
+    counts = Interactions.from_frame(tables[0].assign(rating=np.arange(len(tables[0])) + 1.0))
+    assert confidence(counts.rows([0, 1]), counts, low_weight=0.0).data.tolist() == [1.0] * int(counts.matrix[:2].nnz)

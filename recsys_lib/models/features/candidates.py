@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix, diags_array
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.neighbours import followed
 from recsys_lib.models.popularity import DAY
-from recsys_lib.models.weights import confidence, last_times
+from recsys_lib.models.weights import confidence, last_times, threshold
 
 YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
@@ -56,9 +56,9 @@ class CandidateFeatures:
         years: np.ndarray | None = None,
         genres: np.ndarray | None = None,
         *,
-        relevant_from: float = 4.0,
+        relevant_from: float | str = "scale",
     ) -> None:
-        self.train, self.relevant_from = train, relevant_from
+        self.train, self.relevant_from = train, threshold(train, relevant_from)
         self._tables = _Tables.of(train)
         known = years is not None and np.isfinite(years).any()
         self.years = np.where(np.isfinite(years), years, np.nanmedian(years)) if known else None

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from recsys_lib.data.interactions import Histories, Interactions, places_in_rows, row_starts
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
+from recsys_lib.models.weights import threshold
 
 MOST_USERS = 2000  # enough to learn a dozen weights from,
 MOST_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
@@ -101,7 +102,7 @@ class Blend(Recommender):
         How many times another part is held out to learn from; more than 1 only with ``holdout="random"``, where all
         parts are alike. All models are fitted once more for each.
     relevant_from
-        Ratings from here on are to be predicted; ignored where no rating reaches it.
+        Ratings from here on are to be predicted ("scale": see :func:`confidence`); ignored where no rating reaches it.
     penalty
         How strongly weights that are learnt are drawn to being equal: with few users, what is most probable is not
         what makes the best lists. 0 where one model is far better than the others.
@@ -123,7 +124,7 @@ class Blend(Recommender):
     holdout: str = "recent"
     share: float = 0.25
     folds: int = 1
-    relevant_from: float = 4.0
+    relevant_from: float | str = "scale"
     penalty: float = 1.0
     new_users: str | None = None
     few: int = 12
@@ -243,7 +244,7 @@ def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, n
 
 
 def hold_out(
-    train: Interactions, share: float, holdout: str, relevant_from: float, fold: int = 0
+    train: Interactions, share: float, holdout: str, relevant_from: float | str, fold: int = 0
 ) -> tuple[Interactions, csr_matrix]:
     """Hold out a share of every history, rounded down.
 
@@ -270,9 +271,10 @@ def hold_out(
     size = np.floor(share * lengths)
     end = (lengths - fold * size)[rows]
     kept = (place < end - size[rows]) | (place >= end)
-    threshold = relevant_from if train.best_rating >= relevant_from else -np.inf
+    liked_from = threshold(train, relevant_from)
+    liked_from = liked_from if train.best_rating >= liked_from else -np.inf
     parts = []
-    for mask in (kept, ~kept & (train.matrix.data >= threshold)):
+    for mask in (kept, ~kept & (train.matrix.data >= liked_from)):
         indptr = row_starts(rows[mask], train.n_users).astype(np.int32)
         parts.append(csr_matrix((train.matrix.data[mask], train.matrix.indices[mask], indptr), train.matrix.shape))
     when = None if train.timestamps is None else train.timestamps[kept]
