@@ -1,8 +1,7 @@
-"""Bayesian matrix factorisation whose users and items start from what they have rated: an ensemble partner."""
+"""Bayesian matrix factorisation in which users and items start from what they have rated: an ensemble partner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,48 +14,35 @@ from recsys_lib.data.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.features.pairs import Catalogue, PairFeatures
 
+PENALTY = 10.0  # of the linear part
+
 
 class BayesianFactors(Recommender):
-    """Predict ratings by averaging many factorisations, drawn from what the data leaves possible.
+    """Predict ratings by averaging many factorisations, drawn from the posterior by Gibbs sampling.
 
-    rating = linear(dense features) + p . q, where the features are the neural hybrid's (leave-one-out) and p, q are
-    drawn by Gibbs sampling. The mean of a user's p depends on *which* items they rated, that of an item's q on who
-    rated it: the implicit feedback of SVD++ as a prior. Salakhutdinov and Mnih, "Bayesian probabilistic matrix
-    factorization using MCMC" (2008); Simm et al., "Macau: scalable Bayesian factorization with high-dimensional side
-    information" (2017); Rendle, Zhang and Koren, "On the difficulty of evaluating baselines" (2019).
+    rating = linear(dense features) + p . q, where the features are the neural hybrid's (leave-one-out). The prior mean
+    of a user's p depends on *which* items they rated, that of an item's q on who rated it: the implicit feedback of
+    SVD++ as a prior. Salakhutdinov and Mnih, "Bayesian probabilistic matrix factorization using MCMC" (2008); Simm et
+    al., "Macau: scalable Bayesian factorization with high-dimensional side information" (2017); Rendle, Zhang and
+    Koren, "On the difficulty of evaluating baselines" (2019).
 
     Parameters
     ----------
     n_factors
-        Width of p and q; two more of them are the biases of users and of items.
+        Width of p and q; two more columns hold the biases of users and of items.
     sweeps, burn_in, kept
-        Rounds of sampling, how many of them are thrown away first, and how many of the rest (evenly spaced) are
-        averaged.
+        Rounds of sampling, how many of them are discarded first, and how many of the rest (evenly spaced) are averaged.
     link
-        Prior precision of the link from "who rated what" to the factors; larger trusts it less.
-    seed
-        Of the draws.
+        Prior precision of the link from "who rated what" to the factors.
     """
 
     predicts_ratings = True
 
     def __init__(
-        self,
-        n_factors: int = 16,
-        sweeps: int = 150,
-        burn_in: int = 20,
-        kept: int = 50,
-        link: float = 0.5,
-        seed: int = 0,
+        self, n_factors: int = 16, sweeps: int = 150, burn_in: int = 20, kept: int = 50, link: float = 0.5, seed=0
     ) -> None:
-        self.n_factors = n_factors
-        self.sweeps = sweeps
-        self.burn_in = burn_in
-        self.kept = kept
-        self.link = link
-        self.seed = seed
-
-    # ---- sampling --------------------------------------------------------------------------------------------
+        self.n_factors, self.sweeps, self.burn_in, self.kept = n_factors, sweeps, burn_in, kept
+        self.link, self.seed = link, seed
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if np.ptp(train.matrix.data) == 0:
@@ -64,61 +50,44 @@ class BayesianFactors(Recommender):
         self.catalogue = Catalogue.of(train, items, users)
         self.features = PairFeatures(train, self.catalogue)
         training = self.features.training()
-        self.linear_ = _ridge(training["dense"], training["target"])
-        rest = training["target"] - _with_one(training["dense"]) @ self.linear_
-        draws = self._sample(rest.astype(np.float64))
+        dense, target = _with_constant(training["dense"].astype(np.float64)), training["target"]
+        gram = dense.T @ dense
+        gram[np.diag_indices_from(gram)] += PENALTY
+        self.linear_ = np.linalg.solve(gram, dense.T @ target)
+        draws = self._sample((target - _with_constant(training["dense"]) @ self.linear_).astype(np.float64))
         chosen = np.unique(np.linspace(0, len(draws) - 1, min(self.kept, len(draws))).astype(int))
         for name in draws[0]:
-            setattr(self, f"{name}_", np.stack([draws[i][name] for i in chosen]).astype(np.float32))
+            setattr(self, name, np.stack([draws[i][name] for i in chosen]).astype(np.float32))
 
-    def _sample(self, rest: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Gibbs sampling; the draws after the burn-in."""
+    def _sample(self, residuals: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Draw from the posterior; what is drawn after the burn-in, by the attribute that keeps it."""
         rng, matrix = np.random.default_rng(self.seed), self.features.matrix
-        filled = csr_matrix((rest, matrix.indices, matrix.indptr), shape=matrix.shape)
-        people, films = (
-            _Half(filled, self.n_factors, self.link, 0),
-            _Half(filled.T.tocsr(), self.n_factors, self.link, 1),
-        )
-        noise, draws = 1 / rest.var(), []
-        people.start(rng)
-        films.start(rng)
+        filled = csr_matrix((residuals, matrix.indices, matrix.indptr), shape=matrix.shape)
+        users = _Side(filled, self.n_factors, self.link, 0)
+        items = _Side(filled.T.tocsr(), self.n_factors, self.link, 1)
+        noise, draws = 1 / residuals.var(), []  # a precision
+        users.start(rng)
+        items.start(rng)
         for sweep in tqdm(range(self.sweeps), desc="BayesianFactors", leave=False, disable=None):
-            people.draw(films.factors, noise, rng)
-            films.draw(people.factors, noise, rng)
-            fitted = _pair_products(people.factors, films.factors, people.rows, matrix.indices)
-            noise = rng.gamma(1 + len(rest) / 2, 1 / (1 + 0.5 * np.square(rest - fitted).sum()))
+            users.draw(items.factors, noise, rng)
+            items.draw(users.factors, noise, rng)
+            fitted = np.einsum("nk,nk->n", users.factors[users.rows], items.factors[matrix.indices])
+            noise = rng.gamma(1 + len(residuals) / 2, 1 / (1 + 0.5 * np.square(residuals - fitted).sum()))
             if sweep >= self.burn_in:
-                draws.append(
-                    {
-                        "people": people.factors,
-                        "films": films.factors,
-                        "link_": people.link_to,
-                        "centre": people.centre,
-                        "precision": people.precision,
-                        "noise": np.array(noise),
-                    }
-                )
+                draw = {"user_factors_": users.factors, "item_factors_": items.factors, "noise_": np.array(noise)}
+                draws.append(draw | {"centre_": users.centre, "precision_": users.precision, "link_": users.mapping})
         return draws
-
-    # ---- serving ---------------------------------------------------------------------------------------------
-
-    def _dense_part(self, dense: np.ndarray) -> np.ndarray:
-        return _with_one(dense) @ self.linear_
 
     def predict(self, user_ids: Any, item_ids: Any, timestamps: Any = None) -> np.ndarray:
         """Predict the rating of each pair, on the data's own scale, (n,) float64; as ``NeuralHybrid.predict``."""
         users, items = codes_of(user_ids, self.catalogue.user_ids), codes_of(item_ids, self.catalogue.item_ids)
-        if len(users) == 0:
-            return np.zeros(0)
         when = None if timestamps is None else np.asarray(timestamps, np.int64)
         total = np.zeros(len(users))
-        known = (users >= 0), (items >= 0)
-        for people, films in zip(self.people_, self.films_, strict=True):
-            p = np.where(known[0][:, None], people[users], _neutral(people.shape[1], 0))
-            q = np.where(known[1][:, None], films[items], _neutral(films.shape[1], 1))
-            total += np.einsum("nk,nk->n", p, q)
+        for p, q in zip(self.user_factors_, self.item_factors_, strict=True):  # code -1, unknown, is the row at the end
+            p, q = np.vstack([p, _neutral(self.n_factors, 0)]), np.vstack([q, _neutral(self.n_factors, 1)])
+            total += np.einsum("nk,nk->n", p[users], q[items])
         ratings, dense = self.train.matrix.data, self.features.pairs(users, items, when)
-        predicted = self.features.mean + self._dense_part(dense) + total / len(self.people_)
+        predicted = self.features.mean + _with_constant(dense) @ self.linear_ + total / len(self.user_factors_)
         return np.clip(predicted, ratings.min(), ratings.max())
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
@@ -130,28 +99,24 @@ class BayesianFactors(Recommender):
         for number, values in enumerate(grid.pair):
             scores = scores + values * weights[ends[1] + number]
         codes = np.full(matrix.shape[0], -1) if users is None else codes_of(users, self.catalogue.user_ids)
+        new = codes < 0
         average = np.zeros_like(scores)
-        for draw in range(len(self.people_)):
-            factors = self.people_[draw][codes]
-            new = codes < 0
+        for draw, user_factors in enumerate(self.user_factors_):
+            factors = user_factors[codes]
             if new.any():
                 factors[new] = self._factors_of(draw, matrix[new], side.gaps[new[side.rows]])
-            average += factors @ self.films_[draw][known.columns].T
-        return known.mean + scores + average / len(self.people_)
+            average += factors @ self.item_factors_[draw][known.columns].T
+        return known.mean + scores + average / len(self.user_factors_)
 
     def _factors_of(self, draw: int, matrix: csr_matrix, gaps: np.ndarray) -> np.ndarray:
         """Mean factors of new users under one draw, from what they rated and how, (n, width)."""
-        half = _Half(
-            csr_matrix((gaps, matrix.indices, matrix.indptr), shape=matrix.shape), self.n_factors, self.link, 0
-        )
-        half.centre, half.precision = self.centre_[draw], self.precision_[draw]
-        half.link_to = self.link__[draw]
-        half.factors = np.tile(_neutral(self.n_factors + 2, 0), (matrix.shape[0], 1))
-        precisions, means = half.conditional(self.films_[draw].astype(np.float64), float(self.noise_[draw]))
-        half.factors[:, half.free] = np.linalg.solve(precisions, means[:, :, None])[:, :, 0]
-        return half.factors
-
-    # ---- on disk ---------------------------------------------------------------------------------------------
+        filled = csr_matrix((gaps, matrix.indices, matrix.indptr), shape=matrix.shape)
+        side = _Side(filled, self.n_factors, self.link, 0)
+        side.centre, side.precision, side.mapping = self.centre_[draw], self.precision_[draw], self.link_[draw]
+        factors = np.tile(_neutral(self.n_factors, 0), (matrix.shape[0], 1))
+        precisions, means = side.conditional(self.item_factors_[draw].astype(np.float64), float(self.noise_[draw]))
+        factors[:, side.free] = np.linalg.solve(precisions, means[:, :, None])[:, :, 0]
+        return factors
 
     def _learnt(self) -> dict[str, Any]:
         return {**super()._learnt(), "catalogue": vars(self.catalogue)}
@@ -162,97 +127,74 @@ class BayesianFactors(Recommender):
         self.features = PairFeatures(self.train, self.catalogue)
 
 
-class _Half:
+class _Side:
     """The factors of one side (0: users, 1: items), and all that is drawn with them.
 
-    Factors have two columns more than ``n_factors``: people's are [p, bias, 1], films' [q, 1, bias], so that one
-    product holds all. ``free`` are the columns that are drawn.
+    Users' factors are [p, bias, 1], items' [q, 1, bias], so that one product holds all; ``free`` are the columns drawn.
     """
 
-    def __init__(self, rest: csr_matrix, n_factors: int, link: float, side: int) -> None:
-        self.rest, self.side, self.link = rest, side, link
-        self.width = n_factors + 2
-        self.free = np.delete(np.arange(self.width), n_factors + 1 - side)
-        self.rows = np.repeat(np.arange(rest.shape[0]), np.diff(rest.indptr))
-        counts = np.maximum(np.diff(rest.indptr), 1)
-        self.ones = csr_matrix((np.ones(rest.nnz), rest.indices, rest.indptr), shape=rest.shape)
-        scaled = (1 / np.sqrt(counts))[self.rows]
-        self.history = csr_matrix((scaled, rest.indices, rest.indptr), shape=rest.shape)
+    def __init__(self, residuals: csr_matrix, n_factors: int, link: float, side: int) -> None:
+        self.residuals, self.link, self.fixed = residuals, link, n_factors + 1 - side
+        self.neutral = _neutral(n_factors, side)
+        self.free = np.delete(np.arange(n_factors + 2), self.fixed)
+        counts = np.diff(residuals.indptr)
+        self.rows = np.repeat(np.arange(len(counts)), counts)
+        self.ones, self.history = (
+            csr_matrix((values, residuals.indices, residuals.indptr), shape=residuals.shape)
+            for values in (np.ones(residuals.nnz), (1 / np.sqrt(np.maximum(counts, 1)))[self.rows])
+        )
 
     def start(self, rng: np.random.Generator) -> None:
         """Small random factors, and the parts of the link that never change."""
-        self.factors = rng.normal(scale=0.1, size=(self.rest.shape[0], self.width))
-        self.factors[:, self.width - 1 - self.side] = 1.0
+        self.factors = rng.normal(scale=0.1, size=(self.residuals.shape[0], len(self.neutral)))
+        self.factors[:, self.fixed] = 1.0
         gram = (self.history.T @ self.history).toarray()
         gram[np.diag_indices_from(gram)] += self.link
         self.solver = cho_factor(gram, overwrite_a=True)
         size = len(self.free)
-        self.link_to = np.zeros((self.rest.shape[1], size))
+        self.mapping = np.zeros((self.residuals.shape[1], size))
         self.centre, self.precision = np.zeros(size), 10 * np.eye(size)
 
     def draw(self, others: np.ndarray, noise: float, rng: np.random.Generator) -> None:
-        """Draw centre, spread and link given the factors, then the factors given everything else."""
+        """Draw centre, precision and link given the factors, then the factors given everything else."""
         self._draw_prior(rng)
         precisions, means = self.conditional(others, noise)
         lower = np.linalg.cholesky(precisions)
         mean = np.linalg.solve(precisions, means[:, :, None])[:, :, 0]
-        shaken = rng.normal(size=mean.shape)
+        normal = rng.normal(size=mean.shape)
         self.factors = self.factors.copy()
-        self.factors[:, self.free] = mean + np.linalg.solve(lower.swapaxes(1, 2), shaken[:, :, None])[:, :, 0]
+        self.factors[:, self.free] = mean + np.linalg.solve(lower.swapaxes(1, 2), normal[:, :, None])[:, :, 0]
 
     def conditional(self, others: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
         """Precision matrices, (n, free, free), and precision-weighted means, (n, free), of the factors."""
-        seen, fixed = others[:, self.free], self.width - 1 - self.side
-        size = len(self.free)
-        outer = (seen[:, :, None] * seen[:, None, :]).reshape(len(seen), -1)
+        rated, size = others[:, self.free], len(self.free)
+        outer = (rated[:, :, None] * rated[:, None, :]).reshape(len(rated), -1)
         precisions = self.precision + noise * (self.ones @ outer).reshape(-1, size, size)
-        known = self.ones @ (seen * others[:, [fixed]])  # what the other side's bias explains already
-        prior = (self.centre + self.history @ self.link_to) @ self.precision
-        return precisions, prior + noise * (self.rest @ seen - known)
+        explained = self.ones @ (rated * others[:, [self.fixed]])  # by the other side's bias
+        prior = (self.centre + self.history @ self.mapping) @ self.precision
+        return precisions, prior + noise * (self.residuals @ rated - explained)
 
     def _draw_prior(self, rng: np.random.Generator) -> None:
         """Normal-Wishart draw of centre and precision around the linked means, then the link itself."""
-        linked = self.history @ self.link_to
-        rest, size = self.factors[:, self.free] - linked, len(self.free)
+        rest, size = self.factors[:, self.free] - self.history @ self.mapping, len(self.free)
         n, mean = len(rest), rest.mean(axis=0)
         scatter = (rest - mean).T @ (rest - mean) + 2.0 * np.outer(mean, mean) * n / (n + 2.0) + np.eye(size)
-        scatter += self.link * self.link_to.T @ self.link_to
+        scatter += self.link * self.mapping.T @ self.mapping
         root = np.linalg.cholesky(np.linalg.inv(scatter))
-        self.precision = root @ _wishart(size, n + size + self.rest.shape[1], rng) @ root.T
+        lower = np.tril(rng.normal(size=(size, size)), -1)  # Bartlett's decomposition of a standard Wishart draw
+        lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(n + size + self.residuals.shape[1] - np.arange(size)))
+        self.precision = root @ lower @ lower.T @ root.T
         spread = np.linalg.cholesky(np.linalg.inv(self.precision))
         self.centre = n * mean / (n + 2.0) + spread @ rng.normal(size=size) / np.sqrt(n + 2.0)
-        shaken = self.factors[:, self.free] - self.centre + rng.normal(size=(n, size)) @ spread.T
-        wanted = self.history.T @ shaken + np.sqrt(self.link) * rng.normal(size=self.link_to.shape) @ spread.T
-        self.link_to = cho_solve(self.solver, wanted, overwrite_b=True)
+        target = self.factors[:, self.free] - self.centre + rng.normal(size=(n, size)) @ spread.T
+        weighted = self.history.T @ target + np.sqrt(self.link) * rng.normal(size=self.mapping.shape) @ spread.T
+        self.mapping = cho_solve(self.solver, weighted, overwrite_b=True)
 
 
-def _wishart(size: int, freedom: float, rng: np.random.Generator) -> np.ndarray:
-    """A draw of the standard Wishart distribution (Bartlett's decomposition), (size, size)."""
-    lower = np.tril(rng.normal(size=(size, size)), -1)
-    lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(freedom - np.arange(size)))
-    return lower @ lower.T
-
-
-def _neutral(width: int, side: int) -> np.ndarray:
+def _neutral(n_factors: int, side: int) -> np.ndarray:
     """Factors of a user or item of whom nothing is known: zeros, and the 1 that lets the other side's bias through."""
-    neutral = np.zeros(width)
-    neutral[width - 1 - side] = 1.0
-    return neutral
+    return np.eye(n_factors + 2)[n_factors + 1 - side]
 
 
-def _with_one(dense: np.ndarray) -> np.ndarray:
+def _with_constant(dense: np.ndarray) -> np.ndarray:
     return np.concatenate([dense, np.ones((len(dense), 1), dense.dtype)], axis=1)
-
-
-def _ridge(dense: np.ndarray, target: np.ndarray, penalty: float = 10.0) -> np.ndarray:
-    """Weights of the dense features and, last, the constant, (f + 1,) float64."""
-    x = _with_one(dense.astype(np.float64))
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += penalty
-    return np.linalg.solve(gram, x.T @ target)
-
-
-def _pair_products(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Products of the factors of each pair, (n,), a block at a time."""
-    blocks: Iterator[slice] = (slice(start, start + 200_000) for start in range(0, len(rows), 200_000))
-    return np.concatenate([np.einsum("nk,nk->n", left[rows[b]], right[columns[b]]) for b in blocks])

@@ -2,12 +2,11 @@
 
 The architecture as its README gives it: embeddings of 128 numbers for user and item, concatenated with 21 features,
 layers of 256, 128 and 64 with batch normalisation, Adam, 15 epochs. What it was trained on is not known; here it is
-trained without a leak, and with one leak at a time. It serves no other purpose.
+trained without a leak, and with one leak at a time.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,7 @@ LEAKS = {
 
 
 class HybridNet(nn.Module):
-    """Embeddings of user and item beside features, three layers, one number.
-
-    Parameters
-    ----------
-    n_users, n_items
-        Rows of the embedding tables, the last of each for ids that are not in training.
-    n_features
-        Columns of the features.
-    """
+    """Embeddings of user and item beside features, three layers, one number."""
 
     def __init__(self, n_users: int, n_items: int, n_features: int, *, dim: int = 128, dropout: float = 0.2) -> None:
         super().__init__()
@@ -52,16 +43,7 @@ class HybridNet(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor, features: Tensor) -> Tensor:
         """Ratings, (batch,), from codes (batch,) and features (batch, n_features)."""
-        joined = torch.cat([self.users(users), self.items(items), features], dim=1)  # (batch, 2 dim + n_features)
-        return self.layers(joined).squeeze(1)
-
-
-def _statistics(rows: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Mean, spread and log count of the ratings of each user or item."""
-    grouped = rows.groupby(by)["rating"]
-    counts = np.log1p(grouped.size())
-    table = pd.DataFrame({"mean": grouped.mean(), "spread": grouped.std().fillna(0.0), "count": counts})
-    return table.add_prefix(f"{by.removesuffix('_id')}_")
+        return self.layers(torch.cat([self.users(users), self.items(items), features], dim=1)).squeeze(1)
 
 
 def features(
@@ -69,22 +51,21 @@ def features(
 ) -> pd.DataFrame:
     """The 21 features of rows (22 where a leak adds one); statistics come from ``known``.
 
-    Six statistics of user and item, the item's year, the user's age and gender, hour and weekday, and flags of
-    the ten most common genres; what the data lacks is zero.
+    Mean, spread and log count of user and item, the item's year, the user's age and gender, hour and weekday, and flags
+    of the ten most common genres; what the data lacks is zero.
     """
     table = pd.DataFrame(index=rows.index)
     for by in ("user_id", "item_id"):
-        statistics = _statistics(known, by)
-        for column in statistics:
-            fill = known["rating"].mean() if column.endswith("mean") else 0.0
-            table[column] = rows[by].map(statistics[column]).fillna(fill)
-    content = items.set_index("item_id")
+        grouped, side = known.groupby(by)["rating"], by.removesuffix("_id")
+        table[f"{side}_mean"] = rows[by].map(grouped.mean()).fillna(known["rating"].mean())
+        table[f"{side}_spread"] = rows[by].map(grouped.std())
+        table[f"{side}_count"] = rows[by].map(np.log1p(grouped.size()))
+    content, by_user = items.set_index("item_id"), users.set_index("user_id")
     table["year"] = rows["item_id"].map(content["year"].astype("Float64")).astype(float)
-    people = users.set_index("user_id")
-    for name in ("age", "gender"):
-        values = people[name] if name in people else pd.Series(0.0, index=people.index)
-        values = values if name == "age" else (values == values.max()).astype(float)
-        table[name] = rows["user_id"].map(values).astype(float)
+    table["age"] = rows["user_id"].map(by_user["age"]).astype(float) if "age" in by_user else 0.0
+    table["gender"] = 0.0
+    if "gender" in by_user:
+        table["gender"] = rows["user_id"].map((by_user["gender"] == by_user["gender"].max()).astype(float))
     when = pd.to_datetime(rows["timestamp"] if "timestamp" in rows else pd.Series(0, index=rows.index), unit="s")
     table["hour"], table["weekday"] = when.dt.hour.astype(float), when.dt.day_of_week.astype(float)
     common = items["genres"].explode().dropna().value_counts().index[:GENRES]
@@ -110,20 +91,15 @@ def run_leak(
     rate: float = 1e-3,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train the network on the training part with one leak, and predict the test part after every epoch.
-
-    Parameters
-    ----------
-    leak
-        A name in ``LEAKS``.
+    """Train the network on the training part with one leak of ``LEAKS``, and predict the test part after every epoch.
 
     Returns
     -------
     dict
         predicted (n_test,) float64 after the last epoch; curve (RMSE on the test part after each epoch; to look at,
         nothing is chosen by it); stopped (n_test,) float64 after the epoch with the lowest RMSE on the validation
-        part, or the last one where there is none; stopped_after (that epoch, from 1); train_features, test_features
-        (tables, not scaled); seconds.
+        part, or the last one where there is none; stopped_after (that epoch, from 1); test_features (a table, not
+        scaled).
 
     Raises
     ------
@@ -138,46 +114,34 @@ def run_leak(
     everything = pd.concat([split.train, test], ignore_index=True)
     fitted = everything if leak == "test rows trained on" else split.train
     known = everything if leak == "means over all rows" else fitted
-    tables = [features(rows, known, items, users, leak, threshold) for rows in (fitted, test, split.valid)]
-    start = time.perf_counter()
-    ids = [np.unique(fitted[name]) for name in ("user_id", "item_id")]
-    inputs = [
-        _tensors(rows, table, tables[0], ids) for rows, table in zip((fitted, test, split.valid), tables, strict=True)
-    ]
+    parts = (fitted, test, split.valid)
+    tables = [features(rows, known, items, users, leak, threshold) for rows in parts]
+    centre, scale = tables[0].mean(), tables[0].std().replace(0.0, 1.0)
+    ids = {name: np.unique(fitted[name]) for name in ("user_id", "item_id")}
+    inputs = []
+    for rows, table in zip(parts, tables, strict=True):
+        codes = [codes_of(rows[name], own) % (len(own) + 1) for name, own in ids.items()]  # unknown ids: the last code
+        scaled = ((table - centre) / scale).to_numpy(np.float32)
+        inputs.append([*map(torch.as_tensor, codes), torch.as_tensor(scaled)])
+    truths = [rows["rating"].to_numpy(np.float64) for rows in parts]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # layers this small lose more to waiting than they gain from a second core
-    truths = [rows["rating"].to_numpy(np.float64) for rows in (fitted, test, split.valid)]
-    result = _train(inputs, truths, [len(i) + 1 for i in ids], epochs, batch, rate, seed)
+    torch.manual_seed(seed)
+    net = HybridNet(*(len(own) + 1 for own in ids.values()), tables[0].shape[1])
+    result = _train(net, inputs, truths, epochs, batch, rate)
     torch.set_num_threads(threads)
-    seconds = time.perf_counter() - start
-    return {**result, "train_features": tables[0], "test_features": tables[1], "seconds": seconds}
-
-
-def _tensors(rows: pd.DataFrame, table: pd.DataFrame, fitted: pd.DataFrame, ids: list[np.ndarray]) -> list[Tensor]:
-    """Codes of users and items (the last one for unknown ids), and features scaled as in training."""
-    scaled = (table - fitted.mean()) / fitted.std().replace(0.0, 1.0)
-    codes = [codes_of(rows[name], known) for name, known in zip(("user_id", "item_id"), ids, strict=True)]
-    codes = [np.where(code < 0, len(known), code) for code, known in zip(codes, ids, strict=True)]
-    return [*map(torch.as_tensor, codes), torch.as_tensor(scaled.to_numpy(np.float32))]
+    return {**result, "test_features": tables[1]}
 
 
 def _train(
-    inputs: list[list[Tensor]],
-    truths: list[np.ndarray],
-    sizes: list[int],
-    epochs: int,
-    batch: int,
-    rate: float,
-    seed: int,
+    net: HybridNet, inputs: list[list[Tensor]], truths: list[np.ndarray], epochs: int, batch: int, rate: float
 ) -> dict[str, Any]:
     """Fit on the first inputs; predict the second (test) and the third (validation) after each epoch."""
-    torch.manual_seed(seed)
-    net = HybridNet(*sizes, inputs[0][2].shape[1])
     low, high, mean = float(truths[0].min()), float(truths[0].max()), float(truths[0].mean())
     target = torch.as_tensor((truths[0] - mean).astype(np.float32))
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     predictions, curve, validation = [], [], []
-    for _ in range(epochs):
+    for epoch in range(epochs):
         net.train()
         for rows in torch.randperm(len(target)).split(batch):
             if len(rows) < 2:  # batch normalisation needs two
@@ -191,6 +155,6 @@ def _train(
             test, valid = (np.clip(net(*part).double().numpy() + mean, low, high) for part in inputs[1:])
         predictions.append(test)
         curve.append(float(np.sqrt(np.mean((test - truths[1]) ** 2))))
-        validation.append(float(np.mean((valid - truths[2]) ** 2)) if len(valid) else -float(len(validation)))
+        validation.append(float(np.mean((valid - truths[2]) ** 2)) if len(valid) else -epoch)
     best = int(np.argmin(validation))  # the last epoch where there is no validation part
     return {"predicted": predictions[-1], "curve": curve, "stopped": predictions[best], "stopped_after": best + 1}
