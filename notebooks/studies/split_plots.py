@@ -11,27 +11,18 @@ from recsys_lib.plots.style import COLOURS
 
 
 def results_by_split(results: pd.DataFrame, metric: str) -> Figure:
-    """Means and intervals of several models on several splits, one row a split.
-
-    Parameters
-    ----------
-    results
-        split, model, mean, low, high.
-    metric
-        Name of what is on the axis.
-    """
-    ways, models = results["split"].unique(), results["model"].unique()
-    figure, axes = plt.subplots(figsize=(8, 0.65 * len(ways) + 1.2))
+    """Means and intervals of several models, one row a split: split, model, mean, low, high."""
+    splits, models = results["split"].unique(), results["model"].unique()
+    figure, axes = plt.subplots(figsize=(8, 0.65 * len(splits) + 1.2))
     for number, (model, colour) in enumerate(zip(models, COLOURS, strict=False)):
-        rows = results[results["model"] == model].set_index("split").reindex(ways)
-        place = np.arange(len(ways)) + 0.2 * (number - (len(models) - 1) / 2)
+        rows = results[results["model"] == model].set_index("split").reindex(splits)
+        place = np.arange(len(splits)) + 0.2 * (number - (len(models) - 1) / 2)
         spread = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
         axes.errorbar(rows["mean"], place, xerr=spread, fmt="o", color=colour, label=model, markersize=5, capsize=2)
-    axes.set_yticks(np.arange(len(ways)), ways)
+    axes.set_yticks(np.arange(len(splits)), splits)
     axes.invert_yaxis()
-    axes.set(xlabel=f"{metric}, with 95 % intervals", xlim=(0, None))
+    axes.set(xlabel=f"{metric}, with 95 % intervals", xlim=(0, None), title="The same models on each split")
     axes.grid(visible=False, axis="y")
-    axes.set_title("The same models on each split")
     figure.legend(loc="outside upper right", ncols=len(models))
     return figure
 

@@ -142,7 +142,7 @@ def test_films_and_people_by_how_many_ratings_they_have(task):
     assert (
         films.loc[films["ratings"] == "5-29", "item_id"].tolist() == task.items[(counts >= 5) & (counts < 30)].tolist()
     )
-    people = tables_of.people_by_count(task, (1, 15))
+    people = tables_of.users_by_count(task, (1, 15))
     lengths = np.diff(task.histories.indptr)
     assert (people["films"] == "15 and more").tolist() == (lengths >= 15).tolist()
     assert people["films"].cat.categories.tolist() == ["none", "1-14", "15 and more"]
@@ -152,5 +152,5 @@ def test_what_is_said_of_films_and_people():
     table = pd.DataFrame({"segment": "s", "group": ["1-4", "1-4"], "model": ["a", "p"], "mean": [0.2, 0.1]})
     text = tables_of.sentence_known(table, table, "p")
     assert text.startswith(
-        "Best recall among films with 1-4 ratings `a` (0.200). Among people with 1-4 films `a` leads"
+        "Best recall among films with 1-4 ratings `a` (0.200). Among users with 1-4 films `a` leads"
     )
