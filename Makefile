@@ -14,6 +14,7 @@ ifeq ($(origin PY),undefined)
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 API     := $(VENV)/.api
+MYFM    := $(VENV)/.studies
 endif
 # One thread a process: two fight over two cores, and results stay the same bit by bit.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -34,7 +35,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical neural-study bench bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies neural-study bench bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -54,6 +55,11 @@ $(VENV)/.ready: environment.yml pyproject.toml
 # The extra `api` of pyproject.toml, for the targets that need the REST service.
 $(VENV)/.api: pyproject.toml $(VENV)/.ready
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[api]'
+	touch $@
+
+# The extra `studies`, for the comparison of rating models.
+$(VENV)/.studies: pyproject.toml $(VENV)/.ready
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[studies]'
 	touch $@
 
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
@@ -115,8 +121,16 @@ rollback: $(READY)  ## give the title of champion back to the version that had i
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
 	$(PY) -m recsys_lib.run.tuning "$$DATASET"
 
-canonical: $(READY)  ## ratings on the five published folds of ml-100k
-	$(PY) notebooks/studies/canonical.py
+canonical: $(MYFM)  ## ratings on the five published folds of ml-100k, times told and times never seen
+	$(PY) -W ignore notebooks/studies/canonical.py
+
+# Two of them rebuild a public project, on the data set that it used.
+studies: canonical  ## all studies, on what `make run` made; numbers into reports/<dataset>/studies
+	@for study in cold_start other_splits sampled_metrics splits; do \
+	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset "$$DATASET" --params "$$PARAMS" || exit 1; done
+	@for study in eighteen_people leakage_audit; do \
+	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset ml-latest-small || exit 1; done
+	@$(PY) -m recsys_lib.run.report write "$$DATASET"
 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
 	$(PY) notebooks/studies/neural_study.py

@@ -151,6 +151,4 @@ def test_films_and_people_by_how_many_ratings_they_have(task):
 def test_what_is_said_of_films_and_people():
     table = pd.DataFrame({"segment": "s", "group": ["1-4", "1-4"], "model": ["a", "p"], "mean": [0.2, 0.1]})
     text = tables_of.sentence_known(table, table, "p")
-    assert text.startswith(
-        "Best recall among films with 1-4 ratings `a` (0.200). Among users with 1-4 films `a` leads"
-    )
+    assert text.startswith("Best recall among films with 1-4 ratings `a` (0.200). Among users with 1-4 films `a` leads")

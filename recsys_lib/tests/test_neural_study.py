@@ -2,7 +2,6 @@
 
 import json
 
-import canonical
 import neural_study
 import neural_tables
 import numpy as np
@@ -124,26 +123,6 @@ def test_bayesian_score_of_a_known_person_is_the_prediction(bayesian):
     grid = bayesian.score(train.rows(np.array([2])), train.user_ids[[2]])[0]
     pairs = bayesian.predict(np.repeat(train.user_ids[2], train.n_items), train.item_ids)
     np.testing.assert_allclose(np.clip(grid, 1, 5), pairs, atol=1e-3)
-
-
-# ---- the published folds -------------------------------------------------------------------------------------------
-
-
-def test_summary_of_folds():
-    rows = pd.DataFrame(
-        [
-            {"fold": "u1", "model": "m", "seed": 0, "rmse": 0.9, "mae": 0.7, "cpu_seconds": 1.0},
-            {"fold": "u2", "model": "m", "seed": 0, "rmse": 0.8, "mae": 0.6, "cpu_seconds": 3.0},
-            {"fold": "u1", "model": "m", "seed": 1, "rmse": 1.0, "mae": 0.7, "cpu_seconds": 1.0},
-            {"fold": "u2", "model": "m", "seed": 1, "rmse": 0.9, "mae": 0.6, "cpu_seconds": 3.0},
-            {"fold": "u1", "model": "b", "seed": None, "rmse": 1.1, "mae": 0.9, "cpu_seconds": None},
-        ]
-    )
-    table = canonical.summary(rows).set_index("model")
-    assert table.loc["m", "RMSE u1"] == pytest.approx(0.95)
-    assert table.loc["m", "RMSE"] == pytest.approx(0.9)
-    assert table.loc["m", "spread"] == pytest.approx(np.std([0.85, 0.95], ddof=1))
-    assert np.isnan(table.loc["b", "spread"])
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------
