@@ -19,6 +19,15 @@ from recsys_lib.run.environment import commit
 from recsys_lib.run.results import has_seed
 from recsys_lib.run.run import Tables
 
+SINGLE = (
+    "als_tuned",
+    "als_recent",
+    "bpr",
+    "item_knn",
+    "sequence_knn",
+    "ease",
+)  # collaborative, and close to each other
+
 
 def protocol(task: Task, ks: list[int]) -> str:
     """The protocol as a box of markdown."""
@@ -146,12 +155,18 @@ def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
         return "Fewer than three models kept their value on validation: nothing to compare."
     then = known["model"].map(before)
     agreement = float(then.rank().corr(known[by].rank()))
+    close = known["model"].isin(SINGLE)
+    single = ""
+    if close.sum() > 2:
+        alone = float(then[close].rank().corr(known.loc[close, by].rank()))
+        single = f" ({alone:.2f} over the {close.sum()} single collaborative models alone)"
     chosen, first = known.loc[then.idxmax(), "model"], known["model"].iloc[0]
     ending = "also first on test" if chosen == first else f"on test `{first}` is before it"
     return (
         f"Of {len(known)} models with a value on validation, `{chosen}` is first there, {ending}; the rank "
-        f"correlation between both is {agreement:.2f}. Test means are {float((known[by] / then).median()):.2f} times "
-        "validation's (median): the parts differ in size, so levels are not comparable, orders are."
+        f"correlation between both is {agreement:.2f}{single}. Test means are "
+        f"{float((known[by] / then).median()):.2f} times validation's (median): the parts differ in size, so levels "
+        "are not comparable, orders are."
     )
 
 
