@@ -40,7 +40,7 @@ STUDY_FIGURES = {
     "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
     "studies_rolling_cuts": "NDCG@10 after each of several cuts in time",
 }
-STUDIES = ("canonical_report", "other_splits")  # made apart, and reported where they are there
+STUDIES = ("canonical", "other_splits", "sampled_metrics", "cold_start")  # made apart, reported where they are there
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
@@ -154,7 +154,7 @@ def _reachable(page: str) -> str:
 
 def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
     """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
-    file = paths.reports / f"{name}.json"
+    file = paths.reports / "studies" / f"{name}.json"
     content = read_json(file) if file.is_file() else {}
     return content if content.get("data", {}).get("sha256") == sha256 else {}
 

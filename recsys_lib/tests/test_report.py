@@ -91,29 +91,48 @@ def test_models_stand_best_first_and_rating_models_behind(run):
 
 
 def studies(sha256: str) -> dict[str, dict]:
-    """What the two studies that a report takes up leave, at their smallest."""
+    """What the studies that a report takes up leave, at their smallest."""
     times = {name: {"ratio": value, "low": value - 0.1, "high": value + 0.1} for name, value in (("reranker", 1.2),)}
     row = {"model": "reranker", "ndcg@10": 0.4, "ndcg@10_low": 0.39, "ndcg@10_high": 0.41}
     random = {"board": [row], "ratios": {"als": times, "popularity": times}}
     random["other_seeds"] = [{"seed": 1, "over": "als", "ratio": 1.15, "low": 1.1, "high": 1.2}]
     pooled = {**metric(0.3), "ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.1, "p_holm": None}
     data = {"name": "ml-100k", "sha256": sha256}
-    rated = [
-        {"model": name, "RMSE u1": 0.9, "RMSE": 0.88, "MAE": 0.7, "spread": 0.001} for name in ("biases", "hybrid")
-    ]
-    best = {"name": "somebody", "rmse": 0.887}
+    errors = {"rmse_u1": 0.9, "rmse": 0.88, "mae": 0.7}
+    bounds = {
+        f"{name}_{end}": value + by for name, value in errors.items() for end, by in (("low", -0.01), ("high", 0.01))
+    }
+    rated = [{"model": "hybrid", **errors, **bounds, "p_shrunk biases": 0.01}]
+    published = [{"name": "somebody", "rmse": 0.887, "fold": "u1", "saw": "no times"}]
+    canonical = {
+        "boards": {"no times": rated},
+        "seen": {"no times": "nothing"},
+        "published": published,
+        "folds": {"u1": {}},
+    }
     return {
         "other_splits": {"data": data, "trials": 30, "random": random, "rolling": {"pooled": {"als": pooled}}},
-        "canonical_report": {"data": data, "seeds": [0, 1], "best_published": best, "summary": rated},
+        "canonical": {"data": data, **canonical, "folds": {"u1": {}}},
+        "sampled_metrics": {
+            "data": data,
+            "catalogue": 9,
+            "k": 10,
+            "whole": {"als": 0.2},
+            "sampled": {"99": {"als": 0.7}},
+        },
+        "cold_start": {"data": data, "films_needed": {"als": 3.0}},
     }
 
 
 def test_studies_are_reported_where_they_were_made_from_this_data(run):
     for sha256, told in (("1" * 64, False), ("0" * 64, True)):
         for name, content in studies(sha256).items():
-            write_json(run.reports / f"{name}.json", content)
+            write_json(run.reports / "studies" / f"{name}.json", content)
         text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
-        assert ("| hybrid | 0.9000 | 0.8800 | 0.7000 |" in text) is told
+        row = "| hybrid | 0.900 (0.890–0.910) | 0.880 (0.870–0.890) | 0.700 (0.690–0.710) | 0.0100 | – |"
+        assert (row in text) is told
+        assert ("| als | 0.200 | 0.700 |" in text) is told
+        assert ("above zero: als 3." in text) is told
         assert ("| reranker | 0.400 (0.390–0.410) | 1.200 (1.100–1.300) | 1.200 (1.100–1.300) |" in text) is told
         assert ("the re-ranker has 1.150 (1.100–1.200) times the NDCG@10 of ALS." in text) is told
         assert ("| als | 0.300 (0.290–0.310) | 1.000 (0.900–1.100) | – |" in text) is told
