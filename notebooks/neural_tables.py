@@ -14,6 +14,7 @@ from recsys_lib.evaluation.metrics.rating import predictions, rmse
 from recsys_lib.evaluation.task import Task, mean_ndcg, ndcg_given
 from recsys_lib.files import read_json
 from recsys_lib.models import NeuralHybrid, Recommender
+from recsys_lib.models.neural.serving import rating_pairs
 from recsys_lib.paths import REPOSITORY, Paths
 
 STUDY = "neural_study.json"  # what `make neural-study` writes to the reports of a data set
@@ -85,27 +86,19 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
 
     Permutation importance (Breiman, "Random forests", 2001) of the dense features and of both vectors.
     """
-    from recsys_lib.models.neural.serving import rating_pairs
-
-    users, items = model._codes(frame["user_id"], frame["item_id"])
+    users, items = model.catalogue.codes(frame["user_id"], frame["item_id"])
     when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
     dense, state = model.features.pairs(users, items, when), model.states[0]
-    vectors, bias = model._user_vectors(state)
-    films = np.vstack([state["items"], np.zeros((1, model.embedding_dim), np.float32)])
-    base = model.features.mean + bias[users] + np.append(state["item_bias"], 0)[items]
-    inputs = {"u": vectors[users], "v": films[items], "dense": dense}
-    shuffled = np.random.default_rng(seed).permutation(len(frame))
-
-    def error(u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> float:
-        return rmse(base + rating_pairs(state, u, v, dense) - frame["rating"].to_numpy(np.float64))
-
-    whole = error(**inputs)
-    rows = [("the user's vector", error(**{**inputs, "u": inputs["u"][shuffled]}) - whole)]
-    rows.append(("the item's vector", error(**{**inputs, "v": inputs["v"][shuffled]}) - whole))
+    u, v, user_bias, item_bias = model.pair_vectors(state, users, items)
+    target = frame["rating"].to_numpy(np.float64) - model.features.mean - user_bias - item_bias
+    order = np.random.default_rng(seed).permutation(len(frame))
+    shuffled = {"the user's vector": (u[order], v, dense), "the item's vector": (u, v[order], dense)}
     for column, name in enumerate(model.features.names()):
         changed = dense.copy()
-        changed[:, column] = dense[shuffled, column]
-        rows.append((name, error(**{**inputs, "dense": changed}) - whole))
+        changed[:, column] = dense[order, column]
+        shuffled[name] = u, v, changed
+    whole = rmse(rating_pairs(state, u, v, dense) - target)
+    rows = [(name, rmse(rating_pairs(state, *inputs) - target) - whole) for name, inputs in shuffled.items()]
     return pd.DataFrame(rows, columns=["input", "rise"]).sort_values("rise", ascending=False, ignore_index=True)
 
 

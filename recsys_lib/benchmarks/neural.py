@@ -13,98 +13,75 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+import timeit
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, StackDataset
 
 from recsys_lib import load_dataset, splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.files import write_json
 from recsys_lib.models import NeuralHybrid, NeuralRanker
-from recsys_lib.models.neural.rating_net import Pairs, RatingBatch, squared_loss
+from recsys_lib.models.neural.nets import Pairs, RatingBatch, squared_loss
 from recsys_lib.models.neural.training import choose_device
 from recsys_lib.paths import Paths
 
-ROUNDS = 3  # in which both ways take their turn; the fastest counts
+ROUNDS = 3  # in which both ways of making batches take their turn; the fastest counts
 
 
-class Rows(Dataset):
-    """One training pair at a time."""
-
-    def __init__(self, columns: dict[str, torch.Tensor]) -> None:
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(self.columns["users"])
-
-    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        return {name: values[row] for name, values in self.columns.items()}
-
-
-def examples_per_second(net: Any, batches: Iterator[RatingBatch], seconds: float) -> float:
+def examples_per_second(net: Any, batches: Iterable[RatingBatch], seconds: float) -> float:
     """Training examples a second over about so many seconds, after a warm-up of two batches."""
-    optimizer, seen, start = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True), 0, 0.0
+    optimizer, done, start = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True), 0, 0.0
     on_gpu = net.product.device.type == "cuda"
     clock = time.perf_counter if on_gpu else time.process_time
     net.train()
     for number, batch in enumerate(batches):
         if number == 2:
-            start, seen = clock(), 0
+            start, done = clock(), 0
         optimizer.zero_grad(set_to_none=True)
         squared_loss(net, batch).backward()
         optimizer.step()
-        seen += len(batch.users)
+        done += len(batch.users)
         if on_gpu:
             torch.cuda.synchronize()
         if number > 2 and clock() - start > seconds:
             break
-    return seen / (clock() - start)
+    return done / (clock() - start)
 
 
 def training_speed(model: NeuralHybrid, seconds: float, device: torch.device) -> dict[str, float]:
-    """Training examples a second of each way, of a model that has its data prepared."""
-    size = max(2000, model.train.matrix.nnz // 40)
+    """Training examples a second with either way of making batches, of a model that has its data prepared."""
+    size, rng = max(2000, model.train.matrix.nnz // 40), np.random.default_rng(0)
     pairs = Pairs(model.features.training(), size, device)
-
-    def tensors() -> Iterator[RatingBatch]:
-        rng = np.random.default_rng(0)
-        while True:
-            yield from pairs(rng)
-
-    def rows() -> Iterator[RatingBatch]:
-        while True:
-            for batch in DataLoader(Rows(pairs.columns), 256, shuffle=True):
-                yield RatingBatch(**batch)
-
-    ways = {f"package, batches of {size:,}": tensors, "DataLoader of rows, batches of 256": rows}
-    nets = [model._task(0)[0].module.to(device) for _ in ways]
+    loader = DataLoader(StackDataset(**pairs.columns), 256, shuffle=True)
+    batches = {
+        f"package, batches of {size:,}": lambda: chain.from_iterable(map(pairs, repeat(rng))),
+        "DataLoader of rows, batches of 256": lambda: (RatingBatch(**b) for b in chain.from_iterable(repeat(loader))),
+    }
+    nets = {name: model._plan(0).module.to(device) for name in batches}
     rounds = [
-        [examples_per_second(net, way(), seconds / ROUNDS) for net, way in zip(nets, ways.values(), strict=True)]
+        {name: examples_per_second(nets[name], make(), seconds / ROUNDS) for name, make in batches.items()}
         for _ in range(ROUNDS)
     ]
-    return {name: max(each[place] for each in rounds) for place, name in enumerate(ways)}
-
-
-def best_of(work: Callable[[], Any], repeats: int) -> float:
-    """Fewest CPU seconds of several calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+    return {name: max(each[name] for each in rounds) for name in batches}
 
 
 def serving_speed(model: Any, known: Interactions) -> dict[str, float]:
     """Milliseconds for all items of one user and for a new user's list (best of 20), seconds for all (best of 2)."""
     one, everybody = known.rows(np.array([0])), known.rows(np.arange(known.n_users))
+
+    def best(work: str, repeats: int) -> float:
+        return min(timeit.repeat(work, globals=names, timer=time.process_time, number=1, repeat=repeats))
+
+    names = {"model": model, "known": known, "one": one, "everybody": everybody}
     return {
-        "one_user_ms": 1000 * best_of(lambda: model.score(one, known.user_ids[:1]), 20),
-        "new_user_ms": 1000 * best_of(lambda: model.recommend_new(known.item_ids[:10]), 20),
-        "everybody_s": best_of(lambda: model.score(everybody, known.user_ids), 2),
+        "one_user_ms": 1000 * best("model.score(one, known.user_ids[:1])", 20),
+        "new_user_ms": 1000 * best("model.recommend_new(known.item_ids[:10])", 20),
+        "everybody_s": best("model.score(everybody, known.user_ids)", 2),
     }
 
 

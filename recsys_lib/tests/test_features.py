@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys_lib import splits
 from recsys_lib.data import leaks
-from recsys_lib.models.features.pairs import PairFeatures, fitted_on, shrunk_means, user_features
+from recsys_lib.models.features.pairs import PairFeatures, Side, fitted_on, shrunk_means, user_features
 
 DAY = 86_400
 
@@ -61,6 +61,20 @@ def test_values_by_hand():
     }
     for name, value in expected.items():
         assert row[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_ratings_of_the_same_moment_leave_the_own_out():
+    """User 0 gave two ratings in one second, a third a minute later, a fourth the next day; user 1 gave one."""
+    gaps, times = np.array([1.0, -2.0, 0.5, 3.0, 9.0]), np.array([100, 100, 160, 90_000, 100])
+    side = Side(np.array([0, 0, 0, 0, 1]), gaps, gaps, 2, times, 1.0, (), (0, 60))
+    assert side.names()[-2:] == ["ratings of the same second", "ratings within 60 s"]
+    means = np.array([1.5, 4.5, 2.0, -0.5]) / 8  # of the three others of user 0, as if five ratings of 0 beside
+    second = [(-2 - means[0]) / 3, (1 - means[1]) / 3, 0, 0, 0]
+    minute = [(-1.5 - 2 * means[0]) / 4, (1.5 - 2 * means[1]) / 4, (-1 - 2 * means[2]) / 4, 0, 0]
+    np.testing.assert_allclose(side.features(side.rows, None, np.arange(5))[:, -2:], np.transpose([second, minute]))
+    asked = side.features(np.zeros(1, int), np.array([100]), None)[0, -2]
+    assert asked == pytest.approx((-1 - 2 * 2.5 / 9) / 4)
+    assert (side.features(np.zeros(1, int), None, None)[0, -2:] == 0).all()
 
 
 def test_left_out_equals_fitted_without_the_row(tables, parts, fitted):

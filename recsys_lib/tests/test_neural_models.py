@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import temporal_user
 from recsys_lib.evaluation.metrics.rating import bias_predictions, predictions, rmse
 from recsys_lib.evaluation.task import mean_ndcg
 from recsys_lib.models import NeuralHybrid, NeuralRanker, Popularity, load_model
-from recsys_lib.models.features.pairs import Catalogue, PairFeatures
-from recsys_lib.models.neural import serving
+from recsys_lib.models.neural import nets, serving
 from recsys_lib.models.neural.training import TrainingFailedError
 
 SMALL = {"embedding_dim": 8, "hidden": (16, 8), "batch_size": 256, "device": "cpu"}
@@ -28,154 +26,101 @@ def split(tables):
 
 
 @pytest.fixture(scope="module")
+def train(split):
+    return Interactions.from_frame(split.train)
+
+
+@pytest.fixture(scope="module")
 def content(tables):
     return {"items": tables[1], "users": tables[2]}
 
 
 @pytest.fixture(scope="module")
-def hybrid(split, content):
-    return NeuralHybrid(epochs=12, **SMALL).fit(Interactions.from_frame(split.train), **content)
+def hybrid(train, content):
+    return NeuralHybrid(epochs=12, **SMALL).fit(train, **content)
 
 
 @pytest.fixture(scope="module")
-def ranker(split, content):
-    return NeuralRanker(**RANKER).fit(Interactions.from_frame(split.train), **content)
+def ranker(train, content):
+    return NeuralRanker(**RANKER).fit(train, **content)
+
+
+def rating_batch(model: NeuralHybrid, chosen: slice | list[int]) -> nets.RatingBatch:
+    """Some of the pairs that a hybrid learns from."""
+    columns = {name: torch.from_numpy(value[chosen].copy()) for name, value in model.features.training().items()}
+    return nets.RatingBatch(**columns)
 
 
 # ---- the hybrid ----------------------------------------------------------------------------------------------------
 
 
-def test_hybrid_beats_the_biases(hybrid, split):
-    found = rmse(predictions(hybrid, split.test)["error"].to_numpy())
+def test_hybrid_beats_the_biases_and_stays_on_the_scale(hybrid, split, tables):
     biases = bias_predictions(split.train, split.test) - split.test["rating"].to_numpy()
-    assert found < rmse(biases)
+    assert rmse(predictions(hybrid, split.test)["error"].to_numpy()) < rmse(biases)
+    assert predictions(hybrid, tables[0])["predicted"].between(1, 5).all()
+    assert hybrid.predict([], []).shape == (0,)
 
 
-def test_hybrid_stays_on_the_scale(hybrid, tables):
-    predicted = predictions(hybrid, tables[0])["predicted"]
-    assert predicted.between(1, 5).all()
-
-
-def test_no_training_row_knows_its_own_rating(tables):
-    """Changing one rating changes neither the dense features nor the own-less sums of that row."""
-    frame = tables[0]
-    other = frame.copy()
-    row = 17
-    other.loc[row, "rating"] = 6 - other.loc[row, "rating"] if other.loc[row, "rating"] != 3 else 5
-    found = []
-    for table in (frame, other):
-        known = Interactions.from_frame(table)
-        knowledge = PairFeatures(known, Catalogue.of(known, tables[1], tables[2]))
-        own = np.flatnonzero(
-            (known.user_ids[known.row_of_entry] == frame["user_id"][row])
-            & (known.item_ids[known.matrix.indices] == frame["item_id"][row])
-        )[0]
-        training = knowledge.training()
-        person, film = knowledge.users.rows[own], knowledge.items.rows[own]
-        gaps = knowledge.users.gaps.copy()
-        gaps[own] = 0
-        mine = gaps[knowledge.users.rows == person]
-        raters = knowledge.items.gaps.copy()
-        raters[own] = 0
-        found.append((training["dense"][own], mine, raters[knowledge.items.rows == film]))
-    for first, second in zip(*found, strict=True):
-        # what depends on the mean of all ratings moves by its share of one rating, nothing else moves
-        np.testing.assert_allclose(first, second, atol=5 / len(frame))
-
-
-def test_ratings_of_the_same_moment_leave_the_own_out():
-    """Person 0 gave two ratings in one second, a third a minute later, a fourth the next day; person 1 gave one."""
-    from recsys_lib.models.features.pairs import Side
-
-    gaps, times = np.array([1.0, -2.0, 0.5, 3.0, 9.0]), np.array([100, 100, 160, 90_000, 100])
-    side = Side(np.array([0, 0, 0, 0, 1]), gaps, gaps, 2, times, 1.0, (), (0, 60))
-    none, mean = np.zeros(5), np.full(1, 0.5)
-    alone = side._within(side.rows, None, np.arange(5), 0, none)
-    np.testing.assert_allclose(alone, [-2 / 3, 1 / 3, 0, 0, 0])
-    minute = side._within(side.rows, None, np.arange(5), 60, none)
-    np.testing.assert_allclose(minute, [-1.5 / 4, 1.5 / 4, -1 / 4, 0, 0])
-    asked = side._within(np.zeros(1, int), np.array([100]), None, 0, mean)
-    np.testing.assert_allclose(asked, (-1 - 2 * 0.5) / 4)
-    assert side._within(np.zeros(1, int), None, None, 60, mean) == 0
-    assert side.names()[-2:] == ["ratings of the same second", "ratings within 60 s"]
-
-
-def test_net_does_not_see_the_own_rating(split, content):
+def test_net_does_not_see_the_own_rating(hybrid):
     """Another own rating, in both histories and in what is taken out of them, leaves the pair's score as it was."""
-    from recsys_lib.models.neural.rating_net import RatingBatch
-
-    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    net = model._task(3)[0].module.eval()
-    columns = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in model.features.training().items()}
-    entry = 7
-    batch = RatingBatch(**{name: value[[entry]] for name, value in columns.items()})
+    net, entry = hybrid._plan(3).module.eval(), 7
+    batch = rating_batch(hybrid, [entry])
     before = net(batch).item()
     raters = net.histories[1]
     start, end = raters.starts[batch.items[0]], raters.starts[batch.items[0] + 1]
     net.histories[0].gaps[entry] += 2
     raters.gaps[start + int(torch.searchsorted(raters.columns[start:end], batch.users[0]))] += 2
-    changed = RatingBatch(**{**vars(batch), "user_gaps": batch.user_gaps + 2, "item_gaps": batch.item_gaps + 2})
+    changed = nets.RatingBatch(**{**vars(batch), "user_gaps": batch.user_gaps + 2, "item_gaps": batch.item_gaps + 2})
     assert net(changed).item() == pytest.approx(before, abs=1e-5)
     assert net(batch).item() != pytest.approx(before, abs=1e-5)  # not taken out, it would be seen
 
 
-def test_mixed_precision_trains_the_same_net(split, content):
+def test_mixed_precision_trains_the_same_net(hybrid):
     """What a GPU does, on the CPU: with products in 16 bits, the gradients are those of 32 bits but for rounding."""
-    from recsys_lib.models.neural.rating_net import RatingBatch, squared_loss
-
-    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    training = model.features.training()
-    batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[::9])) for name, v in training.items()})
-    found = []
+    batch, gradients = rating_batch(hybrid, slice(None, None, 9)), []
     for half in (False, True):
-        net = model._task(3)[0].module.train()
+        net = hybrid._plan(3).module.train()
         torch.manual_seed(7)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            loss = squared_loss(net, batch)
+            loss = nets.squared_loss(net, batch)
         loss.backward()
-        found.append(torch.cat([parameter.grad.ravel() for parameter in net.parameters()]))
-    assert all(gradient.dtype == torch.float32 for gradient in found)
-    assert torch.cosine_similarity(*found, dim=0) > 0.999
+        gradients.append(torch.cat([parameter.grad.ravel() for parameter in net.parameters()]))
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.999
 
 
-def test_torch_and_numpy_agree_on_ratings(split, content):
-    """A pair that is in no history scores the same in the net and in what serves it."""
-    model = NeuralHybrid(epochs=2, batch_norm=True, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    known = model.features
-    net = model._task(5)[0].module.eval()
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_torch_and_numpy_agree_on_ratings(train, content, batch_norm):
+    """A pair that is in no history scores the same in the net, and pair by pair and in a grid in what serves it."""
+    model = NeuralHybrid(epochs=2, batch_norm=batch_norm, **SMALL).fit(train, **content)
+    plan = model._plan(5)
+    if batch_norm:
+        nets.squared_loss(plan.module.train(), rating_batch(model, slice(500)))  # moves the running means
+    net = plan.module.eval()
     state = model._state(net)
     model = model._with([state])
     users, items = np.array([3, 50, 7]), np.array([0, 5, 79])
-    people, bias = model._user_vectors(state)
-    dense = known.pairs(users, items, None)
+    u, v, user_bias, item_bias = model.pair_vectors(state, users, items)
+    dense = model.features.pairs(users, items, None)
     with torch.no_grad():
-        u, v = torch.from_numpy(people[users]), torch.from_numpy(state["items"][items])
-        expected = net.head(u, v, torch.from_numpy(dense)).numpy()
-    np.testing.assert_allclose(
-        serving.rating_pairs(state, people[users], state["items"][items], dense), expected, atol=1e-5
-    )
-    grid = model.score(model.train.rows(model.train.user_codes([4, 51, 8])), [4, 51, 8])
-    ids = known.catalogue.item_ids[items]
-    pairs = known.mean + expected + bias[users] + state["item_bias"][items]
-    np.testing.assert_allclose(grid[np.arange(3), model.train.item_codes(ids)], pairs, atol=1e-4)
+        expected = net.head(*(torch.from_numpy(x) for x in (u, v, dense))).numpy()
+    np.testing.assert_allclose(serving.rating_pairs(state, u, v, dense), expected, atol=1e-5)
+    grid = model.score(train.rows(train.user_codes([4, 51, 8])), [4, 51, 8])
+    ids = model.catalogue.item_ids[items]
+    pairs = model.features.mean + expected + user_bias + item_bias
+    np.testing.assert_allclose(grid[np.arange(3), train.item_codes(ids)], pairs, atol=1e-4)
 
 
-def test_vectors_of_the_net_are_those_that_serve(split, content):
-    """Without the pair itself, and with the ID, a person's vector in the net equals the served one of that history."""
-    model = NeuralHybrid(epochs=1, **SMALL).fit(Interactions.from_frame(split.train), **content)
-    from recsys_lib.models.neural.rating_net import RatingBatch
-
-    net = model._task(1)[0].module.eval()
-    state = model._state(net)
-    training = model.features.training()
-    batch = RatingBatch(**{name: torch.from_numpy(np.ascontiguousarray(v[:1])) for name, v in training.items()})
+def test_vectors_of_the_net_are_those_that_serve(hybrid):
+    """Without the pair itself, and with the ID, a user's vector in the net equals the served one of that history."""
+    net, batch = hybrid._plan(1).module.eval(), rating_batch(hybrid, [0])
     with torch.no_grad():
         vectors, _ = net.encode(batch, torch.ones(1), torch.ones(1))
-    matrix = model.features.matrix[0].copy()
-    kept = matrix.indices != training["items"][0]
-    without = csr_matrix((matrix.data[kept], matrix.indices[kept], [0, kept.sum()]), shape=matrix.shape)
-    gaps = without.data - model.features.item_means[without.indices]
-    served, _ = model._vectors(state, without, gaps, np.array([0]))
+    without = hybrid.features.matrix[0].copy()
+    without.data[without.indices == batch.items[0].item()] = 0
+    without.eliminate_zeros()
+    gaps = without.data - hybrid.features.item_means[without.indices]
+    served, _ = hybrid._vectors(hybrid._state(net), without, gaps, np.array([0]))
     np.testing.assert_allclose(served[0], vectors[0].numpy(), atol=1e-5)
 
 
@@ -186,17 +131,10 @@ def test_shuffled_test_ratings_change_no_prediction(hybrid, split):
 
 
 def test_an_item_without_ratings_is_predicted_from_its_content(split, content):
-    train = Interactions.from_frame(split.train[split.train["item_id"] != 40])
+    train = split.train[split.train["item_id"] != 40]
     model = NeuralHybrid(epochs=6, history_dropout=0.1, **SMALL).fit(train, **content)
     predicted = model.predict([1, 1], [40, 12345])
     assert predicted[0] != predicted[1]  # 40 has genres and a year, 12345 has nothing
-
-
-def test_hybrid_is_saved_and_loaded(hybrid, split, tmp_path):
-    hybrid.save(tmp_path / "hybrid")
-    again = load_model(tmp_path / "hybrid")
-    assert np.array_equal(predictions(again, split.test)["predicted"], predictions(hybrid, split.test)["predicted"])
-    assert again.params() == hybrid.params()
 
 
 def test_hybrid_needs_ratings_that_differ(known):
@@ -212,87 +150,72 @@ def test_hybrid_without_time_and_content(split):
     assert not any("then" in name for name in model.features.names())
 
 
-def test_two_seeds_are_averaged(split, content):
-    train = Interactions.from_frame(split.train)
+def test_two_seeds_are_averaged(train, content):
     both = NeuralHybrid(epochs=2, n_models=2, seed=0, **SMALL).fit(train, **content)
-    apart = [both._with([state]).score(train.rows(np.array([2]))) for state in both.states]
+    apart = [model.score(train.rows(np.array([2]))) for model in both.by_seed]
     np.testing.assert_allclose(both.score(train.rows(np.array([2]))), np.mean(apart, axis=0), atol=1e-5)
     assert not np.allclose(*apart)
 
 
-def test_a_huge_rate_stops_with_the_place(split, content):
+def test_a_huge_rate_stops_with_the_place(train, content):
     with pytest.raises(TrainingFailedError, match=r"epoch \d+, batch \d+"):
-        NeuralHybrid(epochs=3, **{**SMALL, "lr": 1e30}, schedule="constant").fit(
-            Interactions.from_frame(split.train), **content
-        )
+        NeuralHybrid(epochs=3, lr=1e30, schedule="constant", **SMALL).fit(train, **content)
 
 
 # ---- the ranker ----------------------------------------------------------------------------------------------------
 
 
-def test_ranker_beats_popularity(ranker, split):
-    popular = Popularity().fit(Interactions.from_frame(split.train))
-    assert mean_ndcg(ranker, split) > mean_ndcg(popular, split)
+def test_ranker_beats_popularity(ranker, split, train):
+    assert mean_ndcg(ranker, split) > mean_ndcg(Popularity().fit(train), split)
 
 
-def test_torch_and_numpy_agree_on_ranking(ranker):
-    from recsys_lib.models.neural.ranking_net import RankingBatch
-
-    train, net = ranker.train, ranker._task(3)[0].module.eval()
+def test_torch_and_numpy_agree_on_ranking(ranker, train):
+    net = ranker._plan(3).module.eval()
     histories = train.rows(np.array([4, 9]))
     codes, around = ranker._inputs(histories, train.user_ids[[4, 9]])
-    empty = torch.zeros(0, dtype=torch.int64)
-    batch = RankingBatch(
-        torch.from_numpy(histories.matrix.indices.astype(np.int64)),
-        torch.from_numpy(codes),
-        torch.from_numpy(histories.steps_back().astype(np.float32)),
-        torch.from_numpy(histories.matrix.indptr[:-1].astype(np.int64)),
-        torch.from_numpy(around),
-        (empty, empty),
-        (empty, empty),
-        torch.zeros(0),
-    )
+    steps, none = histories.steps_back(), torch.zeros(0, dtype=torch.int64)
+    events = (histories.matrix.indices.astype(np.int64), codes, steps.astype(np.float32))
+    given = [torch.from_numpy(x) for x in (*events, histories.matrix.indptr[:-1].astype(np.int64), around)]
     with torch.no_grad():
-        expected = net(batch).numpy()
-    np.testing.assert_allclose(
-        serving.ranking_scores(ranker._state(net), histories, codes, around), expected, atol=2e-5
-    )
+        expected = net(nets.RankingBatch(*given, (none, none), (none, none), torch.zeros(0))).numpy()
+    scores = serving.ranking_scores(ranker._state(net), histories, codes, around, steps)
+    np.testing.assert_allclose(scores, expected, atol=2e-5)
 
 
-def test_a_person_is_only_their_history(ranker):
-    """Somebody known without demographics, and a new user with the same history, get the same list."""
+def test_a_user_is_only_their_history(ranker):
+    """A user known without demographics, and a new user with the same history, get the same list."""
     history = ranker.train.rows(np.array([3]))
-    named = ranker.score(history, [10_000])
-    np.testing.assert_array_equal(named, ranker.score(history))
+    np.testing.assert_array_equal(ranker.score(history, [10_000]), ranker.score(history))
 
 
 def test_order_matters_with_time_only(ranker, split, content):
     history = ranker.train.rows(np.array([3]))
     turned = Histories(history.matrix, history.timestamps[::-1].copy())
     assert not np.allclose(ranker.score(history), ranker.score(turned))
-    timeless = NeuralRanker(**{**RANKER, "epochs": 2})
-    timeless.fit(Interactions.from_frame(split.train.drop(columns="timestamp")), **content)
+    timeless = NeuralRanker(**{**RANKER, "epochs": 2}).fit(split.train.drop(columns="timestamp"), **content)
     assert np.isfinite(timeless.score(history.matrix)).all()
 
 
 def test_ranker_on_implicit_feedback(split):
-    train = Interactions.from_frame(split.train[["user_id", "item_id", "timestamp"]])
-    model = NeuralRanker(**{**RANKER, "epochs": 2}).fit(train)
+    model = NeuralRanker(**{**RANKER, "epochs": 2}).fit(split.train[["user_id", "item_id", "timestamp"]])
     assert len(model.recommend([1, 2], 5)) == 10
 
 
-def test_ranker_is_saved_and_loaded(ranker, tmp_path):
-    ranker.save(tmp_path / "ranker")
-    again = load_model(tmp_path / "ranker")
-    history = ranker.train.rows(np.arange(5))
-    assert np.array_equal(again.score(history), ranker.score(history))
-    assert again.log == ranker.log
-
-
 def test_ranker_needs_two_interactions():
-    one = Interactions.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2]}))
     with pytest.raises(ValueError, match="at least two interactions"):
-        NeuralRanker(epochs=1).fit(one)
+        NeuralRanker(epochs=1).fit(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2]}))
+
+
+# ---- on disk -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["hybrid", "ranker"])
+def test_saved_and_loaded_it_scores_the_same(request, name, tmp_path):
+    model = request.getfixturevalue(name)
+    model.save(tmp_path / name)
+    again, histories = load_model(tmp_path / name), model.train.rows(np.arange(2))
+    assert np.array_equal(again.score(histories, [1, 2]), model.score(histories, [1, 2]))
+    assert (again.params(), again.log) == (model.params(), model.log)
 
 
 def test_serving_does_not_import_torch(ranker, hybrid, tmp_path):
@@ -310,75 +233,68 @@ def test_serving_does_not_import_torch(ranker, hybrid, tmp_path):
 # ---- explanations --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("who", [5, {1: 5.0, 7: 2.0}])
-def test_parts_sum_to_the_score(hybrid, ranker, who):
-    for model in (hybrid, ranker):
-        history, user, column = model._asked(who, 3)
-        score = model.score(history, None if user is None else [user])[0, column]
-        table = model.parts(who, 3)
-        assert table["contribution"].sum() == pytest.approx(score, abs=1e-4)
-        assert (table["part"] == "history").sum() == history.matrix.nnz
+@pytest.mark.parametrize("name", ["hybrid", "ranker"])
+@pytest.mark.parametrize("user", [5, {1: 5.0, 7: 2.0}])
+def test_parts_sum_to_the_score(request, name, user):
+    model = request.getfixturevalue(name)
+    history, known, column = model._asked(user, 3)
+    table = model.parts(user, 3)
+    score = model.score(history, None if known is None else [known])[0, column]
+    assert table["contribution"].sum() == pytest.approx(score, abs=1e-4)
+    assert (table["part"] == "history").sum() == history.matrix.nnz
 
 
 def test_the_rest_is_the_net_of_nothing(hybrid):
     """What no input explains is the score of all zeros: integrated gradients are complete."""
-    state, dim = hybrid.states[0], hybrid.embedding_dim
-    nothing = np.zeros((1, dim), np.float32)
-    start = serving.rating_pairs(state, nothing, nothing, np.zeros((1, sum(hybrid.features.blocks())), np.float32))
-    table = hybrid.parts(5, 3)
-    found = table.loc[table["part"] == "start", "contribution"].iloc[0]
-    assert found == pytest.approx(hybrid.features.mean + start[0], abs=2e-3)
+    nothing, dense = np.zeros((1, hybrid.embedding_dim)), np.zeros((1, sum(hybrid.features.blocks())))
+    start = serving.rating_pairs(hybrid.states[0], nothing, nothing, dense)
+    rest = hybrid.parts(5, 3).set_index("part").loc["start", "contribution"]
+    assert rest == pytest.approx(hybrid.features.mean + start[0], abs=2e-3)
 
 
 def test_a_linear_net_explains_itself_exactly(hybrid):
-    """With the perceptron silenced the net is linear and bilinear: each film's share is known by hand."""
-    state = {name: value.copy() for name, value in hybrid.states[0].items()}
-    state["last.weight"][:] = 0
+    """With the perceptron silenced the net is linear and bilinear: each item's share is known by hand."""
+    state = {**hybrid.states[0], "last.weight": np.zeros_like(hybrid.states[0]["last.weight"])}
     model = hybrid._with([state])
     history = model.train.rows(model.train.user_codes([5]))
-    known, column = model.features, int(model.train.item_codes([3])[0])
-    gaps = history.matrix.data - known.item_means[history.matrix.indices]
-    words = state["seen"][history.matrix.indices] + gaps[:, None] * state["weighted"][history.matrix.indices]
-    by_hand = 0.5 * words @ state["items"][column] / np.sqrt(history.matrix.nnz + 1)  # <u, v> shares between u and v
+    column = int(model.train.item_codes([3])[0])
+    gaps = history.matrix.data - model.features.item_means[history.matrix.indices]
+    rated = state["seen"][history.matrix.indices] + gaps[:, None] * state["weighted"][history.matrix.indices]
+    by_hand = 0.5 * rated @ state["items"][column] / np.sqrt(history.matrix.nnz + 1)  # <u, v>: half to u, half to v
     np.testing.assert_allclose(model._contributions(history, column, 5), by_hand, atol=1e-5)
 
 
 def test_same_attributions_as_captum(hybrid):
     captum = pytest.importorskip("captum.attr")
-    state, dim = hybrid.states[0], hybrid.embedding_dim
-    net = hybrid._task(0)[0].module.eval()
-    state = hybrid._state(net)
-    people, _ = hybrid._user_vectors(state)
-    dense = hybrid.features.pairs(np.array([4]), np.array([3]), None)
-    inputs = tuple(torch.from_numpy(x) for x in (people[[4]], state["items"][[3]], dense))
-    found = captum.IntegratedGradients(net.head).attribute(inputs, n_steps=64, method="riemann_middle")
-    point = np.concatenate([x[0].numpy() for x in inputs])
-    expected = np.concatenate([x[0].detach().numpy() for x in found])
-    np.testing.assert_allclose(point * serving.rating_slopes(state, point, dim), expected, atol=1e-4)
+    net = hybrid._plan(0).module.eval()
+    state, user, item = hybrid._state(net), np.array([4]), np.array([3])
+    inputs = (*hybrid.pair_vectors(state, user, item)[:2], hybrid.features.pairs(user, item, None))
+    tensors = tuple(torch.from_numpy(x) for x in inputs)
+    theirs = captum.IntegratedGradients(net.head).attribute(tensors, n_steps=64, method="riemann_middle")
+    point = np.concatenate(inputs, axis=1)[0]
+    ours = point * serving.rating_slopes(state, point, hybrid.embedding_dim)
+    np.testing.assert_allclose(ours, torch.cat(theirs, dim=1)[0].detach().numpy(), atol=1e-4)
 
 
-def test_ranker_speaks_for_what_it_saw_together():
-    """Two camps that never meet: a film of one's own camp is explained by the camp's films."""
+def test_ranker_explains_by_what_is_rated_together():
+    """Two camps that never meet: an item of one's own camp is explained by the camp's items."""
     rng = np.random.default_rng(0)
     rows = [
         {"user_id": user, "item_id": int(item) + 20 * (user % 2), "rating": 5.0, "timestamp": 1000 * user + place}
         for user in range(60)
         for place, item in enumerate(rng.permutation(20)[:12])
     ]
-    model = NeuralRanker(**{**RANKER, "batch_size": 30}).fit(Interactions.from_frame(pd.DataFrame(rows)))
-    mine = model.parts([1, 2, 3], 5)
-    theirs = model.parts([1, 2, 3], 25)
-    speaks = [table.loc[table["part"] == "history", "contribution"].sum() for table in (mine, theirs)]
-    assert speaks[0] > 0 > speaks[1]
+    model = NeuralRanker(**{**RANKER, "batch_size": 30}).fit(pd.DataFrame(rows))
+    own, other = (model.parts([1, 2, 3], item).groupby("part")["contribution"].sum()["history"] for item in (5, 25))
+    assert own > 0 > other
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-def test_a_gpu_learns_what_the_cpu_learns(split, content):
-    known = Interactions.from_frame(split.train)
-    errors = {}
+def test_a_gpu_learns_what_the_cpu_learns(split, train, content):
+    errors, ranked = {}, {}
     for device in ("cpu", "cuda"):
-        model = NeuralHybrid(epochs=12, **{**SMALL, "device": device}).fit(known, **content)
+        model = NeuralHybrid(epochs=12, **{**SMALL, "device": device}).fit(train, **content)
         errors[device] = rmse(predictions(model, split.test)["error"].to_numpy())
+        ranked[device] = mean_ndcg(NeuralRanker(**{**RANKER, "device": device}).fit(train, **content), split)
     assert errors["cuda"] == pytest.approx(errors["cpu"], rel=0.02)
-    ranked = [mean_ndcg(NeuralRanker(**{**RANKER, "device": device}).fit(known, **content), split) for device in errors]
-    assert ranked[1] == pytest.approx(ranked[0], rel=0.15)
+    assert ranked["cuda"] == pytest.approx(ranked["cpu"], rel=0.15)

@@ -8,7 +8,7 @@ would carry the target, because each mean holds it. Leaving one out has a trace 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.catalogue import genre_matrix
-from recsys_lib.data.interactions import Histories, Interactions, codes_of, row_starts
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, row_starts
 from recsys_lib.data.splits import Split
 
 SHRINKAGE = 5.0  # ratings' worth of prior
@@ -37,15 +37,13 @@ MEANINGS = {
 
 def item_features(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Genres (scaled to length 1 a item) and decade of each item, (n_items, f) float32, with names."""
-    flags, names = genre_matrix(items, item_ids)
-    genres = flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1))
-    blocks, labels = [genres], [f"genre {name}" for name in names]
+    flags, genres = genre_matrix(items, item_ids)
+    content, names = flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1)), [f"genre {g}" for g in genres]
     if items is not None and "year" in items:
         years = _aligned(items.set_index("item_id")["year"], item_ids)
-        decades, decade_names = _buckets(np.floor(pd.to_numeric(years, errors="coerce") / 10) * 10)
-        blocks.append(decades)
-        labels += [f"decade {int(name)}" for name in decade_names]
-    return np.concatenate(blocks, axis=1).astype(np.float32), labels
+        decades, distinct = _flags(np.floor(pd.to_numeric(years, errors="coerce") / 10) * 10)
+        content, names = np.hstack([content, decades]), names + [f"decade {int(decade)}" for decade in distinct]
+    return content.astype(np.float32), names
 
 
 def user_features(users: pd.DataFrame | None, user_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -54,22 +52,18 @@ def user_features(users: pd.DataFrame | None, user_ids: np.ndarray) -> tuple[np.
     Numbers with many values are cut at their quintiles, postal codes at their first character, other columns with up
     to 60 values are categories. A user without a row gets zeros, as a new user does.
     """
-    blocks, labels = [np.zeros((len(user_ids), 0), np.float32)], []
-    if users is None:
-        return blocks[0], labels
-    table = users.set_index("user_id")
+    content, names = np.zeros((len(user_ids), 0), np.float32), []
+    table = pd.DataFrame() if users is None else users.set_index("user_id")
     for name in table.columns:
         values = _aligned(table[name], user_ids)
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 10:
             values = pd.qcut(values, 5, labels=False, duplicates="drop")
         elif values.nunique() > MAX_VALUES and "zip" in name:
             values = values.astype("string").str.slice(0, 1)
-        if not 2 <= values.nunique() <= MAX_VALUES:
-            continue
-        flags, found = _buckets(values)
-        blocks.append(flags)
-        labels += [f"{name} {value}" for value in found]
-    return np.concatenate(blocks, axis=1).astype(np.float32), labels
+        if 2 <= values.nunique() <= MAX_VALUES:
+            flags, distinct = _flags(values)
+            content, names = np.hstack([content, flags]), names + [f"{name} {value}" for value in distinct]
+    return content, names
 
 
 def _aligned(column: pd.Series, ids: np.ndarray) -> pd.Series:
@@ -77,13 +71,10 @@ def _aligned(column: pd.Series, ids: np.ndarray) -> pd.Series:
     return column[~column.index.duplicated()].reindex(ids).reset_index(drop=True)
 
 
-def _buckets(values: pd.Series) -> tuple[np.ndarray, list]:
-    """One column of zeros and ones a distinct value; a row of zeros where it is missing."""
-    codes, found = pd.factorize(values, sort=True)
-    flags = np.zeros((len(codes), len(found)), np.float32)
-    rows = np.flatnonzero(codes >= 0)
-    flags[rows, codes[rows]] = 1
-    return flags, list(found)
+def _flags(values: pd.Series) -> tuple[np.ndarray, list]:
+    """One column of zeros and ones a distinct value, ascending, and the values; a row of zeros where it is missing."""
+    codes, distinct = pd.factorize(values, sort=True)
+    return (codes[:, None] == np.arange(len(distinct))).astype(np.float32), list(distinct)
 
 
 # ---- sums over histories, from which one pair can be taken out ----------------------------------------------------
@@ -99,11 +90,15 @@ def shrunk_means(codes: np.ndarray, values: np.ndarray, size: int, mean: float) 
     return mean + total / (np.bincount(codes, minlength=size) + SHRINKAGE)
 
 
-@dataclass(frozen=True)
-class Side:
-    """Histories of one side (users, or items), entry by entry.
+def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
+    """The same entries with other values, (nnz,)."""
+    return csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
-    Attributes
+
+class Side:
+    """Histories of one side (users, or items), entry by entry, and their sums.
+
+    Parameters
     ----------
     rows : ndarray of int64, (nnz,)
         Whose entry it is.
@@ -123,31 +118,34 @@ class Side:
         Seconds on either side in time within which entries count as given together; a feature each.
     """
 
-    rows: np.ndarray
-    gaps: np.ndarray
-    ratings: np.ndarray
-    size: int
-    timestamps: np.ndarray | None
-    spread: float
-    windows: tuple[int, ...]
-    spans: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        sums = {
-            "count": np.bincount(self.rows, minlength=self.size).astype(np.float64),
-            "gap": np.bincount(self.rows, self.gaps, minlength=self.size),
-            "square": np.bincount(self.rows, self.gaps**2, minlength=self.size),
-            "rating": np.bincount(self.rows, self.ratings, minlength=self.size),
+    def __init__(
+        self,
+        rows: np.ndarray,
+        gaps: np.ndarray,
+        ratings: np.ndarray,
+        size: int,
+        timestamps: np.ndarray | None,
+        spread: float,
+        windows: tuple[int, ...],
+        spans: tuple[int, ...] = (),
+    ) -> None:
+        self.rows, self.gaps, self.ratings, self.timestamps = rows, gaps, ratings, timestamps
+        self.spread, self.windows, self.spans = spread, windows, spans
+        self.sums = {
+            "count": np.bincount(rows, minlength=size).astype(np.float64),
+            "gap": np.bincount(rows, gaps, minlength=size),
+            "square": np.bincount(rows, gaps**2, minlength=size),
+            "rating": np.bincount(rows, ratings, minlength=size),
         }
-        object.__setattr__(self, "sums", sums)
-        if self.timestamps is not None:
-            order = np.lexsort((self.timestamps, self.rows))
-            place = np.empty(len(order), np.int64)
-            place[order] = np.arange(len(order))
-            object.__setattr__(self, "place", place)
-            object.__setattr__(self, "running", np.concatenate([[0.0], np.cumsum(self.gaps[order])]))
-            object.__setattr__(self, "bounds", np.concatenate([[0], np.cumsum(sums["count"])]).astype(np.int64))
-            object.__setattr__(self, "sorted_times", self.timestamps[order])
+        if timestamps is not None:
+            order = np.lexsort((timestamps, rows))
+            self.place = np.empty(len(order), np.int64)
+            self.place[order] = np.arange(len(order))
+            self.running = np.concatenate([[0.0], np.cumsum(gaps[order])])
+            self.bounds = row_starts(rows, size)
+            self.earliest = timestamps.min()
+            self.width = int(timestamps.max() - self.earliest) + 3  # so that one number orders by row, then by time
+            self.keys = rows[order] * self.width + (timestamps[order] - self.earliest) + 1
 
     def names(self) -> list[str]:
         """Names of the features, in their order."""
@@ -159,7 +157,7 @@ class Side:
 
     def features(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None) -> np.ndarray:
         """Features of these rows, without the entries ``own``, (n, f) float32: see :meth:`names`."""
-        gap, rating, one = (0.0, 0.0, 0.0) if own is None else (self.gaps[own], self.ratings[own], 1.0)
+        gap, rating, one = (0.0, 0.0, 0) if own is None else (self.gaps[own], self.ratings[own], 1)
         count = np.maximum(self.sums["count"][rows] - one, 0)
         total = self.sums["gap"][rows] - gap
         square = np.maximum(self.sums["square"][rows] - np.square(gap), 0)
@@ -168,81 +166,74 @@ class Side:
         spread = np.sqrt(np.maximum((square + prior) / (count + SHRINKAGE) - np.square(mean), 1e-4)) - self.spread
         columns = [mean, (self.sums["rating"][rows] - rating) / (count + SHRINKAGE), spread, np.log1p(count) / 4]
         if self.timestamps is not None:
-            columns += [self._around(rows, when, own, window) - mean for window in self.windows]
-            columns += [self._within(rows, when, own, span, mean) for span in self.spans]
+            columns += self._around(rows, when, own, mean)
         return np.stack(columns, axis=1).astype(np.float32) * (count > 0)[:, None]
 
-    def _around(self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, window: int) -> np.ndarray:
-        """Shrunk mean gap of the entries nearest in time, (n,); the last ones where ``when`` is None."""
+    def _around(
+        self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, mean: np.ndarray
+    ) -> list[np.ndarray]:
+        """Shrunk mean gaps of the entries nearest in time, and of those given together, minus the row's ``mean``.
+
+        The last entries, and none given together, where both ``when`` and ``own`` are None.
+        """
+        gap, one = (0.0, 0) if own is None else (self.gaps[own], 1)
+        when = when if own is None else self.timestamps[own]
         low, high = self.bounds[rows], self.bounds[rows + 1]
         if own is not None:
-            middle, gap, one = self.place[own], self.gaps[own], 1
+            middle = self.place[own]
+        elif when is not None:
+            middle = (self._place(rows, when, "left") + self._place(rows, when, "right")) // 2
         else:
-            middle, gap, one = (high if when is None else self._places(rows, when)), 0.0, 0
-        start, stop = np.maximum(low, middle - window), np.minimum(high, middle + window + one)
-        total = self.running[stop] - self.running[start] - gap
-        return total / (stop - start - one + 2.0)
-
-    def _within(
-        self, rows: np.ndarray, when: np.ndarray | None, own: np.ndarray | None, span: int, mean: np.ndarray
-    ) -> np.ndarray:
-        """Shrunk mean of the gaps of entries at most ``span`` seconds away, minus the row's ``mean``, (n,)."""
-        if own is None and when is None:
-            return np.zeros(len(rows))
-        when, gap, one = (when, 0.0, 0) if own is None else (self.timestamps[own], self.gaps[own], 1)
-        start, stop = self._place(rows, when - span, "left"), self._place(rows, when + span, "right")
-        count = stop - start - one
-        return (self.running[stop] - self.running[start] - gap - count * mean) / (count + 2.0)
-
-    def _places(self, rows: np.ndarray, when: np.ndarray) -> np.ndarray:
-        """Where in its row's order of time each moment falls, (n,); the middle of equal times."""
-        return (self._place(rows, when, "left") + self._place(rows, when, "right")) // 2
+            middle = high
+        columns = []
+        for window in self.windows:
+            start, stop = np.maximum(low, middle - window), np.minimum(high, middle + window + one)
+            total = self.running[stop] - self.running[start] - gap
+            columns.append(total / (stop - start - one + 2.0) - mean)
+        for span in self.spans if when is not None else ():
+            start, stop = self._place(rows, when - span, "left"), self._place(rows, when + span, "right")
+            count = stop - start - one
+            columns.append((self.running[stop] - self.running[start] - gap - count * mean) / (count + 2.0))
+        return columns + [np.zeros(len(rows))] * (len(self.windows) + len(self.spans) - len(columns))
 
     def _place(self, rows: np.ndarray, when: np.ndarray, side: str) -> np.ndarray:
         """How many entries are before (side "left") or not after ("right") each moment, those of all rows before."""
-        earliest = self.sorted_times.min()
-        width = int(self.sorted_times.max() - earliest) + 3
-        keys = np.repeat(np.arange(self.size), np.diff(self.bounds)) * width + (self.sorted_times - earliest) + 1
-        return np.searchsorted(keys, rows * width + np.clip(when - earliest + 1, 0, width - 1), side=side)
+        moment = np.clip(when - self.earliest + 1, 0, self.width - 1)
+        return np.searchsorted(self.keys, rows * self.width + moment, side=side)
 
 
-@dataclass(frozen=True)
 class Affinity:
     """How users rate kinds of items (genres, decades), as sums that one pair can be taken out of.
 
-    Attributes
+    Parameters
     ----------
+    matrix : csr_matrix, (n_users, n_items)
+        Histories.
+    gaps : ndarray, (nnz,)
+        Of the entries of ``matrix``.
     flags : ndarray, (n_items, kinds) float32
         Zeros and ones.
-    total, count : ndarray, (n_users, kinds)
-        Sum of gaps and number of entries of each kind.
     """
 
-    flags: np.ndarray
-    total: np.ndarray
-    count: np.ndarray
-
-    @classmethod
-    def of(cls, matrix: csr_matrix, gaps: np.ndarray, flags: np.ndarray) -> Affinity:
-        """Sum the gaps of each row of ``matrix`` by the kinds of its items."""
-        total = csr_matrix((gaps, matrix.indices, matrix.indptr), shape=matrix.shape) @ flags
-        count = csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape) @ flags
-        return cls(flags, total, count)
+    def __init__(self, matrix: csr_matrix, gaps: np.ndarray, flags: np.ndarray) -> None:
+        self.flags = flags
+        self.shares = flags / np.maximum(flags.sum(axis=1, keepdims=True), 1)
+        self.total = with_values(matrix, gaps) @ flags
+        self.count = with_values(matrix, np.ones(matrix.nnz)) @ flags
 
     def deviations(self, mean: np.ndarray) -> np.ndarray:
         """Shrunk mean gap of each user with each kind, minus the user's own, (n_users, kinds)."""
         return (self.total + SHRINKAGE * mean[:, None]) / (self.count + SHRINKAGE) - mean[:, None]
 
-    def of_pairs(self, rows: np.ndarray, columns: np.ndarray, gap: np.ndarray | float, mean: np.ndarray) -> np.ndarray:
+    def of_pairs(self, rows: np.ndarray, columns: np.ndarray, gap: np.ndarray | None, mean: np.ndarray) -> np.ndarray:
         """Mean over the item's kinds of the user's shrunk deviation there, without the pair itself, (n,) float32.
 
-        ``gap`` is the pair's own gap, or 0.0 where it is no part of the history; ``mean`` the user's shrunk gap.
+        ``gap`` is the pair's own gap, or None where it is no part of the history; ``mean`` the user's shrunk gap.
         """
-        flags = self.flags[columns]
-        one = 0.0 if np.isscalar(gap) else 1.0
-        gap = gap if np.isscalar(gap) else gap[:, None]
-        total = self.total[rows] - gap * flags + SHRINKAGE * mean[:, None]
-        deviation = total / (self.count[rows] - one * flags + SHRINKAGE) - mean[:, None]
+        flags, mean = self.flags[columns], mean[:, None]
+        own, one = (0.0, 0.0) if gap is None else (gap[:, None], 1.0)
+        total = self.total[rows] - own * flags + SHRINKAGE * mean
+        deviation = total / (self.count[rows] - one * flags + SHRINKAGE) - mean
         return ((deviation * flags).sum(axis=1) / np.maximum(flags.sum(axis=1), 1)).astype(np.float32)
 
 
@@ -285,13 +276,14 @@ class Catalogue:
         kinds = {name: flags for name, flags in kinds.items() if flags.shape[1]}
         return cls(user_ids, item_ids, user_content, item_content, user_names, item_names, kinds)
 
+    def codes(self, user_ids: Iterable, item_ids: Iterable) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of ids, int64; -1 for unknown ones."""
+        return codes_of(user_ids, self.user_ids), codes_of(item_ids, self.item_ids)
+
 
 def _with(ids: np.ndarray, table: pd.DataFrame | None, column: str) -> np.ndarray:
     """The ids and those of a table, ascending; a table of another type of id adds none."""
-    if table is None:
-        return ids
-    more = table[column].to_numpy()
-    more = more.astype(str) if more.dtype.hasobject else more
+    more = ids[:0] if table is None else as_ids(table[column])
     return np.union1d(ids, more) if (more.dtype.kind == "U") == (ids.dtype.kind == "U") else ids
 
 
@@ -327,15 +319,14 @@ class PairFeatures:
         The ratings, rows and columns as in the catalogue.
     users, items : Side
         Histories of either side.
-    order : ndarray or slice
-        Where the rows of the table that it was fitted on stand among the entries of ``matrix``.
+    order : ndarray
+        Where the rows of the table given to :meth:`of` stand among the entries of ``matrix``.
     """
 
     def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:
         self.catalogue, self.times = catalogue, None if "time" in without else train.seconds
-        self.share = 0.0 if "dense features" in without else 1.0
+        self.share = np.float32("dense features" not in without)
         self.leaks = "leave-one-out" in without
-        self.order: np.ndarray | slice = slice(None)
         self.columns = codes_of(train.item_ids, catalogue.item_ids)
         rows = codes_of(train.user_ids, catalogue.user_ids)[train.row_of_entry]
         columns, ratings = self.columns[train.matrix.indices], train.matrix.data.astype(np.float64)
@@ -358,7 +349,7 @@ class PairFeatures:
         return Side(rows, gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS, USER_SPANS)
 
     def _affinities(self, matrix: csr_matrix, gaps: np.ndarray) -> list[Affinity]:
-        return [Affinity.of(matrix, gaps, flags) for flags in self.catalogue.kinds.values()]
+        return [Affinity(matrix, gaps, flags) for flags in self.catalogue.kinds.values()]
 
     @classmethod
     def of(cls, train: pd.DataFrame, items: pd.DataFrame | None = None, users: pd.DataFrame | None = None) -> Self:
@@ -375,8 +366,8 @@ class PairFeatures:
         Parameters
         ----------
         frame
-            Rows with user_id, item_id and, where known, timestamp; their ratings are not looked at. None: the rows
-            that it was fitted on, each without its own rating, in the order in which they were given.
+            Rows with user_id, item_id and, where known, timestamp; their ratings are not read. None: the rows that it
+            was fitted on (by :meth:`of`), each without its own rating, in the order in which they were given.
 
         Returns
         -------
@@ -387,8 +378,7 @@ class PairFeatures:
             rows = self.training()
             users, items, dense = (rows[name][self.order] for name in ("users", "items", "dense"))
         else:
-            users = codes_of(frame["user_id"], self.catalogue.user_ids)
-            items = codes_of(frame["item_id"], self.catalogue.item_ids)
+            users, items = self.catalogue.codes(frame["user_id"], frame["item_id"])
             dense = self.pairs(users, items, frame["timestamp"].to_numpy() if "timestamp" in frame else None)
         content = [
             np.where((codes >= 0)[:, None], values[codes], 0)
@@ -401,17 +391,17 @@ class PairFeatures:
         """What each feature is: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
         rows = []
         for name in self.names():
-            what = name.partition(": ")[2] or name
-            temporal = what == "time" or any(word in what for word in ("around then", "within", "same second"))
-            side = {"user": "user", "item": "item"}.get(name.partition(": ")[0], "interaction")
-            meaning = MEANINGS.get(what, "shrunk mean gap to expectation of those ratings, minus the side's own, stars")
-            if name.startswith("user and item"):
-                meaning = f"how far above their mean the user rates such {what}, shrunk, stars"
+            side, _, feature = name.rpartition(": ")
+            temporal = any(words in feature for words in ("time", "around then", "within", "same second"))
+            meaning = MEANINGS.get(
+                feature, f"shrunk mean gap to expectation of those ratings, minus the {side}'s own, stars"
+            )
+            if side == "user and item":
+                side, meaning = "interaction", f"how far above their mean the user rates such {feature}, shrunk, stars"
             rows.append((name, "temporal" if temporal else side, meaning))
         rows += [(name, "demographic", "1 where it is so") for name in self.catalogue.user_names]
-        rows += [
-            (name, "content", "1 where it is so; genres share a length of 1") for name in self.catalogue.item_names
-        ]
+        genres = "1 where it is so; genres share a length of 1"
+        rows += [(name, "content", genres) for name in self.catalogue.item_names]
         return pd.DataFrame(rows, columns=["feature", "group", "meaning"])
 
     def names(self) -> list[str]:
@@ -424,10 +414,13 @@ class PairFeatures:
         """How many dense features belong to the user, to the item, to the pair."""
         return len(self.users.names()) + 1, len(self.items.names()), len(self.catalogue.kinds)
 
-    def _time(self, when: np.ndarray) -> np.ndarray:
-        """Time of a rating, about -0.5 to 0.5, (n,) float32; little beyond what was seen in training."""
+    def _time(self, when: np.ndarray | None, size: int) -> np.ndarray:
+        """Time of ratings, about -0.5 to 0.5, (size, 1) float32: the last one where None, zeros without times."""
+        if self.times is None:
+            return np.zeros((size, 1), np.float32)
+        when = np.full(size, self.times.max()) if when is None else when
         middle, width = float(self.times.mean()), float(np.ptp(self.times)) or 1.0
-        return np.clip((when - middle) / width, -0.7, 0.7).astype(np.float32)
+        return np.clip((when - middle) / width, -0.7, 0.7).astype(np.float32)[:, None]
 
     def training(self) -> dict[str, np.ndarray]:
         """The training pairs, each without its own rating: users, items, user_gaps, item_gaps, dense, target."""
@@ -445,60 +438,43 @@ class PairFeatures:
         self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None, own: np.ndarray | None
     ) -> np.ndarray:
         """Dense features of pairs of codes, (n, f) float32; ``own`` are their entries, to be left out."""
-        moment = np.zeros(len(users), np.float32)
-        if self.times is not None:
-            moment = self._time(np.full(len(users), self.times.max()) if when is None else when)
-        user = self.users.features(users, when, own)
-        item = self.items.features(items, when, own)
-        gap = 0.0 if own is None else self.users.gaps[own]
+        user, item = self.users.features(users, when, own), self.items.features(items, when, own)
+        gap = None if own is None else self.users.gaps[own]
         pair = [taste.of_pairs(users, items, gap, user[:, 0])[:, None] for taste in self.tastes]
-        return np.concatenate([user, moment[:, None], item, *pair], axis=1) * np.float32(self.share)
+        return np.concatenate([user, self._time(when, len(users)), item, *pair], axis=1) * self.share
 
     def pairs(self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None) -> np.ndarray:
         """Dense features of pairs that are asked for, (n, f) float32; zeros where a side (code -1, say) is unknown.
 
         ``when`` are seconds; None means after everything in the training data.
         """
-        when = None if self.times is None else when
-        dense = self._dense(users, items, when, None)
-        first, second, _ = self.blocks()
-        user, item = self.rated(users, items)
-        dense[~user, :first] = 0
-        dense[~item, first : first + second] = 0
-        dense[~(user & item), first + second :] = 0
-        return dense
-
-    def rated(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each user and each item has ratings, (n,) bool each; code -1 has none."""
-        sums = self.users.sums["count"], self.items.sums["count"]
-        return tuple((codes >= 0) & (counts[codes] > 0) for codes, counts in zip((users, items), sums, strict=True))
+        dense = self._dense(users, items, None if self.times is None else when, None)
+        user = (users >= 0) & (self.users.sums["count"][users] > 0)
+        item = (items >= 0) & (self.items.sums["count"][items] > 0)
+        known = np.repeat([user, item, user & item], self.blocks(), axis=0).T
+        return np.where(known, dense, np.float32(0))
 
     def widened(self, histories: Histories) -> tuple[csr_matrix, Side]:
         """Histories with the catalogue's columns, and their sums."""
-        matrix = histories.matrix
+        matrix, times = histories.matrix, None
         shape = (matrix.shape[0], len(self.catalogue.item_ids))
         wide = csr_matrix((matrix.data, self.columns[matrix.indices].astype(np.int32), matrix.indptr), shape=shape)
-        times = None
         if self.times is not None:
             times = histories.timestamps if histories.timestamps is not None else np.zeros(matrix.nnz, np.int64)
         return wide, self.side(wide, times)
 
     def grid(self, matrix: csr_matrix, side: Side) -> Grid:
         """Dense features of the users of these histories with all items of the training data, after everything."""
-        user = side.features(np.arange(matrix.shape[0]), None, None)
-        moment = np.zeros((matrix.shape[0], 1), np.float32)
-        if self.times is not None:
-            moment[:] = self._time(self.times.max())
-        item = self.items.features(self.columns, None, None)
-        known = (self.items.sums["count"] > 0)[:, None]
         some = (side.sums["count"] > 0)[:, None]
-        pair = []
-        for taste in self._affinities(matrix, side.gaps):
-            shares = known * taste.flags / np.maximum(taste.flags.sum(axis=1, keepdims=True), 1)
-            pair.append((some * taste.deviations(user[:, 0]) @ shares[self.columns].T).astype(np.float32))
-        share = np.float32(self.share)
-        user = np.concatenate([user, moment], axis=1) * some
-        return Grid(user * share, item * share, [values * share for values in pair])
+        known = (self.items.sums["count"] > 0)[self.columns]
+        user = side.features(np.arange(matrix.shape[0]), None, None)
+        pair = [
+            ((some * taste.deviations(user[:, 0])) @ taste.shares[self.columns].T * known).astype(np.float32)
+            for taste in self._affinities(matrix, side.gaps)
+        ]
+        user = np.concatenate([user, self._time(None, len(user))], axis=1) * some
+        item = self.items.features(self.columns, None, None)
+        return Grid(user * self.share, item * self.share, [values * self.share for values in pair])
 
 
 def fitted_on(

@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender
+from recsys_lib.models.neural.serving import State
 
 if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan, Task
-
-State = dict[str, np.ndarray]
+    from recsys_lib.models.neural.training import Plan
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -34,6 +33,7 @@ class NeuralModel(Recommender):
     n_models: int = 1
     seed: int = 0
     device: str = "auto"
+    rest: ClassVar[tuple[str, str]]  # part and reason of what no input explains
 
     def fit(
         self,
@@ -44,7 +44,7 @@ class NeuralModel(Recommender):
         validate: Callable[[Self], float] | None = None,
         progress: bool = False,
     ) -> Self:
-        """Train the nets.
+        """Train the nets; ValueError if the interactions hold nothing that the model could learn.
 
         Parameters
         ----------
@@ -52,11 +52,6 @@ class NeuralModel(Recommender):
             Called with a model that serves the present weights after every epoch, smaller is better; kept in ``log``.
         progress
             Show a progress bar.
-
-        Raises
-        ------
-        ValueError
-            If the interactions hold nothing that the model could learn.
         """
         self._options = validate, progress
         try:
@@ -65,32 +60,38 @@ class NeuralModel(Recommender):
             del self._options
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        from recsys_lib.models.neural.training import train as run  # torch: what serves does without
+        from recsys_lib.models.neural import training  # torch: what serves does without
 
         self._prepare(train, items, users)
+        validate, progress = self._options
         self.states: list[State] = []
         self.log: list[dict] = []
-        validate, progress = self._options
         for number in range(self.n_models):
-            task, plan = self._task(self.seed + 1000 * number)
-            if validate is not None:
-                task.validate = lambda net: validate(self._with([*self.states, self._state(net)]))
-            name = f"{type(self).__name__} {number + 1}/{self.n_models}"
-            log = run(task, plan, progress=name if progress else None)
-            self.states.append(self._state(task.module))
-            self.log += [{"model": number, **row} for row in log]
+            plan = self._plan(self.seed + 1000 * number)
+            judge = validate and (lambda net: validate(self._with([*self.states, self._state(net)])))
+            name = f"{type(self).__name__} {number + 1}/{self.n_models}" if progress else None
+            self.log += [{"model": number, **row} for row in training.train(plan, validate=judge, progress=name)]
+            self.states.append(self._state(plan.module))
 
     @abstractmethod
     def _prepare(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         """Make everything that the nets of all seeds are trained on."""
 
     @abstractmethod
-    def _task(self, seed: int) -> tuple[Task, Plan]:
-        """A net with fresh weights and its batches, and how to train it."""
+    def _plan(self, seed: int) -> Plan:
+        """A net with fresh weights, its batches, and how to train it."""
 
     @abstractmethod
     def _state(self, net: Any) -> State:
         """What serving needs of a net, as numpy arrays."""
+
+    @abstractmethod
+    def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
+        """What each input adds to the score of column ``item`` under one net: "history", (nnz,), and other parts."""
+
+    @abstractmethod
+    def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
+        """Part, reason, item_id and contribution of everything attributed but the history."""
 
     @property
     def by_seed(self) -> list[Self]:
@@ -105,13 +106,32 @@ class NeuralModel(Recommender):
         copy.states = states
         return copy
 
-    def _learnt(self) -> dict[str, Any]:
-        return {**super()._learnt(), "states": self.states, "log": self.log}
+    def _mean_parts(self, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
+        parts = [self._attributed(state, history, item, user) for state in self.states]
+        return {name: np.mean([each[name] for each in parts], axis=0) for name in parts[0]}
 
-    def _parts_table(self, rows: list[tuple[str, str, Any, float]]) -> pd.DataFrame:
-        """A table of contributions: part, reason, item_id, contribution, the largest first."""
+    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
+        return self._mean_parts(history, item, user)["history"]
+
+    def parts(self, user_or_history: Any, item_id: Any) -> pd.DataFrame:
+        """All that moved a score, additive: part, reason, item_id, contribution, largest first.
+
+        Parts are "history" (a line an item), "user" (ID, demographics, length of the history, month), "item",
+        "features" (a line a dense feature) and "start" (the mean, and what the net makes of zeros), as far as the model
+        has them. They sum to the score; of a predicted rating, to what it is before it is clipped to the scale.
+        """
+        history, user, column = self._asked(user_or_history, item_id)
+        parts = self._mean_parts(history, column, user)
+        ids = self.train.item_ids[history.matrix.indices]
+        rows = [("history", "rated", i, value) for i, value in zip(ids, parts["history"], strict=True)]
+        rows += self._reasons(parts, item_id)
+        score = float(self.score(history, None if user is None else [user])[0, column])
+        rows.append((*self.rest, item_id if self.rest[0] == "item" else None, score - sum(row[3] for row in rows)))
         table = pd.DataFrame(rows, columns=["part", "reason", "item_id", "contribution"])
         return table.sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True)
+
+    def _learnt(self) -> dict[str, Any]:
+        return {**super()._learnt(), "states": self.states, "log": self.log}
 
 
 def numpy_weights(net: Any) -> State:

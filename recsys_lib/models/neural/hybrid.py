@@ -10,12 +10,12 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions, codes_of
-from recsys_lib.models.features.pairs import Catalogue, PairFeatures
-from recsys_lib.models.neural.base import NeuralModel, State, numpy_weights
-from recsys_lib.models.neural.serving import rating_grid, rating_pairs, rating_slopes
+from recsys_lib.models.features.pairs import Catalogue, PairFeatures, with_values
+from recsys_lib.models.neural.base import NeuralModel, numpy_weights
+from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 
 if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan, Task
+    from recsys_lib.models.neural.training import Plan
 
 IN_NET = ("history", "ids", "side features", "perceptron", "product")
 LEAVE_OUT = (*IN_NET, "time", "dense features", "leave-one-out")
@@ -74,6 +74,7 @@ class NeuralHybrid(NeuralModel):
     without: tuple[str, ...] = ()
     patience: int | None = None
     predicts_ratings: ClassVar[bool] = True
+    rest: ClassVar[tuple[str, str]] = "start", "mean of all ratings"
 
     def __post_init__(self) -> None:
         self.hidden, self.without = tuple(self.hidden), tuple(self.without)
@@ -89,23 +90,21 @@ class NeuralHybrid(NeuralModel):
         self.catalogue = Catalogue.of(train, items, users)
         self.features = PairFeatures(train, self.catalogue, self.without)
 
-    def _task(self, seed: int) -> tuple[Task, Plan]:
+    def _plan(self, seed: int) -> Plan:
         import torch
 
-        from recsys_lib.models.neural.rating_net import Lists, Pairs, RatingNet, squared_loss
-        from recsys_lib.models.neural.training import Plan, Task, choose_device
+        from recsys_lib.models.neural import nets
+        from recsys_lib.models.neural.training import Plan, choose_device
 
         known, device = self.features, choose_device(self.device)
-        by_user, by_item = (
-            csr_matrix((gaps, known.matrix.indices, known.matrix.indptr), shape=known.matrix.shape)
-            for gaps in (known.users.gaps, known.items.gaps)
-        )
+        by_user = with_values(known.matrix, known.users.gaps)
+        by_item = with_values(known.matrix, known.items.gaps).T.tocsr()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = RatingNet(
+            net = nets.RatingNet(
                 self.catalogue.user_content,
                 self.catalogue.item_content,
-                (Lists.of(by_user, device), Lists.of(by_item.T.tocsr(), device)),
+                (nets.Lists.of(by_user, device), nets.Lists.of(by_item, device)),
                 known.blocks(),
                 dim=self.embedding_dim,
                 hidden=self.hidden,
@@ -114,30 +113,31 @@ class NeuralHybrid(NeuralModel):
                 cold=self.history_dropout,
                 batch_norm=self.batch_norm,
             )
-        for part in IN_NET:
-            if part in self.without:
-                net.leave_out(part)
-        pairs = Pairs(known.training(), self.batch_size or max(2000, known.matrix.nnz // 40), device)
-        plan = Plan(self.epochs, self.lr, self.schedule, 5.0, patience=self.patience, seed=seed, device=self.device)
-        return Task(net, net.groups(self.decay), pairs, pairs.steps, squared_loss), plan
+        for part in set(self.without) & set(IN_NET):
+            net.leave_out(part)
+        pairs = nets.Pairs(known.training(), self.batch_size or max(2000, known.matrix.nnz // 40), device)
+        how = {"clip": 5.0, "patience": self.patience, "seed": seed, "device": self.device}
+        what = net, net.groups(self.decay), pairs, pairs.steps, nets.squared_loss
+        return Plan(*what, self.epochs, self.lr, self.schedule, **how)
 
     def _state(self, net: Any) -> State:
-        """Embeddings, finished vectors of all items, the layers."""
-        weights = numpy_weights(net)
-        state = {k: v for k, v in weights.items() if k not in ("user_side", "item_side", "raters", "judged")}
-        known = self.features
-        history = np.zeros_like(weights["item_id"])
-        for name, values in (("raters", np.ones(known.matrix.nnz)), ("judged", known.items.gaps)):
-            filled = csr_matrix((values, known.matrix.indices, known.matrix.indptr), shape=known.matrix.shape)
-            history = history + filled.T.tocsr() @ weights[name]
-        counts = known.items.sums["count"]
-        rated = (counts > 0)[:, None]
-        state["items"] = (
-            self.catalogue.item_content @ weights["item_map"]
-            + rated * (history / np.sqrt(counts + 1)[:, None] + weights["item_id"])
-        ).astype(np.float32)
-        state["item_bias"] = state["item_bias"] * rated[:, 0]
-        del state["item_id"], state["item_map"]
+        """Embeddings, finished vectors of all items, the layers with batch norm folded into them."""
+        known, weights = self.features, numpy_weights(net)
+        left_out = "user_side", "item_side", "raters", "judged", "item_id", "item_map"
+        state = {k: v for k, v in weights.items() if k not in left_out and not k.startswith("norms.")}
+        rated = with_values(known.matrix, np.ones(known.matrix.nnz)).T @ weights["raters"]
+        judged = with_values(known.matrix, known.items.gaps).T @ weights["judged"]
+        counts = known.items.sums["count"][:, None]
+        history = (rated + judged) / np.sqrt(counts + 1) + weights["item_id"]
+        content = self.catalogue.item_content @ weights["item_map"]
+        state["items"] = (content + (counts > 0) * history).astype(np.float32)
+        state["item_bias"] = state["item_bias"] * (counts[:, 0] > 0)
+        for number in range(len(self.hidden) if self.batch_norm else 0):
+            layer, norm = f"layers.{number}", f"norms.{number}"
+            gain = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + 1e-5)
+            shifted = (weights[f"{layer}.bias"] - weights[f"{norm}.running_mean"]) * gain
+            state[f"{layer}.weight"] = weights[f"{layer}.weight"] * gain[:, None]
+            state[f"{layer}.bias"] = shifted + weights[f"{norm}.bias"]
         return state
 
     # ---- serving ---------------------------------------------------------------------------------------------
@@ -146,8 +146,7 @@ class NeuralHybrid(NeuralModel):
         self, state: State, matrix: csr_matrix, gaps: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and biases of users: rows of history, who they are (a code, or -1), (n, dim) and (n,)."""
-        seen = csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
-        weighted = csr_matrix((gaps.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+        seen, weighted = (with_values(matrix, values.astype(np.float32)) for values in (np.ones(matrix.nnz), gaps))
         counts = np.diff(matrix.indptr)
         vectors = (seen @ state["seen"] + weighted @ state["weighted"]) / np.sqrt(counts + 1)[:, None]
         here, some = codes >= 0, counts > 0
@@ -155,16 +154,16 @@ class NeuralHybrid(NeuralModel):
         vectors += here[:, None] * (self.catalogue.user_content @ state["user_map"])[codes]
         return vectors.astype(np.float32), (here & some) * state["user_bias"][codes]
 
-    def _user_vectors(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors and biases of all users, with a row of zeros at the end for unknown ones."""
+    def pair_vectors(self, state: State, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Vectors of users and items, (n, dim) each, and both biases, (n,) each, by code; zeros for code -1."""
         known = self.features
-        codes = np.arange(len(self.catalogue.user_ids))
-        vectors, bias = self._vectors(state, known.matrix, known.users.gaps, codes)
-        return np.vstack([vectors, np.zeros((1, vectors.shape[1]), np.float32)]), np.append(bias, np.float32(0))
-
-    def _codes(self, user_ids: Any, item_ids: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Codes in the catalogue; -1 for unknown ids."""
-        return codes_of(user_ids, self.catalogue.user_ids), codes_of(item_ids, self.catalogue.item_ids)
+        vectors, bias = self._vectors(state, known.matrix, known.users.gaps, np.arange(known.matrix.shape[0]))
+        sides = (users, vectors, bias), (items, state["items"], state["item_bias"])
+        (u, user_bias), (v, item_bias) = (
+            (np.where(codes[:, None] >= 0, rows[codes], np.float32(0)), np.where(codes >= 0, biases[codes], 0))
+            for codes, rows, biases in sides
+        )
+        return u, v, user_bias, item_bias
 
     def predict(self, user_ids: Any, item_ids: Any, timestamps: Any = None) -> np.ndarray:
         """Predict the rating of each pair, on the data's own scale, (n,) float64.
@@ -177,16 +176,12 @@ class NeuralHybrid(NeuralModel):
             When each rating is given; by default after everything in the training data. Ratings that lie between
             those of the training data (a random split, say) are predicted worse without it.
         """
-        users, items = self._codes(user_ids, item_ids)
-        if len(users) == 0:
-            return np.zeros(0)
+        users, items = self.catalogue.codes(user_ids, item_ids)
         dense = self.features.pairs(users, items, None if timestamps is None else np.asarray(timestamps, np.int64))
         total = np.zeros(len(users))
         for state in self.states:
-            vectors, bias = self._user_vectors(state)
-            items_ = np.vstack([state["items"], np.zeros((1, self.embedding_dim), np.float32)])
-            item_bias = np.append(state["item_bias"], np.float32(0))
-            total += rating_pairs(state, vectors[users], items_[items], dense) + bias[users] + item_bias[items]
+            u, v, user_bias, item_bias = self.pair_vectors(state, users, items)
+            total += rating_pairs(state, u, v, dense) + user_bias + item_bias
         ratings = self.train.matrix.data
         return np.clip(self.features.mean + total / len(self.states), ratings.min(), ratings.max())
 
@@ -208,58 +203,35 @@ class NeuralHybrid(NeuralModel):
 
     # ---- explanations ----------------------------------------------------------------------------------------
 
-    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        parts = [self._attributed(state, history, item, user)["history"] for state in self.states]
-        return np.mean(parts, axis=0)
-
     def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
-        """What each input adds to the score of column ``item`` under one net, by part; see :meth:`parts`."""
         known, dim = self.features, self.embedding_dim
         matrix, side = known.widened(history)
-        code = -1 if user is None else int(codes_of(np.array([user]), self.catalogue.user_ids)[0])
-        column = int(known.columns[item])
+        code = -1 if user is None else int(codes_of([user], self.catalogue.user_ids)[0])
+        column = known.columns[item]
         grid = known.grid(matrix, side)
         dense = np.concatenate([grid.user[0], grid.item[item], [values[0, item] for values in grid.pair]])
         u, bias = self._vectors(state, matrix, side.gaps, np.array([code]))
         slopes = rating_slopes(state, np.concatenate([u[0], state["items"][column], dense]), dim)
+        of_u, of_v, of_dense = np.split(slopes, [dim, 2 * dim])
         rated = state["seen"][matrix.indices] + side.gaps[:, None] * state["weighted"][matrix.indices]
-        history_part = rated @ slopes[:dim] / np.sqrt(matrix.nnz + 1)
-        traits = np.zeros(len(self.catalogue.user_names))
-        if code >= 0:
-            traits = self.catalogue.user_content[code] * (state["user_map"] @ slopes[:dim])
-        own = float(u[0] @ slopes[:dim]) - history_part.sum() - traits.sum() + float(bias[0])
-        other = float(state["items"][column] @ slopes[dim : 2 * dim]) + float(state["item_bias"][column])
+        of_history = rated @ of_u / np.sqrt(matrix.nnz + 1)
+        traits = (code >= 0) * self.catalogue.user_content[code] * (state["user_map"] @ of_u)
         return {
-            "history": history_part,
+            "history": of_history,
             "traits": traits,
-            "user": np.array([own]),
-            "item": np.array([other]),
-            "dense": slopes[2 * dim :] * dense,
+            "user": u[0] @ of_u - of_history.sum() - traits.sum() + bias[0],
+            "item": state["items"][column] @ of_v + state["item_bias"][column],
+            "dense": of_dense * dense,
         }
 
-    def parts(self, user_or_history: Any, item_id: Any) -> pd.DataFrame:
-        """All that moved a predicted rating, additive: part, reason, item_id, contribution (stars), largest first.
-
-        Parts are "history" (a line an item the user rated), "user" (ID, demographics), "item" (its raters, ID,
-        genres), "features" (a line a dense feature) and "start" (the mean, and what the net says of zeros). The
-        contributions sum to the score, which is the predicted rating before it is clipped to the scale.
-        """
-        history, user, column = self._asked(user_or_history, item_id)
-        found = [self._attributed(state, history, column, user) for state in self.states]
-        means = {name: np.mean([each[name] for each in found], axis=0) for name in found[0]}
-        score = float(self.score(history, None if user is None else [user])[0, column])
-        ids = self.train.item_ids[history.matrix.indices]
-        rows = [("history", "rated", i, value) for i, value in zip(ids, means["history"], strict=True)]
-        rows += [
-            ("user", name, None, v) for name, v in zip(self.catalogue.user_names, means["traits"], strict=True) if v
+    def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
+        traits = zip(self.catalogue.user_names, parts["traits"], strict=True)
+        return [
+            *(("user", name, None, value) for name, value in traits if value),
+            ("user", "who they are (ID)", None, parts["user"]),
+            ("item", "its vector", item_id, parts["item"]),
+            *(("features", name, None, v) for name, v in zip(self.features.names(), parts["dense"], strict=True)),
         ]
-        rows += [
-            ("user", "who they are (ID)", None, means["user"][0]),
-            ("item", "its vector", item_id, means["item"][0]),
-        ]
-        rows += [("features", name, None, v) for name, v in zip(self.features.names(), means["dense"], strict=True)]
-        rows.append(("start", "mean of all ratings", None, score - sum(row[3] for row in rows)))
-        return self._parts_table(rows)
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 

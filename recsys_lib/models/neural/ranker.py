@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.features.pairs import item_features, user_features
-from recsys_lib.models.neural.base import NeuralModel, State, numpy_weights
-from recsys_lib.models.neural.serving import event_weights, pooled_history, ranking_scores, ranking_slopes
+from recsys_lib.models.neural.base import NeuralModel, numpy_weights
+from recsys_lib.models.neural.serving import State, event_weights, pooled_history, ranking_scores, ranking_slopes
 
 if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan, Task
+    from recsys_lib.models.neural.training import Plan
 
 MONTH = 30.44 * 86_400  # seconds
 MAX_MONTHS = 120
@@ -22,21 +22,21 @@ MAX_MONTHS = 120
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NeuralRanker(NeuralModel):
-    """Rank what comes next from what a person has seen, by a net trained on histories cut at random places.
+    """Rank what comes next from what a user has seen, by a net trained on histories cut at random places.
 
-    Each example is the part of a history before a random moment; the targets are the next events, found by a full
-    softmax over the films not seen yet. The history is pooled by several heads that forget at different speeds (learnt)
-    and weigh each rating as they learnt to, goes through a small net, and meets each film in a dot product. There is no
-    embedding of the person: a new user is served by the same forward pass. Serving needs numpy alone, training torch.
+    Each example is the part of a history before a random moment; the targets are the next events, under a full
+    softmax over the items not seen yet. The history is pooled by several heads that forget at different speeds (learnt)
+    and weigh each rating as they learnt to, goes through a small net, and meets each item in a dot product. There is no
+    embedding of the user: a new one is served by the same forward pass. Serving needs numpy alone, training torch.
 
     Parameters
     ----------
     embedding_dim, heads, hidden
-        Width of a film's embedding, number of pooling heads, width of the hidden layer.
+        Width of an item's embedding, number of pooling heads, width of the hidden layer.
     epochs, batch_size, lr, weight_decay
-        AdamW; a batch is so many people; decay falls on the embeddings.
+        AdamW; a batch is so many users; decay falls on the embeddings.
     dropout, event_dropout, context_dropout
-        Share of hidden units, of events, and of people's demographics that is hidden in training.
+        Share of hidden units, of events, and of users' demographics that is hidden in training.
     window
         Length of the future to predict, as a share of the history before it (never under 5 events).
     relevant_from, low_weight
@@ -63,6 +63,7 @@ class NeuralRanker(NeuralModel):
     relevant_from: float = 4.0
     low_weight: float = 0.3
     average: float = 0.98
+    rest: ClassVar[tuple[str, str]] = "item", "liked by everybody"
 
     # ---- training --------------------------------------------------------------------------------------------
 
@@ -74,18 +75,18 @@ class NeuralRanker(NeuralModel):
         self.months_ = _months(train.seconds)
         self.content, _ = item_features(items, train.item_ids)
 
-    def _task(self, seed: int) -> tuple[Task, Plan]:
+    def _plan(self, seed: int) -> Plan:
         import torch
 
-        from recsys_lib.models.neural.ranking_net import Prefixes, RankingNet, ranking_loss
-        from recsys_lib.models.neural.training import Plan, Task, choose_device
+        from recsys_lib.models.neural import nets
+        from recsys_lib.models.neural.training import Plan, choose_device
 
-        train = self.train
+        ratings = self.train.matrix.data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = RankingNet(
+            net = nets.RankingNet(
                 self.content,
-                train.matrix.getnnz(axis=0),
+                self.train.matrix.getnnz(axis=0),
                 self.levels_,
                 context=1 + len(self.months_[2:]) + self.demographics_.shape[1],
                 dim=self.embedding_dim,
@@ -93,19 +94,20 @@ class NeuralRanker(NeuralModel):
                 hidden=self.hidden,
                 dropout=self.dropout,
             )
-        examples = Prefixes(
-            train,
-            self._codes(train.matrix.data),
-            np.where(train.matrix.data >= self.relevant_from, 1.0, self.low_weight).astype(np.float32),
+        examples = nets.Prefixes(
+            self.train,
+            self._codes(ratings),
+            np.where(ratings >= self.relevant_from, 1.0, self.low_weight),
             self._context,
             batch_size=self.batch_size,
             window=self.window,
-            drop=self.event_dropout,
-            demographics=self.context_dropout,
+            event_dropout=self.event_dropout,
+            context_dropout=self.context_dropout,
             device=choose_device(self.device),
         )
-        plan = Plan(self.epochs, self.lr, "constant", average=self.average, seed=seed, device=self.device)
-        return Task(net, net.groups(self.weight_decay), examples, examples.steps, ranking_loss), plan
+        how = {"average": self.average, "seed": seed, "device": self.device}
+        what = net, net.groups(self.weight_decay), examples, examples.steps, nets.ranking_loss
+        return Plan(*what, self.epochs, self.lr, "constant", **how)
 
     def _state(self, net: Any) -> State:
         items, candidates = (part.detach().cpu().numpy() for part in net.item_embeddings())
@@ -126,12 +128,8 @@ class NeuralRanker(NeuralModel):
         if last is not None and month.shape[1]:
             start, width = self.months_[:2]
             code = np.clip(np.floor((last - start) / width), 0, month.shape[1] - 1).astype(np.int64)
-            known = lengths > 0
-            month[known, code[known]] = 1
-        if self.demographics_.shape[1]:
-            who = np.where(users[:, None] >= 0, self.demographics_[users], 0)
-        else:
-            who = np.zeros((len(users), 0), np.float32)
+            month[np.arange(len(users)), code] = lengths > 0
+        who = np.where(users[:, None] >= 0, self.demographics_[users], 0)
         return np.concatenate([np.log1p(lengths)[:, None] / 5, month, who], axis=1).astype(np.float32)
 
     def _inputs(self, histories: Histories, users: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -155,39 +153,18 @@ class NeuralRanker(NeuralModel):
         vectors = np.concatenate([state["candidates"] for state in self.states], axis=1)
         return vectors - vectors.mean(axis=0)
 
-    def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
-        return self._attributed(history, item, user)[0]
-
-    def _attributed(self, history: Histories, item: int, user: Any) -> tuple[np.ndarray, np.ndarray]:
-        """What each event, (nnz,), and each number of the context, (c,), adds to an item's score."""
+    def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
         codes, context = self._inputs(history, None if user is None else np.array([user]))
-        events, around = np.zeros(history.matrix.nnz), np.zeros(context.shape[1])
-        for state in self.states:
-            weights = event_weights(state, codes, history.steps_back())
-            pooled, scale = pooled_history(state, history, weights)
-            slopes, others = ranking_slopes(state, pooled[0], context[0], item)
-            projected = state["items"][history.matrix.indices] @ slopes.reshape(weights.shape[1], -1).T  # (nnz, heads)
-            events += (projected * weights * scale[0]).sum(axis=1)
-            around += others * context[0]
-        return events / len(self.states), around / len(self.states)
+        weights = event_weights(state, codes, history.steps_back())  # (nnz, heads)
+        pooled, scale = pooled_history(state, history, weights)
+        slopes, others = ranking_slopes(state, pooled[0], context[0], item)
+        projected = state["items"][history.matrix.indices] @ slopes.reshape(weights.shape[1], -1).T  # (nnz, heads)
+        return {"history": (projected * weights * scale[0]).sum(axis=1), "context": others * context[0]}
 
-    def parts(self, user_or_history: Any, item_id: Any) -> pd.DataFrame:
-        """All that moved a score, additive: part, reason, item_id, contribution, largest first.
-
-        Parts are "history" (a line an event), "user" (length of the history, month, demographics) and "item" (what
-        the item gets from a user of whom nothing is known). The contributions sum to what ``score`` gives.
-        """
-        history, user, column = self._asked(user_or_history, item_id)
-        events, around = self._attributed(history, column, user)
+    def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
         months = [f"month {number + 1} of the data" for number in range(len(self.months_) - 2)]
         names = ["length of the history", *months, *self.user_names]
-        rows = [
-            ("history", "rated", self.train.item_ids[i], v) for i, v in zip(history.matrix.indices, events, strict=True)
-        ]
-        rows += [("user", name, None, value) for name, value in zip(names, around, strict=True) if value]
-        score = float(self.score(history, None if user is None else [user])[0, column])
-        rows.append(("item", "liked by everybody", item_id, score - events.sum() - around.sum()))
-        return self._parts_table(rows)
+        return [("user", name, None, value) for name, value in zip(names, parts["context"], strict=True) if value]
 
     # ---- on disk ---------------------------------------------------------------------------------------------
 
