@@ -96,26 +96,13 @@ class NeuralHybrid(NeuralModel):
         from recsys_lib.models.neural import nets
         from recsys_lib.models.neural.training import Plan, choose_device
 
-        known, device = self.features, choose_device(self.device)
-        by_user = with_values(known.matrix, known.users.gaps)
-        by_item = with_values(known.matrix, known.items.gaps).T.tocsr()
+        device = choose_device(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = nets.RatingNet(
-                self.catalogue.user_content,
-                self.catalogue.item_content,
-                (nets.Lists.of(by_user, device), nets.Lists.of(by_item, device)),
-                known.blocks(),
-                dim=self.embedding_dim,
-                hidden=self.hidden,
-                dropout=self.dropout,
-                vector_dropout=self.vector_dropout,
-                cold=self.history_dropout,
-                batch_norm=self.batch_norm,
-            )
+            net = nets.RatingNet(self, device)
         for part in set(self.without) & set(IN_NET):
             net.leave_out(part)
-        pairs = nets.Pairs(known.training(), self.batch_size or max(2000, known.matrix.nnz // 40), device)
+        pairs = nets.Pairs(self.features.training(), self.batch_size or max(2000, self.train.matrix.nnz // 40), device)
         how = {"clip": 5.0, "patience": self.patience, "seed": seed, "device": self.device}
         what = net, net.groups(self.decay), pairs, pairs.steps, nets.squared_loss
         return Plan(*what, self.epochs, self.lr, self.schedule, **how)

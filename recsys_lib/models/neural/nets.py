@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,8 +13,13 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.data.interactions import Interactions, row_starts
+from recsys_lib.data.interactions import row_starts
+from recsys_lib.models.features.pairs import with_values
 from recsys_lib.models.neural.serving import HALF_LIVES
+
+if TYPE_CHECKING:
+    from recsys_lib.models.neural.hybrid import NeuralHybrid
+    from recsys_lib.models.neural.ranker import NeuralRanker
 
 PARTS = {  # of the rating net, that can be left out to see what they are worth: tensors that are then zero for good
     "ids": ("user_id", "item_id", "user_bias", "item_bias"),
@@ -112,41 +118,30 @@ class RatingNet(nn.Module):
     """score = linear(dense) + biases + <u, v> + MLP[u, v, u * v, dense].
 
     u is a user's ID embedding, their side features, and two sums over their history, of one embedding an item for
-    "rated it" and one weighted by how they rated it; v the same of an item. ``blocks`` are the numbers of dense
-    features of the user, of the item and of the pair.
+    "rated it" and one weighted by how they rated it; v the same of an item.
     """
 
-    def __init__(
-        self,
-        user_side: np.ndarray,
-        item_side: np.ndarray,
-        histories: tuple[Lists, Lists],
-        blocks: tuple[int, int, int],
-        *,
-        dim: int,
-        hidden: tuple[int, ...],
-        dropout: float,
-        vector_dropout: float,
-        cold: float,
-        batch_norm: bool,
-    ) -> None:
+    def __init__(self, model: NeuralHybrid, device: torch.device) -> None:
         super().__init__()
-        (n_users, user_width), (n_items, item_width) = user_side.shape, item_side.shape
-        self.histories, self.blocks, self.cold = histories, blocks, cold
-        self.register_buffer("user_side", _tensor(user_side))
-        self.register_buffer("item_side", _tensor(item_side))
+        known, catalogue, dim, hidden = model.features, model.catalogue, model.embedding_dim, model.hidden
+        by_user, by_item = (with_values(known.matrix, side.gaps) for side in (known.users, known.items))
+        self.histories = Lists.of(by_user, device), Lists.of(by_item.T.tocsr(), device)
+        self.blocks, self.cold = known.blocks(), model.history_dropout
+        self.register_buffer("user_side", _tensor(catalogue.user_content))
+        self.register_buffer("item_side", _tensor(catalogue.item_content))
+        (n_users, user_width), (n_items, item_width) = self.user_side.shape, self.item_side.shape
         self.user_id, self.item_id = _embedding(n_users, dim), _embedding(n_items, dim)
         self.seen, self.weighted = _embedding(n_items, dim), _embedding(n_items, dim)
         self.raters, self.judged = _embedding(n_users, dim), _embedding(n_users, dim)
         self.user_map, self.item_map = _embedding(user_width, dim, 0.02), _embedding(item_width, dim, 0.02)
         self.user_bias, self.item_bias = nn.Parameter(torch.zeros(n_users)), nn.Parameter(torch.zeros(n_items))
-        self.linear = nn.Linear(sum(blocks), 1)
-        widths = (3 * dim + sum(blocks), *hidden)
+        self.linear = nn.Linear(sum(self.blocks), 1)
+        widths = (3 * dim + sum(self.blocks), *hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if batch_norm else nn.Identity() for width in hidden)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if model.batch_norm else nn.Identity() for width in hidden)
         self.last = nn.Linear(widths[-1], 1)
         self.register_buffer("product", torch.ones(1))
-        self.dropout, self.vector_dropout = Dropout(dropout), Dropout(vector_dropout)
+        self.dropout, self.vector_dropout = Dropout(model.dropout), Dropout(model.vector_dropout)
 
     @torch.no_grad()
     def leave_out(self, part: str) -> None:
@@ -247,49 +242,28 @@ class RankingBatch:
 
 
 class RankingNet(nn.Module):
-    """A user is the pooled embeddings of their history; an item's score is a dot product with it.
+    """A user is the pooled embeddings of their history; an item's score is a dot product with it."""
 
-    Parameters
-    ----------
-    features : ndarray, (n_items, f) float32
-        Side features of the items.
-    popularity : ndarray, (n_items,)
-        Number of interactions; the bias of an item starts at the log of it.
-    levels : ndarray, (n_levels,)
-        The distinct ratings, ascending.
-    context
-        Width of the context (length, demographics, month).
-    """
-
-    def __init__(
-        self,
-        features: np.ndarray,
-        popularity: np.ndarray,
-        levels: np.ndarray,
-        *,
-        context: int,
-        dim: int,
-        heads: int,
-        hidden: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, model: NeuralRanker) -> None:
         super().__init__()
-        n_items, n_features = features.shape
+        dim, heads, levels = model.embedding_dim, model.heads, model.levels_
+        context = 1 + len(model.months_[2:]) + model.demographics_.shape[1]
         self.heads = heads
-        self.register_buffer("features", _tensor(features))
+        self.register_buffer("features", _tensor(model.content))
+        n_items, n_features = self.features.shape
         self.item_in, self.item_out = _embedding(n_items, dim), _embedding(n_items, dim)
         self.side_in, self.side_out = _embedding(n_features, dim), _embedding(n_features, dim)
-        bias = np.log(popularity + 1.0)
+        bias = np.log(model.train.matrix.getnnz(axis=0) + 1.0)  # an item starts as likely as it is popular
         self.item_bias = nn.Parameter(_tensor(bias - bias.mean(), np.float32))
         start = 0.3 + 0.7 * (levels - levels.min()) / max(float(np.ptp(levels)), 1e-9) if len(levels) > 1 else [1.0]
         self.strength = nn.Parameter(_tensor(start, np.float32)[:, None].repeat(1, heads))
         half_lives = [HALF_LIVES[head % len(HALF_LIVES)] for head in range(heads)]
         self.log_decay = nn.Parameter(torch.tensor([math.log(1 / half_life) for half_life in half_lives]))
         self.norm = nn.LayerNorm(heads * dim)
-        self.first = nn.Linear(heads * dim + context, hidden)
-        self.second = nn.Linear(hidden, dim)
+        self.first = nn.Linear(heads * dim + context, model.hidden)
+        self.second = nn.Linear(model.hidden, dim)
         self.skip = nn.Linear(heads * dim + context, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(model.dropout)
 
     def item_embeddings(self) -> tuple[Tensor, Tensor]:
         """Embeddings of all items: as part of a history, and to be ranked, (n_items, dim) each."""
@@ -328,65 +302,44 @@ def ranking_loss(net: nn.Module, batch: RankingBatch) -> Tensor:
 class Prefixes:
     """Examples made anew each epoch: a history cut at a random place, and what came next.
 
-    Parameters
-    ----------
-    train
-        The interactions; without timestamps the order is a new random one every epoch.
-    codes : ndarray, (nnz,)
-        Which of the distinct ratings each entry has.
-    weights : ndarray, (nnz,)
-        Weight of each entry as a target.
-    context
-        ``(users, lengths, last) -> (B, c) float32``: the context of users with so many events up to that time.
-    window
-        Length of the future to predict, as a share of the history before it (at least 5 events).
-    event_dropout, context_dropout
-        Shares of events, and of users' demographics, that are hidden.
+    Without timestamps the order is a new random one every epoch.
     """
 
-    def __init__(
-        self,
-        train: Interactions,
-        codes: np.ndarray,
-        weights: np.ndarray,
-        context: Callable,
-        *,
-        batch_size: int,
-        window: float,
-        event_dropout: float,
-        context_dropout: float,
-        device: torch.device,
-    ) -> None:
-        self.train, self.codes, self.weights, self.context, self.window = train, codes, weights, context, window
-        self.event_dropout, self.context_dropout, self.device = event_dropout, context_dropout, device
-        self.users, self.batch_size = np.flatnonzero(np.diff(train.matrix.indptr) >= 2), batch_size
-        self.steps = math.ceil(len(self.users) / batch_size)
+    def __init__(self, model: NeuralRanker, device: torch.device) -> None:
+        self.model, self.device = model, device
+        ratings = model.train.matrix.data
+        self.codes = model.rating_codes(ratings)
+        self.weights = np.where(ratings >= model.relevant_from, 1.0, model.low_weight)
+        self.users = np.flatnonzero(np.diff(model.train.matrix.indptr) >= 2)
+        self.steps = math.ceil(len(self.users) / model.batch_size)
 
     def __call__(self, rng: np.random.Generator) -> Iterator[RankingBatch]:
         """Batches of one epoch."""
-        rows, sizes = self.train.row_of_entry, np.diff(self.train.matrix.indptr)
-        when = np.zeros(len(rows)) if self.train.timestamps is None else self.train.timestamps
+        train, size = self.model.train, self.model.batch_size
+        rows, sizes = train.row_of_entry, np.diff(train.matrix.indptr)
+        when = np.zeros(len(rows)) if train.timestamps is None else train.timestamps
         order = np.lexsort((rng.random(len(rows)), when, rows))
         least = np.minimum(np.maximum(3, np.ceil(0.15 * sizes)), np.maximum(sizes - 1, 1)).astype(np.int64)
         cuts = least + np.floor(rng.random(len(sizes)) * np.maximum(sizes - least, 1)).astype(np.int64)
         users = rng.permutation(self.users)
-        for start in range(0, len(users), self.batch_size):
-            yield self._batch(users[start : start + self.batch_size], order, cuts, rng)
+        for start in range(0, len(users), size):
+            yield self._batch(users[start : start + size], order, cuts, rng)
 
     def _batch(self, users: np.ndarray, order: np.ndarray, cuts: np.ndarray, rng: np.random.Generator) -> RankingBatch:
         """Gather the events of some users and divide them at their cuts."""
-        indptr, columns, timed = self.train.matrix.indptr, self.train.matrix.indices, self.train.timestamps is not None
+        model, timestamps = self.model, self.model.train.timestamps
+        indptr, columns = model.train.matrix.indptr, model.train.matrix.indices
         starts, sizes, cut = indptr[users].astype(np.int64), np.diff(indptr)[users], cuts[users]  # (B,)
         row = np.repeat(np.arange(len(users)), sizes)  # (N,), as all below that is no user's
         place = np.arange(len(row)) - row_starts(row, len(users))[row]
         entry = order[starts[row] + place]
         before = place < cut[row]
-        ahead = np.maximum(5, np.ceil(self.window * cut)).astype(np.int64)
+        ahead = np.maximum(5, np.ceil(model.window * cut)).astype(np.int64)
         target = ~before & (place < (cut + ahead)[row])
-        kept = before & (rng.random(len(row)) >= self.event_dropout)
-        steps = cut[row] - 1 - place if timed else np.zeros(len(row))
-        last = self.train.timestamps[order[starts + cut - 1]] if timed else None
-        shown = np.where(rng.random(len(users)) >= self.context_dropout, users, -1)
+        kept = before & (rng.random(len(row)) >= model.event_dropout)
+        steps = np.zeros(len(row)) if timestamps is None else cut[row] - 1 - place
+        last = None if timestamps is None else timestamps[order[starts + cut - 1]]
+        shown = np.where(rng.random(len(users)) >= model.context_dropout, users, -1)
 
         def tensor(values: np.ndarray, dtype: type = np.int64) -> Tensor:
             return _tensor(values, dtype, self.device)
@@ -396,7 +349,7 @@ class Prefixes:
             codes=tensor(self.codes[entry[kept]]),
             steps=tensor(steps[kept], np.float32),
             starts=tensor(row_starts(row[kept], len(users))[:-1]),
-            context=tensor(self.context(shown, cut, last), np.float32),
+            context=tensor(model.context(shown, cut, last), np.float32),
             seen=(tensor(row[before]), tensor(columns[entry[before]])),
             targets=(tensor(row[target]), tensor(columns[entry[target]])),
             weights=tensor(self.weights[entry[target]], np.float32),

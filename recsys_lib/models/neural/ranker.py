@@ -81,30 +81,10 @@ class NeuralRanker(NeuralModel):
         from recsys_lib.models.neural import nets
         from recsys_lib.models.neural.training import Plan, choose_device
 
-        ratings = self.train.matrix.data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = nets.RankingNet(
-                self.content,
-                self.train.matrix.getnnz(axis=0),
-                self.levels_,
-                context=1 + len(self.months_[2:]) + self.demographics_.shape[1],
-                dim=self.embedding_dim,
-                heads=self.heads,
-                hidden=self.hidden,
-                dropout=self.dropout,
-            )
-        examples = nets.Prefixes(
-            self.train,
-            self._codes(ratings),
-            np.where(ratings >= self.relevant_from, 1.0, self.low_weight),
-            self._context,
-            batch_size=self.batch_size,
-            window=self.window,
-            event_dropout=self.event_dropout,
-            context_dropout=self.context_dropout,
-            device=choose_device(self.device),
-        )
+            net = nets.RankingNet(self)
+        examples = nets.Prefixes(self, choose_device(self.device))
         how = {"average": self.average, "seed": seed, "device": self.device}
         what = net, net.groups(self.weight_decay), examples, examples.steps, nets.ranking_loss
         return Plan(*what, self.epochs, self.lr, "constant", **how)
@@ -117,12 +97,12 @@ class NeuralRanker(NeuralModel):
 
     # ---- serving ---------------------------------------------------------------------------------------------
 
-    def _codes(self, ratings: np.ndarray) -> np.ndarray:
+    def rating_codes(self, ratings: np.ndarray) -> np.ndarray:
         """Which of the known ratings is nearest, (nnz,) int64."""
         borders = (self.levels_[1:] + self.levels_[:-1]) / 2
         return np.searchsorted(borders, ratings, side="right")
 
-    def _context(self, users: np.ndarray, lengths: np.ndarray, last: np.ndarray | None) -> np.ndarray:
+    def context(self, users: np.ndarray, lengths: np.ndarray, last: np.ndarray | None) -> np.ndarray:
         """What is known beside the events, (n, 1 + months + demographics) float32; users -1 are new."""
         month = np.zeros((len(users), len(self.months_) - 2), np.float32)
         if last is not None and month.shape[1]:
@@ -140,7 +120,7 @@ class NeuralRanker(NeuralModel):
         if histories.timestamps is not None:
             last = np.zeros(len(lengths), np.int64)
             np.maximum.at(last, histories.row_of_entry, histories.timestamps)
-        return self._codes(histories.matrix.data), self._context(codes, lengths, last)
+        return self.rating_codes(histories.matrix.data), self.context(codes, lengths, last)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         codes, context = self._inputs(histories, users)

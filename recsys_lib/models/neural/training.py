@@ -16,49 +16,21 @@ from tqdm.auto import tqdm
 
 @dataclass
 class Plan:
-    """What to train, on what, and how.
-
-    Attributes
-    ----------
-    module
-        The net.
-    groups
-        Its parameters as groups for AdamW, each with its own ``weight_decay``.
-    batches
-        ``(rng) -> batches`` of one epoch.
-    steps
-        Batches an epoch.
-    loss
-        ``(module, batch) -> scalar tensor``.
-    epochs, lr
-        Passes over the data; the highest learning rate.
-    schedule : {"onecycle", "constant"}
-        Learning rate by step: up and down again (Smith and Topin, "Super-Convergence", 2018), or unchanged.
-    clip
-        Largest norm of the gradient.
-    average
-        Decay a step of the exponential moving average of the weights; 0 keeps the last weights.
-    patience
-        Epochs without a better validation value after which training stops; None never stops early.
-    seed
-        Of everything random: what an epoch draws depends on (seed, epoch) alone.
-    device
-        "auto" (CUDA, else MPS, else CPU) or a device's name.
-    """
+    """What to train, on what, and how."""
 
     module: nn.Module
-    groups: list[dict[str, Any]]
-    batches: Callable[[np.random.Generator], Iterable[Any]]
-    steps: int
-    loss: Callable[[nn.Module, Any], Tensor]
+    groups: list[dict[str, Any]]  # its parameters for AdamW, each group with its own weight_decay
+    batches: Callable[[np.random.Generator], Iterable[Any]]  # of one epoch
+    steps: int  # batches an epoch
+    loss: Callable[[nn.Module, Any], Tensor]  # (module, batch) -> scalar
     epochs: int
-    lr: float
-    schedule: str = "onecycle"
-    clip: float = 1.0
-    average: float = 0.0
-    patience: int | None = None
-    seed: int = 0
-    device: str = "auto"
+    lr: float  # the highest learning rate
+    schedule: str = "onecycle"  # up and down again (Smith and Topin, "Super-Convergence", 2018), or "constant"
+    clip: float = 1.0  # largest norm of the gradient
+    average: float = 0.0  # decay a step of the exponential moving average of the weights; 0 keeps the last weights
+    patience: int | None = None  # epochs without a better validation value after which training stops
+    seed: int = 0  # what an epoch draws depends on (seed, epoch) alone
+    device: str = "auto"  # CUDA, else MPS, else CPU; or a device's name
 
 
 class TrainingFailedError(RuntimeError):
@@ -84,14 +56,8 @@ def train(
     """Train ``plan.module`` in place, leaving the averaged weights, or those of the best epoch, in it.
 
     One CPU thread does it: nets as small as these lose time with more, and one gives the same bits on every machine of
-    a kind.
-
-    Parameters
-    ----------
-    validate
-        Called with the module after every epoch; smaller is better.
-    progress
-        Text of the progress bar; none without it.
+    a kind. ``validate`` is called with the module after every epoch, smaller is better; ``progress`` is the text of a
+    progress bar.
 
     Returns
     -------
@@ -103,6 +69,8 @@ def train(
     TrainingFailedError
         If a loss is NaN or infinite; names the epoch, the batch and the parameter that blew up.
     """
+    if plan.schedule not in ("onecycle", "constant"):
+        raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle' or 'constant'")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -115,7 +83,11 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
     device = choose_device(plan.device)
     module = plan.module.to(device)
     optimizer = torch.optim.AdamW(plan.groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
-    scheduler = _scheduler(optimizer, plan)
+    if plan.schedule == "onecycle":
+        how = {"total_steps": plan.steps * plan.epochs + 1, "cycle_momentum": False}
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, **how)
+    else:
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     served = copy.deepcopy(module) if plan.average else module  # the weights that would be used now
     log, best, best_epoch, kept = [], np.inf, 0, None
     bar = tqdm(range(1, plan.epochs + 1), desc=progress, disable=progress is None, leave=False)
@@ -140,7 +112,10 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
                 optimizer.step()
                 scheduler.step()
                 if plan.average:
-                    _move_towards(served, module, 1 - plan.average)
+                    with torch.no_grad():
+                        torch._foreach_lerp_(list(served.parameters()), list(module.parameters()), 1 - plan.average)
+                        for mine, theirs in zip(served.buffers(), module.buffers(), strict=True):
+                            mine.copy_(theirs)
         valid = None
         if validate is not None:
             with torch.no_grad():
@@ -155,24 +130,6 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
     module.load_state_dict(served.state_dict() if kept is None else kept)
     module.eval()
     return log
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, plan: Plan) -> torch.optim.lr_scheduler.LRScheduler:
-    """Learning rate by step."""
-    if plan.schedule == "onecycle":
-        steps = max(plan.steps * plan.epochs, 1) + 1
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=steps, cycle_momentum=False)
-    if plan.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle' or 'constant'")
-
-
-@torch.no_grad()
-def _move_towards(averaged: nn.Module, module: nn.Module, share: float) -> None:
-    """Move the average a share of the way to the present weights."""
-    torch._foreach_lerp_(list(averaged.parameters()), list(module.parameters()), share)
-    for mine, theirs in zip(averaged.buffers(), module.buffers(), strict=True):
-        mine.copy_(theirs)
 
 
 def _culprit(module: nn.Module) -> str:
