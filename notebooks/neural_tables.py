@@ -35,26 +35,21 @@ def log_table(model: Recommender) -> pd.DataFrame:
     return pd.DataFrame(model.log)
 
 
+def _rmse_of(errors: pd.Series) -> float:
+    return rmse(errors.to_numpy())
+
+
 def errors_by_rating(judged: pd.DataFrame) -> pd.DataFrame:
     """Mean prediction and error by the rating that was given: rating, n, predicted, bias, rmse (stars)."""
-    grouped = judged.groupby("rating")
-    return pd.DataFrame(
-        {
-            "n": grouped.size(),
-            "predicted": grouped["predicted"].mean(),
-            "bias": grouped["error"].mean(),
-            "rmse": grouped["error"].agg(lambda errors: rmse(errors.to_numpy())),
-        }
-    ).reset_index()
+    columns = {"n": ("error", "size"), "predicted": ("predicted", "mean"), "bias": ("error", "mean")}
+    return judged.groupby("rating").agg(**columns, rmse=("error", _rmse_of)).reset_index()
 
 
 def errors_by_genre(judged: pd.DataFrame, items: pd.DataFrame, least: int = 50) -> pd.DataFrame:
-    """Bias and RMSE by genre of films that have several too, worst first; at least ``least`` ratings each."""
+    """Bias and RMSE by genre, worst first; a film counts in each of its genres; under ``least`` ratings left out."""
     genres = items[["item_id", "genres"]].explode("genres").dropna().rename(columns={"genres": "genre"})
-    grouped = judged.merge(genres, on="item_id").groupby("genre")["error"]
-    table = pd.DataFrame(
-        {"n": grouped.size(), "bias": grouped.mean(), "rmse": grouped.agg(lambda e: rmse(e.to_numpy()))}
-    )
+    errors = judged.merge(genres, on="item_id").groupby("genre")["error"]
+    table = errors.agg(n="size", bias="mean", rmse=_rmse_of)
     return table[table["n"] >= least].sort_values("rmse", ascending=False).reset_index()
 
 
@@ -103,7 +98,7 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
 
 
 def read_study(paths: Paths, sha256: str) -> dict[str, Any] | None:
-    """What :func:`main` wrote for this very data, or None; looked for in the run's reports and the committed ones."""
+    """The ablation of this very data, or None; from the run's reports, or else the committed ones."""
     for folder in (paths.reports, REPOSITORY / "reports" / paths.name):
         if (folder / STUDY).is_file():
             report = read_json(folder / STUDY)

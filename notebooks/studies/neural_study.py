@@ -1,8 +1,7 @@
-"""What 06 asks of the neural models: curves, errors by rating and genre, new users, and what each part is worth.
+"""What each part of the neural models is worth: ``python notebooks/studies/neural_study.py``.
 
-``python notebooks/studies/neural_study.py`` trains every variant of the ablation on ml-100k, several seeds each, judges
-it on the validation part and writes ``reports/ml-100k/neural_study.json``, which 06 shows. It takes
-minutes.
+Trains every variant of the ablation on ml-100k, several seeds each, evaluates it on the validation part and writes
+``reports/ml-100k/neural_study.json``, which 06 shows. It takes minutes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from recsys_lib.data.splits import Split
 from recsys_lib.evaluation.metrics.rating import bias_predictions, mae, predictions, rmse
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import write_json
+from recsys_lib.models.neural.base import NeuralModel
 from recsys_lib.models.neural.hybrid import LEAVE_OUT, NeuralHybrid
 from recsys_lib.models.neural.ranker import NeuralRanker
 from recsys_lib.paths import Paths
@@ -83,41 +83,41 @@ def warm_and_cold(history: pd.DataFrame, judged: pd.DataFrame, biases: np.ndarra
     return pd.DataFrame(rows, columns=["rows", "n", "model", "biases"])
 
 
-# ---- the ablation ------------------------------------------------------------------------------------------------
+def over_seeds(
+    kind: type[NeuralModel],
+    train: pd.DataFrame,
+    tables: dict,
+    params: dict[str, Any],
+    seeds: list[int],
+    judge: Callable,
+) -> dict[str, float]:
+    """Means over seeds of the metrics that ``judge(model)`` gives, the spread of the first, CPU seconds of a fit."""
+    known, start = Interactions.from_frame(train), time.process_time()
+    values = pd.DataFrame([judge(kind(**params, seed=seed).fit(known, **tables)) for seed in seeds])
+    seconds = (time.process_time() - start) / len(seeds)
+    return {**values.mean(), "spread": values.iloc[:, 0].std() if len(seeds) > 1 else None, "cpu_seconds": seconds}
 
 
-def _spread(values: list[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+def hybrid_variant(split: Split, tables: dict, params: dict[str, Any], seeds: list[int]) -> dict[str, float]:
+    """RMSE and MAE of one variant on the test part of a split, see :func:`over_seeds`."""
 
-
-def hybrid_variant(split: Split, tables: dict, params: dict[str, Any], seeds: Iterable[int]) -> dict[str, Any]:
-    """RMSE and MAE of one variant on the test part of a split, mean and spread over seeds, CPU seconds of a fit."""
-    known, found = Interactions.from_frame(split.train), []
-    start = time.process_time()
-    for seed in seeds:
-        model = NeuralHybrid(**params, seed=seed).fit(known, **tables)
+    def judge(model: NeuralModel) -> dict[str, float]:
         errors = predictions(model, split.test)["error"].to_numpy()
-        found.append((rmse(errors), mae(errors)))
-    seconds = (time.process_time() - start) / len(found)
-    values = {"rmse": np.mean([f[0] for f in found]), "mae": np.mean([f[1] for f in found])}
-    return {**values, "spread": _spread([f[0] for f in found]), "cpu_seconds": seconds}
+        return {"rmse": rmse(errors), "mae": mae(errors)}
+
+    return over_seeds(NeuralHybrid, split.train, tables, params, seeds, judge)
 
 
-def ranker_variant(split: Split, tables: dict, params: dict[str, Any], seeds: Iterable[int]) -> dict[str, Any]:
-    """NDCG@10 of one variant on the test part of a split, mean and spread over seeds, CPU seconds of a fit."""
-    params = dict(params)
+def ranker_variant(split: Split, tables: dict, params: dict[str, Any], seeds: list[int]) -> dict[str, float]:
+    """NDCG@10 of one variant on the test part of a split, see :func:`over_seeds`."""
+    params, task = dict(params), Task.from_split(split, 4.0)
     tables = tables if params.pop("tables", True) else {}
-    frame = split.train if params.pop("times", True) else split.train.drop(columns="timestamp")
-    task, known, found = Task.from_split(split, 4.0), Interactions.from_frame(frame), []
-    start = time.process_time()
-    for seed in seeds:
-        found.append(mean_ndcg(NeuralRanker(**params, seed=seed).fit(known, **tables), task, 10))
-    seconds = (time.process_time() - start) / len(found)
-    return {"ndcg@10": np.mean(found), "spread": _spread(found), "cpu_seconds": seconds}
+    train = split.train if params.pop("times", True) else split.train.drop(columns="timestamp")
+    return over_seeds(NeuralRanker, train, tables, params, seeds, lambda model: {"ndcg@10": mean_ndcg(model, task, 10)})
 
 
 def cold_study(data: Any, seed: int) -> dict[str, list[dict]]:
-    """Warm and cold RMSE on the validation part of one cut in time, with and without history dropout."""
+    """Warm and cold RMSE on the validation part of a global temporal split, with and without history dropout."""
     split = splits.temporal_global(data.interactions).for_validation()
     known, biases = Interactions.from_frame(split.train), bias_predictions(split.train, split.test)
     tables = {}
@@ -129,15 +129,13 @@ def cold_study(data: Any, seed: int) -> dict[str, list[dict]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the ablation and write it to the reports of ml-100k."""
-    parser = argparse.ArgumentParser(
-        prog="python notebooks/studies/neural_study.py", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python notebooks/studies/neural_study.py", description=main.__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     given = parser.parse_args(arguments)
     data = load_dataset("ml-100k")
     split, tables = splits.temporal_user(data.interactions).for_validation(), {"items": data.items, "users": data.users}
     report = {
-        "protocol": "temporal_user: fitted on train, judged on validation; cold start on temporal_global likewise",
+        "protocol": "temporal_user: fitted on train, evaluated on validation; cold start on temporal_global likewise",
         "data": {"name": data.name, "sha256": data.sha256},
         "seeds": given.seeds,
         "hybrid": [],

@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib.pyplot as plt
 import neural_study
 import neural_tables
 import numpy as np
@@ -12,8 +13,9 @@ from bayesian_factors import BayesianFactors
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import temporal_user
 from recsys_lib.evaluation.metrics.rating import bias_predictions, predictions, rmse
-from recsys_lib.evaluation.task import Task
+from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.models import NeuralRanker, load_model
+from recsys_lib.paths import Paths
 from recsys_lib.plots import neural as plots
 
 JUDGED = pd.DataFrame(
@@ -75,18 +77,10 @@ def test_known_films_from_nothing_to_everything(split):
     model = NeuralRanker(embedding_dim=8, hidden=16, epochs=60, batch_size=40).fit(task.known)
     table = neural_tables.by_known_films(model, task, (0, 1, 1000))
     assert table["films"].tolist() == [0, 1, 1000]
-    whole = model.score(model.train.rows(model.train.user_codes(task.users)))
-    from recsys_lib.evaluation.metrics import ranking
-    from recsys_lib.models.lists import top_k
-
-    codes, _ = top_k(whole, 10, exclude=model.train.rows(model.train.user_codes(task.users)).matrix)
-    expected = ranking.ndcg(ranking.judge(codes, task.relevant), 10).mean()
-    assert table["ndcg@10"].iloc[-1] == pytest.approx(expected)
+    assert table["ndcg@10"].iloc[-1] == pytest.approx(mean_ndcg(model, task, 10))
 
 
 def test_study_of_other_data_is_not_shown(tmp_path, lab_home):
-    from recsys_lib.paths import Paths
-
     paths = Paths("somewhere")
     paths.reports.mkdir(parents=True)
     (paths.reports / neural_tables.STUDY).write_text(json.dumps({"data": {"sha256": "a"}}))
@@ -97,17 +91,13 @@ def test_study_of_other_data_is_not_shown(tmp_path, lab_home):
 # ---- the ensemble partner ------------------------------------------------------------------------------------------
 
 
-def test_bayesian_beats_the_biases(bayesian, split):
-    found = rmse(predictions(bayesian, split.test)["error"].to_numpy())
+def test_bayesian_beats_the_biases_also_saved_and_loaded(bayesian, split, tmp_path):
+    predicted = predictions(bayesian, split.test)
     biases = bias_predictions(split.train, split.test) - split.test["rating"].to_numpy()
-    assert found < rmse(biases)
-
-
-def test_bayesian_is_saved_and_loaded(bayesian, split, tmp_path):
+    assert rmse(predicted["error"].to_numpy()) < rmse(biases)
     bayesian.save(tmp_path / "model")
-    again = load_model(tmp_path / "model")
-    first, second = (predictions(model, split.test)["predicted"] for model in (bayesian, again))
-    assert np.allclose(first, second)
+    again = predictions(load_model(tmp_path / "model"), split.test)
+    assert np.allclose(predicted["predicted"], again["predicted"])
 
 
 def test_bayesian_serves_new_users(bayesian):
@@ -118,7 +108,7 @@ def test_bayesian_serves_new_users(bayesian):
     assert np.isfinite(bayesian.predict([9999], [1])).all()
 
 
-def test_bayesian_score_of_a_known_person_is_the_prediction(bayesian):
+def test_bayesian_score_of_a_known_user_is_the_prediction(bayesian):
     train = bayesian.train
     grid = bayesian.score(train.rows(np.array([2])), train.user_ids[[2]])[0]
     pairs = bayesian.predict(np.repeat(train.user_ids[2], train.n_items), train.item_ids)
@@ -129,8 +119,6 @@ def test_bayesian_score_of_a_known_person_is_the_prediction(bayesian):
 
 
 def test_figures_are_drawn(split):
-    import matplotlib.pyplot as plt
-
     log = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "valid": [None, None], "lr": [0.1, 0.1]})
     model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1).fit(Interactions.from_frame(split.train))
     ablation = pd.DataFrame({"variant": ["whole", "a"], "rmse": [0.9, 1.0], "spread": [0.01, None]})

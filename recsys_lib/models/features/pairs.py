@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -98,24 +99,9 @@ def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
 class Side:
     """Histories of one side (users, or items), entry by entry, and their sums.
 
-    Parameters
-    ----------
-    rows : ndarray of int64, (nnz,)
-        Whose entry it is.
-    gaps : ndarray of float64, (nnz,)
-        Rating minus the shrunk mean of the *other* side.
-    ratings : ndarray of float64, (nnz,)
-        Rating minus the mean of all.
-    size
-        Number of users (or items).
-    timestamps
-        Seconds, (nnz,), or None.
-    spread
-        Typical spread of the gaps, where a row has none of its own.
-    windows
-        Entries on either side in time that make up "around then"; a feature each.
-    spans
-        Seconds on either side in time within which entries count as given together; a feature each.
+    ``rows`` (nnz,) int64 say whose entry it is, ``gaps`` (nnz,) float64 are ratings minus the shrunk means of the
+    *other* side, ``ratings`` those minus the mean of all, ``timestamps`` seconds or None. ``spread`` is the typical one
+    of the gaps. Features look at ``windows`` of entries, and at ``spans`` of seconds, on either side in time.
     """
 
     def __init__(
@@ -138,14 +124,11 @@ class Side:
             "rating": np.bincount(rows, ratings, minlength=size),
         }
         if timestamps is not None:
-            order = np.lexsort((timestamps, rows))
-            self.place = np.empty(len(order), np.int64)
-            self.place[order] = np.arange(len(order))
-            self.running = np.concatenate([[0.0], np.cumsum(gaps[order])])
+            self.order = np.lexsort((timestamps, rows))
+            self.place = np.empty(len(rows), np.int64)
+            self.place[self.order] = np.arange(len(rows))
+            self.running = np.concatenate([[0.0], np.cumsum(gaps[self.order])])
             self.bounds = row_starts(rows, size)
-            self.earliest = timestamps.min()
-            self.width = int(timestamps.max() - self.earliest) + 3  # so that one number orders by row, then by time
-            self.keys = rows[order] * self.width + (timestamps[order] - self.earliest) + 1
 
     def names(self) -> list[str]:
         """Names of the features, in their order."""
@@ -196,23 +179,23 @@ class Side:
             columns.append((self.running[stop] - self.running[start] - gap - count * mean) / (count + 2.0))
         return columns + [np.zeros(len(rows))] * (len(self.windows) + len(self.spans) - len(columns))
 
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, int, int]:
+        """Row and time of the entries in order, as one number each; the earliest time; numbers that a row takes."""
+        earliest = self.timestamps.min()
+        width = int(self.timestamps.max() - earliest) + 3
+        return (self.rows * width + self.timestamps - earliest + 1)[self.order], earliest, width
+
     def _place(self, rows: np.ndarray, when: np.ndarray, side: str) -> np.ndarray:
         """How many entries are before (side "left") or not after ("right") each moment, those of all rows before."""
-        moment = np.clip(when - self.earliest + 1, 0, self.width - 1)
-        return np.searchsorted(self.keys, rows * self.width + moment, side=side)
+        keys, earliest, width = self._moments
+        return np.searchsorted(keys, rows * width + np.clip(when - earliest + 1, 0, width - 1), side=side)
 
 
 class Affinity:
-    """How users rate kinds of items (genres, decades), as sums that one pair can be taken out of.
+    """How users rate kinds of items (``flags``: genres, decades), as sums that one pair can be taken out of.
 
-    Parameters
-    ----------
-    matrix : csr_matrix, (n_users, n_items)
-        Histories.
-    gaps : ndarray, (nnz,)
-        Of the entries of ``matrix``.
-    flags : ndarray, (n_items, kinds) float32
-        Zeros and ones.
+    ``total`` and ``count``, (n_users, kinds), are the sum of the gaps and the number of entries of each kind.
     """
 
     def __init__(self, matrix: csr_matrix, gaps: np.ndarray, flags: np.ndarray) -> None:
@@ -242,27 +225,15 @@ class Affinity:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All users and items that get a vector, with ratings or only in the tables, and what the tables say of them.
+    """All users and items that get a vector, with ratings or only in the tables, and what the tables say of them."""
 
-    Attributes
-    ----------
-    user_ids, item_ids : ndarray
-        Ascending.
-    user_content, item_content : ndarray, (n_users, f) and (n_items, f) float32
-        Demographics, and genres and decade: see :func:`user_features` and :func:`item_features`.
-    user_names, item_names : list of str
-        Their columns.
-    kinds : dict of ndarray, (n_items, kinds) float32
-        Flags of "genres" and of "decade", where the data has them.
-    """
-
-    user_ids: np.ndarray
+    user_ids: np.ndarray  # ascending, as the items'
     item_ids: np.ndarray
-    user_content: np.ndarray
-    item_content: np.ndarray
-    user_names: list[str]
+    user_content: np.ndarray  # (n_users, f) float32: demographics, see user_features
+    item_content: np.ndarray  # (n_items, f) float32: genres and decade, see item_features
+    user_names: list[str]  # of the columns
     item_names: list[str]
-    kinds: dict[str, np.ndarray]
+    kinds: dict[str, np.ndarray]  # flags of "genres" and of "decade" where the data has them, (n_items, kinds) float32
 
     @classmethod
     def of(cls, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> Catalogue:
@@ -287,13 +258,12 @@ def _with(ids: np.ndarray, table: pd.DataFrame | None, column: str) -> np.ndarra
     return np.union1d(ids, more) if (more.dtype.kind == "U") == (ids.dtype.kind == "U") else ids
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Dense features of some users with all items: (n, f1), (n_items, f2) and one (n, n_items) a pair feature."""
+class Grid(NamedTuple):
+    """Dense features of some users with all items."""
 
-    user: np.ndarray
-    item: np.ndarray
-    pair: list[np.ndarray]
+    user: np.ndarray  # (n, f1) float32
+    item: np.ndarray  # (n_items, f2) float32
+    pair: list[np.ndarray]  # one (n, n_items) float32 a pair feature
 
 
 class PairFeatures:
@@ -301,26 +271,18 @@ class PairFeatures:
 
     Parameters
     ----------
-    train
-        The ratings.
-    catalogue
-        The ids that get a vector.
     without
         Of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each pair's
         own rating in its features, which is the mistake that this module is there to prevent.
 
     Attributes
     ----------
-    mean
-        Mean rating.
     columns : ndarray, (train.n_items,)
         Column of each of ``train.item_ids`` among ``catalogue.item_ids``.
     matrix : csr_matrix, (n_users, n_items) float32
-        The ratings, rows and columns as in the catalogue.
+        The ratings, rows and columns as in the catalogue; ``mean`` is theirs.
     users, items : Side
         Histories of either side.
-    order : ndarray
-        Where the rows of the table given to :meth:`of` stand among the entries of ``matrix``.
     """
 
     def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:
@@ -363,16 +325,9 @@ class PairFeatures:
     def table(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         """All features of rows, by name: what the hybrid is given of them.
 
-        Parameters
-        ----------
-        frame
-            Rows with user_id, item_id and, where known, timestamp; their ratings are not read. None: the rows that it
-            was fitted on (by :meth:`of`), each without its own rating, in the order in which they were given.
-
-        Returns
-        -------
-        DataFrame
-            (n, f) float32; the columns are those that :meth:`describe` explains.
+        (n, f) float32; the columns are those that :meth:`describe` explains. ``frame`` has user_id, item_id and, where
+        known, timestamp; its ratings are not read. None: the rows that it was fitted on (by :meth:`of`), each without
+        its own rating, in the order in which they were given.
         """
         if frame is None:
             rows = self.training()
@@ -482,10 +437,7 @@ def fitted_on(
 ) -> dict[str, np.ndarray | pd.DataFrame]:
     """Everything that is fitted for the features of a split, for :func:`recsys_lib.data.leaks.check_pipeline`.
 
-    Returns
-    -------
-    dict
-        "train" and "test": their features; "statistics.*": the sums that they are made of.
+    "train" and "test" are their features, "statistics.*" the sums that these are made of.
     """
     features = PairFeatures.of(split.train, items, users)
     sums = {"user": features.users.sums, "item": features.items.sums}

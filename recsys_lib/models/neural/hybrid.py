@@ -17,8 +17,14 @@ from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, r
 if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
 
-IN_NET = ("history", "ids", "side features", "perceptron", "product")
-LEAVE_OUT = (*IN_NET, "time", "dense features", "leave-one-out")
+PARTS = {  # of the net, that can be left out to see what they are worth: tensors that are then zero for good
+    "history": ("seen", "weighted", "raters", "judged"),
+    "ids": ("user_id", "item_id", "user_bias", "item_bias"),
+    "side features": ("user_map", "item_map"),
+    "perceptron": ("last.weight", "last.bias"),
+    "product": ("product",),
+}
+LEAVE_OUT = (*PARTS, "time", "dense features", "leave-one-out")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -100,8 +106,6 @@ class NeuralHybrid(NeuralModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = nets.RatingNet(self, device)
-        for part in set(self.without) & set(IN_NET):
-            net.leave_out(part)
         pairs = nets.Pairs(self.features.training(), self.batch_size or max(2000, self.train.matrix.nnz // 40), device)
         how = {"clip": 5.0, "patience": self.patience, "seed": seed, "device": self.device}
         what = net, net.groups(self.decay), pairs, pairs.steps, nets.squared_loss

@@ -15,19 +15,11 @@ from torch.nn import functional
 
 from recsys_lib.data.interactions import row_starts
 from recsys_lib.models.features.pairs import with_values
+from recsys_lib.models.neural.hybrid import PARTS, NeuralHybrid
 from recsys_lib.models.neural.serving import HALF_LIVES
 
 if TYPE_CHECKING:
-    from recsys_lib.models.neural.hybrid import NeuralHybrid
     from recsys_lib.models.neural.ranker import NeuralRanker
-
-PARTS = {  # of the rating net, that can be left out to see what they are worth: tensors that are then zero for good
-    "ids": ("user_id", "item_id", "user_bias", "item_bias"),
-    "history": ("seen", "weighted", "raters", "judged"),
-    "side features": ("user_map", "item_map"),
-    "perceptron": ("last.weight", "last.bias"),
-    "product": ("product",),
-}
 
 
 class Dropout(nn.Module):
@@ -142,13 +134,8 @@ class RatingNet(nn.Module):
         self.last = nn.Linear(widths[-1], 1)
         self.register_buffer("product", torch.ones(1))
         self.dropout, self.vector_dropout = Dropout(model.dropout), Dropout(model.vector_dropout)
-
-    @torch.no_grad()
-    def leave_out(self, part: str) -> None:
-        """Silence one of :data:`PARTS` for good."""
-        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        for name in PARTS[part]:
-            tensors[name].zero_().requires_grad_(False)
+        for name in (name for part in model.without for name in PARTS.get(part, ())):
+            self.state_dict(keep_vars=True)[name].requires_grad_(False).zero_()
 
     def encode(self, batch: RatingBatch, known_user: Tensor, known_item: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of both sides, (B, dim): side features and, where known (B,), IDs and histories without the pair."""
