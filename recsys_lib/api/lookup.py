@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from recsys_lib.data.catalogue import plain, readable_title
 from recsys_lib.run.run import Run
-
-ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR"}
-ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
-
-
-def label(model: str) -> str:
-    """A model's name as a person reads it.
-
-    >>> label("als_tuned"), label("item_knn")
-    ('ALS tuned', 'Item kNN')
-    """
-    text = " ".join(ACRONYMS.get(word, word) for word in model.split("_") if word)
-    return text[:1].upper() + text[1:]
-
-
-def readable_title(title: str) -> str:
-    """A title with its article in front.
-
-    >>> readable_title("Usual Suspects, The")
-    'The Usual Suspects'
-    """
-    match = ARTICLE.match(title)
-    return f"{match[2]} {match[1]}" if match else title
-
-
-def plain(text: str) -> str:
-    """Lower case without accents, to search in.
-
-    >>> plain("Amélie")
-    'amelie'
-    """
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
 class Films:

@@ -15,8 +15,9 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.concurrency import run_in_threadpool
 
-from recsys_lib.api.lookup import Films, Users, label
+from recsys_lib.api.lookup import Films, Users
 from recsys_lib.api.problems import ProblemError
+from recsys_lib.data.catalogue import label
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.champion import version_of

@@ -1,24 +1,23 @@
 """What the application shows, prepared once for all sessions: ``outputs/<data set>/demo``.
 
-A session's kernel has no Arrow to read Parquet with, which saves each of them 45 MB. The process that starts the server
-writes the tables as arrays that all kernels map, and what takes long to compute beside them.
+A session's kernel has no Arrow to read Parquet with, which saves each of them 45 MB. Another process writes numbers as
+arrays that all kernels map, everything else as JSON, and beside them what takes long to compute.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from recsys_lib.data.splits import Split
 from recsys_lib.files import read_arrays, read_json, write_arrays, write_json
-from recsys_lib.run.run import MissingArtifactError, Run, Tables
+from recsys_lib.run.run import Run, Tables
 
 PARTS = ("train", "valid", "test", "items", "users")
+LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 
 
 def read_prepared(run: Run) -> tuple[Tables, dict[str, Any]]:
@@ -36,110 +35,87 @@ def read_prepared(run: Run) -> tuple[Tables, dict[str, Any]]:
     MissingArtifactError
         If a step has not run.
     """
+    files = [run.need(run.paths.processed / "manifest.json"), run.paths.metrics / "leaderboard.json"]
+    sources = [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]
     folder = run.paths.outputs / "demo"
     about = folder / "about.json"
-    sources = _sources(run)
-    if not about.is_file() or read_json(about)["of"] != sources:
-        if importlib.util.find_spec("pyarrow"):
-            prepare(run)
-        else:
+    if not about.is_file() or read_json(about)["sources"] != sources:
+        for part in PARTS:
+            run.need(run.paths.processed / f"{part}.parquet")
+        if "pyarrow" in sys.modules and sys.modules["pyarrow"] is None:  # left out of this kernel
             command = [sys.executable, "-m", "recsys_lib.app.prepared", run.dataset]
             subprocess.run(command, check=True, capture_output=True)
+        else:
+            _prepare(run, sources)
     content, arrays = read_json(about), read_arrays(folder / "tables.safetensors")
-    tables = {name: _decoded(name, content["texts"], arrays) for name in PARTS}
-    split = Split(*(tables[name] for name in PARTS[:3]), **content["manifest"]["split"])
-    return Tables(split, tables["items"], tables["users"], content["manifest"]), content["results"]
+    tables = {}
+    for part, columns in content["columns"].items():
+        series = {
+            name: pd.Series(arrays[f"{part}.{name}"] if values is None else values, dtype=dtype)
+            for name, (dtype, values) in columns.items()
+        }
+        tables[part] = pd.DataFrame(series, copy=False)
+    split = Split(*(tables[part] for part in PARTS[:3]), **content["manifest"]["split"])
+    return Tables(split, tables["items"], tables["users"], content["manifest"]), content["computed"]
 
 
-def prepare(run: Run) -> None:
-    """Write what :func:`read_prepared` reads."""
+def _prepare(run: Run, sources: list[Any]) -> None:
     tables = run.tables_with_test("09_demo")
-    split = tables.split
-    frames = {"train": split.train, "valid": split.valid, "test": split.test}
-    frames |= {"items": tables.items, "users": tables.users}
-    arrays, texts = {}, {}
-    for name, frame in frames.items():
-        for column, values in frame.items():
-            if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
-                arrays[f"{name}.{column}"] = values.to_numpy()
+    frames = [tables.split.train, tables.split.valid, tables.split.test, tables.items, tables.users]
+    arrays, columns = {}, {part: {} for part in PARTS}
+    for part, frame in zip(PARTS, frames, strict=True):
+        for name, values in frame.items():
+            dtype = str(values.dtype) if pd.api.types.is_numeric_dtype(values) else "object"
+            if dtype == dtype.lower() != "object":  # Int16 and its like may have gaps
+                arrays[f"{part}.{name}"] = values.to_numpy()
+                columns[part][name] = dtype, None
             else:
-                texts[f"{name}.{column}"] = values.astype(object).where(values.notna(), None).tolist()
+                columns[part][name] = dtype, values.astype(object).where(values.notna(), None).tolist()
     folder = run.paths.outputs / "demo"
     write_arrays(folder / "tables.safetensors", arrays)
-    content = {"of": _sources(run), "manifest": tables.manifest, "texts": texts, "results": _results(run, tables)}
+    content = {"sources": sources, "manifest": tables.manifest, "columns": columns, "computed": _computed(run, tables)}
     write_json(folder / "about.json", content)
 
 
-def _sources(run: Run) -> list[Any]:
-    """What tells whether the tables or the results have been written anew."""
-    for name in ("manifest.json", *(f"{part}.parquet" for part in PARTS)):
-        run.need(run.paths.processed / name)
-    files = (run.paths.processed / "manifest.json", run.paths.metrics / "leaderboard.json")
-    return [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]
-
-
-def _decoded(name: str, texts: dict[str, list], arrays: dict[str, np.ndarray]) -> pd.DataFrame:
-    columns = {key.split(".", 1)[1]: pd.Series(values) for key, values in arrays.items() if key.startswith(f"{name}.")}
-    for key, values in texts.items():
-        if key.startswith(f"{name}."):
-            kinds = {type(value) for value in values} - {type(None)}
-            dtype = "Int64" if kinds == {int} else "Float64" if kinds == {float} else object
-            columns[key.split(".", 1)[1]] = pd.Series(values, dtype=dtype)
-    return pd.DataFrame(columns, copy=False)
-
-
-def _results(run: Run, tables: Tables) -> dict[str, Any]:
-    """Paired tests between the best two of each metric, and the means of groups of users."""
+def _computed(run: Run, tables: Tables) -> dict[str, Any]:
     from recsys_lib.evaluation.inference import permutation_p  # scipy.stats has no place in a session's kernel
 
-    similar = _co_liked(run, tables)
+    computed = {"p": {}, "segments": {}, "similar": _liked_later(run, tables)}
     try:
-        results = run.results
-        users = {name: results.per_user(name).set_index("user_id") for name in results.names}
-    except MissingArtifactError:
-        return {"p": {}, "segments": {}, "similar": similar}
-    p, segments = {}, {}
-    for metric in next(iter(users.values())):
-        known = {name: table[metric].dropna() for name, table in users.items() if metric in table}
-        first, second = sorted(known, key=lambda name: -known[name].mean())[:2] if len(known) > 1 else ("", "")
-        if first:
-            p[metric] = float(permutation_p((known[first] - known[second]).dropna().to_numpy()[:, None])[0])
-    lengths = tables.history.groupby("user_id").size()
-    thirds = (
-        pd.qcut(lengths, 3, labels=["short histories", "middling histories", "long histories"], duplicates="drop")
-        if lengths.nunique() > 3
-        else lengths.map(lambda _: "all users")
-    )
-    for group in thirds.unique():
-        inside = thirds.index[thirds == group]
-        segments[str(group)] = {
-            name: table[table.index.isin(inside)].mean().dropna().to_dict() for name, table in users.items()
-        }
-    return {"p": p, "segments": segments, "similar": similar}
+        users = {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}
+    except FileNotFoundError:
+        return computed
+    values = pd.concat(users, axis=1)
+    for metric in values.columns.unique(1):
+        known = values.xs(metric, axis=1, level=1).dropna(axis=1, how="all")
+        best = known.mean().sort_values(ascending=metric.split("@")[0] in LOWER_IS_BETTER).index[:2]
+        if len(best) == 2:
+            pairs = known[best].dropna().to_numpy()
+            computed["p"][metric] = float(permutation_p(pairs[:, :1] - pairs[:, 1:])[0])
+    lengths = tables.history["user_id"].value_counts().reindex(values.index).rank(method="first")
+    thirds = pd.qcut(lengths, 3, labels=["short histories", "middling histories", "long histories"])
+    for third, part in values.groupby(thirds, observed=True):
+        means = part.mean()
+        computed["segments"][third] = {name: means[name].dropna().to_dict() for name in users}
+    return computed
 
 
-def _co_liked(run: Run, tables: Tables) -> dict[str, float]:
-    """How many of the 10 films that a model finds most similar to a user's last relevant one turn out relevant, too.
-
-    Returns
-    -------
-    dict
-        Share by name of the model, the highest first; over users with relevant films in the test part.
-    """
-    relevant = [part[part["rating"] >= tables.relevant_from] for part in (tables.history, tables.split.test)]
-    order = [name for name in ("user_id", "timestamp") if name in relevant[0]]
-    last = relevant[0].sort_values(order, kind="stable").groupby("user_id")["item_id"].last()
-    later = relevant[1].merge(last.rename("last"), left_on="user_id", right_index=True)
-    shares = {}
+def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
+    """Of the 10 films that each model finds most similar to a user's last relevant one, the share relevant later."""
+    before, after = (part[part["rating"] >= tables.relevant_from] for part in (tables.history, tables.split.test))
+    order = ["user_id", *({"timestamp"} & {*before})]
+    last = before.sort_values(order, kind="stable").groupby("user_id")["item_id"].last().rename("last")
+    pairs = after.merge(last, left_on="user_id", right_index=True)
+    shares = pd.Series(dtype=float)
     for name in run.models:
         try:
             similar = run.models[name].similar_items(last.unique(), 10)
         except (OSError, ValueError, KeyError):  # whoever asks for the model is told
             continue
-        hits = later.merge(similar, left_on=["last", "item_id"], right_on=["item_id", "similar_item_id"])
-        shares[name] = len(hits) / (10 * max(later["user_id"].nunique(), 1))
-    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+        hits = pairs.merge(similar, left_on=["last", "item_id"], right_on=["item_id", "similar_item_id"])
+        shares[name] = len(hits) / (10 * max(pairs["user_id"].nunique(), 1))
+    return shares.sort_values(ascending=False, kind="stable").to_dict()
 
 
 if __name__ == "__main__":
-    prepare(Run(sys.argv[1]))
+    read_prepared(Run(sys.argv[1]))

@@ -1,9 +1,10 @@
-"""Start Voilà on 09_demo: ``python -m recsys_lib.app ml-100k``. `make demo`, tests and benchmarks serve with this."""
+"""Serve 09_demo with Voilà: ``python -m recsys_lib.app ml-100k``. `make demo`, tests and benchmarks serve with this."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import os
 import re
 import signal
@@ -14,85 +15,107 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.web import Application, ErrorHandler, HTTPError
+from traitlets import Int
+from voila.app import Voila
 
 from recsys_lib.paths import REPOSITORY, Paths
 
 SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
+GRACE = 20.0  # seconds from the page that is sent to the connection of its kernel
+OPTIONS = {
+    "Voila.port_retries": 0,
+    "Voila.open_browser": False,
+    "VoilaConfiguration.template": "recsys",
+    "VoilaConfiguration.allow_template_override": "NO",
+    "VoilaConfiguration.allow_theme_override": "NO",
+    "VoilaConfiguration.show_tracebacks": False,
+    "VoilaConfiguration.file_allowlist": "[]",
+    "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.app.serve.KernelManager",
+    "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
+    "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
+}
 
 
-def command(port: int, *, ip: str = "127.0.0.1", pool: int = 2, cull_after: int = 300, most: int = 24) -> list[str]:
-    """The command line of Voilà.
+# ---- Voilà's own process -----------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    port, ip
-        Where to listen.
-    pool
-        Kernels kept ready, so that a page opens at once; each takes about as much memory as a session.
-    cull_after
-        Seconds after which a kernel whose page was closed is ended.
-    most
-        Kernels at once; whoever comes then is asked to come again later.
+
+class KernelManager(AsyncMappingKernelManager):
+    """Ends idle kernels, not those that have just been given to a page, and starts no more than it may.
+
+    A kernel kept ready has been idle for as long as nobody came. Between its page being sent and that page's
+    connection it would look like one that was left alone, and be ended: the page would never come up.
     """
-    options = {
-        "Voila.ip": ip,
-        "Voila.port": port,
-        "Voila.port_retries": 0,
-        "Voila.open_browser": False,
-        "VoilaConfiguration.template": "recsys",
-        "VoilaConfiguration.allow_template_override": "NO",
-        "VoilaConfiguration.allow_theme_override": "NO",
-        "VoilaConfiguration.show_tracebacks": False,
-        "VoilaConfiguration.file_allowlist": "[]",
-        "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.app.server.KernelManager",
-        "VoilaConfiguration.preheat_kernel": pool > 0,
-        "VoilaConfiguration.default_pool_size": pool,
-        "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
-        "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
-        "MappingKernelManager.cull_idle_timeout": cull_after,
-        "MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4)),
-        "KernelManager.most": most,
-    }
-    given = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-W", "ignore", "-m", "recsys_lib.app.server", str(NOTEBOOK), *given]
+
+    most = Int(24, config=True, help="Kernels at once.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._idle_since: dict[str, float] = {}
+
+    async def start_kernel(self, **kwargs: Any) -> str:
+        """Start a kernel unless there are too many: then the page says so."""
+        if len(self) >= self.most:
+            raise HTTPError(503, reason="All places are taken. Please load the page again in some minutes.")
+        return await super().start_kernel(**kwargs)
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """End a kernel that is idle and was so ``GRACE`` seconds ago; Voilà does not ask for those kept ready."""
+        kernel, now = self._kernels[kernel_id], time.monotonic()
+        idle = datetime.now(UTC) - kernel.last_activity > timedelta(seconds=self.cull_idle_timeout)
+        if not idle or self._kernel_connections.get(kernel_id, 0):
+            self._idle_since.pop(kernel_id, None)
+        elif now - self._idle_since.setdefault(kernel_id, now) >= GRACE:
+            del self._idle_since[kernel_id]
+            await super().cull_kernel_if_idle(kernel_id)
 
 
-def environment(dataset: str) -> dict[str, str]:
-    """The variables of Voilà and its kernels: the data set, the template's folder, one thread, little memory."""
-    shared = os.pathsep.join(filter(None, [str(SHARE), os.environ.get("JUPYTER_PATH")]))
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    small = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**os.environ, "RECSYS_DATASET": dataset, "JUPYTER_PATH": shared, "PYTHONPATH": path, **threads, **small}
+def is_own_host(name: str) -> bool:
+    """Whether a Host header may mean this machine: an address, localhost or the machine's own name.
+
+    A page elsewhere that lets its name lead here (DNS rebinding) has neither.
+
+    >>> is_own_host("127.0.0.1"), is_own_host("localhost"), is_own_host("evil.example")
+    (True, True, False)
+    """
+    try:
+        return bool(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return name.lower() in ("localhost", socket.gethostname().lower())
 
 
-def free_port(first: int, ip: str = "127.0.0.1") -> int:
-    """The first port from ``first`` on that nobody listens on; 0: any."""
-    for port in range(first, first + 50) if first else (0,):
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((ip, port))
-            return tried.getsockname()[1]
-    raise OSError(f"no port from {first} to {first + 49} is free")
+class OwnHosts(Application):
+    """A tornado application that answers 403 to other hosts' names."""
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        """Find what answers a request."""
+        if is_own_host(request.host_name):
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
+
+
+class LabVoila(Voila):
+    """Voilà for one application: no log-in, no other host."""
+
+    def init_handlers(self) -> list:
+        """Handlers of the application's addresses."""
+        self.app.__class__ = OwnHosts  # Voilà makes the application itself
+        return [handler for handler in super().init_handlers() if "log" not in str(handler[0])]
+
+
+# ---- what starts it ----------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Server:
-    """A running Voilà.
-
-    Attributes
-    ----------
-    url
-        Where it answers.
-    process
-        Its process.
-    log
-        File with what it says.
-    """
+    """A running server: where it answers, its process, the file with what it says."""
 
     url: str
     process: subprocess.Popen
@@ -103,79 +126,97 @@ class Server:
         kernels = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if "recsys_lib.app.kernel" in child.cmdline():
-                    kernels.append(child)
+                kernels += [child] if "recsys_lib.app.kernel" in child.cmdline() else []
         return kernels
 
-    def wait_for(self, pattern: str, seconds: float = 90) -> None:
-        """Wait until the log has a line.
-
-        Raises
-        ------
-        TimeoutError
-            If it never comes.
-        ChildProcessError
-            If the server ends first.
-        """
-        until = time.monotonic() + seconds
+    def wait_for(self, pattern: str) -> None:
+        """Wait until the log has a line; TimeoutError if it never comes, ChildProcessError if the server ends first."""
+        until = time.monotonic() + 90
         while not re.search(pattern, self.log.read_text()):
-            if self.process.poll() is not None:
-                raise ChildProcessError(f"Voilà has ended:\n{self.log.read_text()[-2000:]}")
-            if time.monotonic() > until:
-                raise TimeoutError(f"Voilà never said {pattern!r}:\n{self.log.read_text()[-2000:]}")
+            if self.process.poll() is not None or time.monotonic() > until:
+                error = TimeoutError if self.process.poll() is None else ChildProcessError
+                raise error(f"the server never said {pattern!r}:\n{self.log.read_text()[-2000:]}")
             time.sleep(0.05)
 
 
 @contextlib.contextmanager
+def started(command: list[str], url: str, log: Path, variables: dict[str, str]) -> Iterator[Server]:
+    """Start a server whose words go to a file; when the block ends, it and all its kernels are ended."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            command, env=os.environ | variables, stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        yield Server(url, process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        for each in psutil.wait_procs(family, timeout=5)[1]:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        process.kill()
+        process.wait()
+
+
+def free_port(first: int = 0, ip: str = "127.0.0.1") -> int:
+    """The first port from ``first`` on that nobody listens on; 0: any."""
+    for port in range(first, first + 50) if first else (0,):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((ip, port))
+            return tried.getsockname()[1]
+    raise OSError(f"no port from {first} to {first + 49} is free")
+
+
+@contextlib.contextmanager
 def running(
-    dataset: str, log: Path, *, port: int = 0, variables: dict[str, str] | None = None, **options: object
+    dataset: str,
+    log: Path,
+    *,
+    ip: str = "127.0.0.1",
+    port: int = 0,
+    pool: int = 2,
+    cull_after: int = 300,
+    most: int = 24,
+    variables: dict[str, str] | None = None,
 ) -> Iterator[Server]:
     """Serve the application until the block ends; then server and kernels are ended.
 
     Parameters
     ----------
-    dataset
-        What to show.
     log
         File for what the server says.
     port
         Where to listen, or the next free port; 0 for any.
+    pool
+        Kernels kept ready, so that a page opens at once; each takes about as much memory as a session.
+    cull_after
+        Seconds after which a kernel whose page was closed is ended.
+    most
+        Kernels at once; whoever comes then is asked to come again later.
     variables
         Further environment variables.
-    options
-        Of :func:`command`.
     """
-    port = free_port(port, str(options.get("ip", "127.0.0.1")))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            command(port, **options),
-            env=environment(dataset) | (variables or {}),
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-    server = Server(f"http://{options.get('ip', '127.0.0.1')}:{port}/", process, log)
-    with ending(server):
+    port = free_port(port, ip)
+    options = OPTIONS | {"Voila.ip": ip, "Voila.port": port, "KernelManager.most": most}
+    options |= {"VoilaConfiguration.preheat_kernel": pool > 0, "VoilaConfiguration.default_pool_size": pool}
+    options |= {"MappingKernelManager.cull_idle_timeout": cull_after}
+    options |= {"MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4))}
+    given = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-W", "ignore", "-m", "recsys_lib.app.serve", str(NOTEBOOK), *given]
+    environment = {"RECSYS_DATASET": dataset, "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
+        environment[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+    environment |= {"MALLOC_TRIM_THRESHOLD_": "131072", **(variables or {})}
+    with started(command, f"http://{ip}:{port}/", log, environment) as server:
         server.wait_for("Voilà is running at")
-        if options.get("pool", 2):
+        if pool:
             server.wait_for("Kernel pool of .* is filled")
         yield server
-
-
-@contextlib.contextmanager
-def ending(server: Server) -> Iterator[None]:
-    """End a server and all its kernels when the block ends."""
-    try:
-        yield
-    finally:
-        family = psutil.Process(server.process.pid).children(recursive=True) if server.process.poll() is None else []
-        server.process.terminate()
-        _, left = psutil.wait_procs([psutil.Process(server.process.pid), *family], timeout=15)
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        server.process.wait()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -183,11 +224,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
-    parser.add_argument(
-        "--ip",
-        default="127.0.0.1",
-        help="address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)",
-    )
+    anybody = "address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)"
+    parser.add_argument("--ip", default="127.0.0.1", help=anybody)
     parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
     parser.add_argument("--most", type=int, default=24, help="kernels at once")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
@@ -203,4 +241,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    LabVoila.launch_instance()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 from traitlets import Any as AnyTrait
-from traitlets import Bool, CaselessStrEnum, Dict, HasTraits, Int, TraitError, Tuple, Unicode, validate
+from traitlets import Bool, CaselessStrEnum, CInt, Dict, HasTraits, TraitError, Tuple, Unicode, validate
 
-from recsys_lib.app.lab import Lab, NotPossibleError, label
+from recsys_lib.app.lab import Lab, NotPossibleError
+from recsys_lib.data.catalogue import label
 
-SHORTEST, LONGEST = 5, 50  # films in a list
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 1000  # films that a new user can name
 IN_LINK = ("tab", "user", "model", "models", "k", "hide_rated", "genre", "years", "diversity", "diversify", "film",
@@ -21,11 +20,6 @@ IN_LINK = ("tab", "user", "model", "models", "k", "hide_rated", "genre", "years"
 
 class App(HasTraits):
     """The choices of one session and the data they are about.
-
-    Parameters
-    ----------
-    lab : Lab
-        What is shown.
 
     Examples
     --------
@@ -36,11 +30,11 @@ class App(HasTraits):
     user = AnyTrait(help="id of a user")
     model = Unicode(help="name of the model whose list is shown")
     models = Tuple(help="names of the models side by side")
-    k = Int(10, min=SHORTEST, max=LONGEST, help="films in a list")
+    k = CInt(10, min=5, max=50, help="films in a list")
     hide_rated = Bool(True, help="leave out the films that the user has rated")
     genre = Unicode(help='genre that films must have; "" for all')
     years = Tuple(help="first and last year that films may be of")
-    diversity = Int(0, min=0, max=100, help="how much of the score gives way to diversity, in per cent")
+    diversity = CInt(0, min=0, max=100, help="how much of the score gives way to diversity, in per cent")
     diversify = CaselessStrEnum(["mmr", "calibration"], "mmr", help="kind of diversity")
     film = AnyTrait(help="id of the film whose details are open; None for none")
     similar_to = AnyTrait(help="id of the film of the tab Similar films")
@@ -54,12 +48,10 @@ class App(HasTraits):
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        lengths = np.diff(lab.known.matrix.indptr)
-        middle = np.argsort(lengths, kind="stable")[len(lengths) // 2]
-        names, metrics = list(lab.models), lab.metrics
-        first = "ndcg@10" if "ndcg@10" in metrics else (metrics or [""])[0]
+        names, metrics = list(lab.models), lab.metrics or [""]
+        first = "ndcg@10" if "ndcg@10" in metrics else metrics[0]
         super().__init__(
-            user=lab.known.user_ids[middle].item(),
+            user=lab.known.user_ids[np.argsort(lab.lengths, kind="stable")[lab.known.n_users // 2]].item(),
             model=names[0],
             models=tuple(dict.fromkeys([names[0], *lab.computed["similar"]]))[:3],
             years=lab.year_range,
@@ -69,210 +61,133 @@ class App(HasTraits):
         )
         self._start = {name: getattr(self, name) for name in IN_LINK}
 
-    # ---- what values are possible ----------------------------------------------------------------------------
+    @validate("user", "film", "similar_to")
+    def _id(self, proposal: Any) -> Any:
+        """The data set's own id for an id that may be given as text."""
+        name, value, known = proposal.trait.name, proposal.value, self.lab.known
+        if name == "film" and value in (None, ""):
+            return None
+        value = value.strip() if isinstance(value, str) else value
+        ids, codes = (known.user_ids, known.user_codes) if name == "user" else (known.item_ids, known.item_codes)
+        return _id_of(value, ids, codes, "Nobody here has the id" if name == "user" else "There is no film")
 
-    @validate("user")
-    def _user(self, proposal: Any) -> Any:
-        return _known(proposal.value, self.lab.known.user_ids, "Nobody here has the id")
+    @validate("liked")
+    def _ratings(self, proposal: Any) -> dict[Any, float]:
+        if len(proposal.value) > MOST_LIKED:
+            raise NotPossibleError(f"{MOST_LIKED} films are enough to know a taste.")
+        known = self.lab.known
+        return {
+            _id_of(item, known.item_ids, known.item_codes, "There is no film"): float(np.clip(rating, *self.lab.scale))
+            for item, rating in proposal.value.items()
+        }
 
-    @validate("film", "similar_to")
-    def _film(self, proposal: Any) -> Any:
-        return None if proposal.value is None else _known(proposal.value, self.lab.known.item_ids, "There is no film")
-
-    @validate("model")
-    def _model(self, proposal: Any) -> str:
-        return _one_of(proposal.value, self.lab.models, "model")
-
-    @validate("models")
-    def _models(self, proposal: Any) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(_one_of(name, self.lab.models, "model") for name in proposal.value))
-        if len(names) > MOST_MODELS:
+    @validate("model", "models", "genre", "metric", "against", "column")
+    def _offered(self, proposal: Any) -> Any:
+        name, value, lab = proposal.trait.name, proposal.value, self.lab
+        what = {"models": "model", "against": "metric"}.get(name, name)
+        offered = {"model": lab.models, "genre": ["", *lab.genres], "metric": lab.metrics or [""]}
+        offered["column"] = [*lab.items.columns, "mean", "ratings"]
+        for each in value if name == "models" else [value]:
+            if each not in offered[what]:
+                raise NotPossibleError(f"There is no {what} “{str(each):.40}” here.")
+        if name == "models" and len(value) > MOST_MODELS:
             raise NotPossibleError(f"At most {MOST_MODELS} models fit side by side: take one away first.")
-        return names
-
-    @validate("genre")
-    def _genre(self, proposal: Any) -> str:
-        return _one_of(proposal.value, ["", *self.lab.genres], "genre")
-
-    @validate("metric", "against")
-    def _metric(self, proposal: Any) -> str:
-        return _one_of(proposal.value, ["", *self.lab.metrics], "metric")
-
-    @validate("column")
-    def _column(self, proposal: Any) -> str:
-        return _one_of(proposal.value, [*self.lab.items.columns, "mean", "ratings"], "column")
+        return value
 
     @validate("years")
     def _years(self, proposal: Any) -> tuple[int, int]:
-        first, last = sorted(int(year) for year in proposal.value)  # crossed years are a range, too
-        low, high = self.lab.year_range
-        return min(max(first, low), high), min(max(last, low), high)
-
-    @validate("liked")
-    def _liked(self, proposal: Any) -> dict[Any, float]:
-        if len(proposal.value) > MOST_LIKED:
-            raise NotPossibleError(f"{MOST_LIKED} films are enough to know a taste.")
-        low, high = self.lab.scale
-        ids = self.lab.known.item_ids
-        return {
-            _known(item, ids, "There is no film"): min(max(float(rating), low), high)
-            for item, rating in proposal.value.items()
-        }
+        years = np.clip(sorted(int(year) for year in proposal.value), *self.lab.year_range)
+        return int(years[0]), int(years[-1])  # crossed years are a range, too
 
     # ---- the link --------------------------------------------------------------------------------------------
 
     @property
     def link(self) -> str:
         """The choices that differ from the first ones, as parameters of an address."""
-        pairs: list[tuple[str, Any]] = []
-        for name in IN_LINK:
-            value = getattr(self, name)
-            if value == self._start[name]:
-                continue
-            if name == "liked":
-                pairs += [("liked", f"{item}:{rating:g}") for item, rating in list(value.items())[:100]]
-            else:
-                several = value if isinstance(value, tuple) else [int(value) if isinstance(value, bool) else value]
-                pairs += [(name, "" if each is None else each) for each in several]
-        return urlencode(pairs)
+        chosen = {name: getattr(self, name) for name in IN_LINK if getattr(self, name) != self._start[name]}
+        if "liked" in chosen:
+            chosen["liked"] = [f"{item}:{rating:g}" for item, rating in list(self.liked.items())[:100]]
+        if "hide_rated" in chosen:
+            chosen["hide_rated"] = int(self.hide_rated)
+        return urlencode(chosen, doseq=True)
 
     def follow(self, link: str) -> None:
         """Take over the choices of a link; what is not possible is left out, and the notice says so."""
         given = parse_qs(link.lstrip("?")[:8000], max_num_fields=300, keep_blank_values=True)
         refused = []
         for name in IN_LINK:
+            values = given.get(name)
             try:
-                setattr(self, name, _read(name, given[name]) if name in given else self._start[name])
+                setattr(self, name, self._start[name] if values is None else _read(name, values))
             except NotPossibleError as error:
                 refused.append(str(error))
-            except (TraitError, ValueError, OverflowError):
+            except (TraitError, ValueError, OverflowError, IndexError):
                 refused.append(f"The link has no usable value for “{name}”.")
         self.notice = " ".join(refused)
 
     # ---- what buttons inside lists do ------------------------------------------------------------------------
 
-    def act(self, verb: str, value: str = "") -> None:
-        """Do what a button inside a list asks for, such as ``act("like", "50")``.
-
-        Raises
-        ------
-        NotPossibleError
-            If it cannot be done.
-        """
-        if verb not in ACTIONS:
-            raise NotPossibleError("That button does not exist on this page.")
-        ACTIONS[verb](self, value)
-
     def do(self, verb: str, value: str = "") -> None:
-        """As :meth:`act`; what cannot be done is said in the notice."""
-        self._try(lambda: self.act(verb, value))
-
-    def set(self, name: str, value: Any) -> None:
-        """Set a trait; what is not possible is said in the notice."""
-        self._try(lambda: setattr(self, name, value))
-
-    def _try(self, step: Callable[[], None]) -> None:
+        """Do what a button inside a list asks for, such as ``do("like", "50")``, or say in the notice why not."""
         self.notice = ""
+        low, high = self.lab.scale
         try:
-            step()
+            match verb:
+                case "user" | "similar_to":
+                    setattr(self, verb, value)
+                case "step":
+                    code = int(self.lab.known.user_codes([self.user])[0]) + int(value)
+                    self.user = self.lab.known.user_ids[code % self.lab.known.n_users].item()
+                case "any":
+                    self.do("step", str(np.random.default_rng().integers(1, max(2, self.lab.known.n_users))))
+                case "film":
+                    self.film = None if str(self.film) == value else value
+                case "similar":
+                    self.similar_to, self.tab = value, "Similar films"
+                case "model" if value in self.models:
+                    self.models = tuple(name for name in self.models if name != value) or self.models
+                case "model":
+                    self.models = (*self.models, value)
+                case "like" | "dislike":  # one film, or a group
+                    self.liked = {**self.liked, **dict.fromkeys(value.split("\n"), high if verb == "like" else low)}
+                case "rate":
+                    self.liked = {**self.liked, **_read("liked", value.split("\n"))}
+                case "remove":
+                    self.liked = {item: rating for item, rating in self.liked.items() if str(item) != value}
+                case "clear":
+                    self.liked = {}
+                case _:
+                    raise NotPossibleError("That button does not exist on this page.")
         except NotPossibleError as error:
             self.notice = str(error)
         except (ValueError, OverflowError):
             self.notice = "That is not possible."
 
-    def rate(self, item: Any, rating: float | None) -> None:
-        """Give the new user's rating of a film; None takes it back."""
-        item = _known(item, self.lab.known.item_ids, "There is no film")
-        others = {each: stars for each, stars in self.liked.items() if each != item or rating is not None}
-        self.liked = others if rating is None else {**others, item: rating}
-
-    def step(self, by: int) -> None:
-        """Go on to another user, in the order of the ids."""
-        ids = self.lab.known.user_ids
-        self.user = ids[(int(self.lab.known.user_codes([self.user])[0]) + by) % len(ids)].item()
-
-    def _toggle_film(self, item: str) -> None:
-        self.film = None if str(self.film) == item else item
-
-    def _toggle_model(self, name: str) -> None:
-        self.models = (
-            tuple(each for each in self.models if each != name) or self.models
-            if name in self.models
-            else (*self.models, name)
-        )
-
-    def _like_group(self, items: str) -> None:
-        self.liked = {**self.liked, **dict.fromkeys(items.split(","), self.lab.scale[1])}
-
-    def _open_similar(self, item: str) -> None:
-        self.similar_to, self.tab = item, "Similar films"
-
     @property
     def said(self) -> str:
         """What the open tab shows, in one sentence for those who listen to the page."""
-        listed = f"{self.k} films by {label(self.model)}"
-        whom = f"for user {self.user}" if self.who == "user" else "for the new user"
-        similar = "" if self.similar_to is None else f"films similar to {self.lab.film(self.similar_to).title}"
-        about = {"For you": f"{listed} for user {self.user}", "New user": f"{listed} for {len(self.liked)} ratings"}
-        about |= {"Similar films": similar, "Compare models": f"{len(self.models)} models side by side {whom}"}
+        about = {
+            "For you": f"{self.k} films by {label(self.model)} for user {self.user}",
+            "New user": f"{self.k} films by {label(self.model)} for {len(self.liked)} ratings",
+            "Similar films": f"films similar to {self.lab.film(self.similar_to).title}",
+            "Compare models": f"{len(self.models)} models for "
+            + (f"user {self.user}" if self.who == "user" else self.who),
+        }
         return f"{self.tab}: {about.get(self.tab, label(self.metric))}"
 
 
-def _rated(value: str) -> tuple[str, float]:
-    item, _, rating = value.rpartition(":")
-    return item, float(rating)
-
-
-ACTIONS: dict[str, Callable[[App, str], None]] = {
-    "film": App._toggle_film,
-    "similar": App._open_similar,
-    "model": App._toggle_model,
-    "like": lambda app, item: app.rate(item, app.lab.scale[1]),
-    "dislike": lambda app, item: app.rate(item, app.lab.scale[0]),
-    "rate": lambda app, value: app.rate(*_rated(value)),
-    "remove": lambda app, item: app.rate(item, None),
-    "clear": lambda app, _: setattr(app, "liked", {}),
-    "group": App._like_group,
-    "user": lambda app, user: setattr(app, "user", user),
-    "step": lambda app, by: app.step(int(by)),
-    "any": lambda app, _: app.step(int(np.random.default_rng().integers(1, max(2, app.lab.known.n_users)))),
-    "similar_to": lambda app, item: setattr(app, "similar_to", item),
-}
-
-
-def _short(value: Any) -> str:
-    text = str(value).strip()
-    return text if len(text) <= 40 else text[:40] + "…"
-
-
-def _known(value: Any, ids: np.ndarray, refusal: str) -> Any:
-    """The data set's own id for an id that may be given as text."""
-    found = ids[ids == value] if not isinstance(value, str) or ids.dtype.kind == "U" else ids[:0]
-    if isinstance(value, str) and ids.dtype.kind in "iu" and value.strip().lstrip("-").isdecimal() and len(value) < 19:
-        found = ids[ids == int(value)]
-    if not len(found):
-        raise NotPossibleError(f"{refusal} “{_short(value)}”.")
-    return found[0].item()
-
-
-def _one_of(value: Any, options: Any, what: str) -> str:
-    if value not in options:
-        raise NotPossibleError(f"There is no {what} “{_short(value)}” here.")
-    return value
+def _id_of(value: Any, ids: np.ndarray, codes: Any, refusal: str) -> Any:
+    code = codes([value])[0] if isinstance(value, int | str | np.generic) else -1
+    if code < 0:
+        raise NotPossibleError(f"{refusal} “{str(value):.40}”.")
+    return ids[code].item()
 
 
 def _read(name: str, values: list[str]) -> Any:
     """A value of a link in the type of its trait."""
     if name == "liked":
-        return dict(_rated(value) for value in values)
-    if name == "models":
-        return tuple(values)
-    if name == "years":
-        return tuple(map(int, values[:2])) if len(values) > 1 else (int(values[0]), int(values[0]))
-    if name == "k":
-        return min(max(int(values[-1]), SHORTEST), LONGEST)
-    if name == "diversity":
-        return min(max(int(values[-1]), 0), 100)
+        pairs = [value.rpartition(":") for value in values]
+        return {item: float(rating) for item, _, rating in pairs}
     if name == "hide_rated":
         return values[-1] == "1"
-    return None if name == "film" and not values[-1] else values[-1]
+    return tuple(values) if name in ("models", "years") else values[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,3 +109,37 @@ def genre_matrix(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.n
     kept = rows >= 0
     flags[rows[kept], columns[kept]] = 1
     return flags, names
+
+
+ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD", "ndcg": "NDCG", "mrr": "MRR"}
+ACRONYMS |= {"map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE"}
+ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
+
+
+def label(name: str) -> str:
+    """Name of a model, a metric or a column as people write it.
+
+    >>> label("als_tuned"), label("item_knn"), label("ndcg@10"), label("hit_rate@5")
+    ('ALS tuned', 'Item kNN', 'NDCG@10', 'Hit rate@5')
+    """
+    text = re.sub(r"[a-z]+", lambda word: ACRONYMS.get(word[0], word[0]), name.replace("_", " ").strip())
+    return text[:1].upper() + text[1:]
+
+
+def readable_title(title: str) -> str:
+    """A title with its article in front.
+
+    >>> readable_title("Usual Suspects, The")
+    'The Usual Suspects'
+    """
+    return ARTICLE.sub(r"\2 \1", title)
+
+
+def plain(text: str) -> str:
+    """Lower case without accents, to search in.
+
+    >>> plain("Amélie")
+    'amelie'
+    """
+    letters = unicodedata.normalize("NFKD", text.lower())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))

@@ -1,8 +1,6 @@
 """A real Voilà or JupyterLab on a free port, in a home of its own, and a real Chromium."""
 
-import os
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -58,18 +56,14 @@ def jupyterlab(made_home, tmp_path):
     """Address of a copy of the notebook in a JupyterLab that nobody has used before."""
     (tmp_path / "work").mkdir()
     shutil.copy(serve.NOTEBOOK, tmp_path / "work")
-    port = serve.free_port(0)
+    port = serve.free_port()
     options = {"ServerApp.port": port, "ServerApp.port_retries": 0, "IdentityProvider.token": ""}
     options |= {"ServerApp.root_dir": tmp_path / "work", "ServerApp.open_browser": False, "ServerApp.allow_root": True}
     options |= {"LabApp.news_url": "None", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-    environment = os.environ | alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home), "RECSYS_DATASET": "made"}
-    environment["PYTHONPATH"] = str(REPOSITORY)
-    log = tmp_path / "lab.log"
-    with log.open("w") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-    server = serve.Server(f"http://127.0.0.1:{port}/", process, log)
-    with serve.ending(server):
+    variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home), "RECSYS_DATASET": "made"}
+    variables["PYTHONPATH"] = str(REPOSITORY)
+    with serve.started(command, f"http://127.0.0.1:{port}/", tmp_path / "lab.log", variables) as server:
         server.wait_for("is running at")
         yield f"{server.url}lab/tree/{serve.NOTEBOOK.name}?reset"
 
