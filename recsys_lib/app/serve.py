@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import re
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 
 import psutil
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from tornado.web import Application, ErrorHandler, HTTPError
+from tornado.web import HTTPError
 from traitlets import Int
 from voila.app import Voila
 
@@ -77,37 +76,19 @@ class KernelManager(AsyncMappingKernelManager):
             await super().cull_kernel_if_idle(kernel_id)
 
 
-def is_own_host(name: str) -> bool:
-    """Whether a Host header may mean this machine: an address, localhost or the machine's own name.
-
-    A page elsewhere that lets its name lead here (DNS rebinding) has neither.
-
-    >>> is_own_host("127.0.0.1"), is_own_host("localhost"), is_own_host("evil.example")
-    (True, True, False)
-    """
-    try:
-        return bool(ipaddress.ip_address(name.strip("[]")))
-    except ValueError:
-        return name.lower() in ("localhost", socket.gethostname().lower())
-
-
-class OwnHosts(Application):
-    """A tornado application that answers 403 to other hosts' names."""
-
-    def find_handler(self, request: Any, **kwargs: Any) -> Any:
-        """Find what answers a request."""
-        if is_own_host(request.host_name):
-            return super().find_handler(request, **kwargs)
-        return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
-
-
 class LabVoila(Voila):
-    """Voilà for one application: no log-in, no other host."""
+    """Voilà for one application: no log-in, and no other host.
+
+    A page elsewhere that lets its name lead here (DNS rebinding) is answered 404: it has neither an address of this
+    machine nor its name in its Host header.
+    """
 
     def init_handlers(self) -> list:
         """Handlers of the application's addresses."""
-        self.app.__class__ = OwnHosts  # Voilà makes the application itself
-        return [handler for handler in super().init_handlers() if "log" not in str(handler[0])]
+        handlers = [handler for handler in super().init_handlers() if "log" not in str(handler[0])]
+        own = rf"^([\d.]+|\[[\da-f:]+\]|localhost|{re.escape(socket.gethostname().lower())})$"
+        self.app.add_handlers(own, handlers)
+        return []  # none for the other names
 
 
 # ---- what starts it ----------------------------------------------------------------------------------------------

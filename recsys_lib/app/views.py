@@ -79,13 +79,13 @@ def user_list(app: App, *, explained: bool = False) -> str:
     """The films that the chosen model lists for the chosen user; ``explained``: with the reasons of all of them."""
     table = app.lab.model(app.model).recommend([app.user], app.k, exclude_seen=app.hide_rated, **_options(app))
     rated = app.lab.history_of(app.user).set_index("item_id")["rating"].to_dict()
-    return _cards(app, table, f"for user {app.user}", app.user, rated, explained=explained)
+    return _cards(app, table, app.user, rated, explained=explained)
 
 
 def new_user_list(app: App) -> str:
     """The films that the chosen model lists for the new user."""
     table = app.lab.model(app.model).recommend_new(app.liked, app.k, **_options(app))
-    return _cards(app, table, "for you", app.liked, app.liked, thumbs=True)
+    return _cards(app, table, app.liked, app.liked)
 
 
 def _options(app: App) -> dict[str, Any]:
@@ -95,16 +95,7 @@ def _options(app: App) -> dict[str, Any]:
     return {"candidates": candidates, "diversity": app.diversity / 100, "diversify": app.diversify}
 
 
-def _cards(
-    app: App,
-    table: pd.DataFrame,
-    for_whom: str,
-    user: Any,
-    rated: dict[Any, float],
-    *,
-    thumbs: bool = False,
-    explained: bool = False,
-) -> str:
+def _cards(app: App, table: pd.DataFrame, user: Any, rated: dict[Any, float], *, explained: bool = False) -> str:
     if table.empty:
         return templates().empty("No film fits these choices", "Allow more years or another genre.")
     lab, films = app.lab, app.lab.films.loc[table["item_id"]]
@@ -119,19 +110,16 @@ def _cards(
     exported = films[["id", "title", "year"]].assign(**{unit: values}).rename(columns={"id": "item_id"})
     exported.insert(0, "rank", table["rank"].to_numpy())
     file = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
-    title = f"{len(rows)} films {for_whom} by {label(app.model)}"
+    new = user is app.liked
+    title = f"{len(rows)} films for {'you' if new else f'user {user}'} by {label(app.model)}"
     served = served_by(app, app.model, len(rated), table)
-    return templates().cards(title, lab.about(app.model), served, rows, lab.has_ratings, unit, file, thumbs)
+    return templates().cards(title, lab.about(app.model), served, rows, lab.has_ratings, unit, file, new)
 
 
 def _scores(app: App, name: str, table: pd.DataFrame) -> tuple[str, list[str]]:
     """What a model's scores are, and how they are written."""
-    unit = (
-        "stars"
-        if app.lab.model(name).predicts_ratings
-        else UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
-    )
-    unit = "ratings" if _fallback(table) else unit
+    unit = UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
+    unit = "ratings" if _fallback(table) else "stars" if app.lab.model(name).predicts_ratings else unit
     form = "{:.1f}" if unit == "stars" else "{:.0f}" if "ratings" in unit else "{:.3g}"
     return unit, [form.format(score) for score in table["score"]]
 
@@ -208,12 +196,9 @@ def _days(seconds: pd.Series) -> list[str]:
 def history(app: App) -> str:
     """Everything the user has rated, with any column of the items table."""
     lab, table = app.lab, app.lab.history_of(app.user).reset_index(drop=True)
-    films = lab.films.loc[table["item_id"]].assign(
-        mean=lambda films: films["mean"].round(2), ratings=lambda films: films["n"]
-    )
-    column = (
-        films[app.column] if app.column in ("title", "mean", "ratings") else lab.items.loc[table["item_id"], app.column]
-    )
+    films = lab.films.loc[table["item_id"]]
+    column = {"title": films["title"], "mean": films["mean"].round(2), "ratings": films["n"]}.get(app.column)
+    column = lab.items.loc[table["item_id"], app.column] if column is None else column
     table = table.assign(title=films["title"].to_numpy(), column=column.array)
     table["day"] = _days(table["timestamp"]) if "timestamp" in table else "–"
     if app.order != "latest":
@@ -294,7 +279,7 @@ def similar_lists(app: App) -> str:
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
     everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)]
-    summary = f"In all {len(columns)} lists: {', '.join(everywhere) or 'no film'}." if len(columns) > 1 else ""
+    summary = templates().everywhere(everywhere, len(columns))
     return templates().columns(summary, columns, "", [], app.lab.has_ratings)
 
 
@@ -302,36 +287,25 @@ def compare_lists(app: App) -> str:
     """The same user's lists by several models, and what the user rated next."""
     lab, new = app.lab, app.who == "new user"
     after = {} if new else lab.rated_next(app.user)
-    ask = (
-        (lambda model: model.recommend_new(app.liked, app.k))
-        if new
-        else (lambda model: model.recommend([app.user], app.k))
-    )
-    columns = _columns(app, ask, len(app.liked) if new else len(lab.history_of(app.user)))
-    for column in columns:
-        for row in column["rows"]:
-            row |= {"hit": row["film"].id in after, "rating": after.get(row["film"].id)}
-        column["hits"] = sum(row["hit"] for row in column["rows"])
-        column["more"] = f"{column['hits']} rated next" if after and column["rows"] else ""
+    if new:
+        columns = _columns(app, lambda model: model.recommend_new(app.liked, app.k), len(app.liked))
+    else:
+        n = len(lab.history_of(app.user))
+        columns = _columns(app, lambda model: model.recommend([app.user], app.k), n, after)
     times = Counter(row["film"].id for column in columns for row in column["rows"])
     rows = [{"film": lab.film(item), "rating": rating, "lists": times[item]} for item, rating in after.items()]
     rows = sorted((row for row in rows if row["film"]), key=lambda row: (-row["lists"], -row["rating"]))
-    title = f"What user {app.user} rated next"
-    return templates().columns(_compared(app, columns, len(after)), columns, title, rows, lab.has_ratings)
+    most = max(column["hits"] for column in columns)
+    best = [column["label"] for column in columns if column["hits"] == most]
+    summary = templates().compared(app, len(after), most, best)
+    return templates().columns(summary, columns, f"What user {app.user} rated next", rows, lab.has_ratings)
 
 
-def _columns(app: App, ask: Callable, n: int | None = None) -> list[dict[str, Any]]:
+def _columns(app: App, ask: Callable, n: int | None = None, after: Any = None) -> list[dict[str, Any]]:
     """One list a model, each row knowing in how many lists its film stands, or why there is none."""
-    columns = []
+    columns, after = [], after or {}
     for name in app.models:
-        column = {
-            "name": name,
-            "label": label(name),
-            "about": app.lab.about(name),
-            "rows": [],
-            "more": "",
-            "served": "",
-        }
+        column = {"name": name, "label": label(name), "about": app.lab.about(name), "rows": [], "more": "", "hits": 0}
         columns.append(column)
         try:
             table = ask(app.lab.model(name))
@@ -341,29 +315,15 @@ def _columns(app: App, ask: Callable, n: int | None = None) -> list[dict[str, An
         column["served"] = "" if n is None else served_by(app, name, n, table)
         unit, values = _scores(app, name, table)
         for item, rank, value in zip(table["item_id"], table["rank"], values, strict=True):
-            film = {"film": app.lab.film(item), "rank": rank, "value": f"{unit} {value}", "hit": False, "rating": None}
-            column["rows"].append(film)
+            row = {"film": app.lab.film(item), "rank": rank, "value": f"{unit} {value}", "rating": after.get(item)}
+            column["rows"].append(row | {"hit": item in after})
+        column["hits"] = sum(row["hit"] for row in column["rows"])
+        column["more"] = f"{column['hits']} rated next" if after else ""
     times = Counter(row["film"].id for column in columns for row in column["rows"])
     for column in columns:
         for row in column["rows"]:
             row["lists"] = times[row["film"].id]
     return columns
-
-
-def _compared(app: App, columns: list[dict[str, Any]], n_next: int) -> str:
-    if app.who == "new user":
-        return f"The new user of the tab before, with {len(app.liked)} ratings."
-    if not n_next:
-        return f"Nothing is known of what user {app.user} rated next: the test part has nothing of them."
-    most = max(column["hits"] for column in columns)
-    if not most:
-        return f"None of these lists holds one of the {n_next} films that user {app.user} rated next."
-    best = [column["label"] for column in columns if column["hits"] == most]
-    verb = "each list" if len(best) > 1 else "lists"
-    return (
-        f"Of the {n_next} films that user {app.user} rated next, {' and '.join(best)} {verb} {most} in {app.k}. One "
-        "user proves nothing: the leaderboard counts all of them."
-    )
 
 
 # ---- data and results ----------------------------------------------------------------------------------------
@@ -381,22 +341,11 @@ def data(app: App) -> str:
         numbers["collected"] = " – ".join(_days(every["timestamp"].agg(["min", "max"])))
     tenths = [int(part.sum()) for part in np.array_split(np.sort(lab.known.item_counts)[::-1], 10)]
     head = f"{100 * tenths[0] / sum(tenths):.0f} %"
-    limits = [0, 20, 50, 100, 200, 400, np.inf]
-    lengths = dict(
-        zip(["< 20", "20+", "50+", "100+", "200+", "400+"], np.histogram(lab.lengths, limits)[0], strict=True)
-    )
-    figures = [
-        (
-            "How many films users rate",
-            f"Half of the users have rated fewer than {np.median(lab.lengths):.0f} films.",
-            lengths,
-        ),
-        (
-            "The long tail",
-            f"Films in tenths, most rated first: the first tenth has {head} of the ratings.",
-            dict(enumerate(tenths, 1)),
-        ),
-    ]
+    limits = {"< 20": 0, "20+": 20, "50+": 50, "100+": 100, "200+": 200, "400+": 400}
+    lengths = dict(zip(limits, np.histogram(lab.lengths, [*limits.values(), np.inf])[0], strict=True))
+    half = f"Half of the users have rated fewer than {np.median(lab.lengths):.0f} films."
+    tail = f"Films in tenths, most rated first: the first tenth has {head} of the ratings."
+    figures = [("How many films users rate", half, lengths), ("The long tail", tail, dict(enumerate(tenths, 1)))]
     if lab.has_ratings:
         counts = every["rating"].value_counts().sort_index()
         stars = {f"{star:g} ★": n for star, n in counts.items()}
@@ -417,28 +366,8 @@ def board(app: App) -> str:
         for entry in ranking
     ]
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
-    split = app.lab.tables.split
-    given = ", ".join(f"{name} {value}" for name, value in split.params.items())
-    relevant = f"relevant means rated {app.lab.tables.relevant_from:g} or more; " if app.lab.has_ratings else ""
-    protocol = (
-        f"Measured on the test part, which no model had seen (split {split.name}: {given}); {relevant}the whole "
-        "catalogue is ranked. Intervals are bootstrap intervals over users."
-    )
-    takeaway = ""
-    if len(rows) > 1 and kind != "popularity_lift":  # more of it is neither good nor bad
-        first, second = rows[:2]
-        takeaway = (
-            f"{first['label']} has the {'lowest' if kind in LOWER_IS_BETTER else 'highest'} {label(app.metric)}, "
-            f"{first['mean']:.3f}, before {second['label']} with {second['mean']:.3f}."
-        )
-        p = app.lab.computed["p"].get(app.metric)
-        if p is not None:
-            users = f", {first['n_users']:,} users" if first.get("n_users") else ""
-            verdict = "unlikely to be chance" if p < 0.05 else "well within what chance does"
-            takeaway += (
-                f" Compared user by user, the difference is {verdict}: paired permutation test, p = {p:.4f}{users}."
-            )
-    return templates().board(takeaway, meaning, label(app.metric), rows, protocol)
+    p, lower = app.lab.computed["p"].get(app.metric), kind in LOWER_IS_BETTER
+    return templates().board(app.lab, label(app.metric), meaning, rows, lower, kind != "popularity_lift", p)
 
 
 def takeaway(app: App) -> str:
