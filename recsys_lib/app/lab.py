@@ -95,11 +95,14 @@ class Lab:
         if config is None:
             return "On the leaderboard, but not among the saved models."
         alike = [other["params"] for other in self.configs.values() if other["model"] == config["model"]]
-        more = [label(member) for member in config.get("members", {})] or [
-            f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-            for key, value in config["params"].items()
-            if any(params.get(key) != value for params in alike) and isinstance(value, int | float | str)
-        ][:3]
+        more = (
+            _parts(config)
+            or [
+                f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+                for key, value in config["params"].items()
+                if any(params.get(key) != value for params in alike) and isinstance(value, int | float | str)
+            ][:3]
+        )
         return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
@@ -246,6 +249,12 @@ class Lab:
             together = np.asarray(rated.T @ rated[:, codes].sum(axis=1)).ravel()
             order = np.argsort(-together / np.sqrt(self.known.item_counts + 20), kind="stable")
         return self.known.item_ids[order[~np.isin(order, codes)][:n]].tolist()
+
+
+def _parts(config: dict[str, Any]) -> list[str]:
+    """Names of the models that a model combines, those within its members among them."""
+    members = config.get("members", {}).items()
+    return [part for name, member in members for part in (_parts(member) or [label(name)])]
 
 
 def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:

@@ -39,7 +39,7 @@ def read_prepared(run: Run) -> tuple[Tables, dict[str, Any]]:
     sources = [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]
     folder = run.paths.outputs / "demo"
     about = folder / "about.json"
-    if not about.is_file() or read_json(about)["sources"] != sources:
+    if not about.is_file() or read_json(about).get("sources") != sources:
         for part in PARTS:
             run.need(run.paths.processed / f"{part}.parquet")
         if "pyarrow" in sys.modules and sys.modules["pyarrow"] is None:  # left out of this kernel

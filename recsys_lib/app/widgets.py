@@ -134,38 +134,21 @@ def control(app: App, name: str) -> w.Widget:
     columns = [(label(column), column) for column in [*lab.items.columns, "mean", "ratings"] if column != "title"]
     orders = {"Latest first": "latest", "Best rated first": "rating", "By title": "title", "By the column": "column"}
     kinds = {"Other audiences": "mmr"} | ({"Own mix of genres": "calibration"} if lab.genres else {})
-    options: dict[str, Any] = {"style": WIDE}
-    match name:
-        case "k":
-            kind, options = w.IntSlider, options | {"description": "Films", "min": 5, "max": 50}
-        case "diversity":
-            kind, options = w.IntSlider, options | {"description": "Diversity %", "max": 100, "step": 5}
-        case "years":
-            kind, options = (
-                w.SelectionRangeSlider,
-                options | {"options": range(first, last + 1), "description": "Years"},
-            )
-        case "hide_rated":
-            kind, options = w.Checkbox, {"description": "Leave out rated films", "indent": False}
-        case "diversify":
-            kind, options = w.ToggleButtons, options | {"options": kinds, "description": "Diversity by"}
-        case "who":
-            kind, options = w.ToggleButtons, options | {"options": ["user", "new user"], "description": "For the"}
-        case _:
-            choices = {
-                "model": [(text, model) for model, text in lab.models.items()],
-                "column": columns,
-                "order": orders,
-            }
-            choices |= {
-                "metric": metrics,
-                "against": metrics,
-                "genre": [("All genres", ""), *((g, g) for g in lab.genres)],
-            }
-            kind, options = w.Dropdown, options | {"options": choices[name], "description": name.capitalize()}
-    if kind in (w.IntSlider, w.SelectionRangeSlider):
-        options["continuous_update"] = False
-    made = kind(value=getattr(app, name), **options)
+    kind, text, options = {
+        "k": (w.IntSlider, "Films", {"min": 5, "max": 50, "continuous_update": False}),
+        "diversity": (w.IntSlider, "Diversity %", {"max": 100, "step": 5, "continuous_update": False}),
+        "years": (w.SelectionRangeSlider, "Years", {"options": range(first, last + 1), "continuous_update": False}),
+        "hide_rated": (w.Checkbox, "Leave out rated films", {"indent": False}),
+        "diversify": (w.ToggleButtons, "Diversity by", {"options": kinds}),
+        "who": (w.ToggleButtons, "For the", {"options": ["user", "new user"]}),
+        "model": (w.Dropdown, "Model", {"options": [(text, model) for model, text in lab.models.items()]}),
+        "genre": (w.Dropdown, "Genre", {"options": [("All genres", ""), *((name, name) for name in lab.genres)]}),
+        "metric": (w.Dropdown, "Metric", {"options": metrics}),
+        "against": (w.Dropdown, "Against", {"options": metrics}),
+        "column": (w.Dropdown, "Column", {"options": columns}),
+        "order": (w.Dropdown, "Order", {"options": orders}),
+    }[name]
+    made = kind(value=getattr(app, name), description=text, style=WIDE, **options)
     link((app, name), (made, "value"))
     return made
 
@@ -192,17 +175,16 @@ def picker(app: App, text: str, labels: dict[str, Any], verb: str) -> w.VBox:
     def entered(change: Any) -> None:
         words = change["new"].strip()
         number = words.lower().removeprefix("user").strip()
-        if not words or (app.has_trait(verb) and words == shown[str(getattr(app, verb))]):
+        if words in ("", shown.get(str(getattr(app, verb, "")))):
             return
-        hits = [words] if words in labels else search(words, labels, 6)
-        if verb == "user" and number in shown:
-            hits = [shown[number]]
-        elif verb == "user" and number.isdecimal():
-            hits = []
+        if verb == "user" and number.isdecimal():
+            hits, refusal = [shown[number]] if number in shown else [], f"Nobody here has the id “{number}”."
+        else:
+            hits, refusal = [words] if words in labels else search(words, labels, 6), f"Nothing matches “{words}”."
         if hits:
             app.do(verb, str(labels[hits[0]]))
         else:
-            app.notice = f"Nobody here has the id “{number}”." if number.isdecimal() else f"Nothing matches “{words}”."
+            app.notice = refusal
         others.value = str(views.templates().matches(verb, [(labels[hit], hit) for hit in hits[1:]]))
         current()
 

@@ -292,21 +292,17 @@ def test_a_failure_is_logged_and_said_and_nothing_else_breaks(app, caplog):
     assert "out of paper" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"do": "fly away"}, {"do": 7}, {"do": "like 99999"}, {"do": "rate x"}, {"link": 3}]
-)
-def test_messages_that_no_page_sends_do_no_harm(app, content):
-    page = widgets.Page(app, {"For you": widgets.w.HTML()})
-    sent = []
+def test_messages_that_no_page_sends_do_no_harm(app):
+    page, sent = widgets.Page(app, {"For you": widgets.w.HTML()}), []
     page.browser.send = lambda content, buffers=None: sent.append(content)
-    page.browser._handle_custom_msg(content, [])
-    assert sent == [{"done": ""}]
+    for content in ({}, {"do": "fly away"}, {"do": 7}, {"do": "like 99999"}, {"do": "rate x"}, {"link": 3}):
+        page.browser._handle_custom_msg(content, [])
+    assert sent == [{"done": ""}] * 6
 
 
-def test_buttons_inside_lists_do_what_they_say(lab, app):
-    app.do("like", "20")
-    app.do("dislike", "21")
-    app.do("rate", "20:3")
+def test_buttons_inside_lists_do_what_they_say(app):
+    for verb, value in (("like", "20"), ("dislike", "21"), ("rate", "20:3")):
+        app.do(verb, value)
     assert app.liked == {20: 3.0, 21: 1.0}
     app.do("remove", "21")
     app.do("like", "30\n31")
@@ -318,25 +314,28 @@ def test_buttons_inside_lists_do_what_they_say(lab, app):
     app.do("film", "30")
     assert app.film is None
     before = app.user
+    app.do("any")
+    assert app.user != before
     app.do("step", "1")
     app.do("step", "-1")
-    assert app.user == before
+    assert app.notice == ""
 
 
 # ---- opening ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def shown(monkeypatch):
-    """HTML that opening has displayed."""
+def shown(monkeypatch, lab_home):
+    """HTML that opening has displayed, in a home of its own."""
     html = []
     monkeypatch.setattr("recsys_lib.app.widgets.display", lambda page: html.append(page.data))
     return html
 
 
-def test_what_is_missing_names_its_command(lab_home, shown):
-    with pytest.raises(SystemExit, match="make 02"):
-        open_app("ml-100k")
+def test_what_is_missing_names_its_command(shown):
+    for start in (open_app, lambda name: site.main([name])):
+        with pytest.raises(SystemExit, match="make 02"):
+            start("ml-100k")
     assert "make 02" in shown[0]
     run = make_run("some")
     for config in run.paths.models.glob("*/config.json"):
@@ -345,24 +344,19 @@ def test_what_is_missing_names_its_command(lab_home, shown):
         open_app("some")
 
 
-def test_models_of_other_data_are_refused(lab_home, shown):
-    run = make_run("some")
-    config = run.paths.models / "ease" / "config.json"
-    content = read_json(config)
-    content["data"]["sha256"] = "1" * 64
-    write_json(config, content)
-    with pytest.raises(SystemExit, match="other data"):
-        open_app("some")
-    assert "do not belong together" in shown[0]
-
-
-def test_a_model_that_cannot_be_read_names_its_command_and_leaves_the_others(lab_home):
+def test_a_model_of_other_data_is_refused_and_one_that_cannot_be_read_leaves_the_others(shown):
     run = make_run("some")
     next((run.paths.models / "ease").glob("*.safetensors")).write_bytes(b"broken")
-    app = App(Lab(Run("some")))
+    app = open_app("some")
     app.models = ("ease", "item_knn")
     assert "EASE could not be read; <code>make 05 DATASET=some</code>" in views.compare_lists(app)
     assert views.compare_lists(app).count("<li") > 5
+    config = run.paths.models / "ease" / "config.json"
+    content = read_json(config)
+    write_json(config, content | {"data": {**content["data"], "sha256": "1" * 64}})
+    with pytest.raises(SystemExit, match="other data"):
+        open_app("some")
+    assert "do not belong together" in shown[0]
 
 
 def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
@@ -412,13 +406,10 @@ def test_the_kernel_stays_light(lab):
 # ---- serving and the static site -------------------------------------------------------------------------------
 
 
-def test_the_page_needs_no_other_machine():
+def test_the_page_needs_no_other_machine_and_a_view_of_the_readers_own_ten_lines():
     for name in ("browser.js", "app.css", "views.html"):
         assert "http" not in (serve.SHARE.parent / name).read_text()
     assert len((serve.SHARE.parent / "browser.js").read_text().splitlines()) <= 60
-
-
-def test_the_reader_s_own_view_is_ten_lines():
     cells = nbformat.read(serve.NOTEBOOK, 4).cells
     own = next(cell.source for cell in cells if "page.add(" in cell.source)
     assert len([line for line in own.splitlines() if line.strip()]) <= 10
@@ -474,8 +465,3 @@ def test_the_sample_spans_all_activity(lab):
     lengths = np.diff(lab.known.matrix.indptr)
     sample = lengths[lab.known.user_codes(site.sample_of_users(lab, 5))]
     assert (len(sample), sample.min(), sample.max()) == (5, lengths.min(), lengths.max())
-
-
-def test_a_site_without_a_run_names_the_command(lab_home):
-    with pytest.raises(SystemExit, match="make 02"):
-        site.main(["ml-100k"])

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from recsys_lib.app import serve
+from recsys_lib.benchmarks.demo import PANEL, SETTLED
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.demo_home import make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 READY = ".film-lab[data-ready]"
-SETTLED = """() => {
-  const {asked = "0", answered = "0"} = document.querySelector(".film-lab").dataset;
-  return asked === answered;
-}"""
 
 
 def pytest_collection_modifyitems(items):
@@ -99,8 +96,14 @@ class Visitor:
 
     page: object
     url: str
-    outside: list = field(default_factory=list)
-    errors: list = field(default_factory=list)
+    wrong: list = field(default_factory=list)
+
+    def __post_init__(self):
+        own = self.url.rstrip("/")
+        allowed = (own, own.replace("http", "ws"), "data:", "blob:")
+        self.page.on("request", lambda asked: asked.url.startswith(allowed) or self.wrong.append(asked.url))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.set_default_timeout(20_000)
 
     def open(self, query: str = "", ready: str = READY):
         """Open the application; the kernel of a busy machine gets a second chance to connect."""
@@ -108,16 +111,12 @@ class Visitor:
 
         self.page.goto(self.url + query)
         try:
-            self._ready(ready)
+            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
+            return self.settled() if ready == READY else self
         except TooLateError:
             self.page.reload()
-            self._ready(ready)
-        return self
-
-    def _ready(self, selector: str) -> None:
-        self.page.wait_for_selector(selector, state="attached", timeout=60_000)
-        if selector == READY:
-            self.settled()
+            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
+            return self.settled() if ready == READY else self
 
     def settled(self):
         """Wait until everything that was asked has been answered."""
@@ -131,9 +130,7 @@ class Visitor:
 
     def panel(self):
         """The open tab's content."""
-        return self.page.locator(
-            ".film-lab > .widget-tab > .widget-tab-contents > .jupyter-widgets:not(.lm-mod-hidden)"
-        )
+        return self.page.locator(f".film-lab > .widget-tab > {PANEL}")
 
     def text(self) -> str:
         return self.panel().inner_text()
@@ -145,6 +142,18 @@ class Visitor:
         """The element that a control's label names, on the open tab."""
         return self.panel().get_by_label(label, exact=True)
 
+    def click(self, name: str):
+        """Click a button of the open tab, and wait for the answer."""
+        self.panel().get_by_role("button", name=name).first.click()
+        return self.settled()
+
+    def enter(self, label: str, text: str):
+        """Type into a field with the keyboard alone."""
+        self.control(label).focus()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.type(text)
+        self.page.keyboard.press("Enter")
+
     def slide(self, label: str, keys: str, times: int = 1):
         """Move a slider by keys."""
         handle = self.panel().get_by_role("slider", name=label).first
@@ -154,32 +163,19 @@ class Visitor:
         return self.settled()
 
 
-def _welcome(chromium, server, **options) -> tuple:
-    """A visitor in a browser context of their own, watched for requests to other machines and for errors."""
-    context = chromium.new_context(**options)
-    visitor = Visitor(context.new_page(), server.url)
-    own = server.url.rstrip("/")
-    allowed = (own, own.replace("http", "ws"), "data:", "blob:")
-    page = visitor.page
-    page.on("request", lambda request: request.url.startswith(allowed) or visitor.outside.append(request.url))
-    page.on("pageerror", lambda error: visitor.errors.append(str(error)))
-    page.set_default_timeout(20_000)
-    return context, visitor
-
-
 @pytest.fixture
 def visitor_of(chromium):
-    """Make visitors of a server; none of them may ask another machine for anything."""
+    """Make visitors of a server, each in a browser context of their own; none may ask another machine for anything."""
     made = []
 
     def make(server, **options) -> Visitor:
-        made.append(_welcome(chromium, server, **options))
-        return made[-1][1]
+        made.append(Visitor(chromium.new_context(**options).new_page(), server.url))
+        return made[-1]
 
     yield make
-    for context, _ in made:
-        context.close()
-    assert [visitor.outside + visitor.errors for _, visitor in made] == [[]] * len(made)
+    for visitor in made:
+        visitor.page.context.close()
+    assert [visitor.wrong for visitor in made] == [[]] * len(made)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_every_control_of_for_you_changes_the_list(visitor):
         shown.append(visitor.text())
 
     for button in ("Next →", "← Previous", "Anybody"):
-        visitor.panel().get_by_role("button", name=button).click()
+        visitor.click(button)
         changed()
     visitor.control("Model").select_option("Popularity")
     changed()
@@ -57,21 +57,18 @@ def test_every_control_of_for_you_changes_the_list(visitor):
     changed()
     assert len(visitor.titles()) == 12
     visitor.panel().get_by_text("Filters and diversity").click()
-    visitor.slide("Diversity %", "ArrowRight", 15)
-    changed()
-    visitor.panel().get_by_role("button", name="Own mix of genres").click()
-    changed()
-    visitor.panel().get_by_label("Leave out rated films").uncheck()
-    changed()
+    for change in (
+        lambda: visitor.slide("Diversity %", "ArrowRight", 15),
+        lambda: visitor.click("Own mix of genres"),
+        lambda: visitor.control("Leave out rated films").uncheck(),
+        lambda: visitor.control("Genre").select_option("Drama"),
+        lambda: visitor.slide("Years", "ArrowRight", 20),
+        lambda: visitor.control("Column").select_option("Genres"),
+        lambda: visitor.control("Order").select_option("By title"),
+    ):
+        change()
+        changed()
     assert visitor.panel().locator(".badge:has-text('rated')").count() > 0
-    visitor.control("Genre").select_option("Drama")
-    changed()
-    visitor.slide("Years", "ArrowRight", 20)
-    changed()
-    visitor.control("Column").select_option("Genres")
-    changed()
-    visitor.control("Order").select_option("By title")
-    changed()
     titles = visitor.panel().locator("tbody td:first-child").all_inner_texts()
     assert titles == sorted(titles)
 
@@ -93,16 +90,12 @@ def test_a_user_is_found_with_the_keyboard_and_back_leads_back(visitor):
     page = visitor.open().page
     first = visitor.text()
     field = visitor.control("User")
-    field.focus()
-    page.keyboard.type("user 17")
-    page.keyboard.press("Enter")
+    visitor.enter("User", "user 17")
     page.wait_for_selector(".panel h2:has-text('User 17')")
     visitor.settled()
     assert field.input_value().startswith("User 17 ·")
     assert "user=17" in page.url
-    field.press("Control+a")
-    page.keyboard.type("99999")
-    page.keyboard.press("Enter")
+    visitor.enter("User", "99999")
     page.wait_for_selector(".notice:has-text('Nobody here has the id')")
     page.go_back()
     page.wait_for_function("text => !document.body.innerText.includes(text)", arg="10 films for user 17")
@@ -115,11 +108,8 @@ def test_a_user_is_found_with_the_keyboard_and_back_leads_back(visitor):
 
 
 def test_a_film_is_found_in_spite_of_spelling(visitor):
-    page = visitor.open("?tab=Similar+films").page
-    visitor.control("Film").focus()
-    page.keyboard.type("usaul suspcts")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".film h2:has-text('The Usual Suspects')")
+    visitor.open("?tab=Similar+films").enter("Film", "usaul suspcts")
+    visitor.page.wait_for_selector(".film h2:has-text('The Usual Suspects')")
 
 
 def test_a_new_users_list_follows_every_pick_and_the_link_brings_it_back(server, visitor_of):
@@ -132,24 +122,15 @@ def test_a_new_users_list_follows_every_pick_and_the_link_brings_it_back(server,
         lists.append(visitor.titles())
 
     changed()
-    visitor.panel().locator(".groups button").nth(1).click()
-    changed()
-    visitor.panel().locator(".groups button").first.click()
-    changed()
-    visitor.panel().locator(".chip").first.click()
-    changed()
-    visitor.panel().locator(".card").first.get_by_role("button", name="Like").click()
-    changed()
-    visitor.panel().locator(".picks li").first.get_by_role("button", name="1 stars").click()
+    for pick in (".groups button >> nth=1", ".groups button >> nth=0", ".chip >> nth=0", ".thumbs button >> nth=0"):
+        visitor.panel().locator(pick).click()
+        changed()
+    first = visitor.panel().locator(".picks li").first
+    first.get_by_role("button", name="1 stars").click()
     visitor.settled()
-    assert (
-        visitor.panel().locator(".picks li").first.locator("[aria-pressed=true]").get_attribute("aria-label")
-        == "1 stars"
-    )
+    assert first.locator("[aria-pressed=true]").get_attribute("aria-label") == "1 stars"
     lists[-1] = visitor.titles()
-    visitor.control("Find a film").focus()
-    page.keyboard.type("Film 20")
-    page.keyboard.press("Enter")
+    visitor.enter("Find a film", "Film 20")
     changed()
     page.click("[data-part=copy]")
     page.wait_for_selector("[data-part=copy]:has-text('Copied')")
@@ -158,8 +139,7 @@ def test_a_new_users_list_follows_every_pick_and_the_link_brings_it_back(server,
     friend.panel().locator(".picks li").first.wait_for()
     friend.settled()
     assert friend.titles() == lists[-1]
-    visitor.panel().get_by_role("button", name="Start again").click()
-    visitor.settled()
+    visitor.click("Start again")
     assert visitor.titles() == lists[0]
 
 
@@ -173,8 +153,7 @@ def test_ratings_are_imported_after_they_are_shown(visitor, tmp_path):
     chooser.value.set_files(str(file))
     visitor.page.wait_for_selector("text=do not: Nowhere (1999)")
     assert visitor.panel().locator(".picks li").count() == 0
-    visitor.panel().get_by_role("button", name="Use these ratings").click()
-    visitor.settled()
+    visitor.click("Use these ratings")
     assert visitor.panel().locator(".picks li").count() == 2
 
 
@@ -188,10 +167,9 @@ def test_lists_side_by_side_follow_their_controls(visitor):
     assert columns.first.locator("li").count() == 5
     visitor.tab("Compare models")
     before = columns.first.inner_text()
-    visitor.panel().get_by_role("button", name="Next →").click()
-    visitor.settled()
+    visitor.click("Next →")
     assert columns.first.inner_text() != before
-    visitor.panel().get_by_role("button", name="new user").click()
+    visitor.click("new user")
     visitor.page.wait_for_selector("text=The new user of the tab before")
 
 
@@ -260,8 +238,7 @@ def test_a_kernel_that_does_not_answer_is_said_until_it_does(server, visitor_of)
 def test_two_visitors_at_once_do_not_disturb_each_other(server, visitor_of):
     one, two = visitor_of(server).open(), visitor_of(server).open()
     before = two.text()
-    one.panel().get_by_role("button", name="Next →").click()
-    one.control("Model").select_option("Popularity")
+    one.click("Next →").control("Model").select_option("Popularity")
     one.settled()
     assert two.settled().text() == before
     assert one.text() != before
