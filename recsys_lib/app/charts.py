@@ -18,14 +18,16 @@ MAP_SIZE = 300  # films
 
 def _figure(traces: list[Any], title: str, height: int, **layout: Any) -> go.Figure:
     """A figure without colours of its own: the page's theme gives them."""
-    figure = go.Figure(traces)
-    figure.update_layout(template="none", title={"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}})
-    figure.update_layout(
-        height=height, margin={"l": 10, "r": 16, "t": 40, "b": 40}, legend={"orientation": "h", "y": -0.18}
-    )
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", **layout)
-    figure.update_layout(font={"family": "system-ui, sans-serif", "size": 13})
-    return figure.update_xaxes(automargin=True, zeroline=False).update_yaxes(automargin=True, zeroline=False)
+    base: dict[str, Any] = {"template": "none", "height": height, "margin": {"l": 10, "r": 16, "t": 40, "b": 40}}
+    base |= {"title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}}}
+    base |= {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "y": -0.18},
+    }
+    base |= {"font": {"family": "system-ui, sans-serif", "size": 13}}
+    base |= {axis: {"automargin": True, "zeroline": False, **layout.get(axis, {})} for axis in ("xaxis", "yaxis")}
+    return go.Figure(traces, base)
 
 
 def genres(app: App) -> go.Figure:
@@ -66,7 +68,7 @@ def leaderboard(app: App) -> go.Figure:
             "arrayminus": [0 if value["low"] is None else value["mean"] - value["low"] for value in values],
             "color": BLUE,
         },
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        xhoverformat=".3f",  # the interval stands beside it
     )
     return _figure([points], f"{label(app.metric)}: mean and 95 % interval", 90 + 24 * len(entries))
 
