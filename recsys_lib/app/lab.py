@@ -145,9 +145,10 @@ class Lab:
         """item_id, rating, timestamp (where known) of a user, the latest first."""
         row = self.known.rows(self.known.user_codes([user]))
         frame = pd.DataFrame({"item_id": self.known.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if self.known.seconds is None:
+        if row.timestamps is None:
             return frame
-        return frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
+        frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
+        return frame if self.known.dated else frame.drop(columns="timestamp")  # an order without dates
 
     def rated_next(self, user: Any) -> dict[Any, float]:
         """The test part of a user: rating by item id."""

@@ -103,7 +103,7 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
 def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
     """Of the 10 films that each model finds most similar to a user's last relevant one, the share relevant later."""
     before, after = (part[part["rating"] >= tables.relevant_from] for part in (tables.history, tables.split.test))
-    order = ["user_id", *({"timestamp"} & {*before})]
+    order = ["user_id", *({"timestamp", "position"} & {*before})]
     last = before.sort_values(order, kind="stable").groupby("user_id")["item_id"].last().rename("last")
     pairs = after.merge(last, left_on="user_id", right_index=True)
     shares = pd.Series(dtype=float)

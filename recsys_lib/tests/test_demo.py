@@ -211,17 +211,16 @@ def test_an_exported_list_can_be_read_again(app):
 
 
 @pytest.mark.parametrize(
-    ("text", "rating"),
+    "text",
     [
-        ("Date,Name,Year,Rating\n2020-01-01,The Usual Suspects,{year},3.5\n,Nowhere,1999,4\n", 3.5),
-        ("Const,Your Rating,Title,Year\ntt1,7,The Usual Suspects,{year}\ntt2,8,Nowhere,1999\n", 3.5),
+        "Date,Name,Year,Rating\n2020-01-01,The Usual Suspects,{year},3.5\n,Nowhere,1999,4\n",
+        "Const,Your Rating,Title,Year\ntt1,7,The Usual Suspects,{year}\ntt2,8,Nowhere,1999\n",
     ],
 )
-def test_ratings_of_letterboxd_and_imdb_are_matched(lab, text, rating):
-    year = lab.film(5).year
-    table = views.read_ratings(lab, text.format(year=year).encode())
+def test_ratings_of_letterboxd_and_imdb_are_matched(lab, text):
+    table = views.read_ratings(lab, text.format(year=lab.film(5).year).encode())
     assert table["item_id"].tolist() == [5, None]
-    assert table["rating"][0] == rating
+    assert table["rating"][0] == 3.5
     assert table["given"][1] == "Nowhere (1999)"
 
 
@@ -386,6 +385,8 @@ def test_tables_are_prepared_anew_where_they_have_changed(lab_home):
     for part in ("train", "valid", "test"):
         pd.testing.assert_frame_equal(getattr(after.split, part), getattr(theirs.split, part))
     assert after.items["title"].tolist() == theirs.items["title"].tolist()
+    write_json(file.with_name("about.json"), {"of": []})  # as earlier versions wrote it
+    assert prepared.read_prepared(run)[0].items["title"].tolist() == theirs.items["title"].tolist()
     make_run("some", hostile=False)
     again, _ = prepared.read_prepared(run)
     assert before.items["title"].tolist() != again.items["title"].tolist()
