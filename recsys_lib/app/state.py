@@ -92,7 +92,7 @@ class App(HasTraits):
                 raise NotPossibleError(f"There is no {what} “{str(each):.40}” here.")
         if name == "models" and len(value) > MOST_MODELS:
             raise NotPossibleError(f"At most {MOST_MODELS} models fit side by side: take one away first.")
-        return value
+        return tuple(dict.fromkeys(value)) if name == "models" else value
 
     @validate("years")
     def _years(self, proposal: Any) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class App(HasTraits):
 
     def follow(self, link: str) -> None:
         """Take over the choices of a link; what is not possible is left out, and the notice says so."""
-        given = parse_qs(link.lstrip("?")[:8000], max_num_fields=300, keep_blank_values=True)
+        given = parse_qs(link.lstrip("?")[:8000], keep_blank_values=True)
         refused = []
         for name in IN_LINK:
             values = given.get(name)
