@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -234,15 +233,12 @@ def test_a_poster_comes_from_the_visitors_own_folder_alone(lab, tmp_path, monkey
 # ---- widgets ---------------------------------------------------------------------------------------------------
 
 
-def test_controls_and_traits_are_one(app):
+def test_controls_fields_and_traits_are_one(lab, app):
     slider, model = widgets.control(app, "k"), widgets.control(app, "model")
     app.k, app.model = 7, "ease"
     assert (slider.value, model.value) == (7, "ease")
     slider.value, model.value = 30, "popularity"
     assert (app.k, app.model) == (30, "popularity")
-
-
-def test_a_field_shows_what_was_picked(lab, app):
     field = widgets.user_controls(app).children[0].children[0]
     field.value = next(text for text in lab.user_labels if text.startswith("User 9 "))
     assert app.user == 9
@@ -253,13 +249,12 @@ def test_a_field_shows_what_was_picked(lab, app):
 def test_a_view_of_ones_own_follows_the_traits_it_names(app):
     made = []
     view = widgets.View(app, lambda app: made.append(app.user) or f"<p>{app.user}</p>", "user")
-    app.user = 3
-    app.k = 12
+    app.user, app.k = 3, 12
     assert view.value == "<p>3</p>"
     assert made[1:] == [3]
 
 
-def test_only_the_open_tab_is_made(app):
+def test_only_the_open_tab_is_made_and_an_executed_notebook_shows_it(app):
     made = []
     views_of = {name: widgets.View(app, lambda app, name=name: made.append(name) or "", "k") for name in ("a", "b")}
     page = widgets.Page(app, {"For you": views_of["a"], "Other": widgets.w.VBox([views_of["b"]])})
@@ -268,11 +263,8 @@ def test_only_the_open_tab_is_made(app):
     assert made == ["a"]
     page.tabs.selected_index = 1
     assert (made, app.tab) == (["a", "b"], "Other")
-
-
-def test_an_executed_notebook_shows_a_picture(app):
-    page = widgets.Page(app, {"For you": widgets.View(app, views.user_list, "user")})
-    bundle = page._repr_mimebundle_()
+    page = widgets.Page(app, {"Other": widgets.View(app, views.user_list, "user")})
+    bundle = page._repr_mimebundle_()  # what an executed notebook shows without a kernel
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "films for user" in bundle["text/html"]
 
@@ -393,8 +385,8 @@ def test_tables_are_prepared_anew_where_they_have_changed(lab_home):
 
 
 def test_the_kernel_stays_light(lab):
-    heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow"]
-    heavy += ["scipy.optimize", "scipy.stats"]
+    heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "scipy.stats"]
+    heavy += ["scipy.optimize"]
     code = (
         "import sys, recsys_lib.app.kernel; from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
         "[a.lab.model(name) for name in a.lab.models];"
@@ -460,9 +452,6 @@ def test_the_site_is_whole_and_needs_nothing_else(lab_home):
             assert not Tags(text).tags & {"img", "svg", "select"}
     assert "Why this film?" in (index.parent / "users" / "1.html").read_text()
     assert "How long is the tail?" in (index.parent / "figures.html").read_text()
-
-
-def test_the_sample_spans_all_activity(lab):
-    lengths = np.diff(lab.known.matrix.indptr)
-    sample = lengths[lab.known.user_codes(site.sample_of_users(lab, 5))]
-    assert (len(sample), sample.min(), sample.max()) == (5, lengths.min(), lengths.max())
+    lab = Lab(run)
+    sample = lab.lengths[lab.known.user_codes(site.sample_of_users(lab, 5))]  # spans all activity
+    assert (len(sample), sample.min(), sample.max()) == (5, lab.lengths.min(), lab.lengths.max())
