@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from recsys_lib.evaluation import inference
-from recsys_lib.evaluation.segments import person_traits
+from recsys_lib.evaluation.segments import user_traits
 from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
@@ -38,10 +38,10 @@ def protocol(task: Task, ks: list[int]) -> str:
     reach = ", ".join(f"{best[f'precision@{k}']:.3f} at {k}" for k in ks)
     lines = [
         f"**Split** {p['split']['name']} ({given}). Models were fitted on the history (train and validation).",
-        f"**Relevant** {rule}: {p['relevant']:,} films of {p['people_kept']:,} users, median "
-        f"{p['relevant_per_person']['median']:g} each.",
-        f"**Users** {p['people_in_test']:,} in the test part; {p['people_dropped']:,} have nothing relevant there and "
-        f"are left out; {p['people_without_history']:,} have no history and get the popular films.",
+        f"**Relevant** {rule}: {p['relevant']:,} films of {p['users_kept']:,} users, median "
+        f"{p['relevant_per_user']['median']:g} each.",
+        f"**Users** {p['users_in_test']:,} in the test part; {p['users_dropped']:,} have nothing relevant there and "
+        f"are left out; {p['users_without_history']:,} have no history and get the popular films.",
         f"**Ranked** the whole catalogue of {p['catalogue']:,} films, never a sample, without those seen before. "
         f"{p['relevant_outside_catalogue']:.1%} of the relevant films are outside it: they stay relevant, unreachable.",
         f"**Precision** divides by k; the best that any list could reach is {reach}. NDCG's ideal and MAP's "
@@ -134,7 +134,7 @@ def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -
     if not seeds:
         return f"No model was fitted with several seeds: the intervals are about users only.{rest}"
     parts = [f"`{name}` by {row['sd_seeds']:.4f}" for name, row in seeds.items()]
-    people = max(row["se_people"] for row in seeds.values())
+    people = max(row["se_users"] for row in seeds.values())
     return (
         f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other users would move it by up to "
         f"{people:.4f}. The intervals above are about users, for the seed that was saved.{rest}"
@@ -180,7 +180,7 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
         last = split.history.groupby("user_id")["timestamp"].max()
         cut = int((border == last.reindex(border.index)).sum())
         lines.append(
-            f"The cut between history and test runs through one second for {cut:,} of {p['people_in_test']:,} users "
+            f"The cut between history and test runs through one second for {cut:,} of {p['users_in_test']:,} users "
             f"({tied:,} pairs of rows): which of these films are test is decided by a hash, not by time."
         )
         when = np.sort(split.history["timestamp"].to_numpy())
@@ -194,7 +194,7 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
         f"popular films are favoured. {p['relevant_outside_catalogue']:.1%} of relevant films could not be listed."
     )
     lines.append(
-        f"{p['people_dropped']:,} users with nothing relevant are left out; each user counts once, however "
+        f"{p['users_dropped']:,} users with nothing relevant are left out; each user counts once, however "
         "many ratings they gave."
     )
     lines.append(
@@ -225,15 +225,15 @@ def _installed(name: str) -> bool:
     return True
 
 
-def for_whom(by_person: pd.DataFrame, by_film: pd.DataFrame, model: str, metric: str) -> str:
+def for_whom(by_user: pd.DataFrame, by_item: pd.DataFrame, model: str, metric: str) -> str:
     """Where a model does best and worst, where intervals do not overlap."""
-    own = by_person[(by_person["model"] == model) & (by_person["n_users"] >= inference.LEAST_PEOPLE // 4)]
+    own = by_user[(by_user["model"] == model) & (by_user["n_users"] >= inference.LEAST_USERS // 4)]
     sentences = []
     for segment, part in own.groupby("segment", sort=False):
         top, low = part.loc[part["mean"].idxmax()], part.loc[part["mean"].idxmin()]
         if len(part) > 1 and top["low"] > low["high"]:
             sentences.append(f"{segment}: {top['group']} {top['mean']:.3f}, {low['group']} {low['mean']:.3f}")
-    films = by_film[(by_film["model"] == model) & (by_film["segment"] == "known")]
+    films = by_item[(by_item["model"] == model) & (by_item["segment"] == "known")]
     found = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in films.to_dict("records"))
     apart = "; ".join(sentences) or "no group of users stands apart from the others"
     start = f"`{model}`, {metric} where intervals do not overlap: {apart}"
@@ -285,7 +285,7 @@ def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFram
 
 def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
     """What the users served worst have in common."""
-    traits = person_traits(result, task)
+    traits = user_traits(result, task)
     met, usual = failed["popularity"].median(), traits["popularity"].median()
     known, others = failed["history"].median(), traits["history"].median()
     return (

@@ -1,4 +1,4 @@
-"""What a difference between means is worth: intervals, paired tests, power. Resampling is over people."""
+"""What a difference between means is worth: intervals, paired tests, power. Resampling is over users."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import pandas as pd
 from scipy import stats
 
 BLOCK = 4_000_000  # random numbers held at once
-LEAST_PEOPLE = 100  # under this many, no winner is named
+LEAST_USERS = 100  # under this many, no winner is named
+LEVEL = 0.95  # of all intervals
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    """Values as float64 with a second axis."""
+    values = np.asarray(values, np.float64)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each person is drawn, (block, n) float64, in blocks of resamples."""
+    """How often each user is drawn, (block, n) float64, in blocks of resamples."""
     rng = np.random.default_rng(seed)
-    step = max(1, BLOCK // max(n, 1))
+    step = max(1, BLOCK // n)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
@@ -23,12 +31,12 @@ def _weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """Means of bootstrap samples of people, (resamples, n_columns) float64.
+    """Means of bootstrap samples of users, (resamples, n_columns) float64.
 
     Parameters
     ----------
-    values : ndarray, (n_people, n_columns) float
-        NaN: this person has no value in this column, and is left out of its means. All columns are drawn together, so
+    values : ndarray, (n_users, n_columns) float
+        NaN: this user has no value in this column, and is left out of its means. All columns are drawn together, so
         that means of differences stay paired.
 
     Raises
@@ -36,10 +44,9 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0)
     ValueError
         If there is nobody to resample.
     """
-    values = np.asarray(values, np.float64)
-    values = values[:, None] if values.ndim == 1 else values
+    values = _columns(values)
     if len(values) == 0:
-        raise ValueError("there is nobody to resample: no person has a value")
+        raise ValueError("there is nobody to resample: no user has a value")
     there = ~np.isnan(values)
     filled, whole = np.where(there, values, 0.0), bool(there.all())
     blocks = []
@@ -50,13 +57,8 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0)
     return np.concatenate(blocks)
 
 
-def intervals(frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Mean of each column with its percentile bootstrap interval over people.
-
-    Parameters
-    ----------
-    frame
-        One row a person, one column a metric; NaN where a person has no value.
+def intervals(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean of each column (a row a user, NaN: no value) with its 95 % percentile bootstrap interval over users.
 
     Returns
     -------
@@ -73,23 +75,19 @@ def intervals(frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000
     [0.5, 0.5, 0.5, 20.0]
     """
     values = frame.to_numpy(np.float64)
-    tail = (1 - level) / 2
-    means = resampled_means(values, resamples=resamples, seed=seed)
-    low, high = np.nanquantile(means, [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(resampled_means(values, resamples=resamples, seed=seed), TAILS, axis=0)
     counted = (~np.isnan(values)).sum(axis=0)
     table = {"mean": np.nanmean(values, axis=0), "low": low, "high": high, "n_users": counted}
     return pd.DataFrame(table, index=frame.columns)
 
 
-def ratios(
-    values: pd.DataFrame, over: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Ratio of each column's mean to that of the column ``over``, with its percentile bootstrap interval over people.
+def ratios(values: pd.DataFrame, over: str, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Ratio of each column's mean to that of the column ``over``, with its 95 % percentile bootstrap interval.
 
     Parameters
     ----------
     values
-        One row a person, one column a model, no NaN. All columns are drawn together.
+        One row a user, one column a model, no NaN. All columns are drawn together.
 
     Returns
     -------
@@ -104,18 +102,18 @@ def ratios(
     means = pd.DataFrame(resampled_means(values.to_numpy(), resamples=resamples, seed=seed), columns=values.columns)
     means = means[means[over] > 0]
     drawn, whole = means.div(means[over], axis=0), values.mean()
-    low, high = drawn.quantile((1 - level) / 2), drawn.quantile((1 + level) / 2)
+    low, high = (drawn.quantile(tail) for tail in TAILS)
     return pd.DataFrame({"ratio": whole / whole[over], "low": low, "high": high})
 
 
 def permutation_p(differences: np.ndarray, *, permutations: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Two-sided p of "the mean difference is zero", by flipping the signs of people's differences at random.
+    """Two-sided p of "the mean difference is zero", by flipping the signs of users' differences at random.
 
     ``(1 + number of flips at least as far from zero as what was seen) / (permutations + 1)``
 
     Parameters
     ----------
-    differences : ndarray, (n_people,) or (n_people, n_columns) float
+    differences : ndarray, (n_users,) or (n_users, n_columns) float
         Paired differences without NaN.
 
     Returns
@@ -131,8 +129,7 @@ def permutation_p(differences: np.ndarray, *, permutations: int = 10_000, seed: 
     >>> permutation_p(np.array([1.0, -1.0, 0.0])).tolist()
     [1.0]
     """
-    differences = np.asarray(differences, np.float64)
-    differences = differences[:, None] if differences.ndim == 1 else differences
+    differences = _columns(differences)
     n = len(differences)
     seen = np.abs(differences.sum(axis=0))
     slack = 1e-9 * np.abs(differences).sum(axis=0)
@@ -150,8 +147,7 @@ def t_test_p(differences: np.ndarray) -> np.ndarray:
 
     Student: The probable error of a mean, Biometrika 6(1), 1908.
     """
-    differences = np.asarray(differences, np.float64)
-    differences = differences[:, None] if differences.ndim == 1 else differences
+    differences = _columns(differences)
     if len(differences) < 2:
         return np.full(differences.shape[1], np.nan)
     spread = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
@@ -176,7 +172,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(~np.isnan(p_values))
     order = known[np.argsort(p_values[known], kind="stable")]
     steps = p_values[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
 
 
@@ -186,31 +182,28 @@ def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: 
     ``(z(1 - level / 2) + z(power)) * sd(differences) / sqrt(n)``; Cohen: Statistical Power Analysis for the
     Behavioral Sciences, 1988.
     """
-    differences = np.asarray(differences, np.float64)
-    differences = differences[:, None] if differences.ndim == 1 else differences
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    differences = _columns(differences)
     if len(differences) < 2:
         return np.full(differences.shape[1], np.nan)
+    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
     return z * differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
 
 
-def people_needed(differences: np.ndarray, gain: float, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
-    """People it takes to find a mean difference of ``gain`` with the given power, (n_columns,) float64."""
-    differences = np.asarray(differences, np.float64)
-    differences = differences[:, None] if differences.ndim == 1 else differences
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
-    return np.ceil((z * differences.std(axis=0, ddof=1) / gain) ** 2)
+def users_needed(differences: np.ndarray, gain: float, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
+    """Users it takes to find a mean difference of ``gain`` with the given power, (n_columns,) float64."""
+    reach = smallest_difference(differences, level=level, power=power)
+    return np.ceil(len(differences) * (reach / gain) ** 2)
 
 
 def paired_table(
-    differences: np.ndarray, *, level: float = 0.95, resamples: int = 1000, permutations: int = 10_000, seed: int = 0
+    differences: np.ndarray, *, resamples: int = 1000, permutations: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:
-    """Everything there is to say about paired differences, a row a column.
+    """Interval, tests, effect size and power of paired differences, a row a column.
 
     Parameters
     ----------
-    differences : ndarray, (n_people, n_columns) float
-        Differences of each person, without NaN.
+    differences : ndarray, (n_users, n_columns) float
+        Differences of each user, without NaN.
 
     Returns
     -------
@@ -218,20 +211,19 @@ def paired_table(
         difference, difference_low, difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high,
         smallest_difference. The effect size is the mean difference over its standard deviation (Cohen's d of
         paired samples); its interval is from the same bootstrap. The smallest difference is the one that would be
-        seen with 80 % power at the first level of Holm's procedure, ``(1 - level) / n_columns``.
+        seen with 80 % power at the first level of Holm's procedure, ``0.05 / n_columns``.
     """
-    tail = [(1 - level) / 2, (1 + level) / 2]
-    spread = differences.std(axis=0, ddof=1) if len(differences) > 1 else np.full(differences.shape[1], np.nan)
+    n, columns = differences.shape
+    spread = differences.std(axis=0, ddof=1) if n > 1 else np.full(columns, np.nan)
     means = resampled_means(differences, resamples=resamples, seed=seed)
     squares = resampled_means(differences**2, resamples=resamples, seed=seed)
-    n = len(differences)
     spreads = np.sqrt(np.maximum(squares - means**2, 0) * n / max(n - 1, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         effects = np.where(spreads > 0, means / spreads, 0.0)
         effect = np.where(spread > 0, differences.mean(axis=0) / spread, 0.0)
     p = permutation_p(differences, permutations=permutations, seed=seed)
-    low, high = np.quantile(means, tail, axis=0)
-    effect_low, effect_high = np.quantile(effects, tail, axis=0)
+    low, high = np.quantile(means, TAILS, axis=0)
+    effect_low, effect_high = np.quantile(effects, TAILS, axis=0)
     return pd.DataFrame(
         {
             "difference": differences.mean(axis=0),
@@ -243,37 +235,37 @@ def paired_table(
             "effect_size": effect,
             "effect_low": effect_low,
             "effect_high": effect_high,
-            "smallest_difference": smallest_difference(differences, level=(1 - level) / max(differences.shape[1], 1)),
+            "smallest_difference": smallest_difference(differences, level=(1 - LEVEL) / max(columns, 1)),
         }
     )
 
 
 def seed_variance(values: np.ndarray) -> dict[str, float]:
-    """Take apart how much of a mean's uncertainty comes from the seed, and how much from the people.
+    """Take apart how much of a mean's uncertainty comes from the seed, and how much from the users.
 
     Parameters
     ----------
-    values : ndarray, (n_people, n_seeds) float
-        A metric of each person with each seed; NaN rows are left out.
+    values : ndarray, (n_users, n_seeds) float
+        A metric of each user with each seed; NaN rows are left out.
 
     Returns
     -------
     dict
-        mean; sd_seeds, standard deviation of the seeds' means; se_people, standard error of the mean over people (of
-        their means over seeds); seeds, people.
+        mean; sd_seeds, standard deviation of the seeds' means; se_users, standard error of the mean over users (of
+        their means over seeds); seeds, users.
 
     Examples
     --------
-    >>> found = seed_variance(np.array([[0.0, 0.2], [0.4, 0.6]]))
-    >>> round(found["mean"], 3), round(found["sd_seeds"], 3), round(found["se_people"], 3)
+    >>> parts = seed_variance(np.array([[0.0, 0.2], [0.4, 0.6]]))
+    >>> round(parts["mean"], 3), round(parts["sd_seeds"], 3), round(parts["se_users"], 3)
     (0.3, 0.141, 0.2)
     """
     values = values[~np.isnan(values).any(axis=1)]
-    people = values.mean(axis=1)
+    of_users = values.mean(axis=1)
     return {
         "mean": float(values.mean()),
         "sd_seeds": float(values.mean(axis=0).std(ddof=1)),
-        "se_people": float(people.std(ddof=1) / np.sqrt(len(people))),
+        "se_users": float(of_users.std(ddof=1) / np.sqrt(len(of_users))),
         "seeds": values.shape[1],
-        "people": len(values),
+        "users": len(values),
     }

@@ -27,23 +27,11 @@ WAYS = {
 }
 
 
-# ---- new users ---------------------------------------------------------------------------------------------------
-
-
 def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -> Histories:
-    """Keep ``size`` films of each row.
+    """Keep ``size`` items of each row, chosen as ``WAYS`` says.
 
-    Parameters
-    ----------
-    way : {"first", "last", "known", "liked"}
-        Which ones: see ``WAYS``. Ties by the column; without timestamps first and last are the lowest columns.
-    counts : ndarray, (n_items,)
-        How many people have met each item.
-
-    Raises
-    ------
-    ValueError
-        If there is no such way.
+    Ties go to the lower column; without timestamps first and last are the lowest columns. ``counts``, (n_items,), says
+    how many users have met each item.
 
     Examples
     --------
@@ -61,33 +49,6 @@ def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -
     return histories.first(size, np.lexsort((matrix.indices, *keys, rows)))
 
 
-def users_with_at_least(task: Task, least: int) -> np.ndarray:
-    """People of the task with at least so many films in their history, (n,) int64 places in ``task.users``.
-
-    All points of a curve are about the same people.
-    """
-    return np.flatnonzero(np.diff(task.histories.indptr) >= least)
-
-
-def new_user_ndcg(
-    model: Recommender, task: Task, people: np.ndarray, size: int | None, *, way: str = "first", k: int = 10
-) -> np.ndarray:
-    """NDCG@k of people of whom a model sees ``size`` films and no name, (n_people,) float64.
-
-    Whoever cannot be scored gets the most rated items, as :meth:`Recommender.recommend_new` gives them. Everything in
-    the history stays out of the lists, shown or not: the questions are the same at every size.
-
-    Parameters
-    ----------
-    people
-        Places in ``task.users``.
-    size
-        None: the whole history.
-    """
-    shown = None if size is None else partial(shown_films, size=size, way=way, counts=task.popularity)
-    return ndcg_given(model, task, people, shown, k)
-
-
 def new_user_table(
     models: Mapping[str, Recommender],
     task: Task,
@@ -97,7 +58,11 @@ def new_user_table(
     whole: bool = True,
     k: int = 10,
 ) -> pd.DataFrame:
-    """NDCG@k of every new user, model and number of films.
+    """NDCG@k of every new user, model and number of items shown.
+
+    Whoever cannot be scored gets the most rated items, as :meth:`Recommender.recommend_new` gives them. Everything in
+    the history stays out of the lists, shown or not, and only users with as many items as the largest size take part:
+    the questions are the same at every size.
 
     Parameters
     ----------
@@ -107,24 +72,16 @@ def new_user_table(
     Returns
     -------
     DataFrame
-        model, way, size, user_id, value: a row a new user; nobody where histories are too short.
+        model, way, size, user_id, value: a row a new user.
     """
-    people = users_with_at_least(task, max(*sizes, 1))
-    asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], None)] if whole else [])
-    parts = [
-        pd.DataFrame(
-            {
-                "model": name,
-                "way": way,
-                "size": -1 if size is None else size,
-                "user_id": task.users[people],
-                "value": new_user_ndcg(model, task, people, size, way=way, k=k),
-            }
-        )
-        for name, model in models.items()
-        for way, size in asked
-        if len(people)
-    ]
+    users = np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1))
+    asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
+    parts = []
+    for name, model in models.items() if len(users) else ():
+        for way, size in asked:
+            shown = None if size < 0 else partial(shown_films, size=size, way=way, counts=task.popularity)
+            values = {"user_id": task.users[users], "value": ndcg_given(model, task, users, shown, k)}
+            parts.append(pd.DataFrame({"model": name, "way": way, "size": size, **values}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
 
 
@@ -138,76 +95,58 @@ def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.D
     return inference.intervals(wide, resamples=resamples, seed=seed).rename_axis(keys).reset_index()
 
 
-# ---- people no model has met -------------------------------------------------------------------------------------
-
-
 def new_users_task(
     split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "first"
 ) -> Task:
-    """Ask what people whom no model has met liked, beside the first films that they tell of.
+    """Ask what users whom no model has met liked, beside the few items that they are known by.
 
     Parameters
     ----------
     share
-        Of the people, drawn by chance from those with more than ``shown`` films.
+        Of the users, drawn by chance from those with more than ``shown`` items.
     shown
-        Films of each that are their history; all others that they rated, early or late, are asked for.
+        Items of each that are their history; all others that they rated, early or late, are asked for.
 
     Returns
     -------
     Task
-        Its history holds those few films, and everything of everybody else; see :func:`without_people`.
+        Its history holds those few items, and everything of all other users; :func:`fitted_without` makes models.
 
     Raises
     ------
     ValueError
-        If nobody has more than ``shown`` films.
+        If nobody has more than ``shown`` items.
     """
     history = Interactions.from_frame(split.history)
     codes = np.flatnonzero(np.diff(history.matrix.indptr) > shown)
     if len(codes) == 0:
         raise ValueError(f"nobody has more than {shown} films in the history; show fewer")
-    chosen = np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))]
-    chosen = np.sort(chosen)
+    chosen = np.sort(np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))])
+    ids = history.user_ids[chosen]
     given = shown_films(history.rows(chosen), shown, way, history.item_counts)
-    given = Interactions(given.matrix, history.user_ids[chosen], history.item_ids, given.timestamps, history.dated)
-    given = given.to_frame()
-    own = split.history["user_id"].isin(history.user_ids[chosen])
+    given = Interactions(given.matrix, ids, history.item_ids, given.timestamps, history.dated).to_frame()
+    own = split.history["user_id"].isin(ids)
     asked = split.history[own].merge(given[["user_id", "item_id"]], how="left", indicator=True)
     asked = asked[asked["_merge"] == "left_only"].drop(columns="_merge")
-    asked = pd.concat([asked, split.test[split.test["user_id"].isin(history.user_ids[chosen])]], ignore_index=True)
+    asked = pd.concat([asked, split.test[split.test["user_id"].isin(ids)]], ignore_index=True)
     known = pd.concat([split.history[~own], given[split.history.columns]], ignore_index=True)
     params = {**split.params, "new_users": share, "shown": shown, "way": way, "seed": seed}
     return Task.from_split(Split(known, known.iloc[:0], asked, split.name, params), relevant_from)
 
 
-def without_people(known: Interactions, people: np.ndarray) -> Interactions:
-    """The interactions of everybody else; the catalogue stays the same.
-
-    Parameters
-    ----------
-    people
-        Rows to leave out.
-    """
-    others = np.setdiff1d(np.arange(known.n_users), people)
-    rest = known.rows(others)
-    return Interactions(rest.matrix, known.user_ids[others], known.item_ids, rest.timestamps, known.dated)
-
-
 def fitted_without(
     models: Mapping[str, Recommender], task: Task, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, Recommender]:
-    """Fresh models of the same parameters, fitted without the people of the task.
+    """Fresh models of the same parameters, fitted without the users of the task; the catalogue stays the same.
 
     Models that are a mean of several nets are fitted as one net, to save time.
     """
-    rest = without_people(task.known, task.codes)
+    rest = task.known.only(np.setdiff1d(np.arange(task.known.n_users), task.codes))
     fitted = {}
     for name, model in models.items():
         again = model.fresh()
-        if "n_models" in again.params():
-            again.n_models = 1
-        if "progress" in again.params():
-            again.progress = False
+        for parameter, value in (("n_models", 1), ("progress", False)):
+            if parameter in again.params():
+                setattr(again, parameter, value)
         fitted[name] = again.fit(rest, **tables)
     return fitted

@@ -44,9 +44,7 @@ def by_gap(
     return results
 
 
-def table(
-    results: Mapping[str, Mapping[str, Evaluation]], baseline: str, *, by: str = MAIN, level: float = 0.95
-) -> pd.DataFrame:
+def table(results: Mapping[str, Mapping[str, Evaluation]], baseline: str, *, by: str = MAIN) -> pd.DataFrame:
     """Leaderboard of each visit beside a baseline.
 
     Returns
@@ -60,11 +58,11 @@ def table(
     for visit, evaluations in results.items():
         means = pd.DataFrame({name: each.intervals.loc[by] for name, each in evaluations.items()}).T
         means = means.rename(columns={"mean": by, "low": f"{by}_low", "high": f"{by}_high"}).rename_axis("model")
-        ratios = against(evaluations, [baseline], by=by, level=level).drop(columns=["baseline", "p_holm", "distinct"])
+        ratios = against(evaluations, [baseline], by=by).drop(columns=["baseline", "p_holm", "distinct"])
         part = means.reset_index().merge(ratios, how="left", on="model").astype({"n_users": int})
         parts.append(part.sort_values(by, ascending=False, kind="stable").assign(visit=visit))
     whole = pd.concat(parts, ignore_index=True)
     whole["p_holm"] = inference.holm(whole["p_permutation"].to_numpy())
-    enough = whole["n_users"] >= inference.LEAST_PEOPLE
-    whole["distinct"] = (whole["p_holm"] < 1 - level) & enough
+    enough = whole["n_users"] >= inference.LEAST_USERS
+    whole["distinct"] = (whole["p_holm"] < 1 - inference.LEVEL) & enough
     return whole[["visit", *whole.columns.drop("visit")]]

@@ -1,4 +1,4 @@
-"""For whom does a model work? The same results, by kinds of people and kinds of films."""
+"""For whom does a model work? The same results, by group of users and of items."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from recsys_lib.evaluation.metrics import beyond_accuracy
 from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, ndcg_given, rating_summary
 from recsys_lib.models.base import Recommender
 
-COLD = 10  # films with fewer ratings in the history are cold
+COLD = 10  # items with fewer ratings in the history are cold
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}") -> pd.Categorical:
-    """Divide people or films into three parts of about the same size, named with their bounds.
+    """Divide users or items into three parts of about the same size, named with their bounds.
 
     >>> thirds(np.array([1, 2, 3, 4, 5, 6]), ("few", "some", "many")).categories.tolist()
     ['few (1-2)', 'some (3-4)', 'many (5-6)']
@@ -39,13 +39,10 @@ def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}"
     return pd.Categorical.from_codes(part, labels, ordered=True)
 
 
-def people(task: Task, users: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Kinds of people: activity, mainstream or not, genre taste, and age and gender where the data has them.
+def user_groups(task: Task, users: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Group the users of a task: user_id, then a categorical column a segment.
 
-    Returns
-    -------
-    DataFrame
-        user_id (those of the task), then one categorical column a way of dividing.
+    By activity, taste (mainstream or not), favourite genre, and age and gender where the data has them.
     """
     table = pd.DataFrame({"user_id": task.users})
     lengths = np.diff(task.histories.indptr)
@@ -57,16 +54,15 @@ def people(task: Task, users: pd.DataFrame | None = None) -> pd.DataFrame:
         table["genre"] = _favourite_genre(task)
     if users is not None and "age" in users:
         ages = users.set_index("user_id")["age"].reindex(task.users)
-        bounds, names = [0, 18, 25, 35, 50, 200], ["under 18", "18-24", "25-34", "35-49", "50 and over"]
-        table["age"] = pd.cut(ages, bounds, right=False, labels=names).to_numpy()
-        table["age"] = pd.Categorical(table["age"], names, ordered=True)
+        names = ["under 18", "18-24", "25-34", "35-49", "50 and over"]
+        table["age"] = pd.cut(ages, [0, 18, 25, 35, 50, 200], right=False, labels=names).array
     if users is not None and "gender" in users:
         table["gender"] = pd.Categorical(users.set_index("user_id")["gender"].reindex(task.users).to_numpy())
     return table
 
 
 def _favourite_genre(task: Task, most: int = 5) -> pd.Categorical:
-    """The genre each person has most in excess of everybody's share; beyond the ``most`` commonest "other"."""
+    """The genre that each user has most in excess of the mean share; beyond the ``most`` commonest "other"."""
     matrix, names = task.genres
     shares = beyond_accuracy.genre_shares(task.histories.sign(), matrix)
     excess = np.nan_to_num(shares - np.nanmean(shares, axis=0))
@@ -75,13 +71,10 @@ def _favourite_genre(task: Task, most: int = 5) -> pd.Categorical:
     return pd.Categorical(favourite.where(favourite.isin(kept), "other"), [*kept, "other"])
 
 
-def films(task: Task) -> pd.DataFrame:
-    """Kinds of films: cold or warm, and old or new where years are known.
+def item_groups(task: Task) -> pd.DataFrame:
+    """Group the catalogue and relevant items outside it: item_id, then a categorical column a segment.
 
-    Returns
-    -------
-    DataFrame
-        item_id (catalogue and relevant films outside it), then one categorical column a way of dividing.
+    By number of ratings in the history ("known"), and by year where years are known.
     """
     counts = np.zeros(len(task.items), np.int64)
     counts[: task.known.n_items] = task.popularity
@@ -96,8 +89,8 @@ def films(task: Task) -> pd.DataFrame:
     return table
 
 
-def by_person(results: Mapping[str, Evaluation], table: pd.DataFrame, *, metric: str = MAIN) -> pd.DataFrame:
-    """Mean of a metric with its interval for each model and each kind of people.
+def by_user(results: Mapping[str, Evaluation], groups: pd.DataFrame, *, metric: str = MAIN) -> pd.DataFrame:
+    """Mean of a metric with its interval for each model and group of users.
 
     Returns
     -------
@@ -105,51 +98,46 @@ def by_person(results: Mapping[str, Evaluation], table: pd.DataFrame, *, metric:
         segment, group, model, mean, low, high, n_users; groups in their own order.
     """
     values = pd.DataFrame({name: result.per_user[metric].to_numpy() for name, result in results.items()})
-    rows = []
-    for segment in table.columns.drop("user_id"):
-        for group in table[segment].cat.categories:
-            chosen = values[(table[segment] == group).to_numpy()]
-            if len(chosen):
-                rows.append(_described(chosen, segment, group))
-    return pd.concat(rows, ignore_index=True)
+    parts = {}
+    for segment in groups.columns.drop("user_id"):
+        for group in groups[segment].cat.categories:
+            parts[segment, group] = values[(groups[segment] == group).to_numpy()]
+    return _described(parts)
 
 
-def _described(values: pd.DataFrame, segment: str, group: str) -> pd.DataFrame:
-    described = inference.intervals(values).rename_axis("model").reset_index()
-    described.insert(0, "group", group)
-    described.insert(0, "segment", segment)
-    return described
-
-
-def by_film(results: Mapping[str, Evaluation], task: Task, table: pd.DataFrame, *, k: int = BEYOND_AT) -> pd.DataFrame:
-    """Recall@k of each model among relevant films of one kind: mean over people who have such films, with interval.
+def by_item(results: Mapping[str, Evaluation], task: Task, groups: pd.DataFrame, *, k: int = BEYOND_AT) -> pd.DataFrame:
+    """Recall@k of each model among the relevant items of a group: mean over users who have such items, with interval.
 
     Returns
     -------
     DataFrame
         segment, group, model, mean, low, high, n_users.
     """
-    person = np.repeat(np.arange(len(task.users)), task.n_relevant)
-    found = {name: result.positions["rank"].between(1, k).to_numpy() for name, result in results.items()}
-    rows = []
-    for segment in table.columns.drop("item_id"):
-        codes = table[segment].cat.codes.to_numpy()[task.relevant.indices]
-        for code, group in enumerate(table[segment].cat.categories):
+    user = np.repeat(np.arange(len(task.users)), task.n_relevant)
+    hits = {name: result.positions["rank"].between(1, k).to_numpy() for name, result in results.items()}
+    parts = {}
+    for segment in groups.columns.drop("item_id"):
+        codes = groups[segment].cat.codes.to_numpy()[task.relevant.indices]
+        for code, group in enumerate(groups[segment].cat.categories):
             own = codes == code
-            size = np.bincount(person[own], minlength=len(task.users))
-            hits = {n: np.bincount(person[own], hit[own], minlength=len(task.users)) for n, hit in found.items()}
-            recalls = pd.DataFrame({name: hit[size > 0] / size[size > 0] for name, hit in hits.items()})
-            if len(recalls):
-                rows.append(_described(recalls, segment, group))
-    return pd.concat(rows, ignore_index=True)
+            size = np.bincount(user[own], minlength=len(task.users))
+            counts = {n: np.bincount(user[own], hit[own], minlength=len(task.users)) for n, hit in hits.items()}
+            parts[segment, group] = pd.DataFrame({n: count[size > 0] / size[size > 0] for n, count in counts.items()})
+    return _described(parts)
+
+
+def _described(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Means with intervals of each group that is not empty."""
+    tables = {key: inference.intervals(values) for key, values in parts.items() if len(values)}
+    return pd.concat(tables, names=["segment", "group", "model"]).reset_index()
 
 
 def learning_curve(
     models: Mapping[str, Recommender], task: Task, sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50), *, k: int = 10
 ) -> pd.DataFrame:
-    """How soon a model knows a person: NDCG@k when only the last few ratings of each are shown to it.
+    """How soon a model knows a user: NDCG@k when only the last few ratings of each are shown to it.
 
-    Everybody with at least as many ratings as the largest size takes part in every point; the models are not fitted
+    Every user with at least as many ratings as the largest size takes part in every point; the models are not fitted
     again, and everything seen stays out of the lists.
 
     Returns
@@ -157,19 +145,15 @@ def learning_curve(
     DataFrame
         model, size, mean, low, high, n_users.
     """
-    lengths = np.diff(task.histories.indptr)
-    chosen = np.flatnonzero(lengths >= max(sizes))
-    rows = []
-    for name, model in models.items():
+    chosen = np.flatnonzero(np.diff(task.histories.indptr) >= max(sizes))
+    values = {}
+    for name, model in models.items() if len(chosen) else ():
         columns = {size: ndcg_given(model, task, chosen, partial(Histories.first, size=size), k) for size in sizes}
-        if len(chosen):
-            rows.append(inference.intervals(pd.DataFrame(columns)).rename_axis("size").reset_index().assign(model=name))
-    return (
-        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["size", "mean", "low", "high", "model"])
-    )
+        values[name] = pd.DataFrame(columns)
+    return _curves(values)
 
 
-def curve_of_people(
+def users_curve(
     models: Mapping[str, Recommender],
     task: Task,
     shares: tuple[float, ...] = (0.1, 0.3, 1.0),
@@ -179,27 +163,35 @@ def curve_of_people(
     k: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What more data is worth: NDCG@k of models fitted again on the histories of a part of the people.
+    """What more data is worth: NDCG@k of models fitted again on the histories of a part of the users.
 
-    The parts are drawn at random and lie inside one another. Everybody in the task is served, from their own whole
+    The parts are drawn at random and lie inside one another. Every user of the task is served, from their own whole
     history, whether the model was fitted on it or not, so that a point differs from the next by what the model knows
-    of other people alone.
+    of other users alone.
 
     Returns
     -------
     DataFrame
-        model, size (people fitted on), mean, low, high, n_users.
+        model, size (users fitted on), mean, low, high, n_users.
     """
     order = np.random.default_rng(seed).permutation(task.known.n_users)
-    everybody, rows = np.arange(len(task.users)), []
+    everybody, values = np.arange(len(task.users)), {}
     sizes = sorted({max(2, round(share * len(order))) for share in shares})
     for name, model in models.items():
         columns = {}
         for size in sizes:
             some = task.known.only(np.sort(order[:size]))
             columns[size] = ndcg_given(model.fresh().fit(some, items=items, users=users), task, everybody, k=k)
-        rows.append(inference.intervals(pd.DataFrame(columns)).rename_axis("size").reset_index().assign(model=name))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["size", "mean", "model"])
+        values[name] = pd.DataFrame(columns)
+    return _curves(values)
+
+
+def _curves(values: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Means with intervals of each model's columns, one a size."""
+    if not values:
+        return pd.DataFrame(columns=["model", "size", "mean", "low", "high", "n_users"])
+    tables = {name: inference.intervals(columns) for name, columns in values.items()}
+    return pd.concat(tables, names=["model", "size"]).reset_index()
 
 
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
@@ -218,18 +210,17 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 
 
 def errors_by_kind(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """RMSE and MAE of predicted ratings by how many ratings of the film, and of the person, were known before.
+    """RMSE and MAE of predicted ratings by how many ratings of the item, and of the user, were known before.
 
     Returns
     -------
     DataFrame
-        of ("film" or "person"), group, rmse, low, high, mae, rows.
+        of ("item" or "user"), group, rmse, low, high, mae, rows.
     """
     names = ["none", f"under {COLD}", f"{COLD}-49", "50 and more"]
-    of_people = np.diff(task.known.matrix.indptr)
     known = {
-        "film": (task.known.item_codes(predictions["item_id"]), task.popularity),
-        "person": (task.known.user_codes(predictions["user_id"]), of_people),
+        "item": (task.known.item_codes(predictions["item_id"]), task.popularity),
+        "user": (task.known.user_codes(predictions["user_id"]), np.diff(task.known.matrix.indptr)),
     }
     rows = []
     for kind, (codes, counts) in known.items():
@@ -237,33 +228,33 @@ def errors_by_kind(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:
         for code, name in enumerate(names):
             chosen = predictions[part == code]
             if len(chosen):
-                found = rating_summary(chosen)
-                error = {"rmse": found["rmse"]["mean"], "low": found["rmse"]["low"], "high": found["rmse"]["high"]}
-                rows.append({"of": kind, "group": name, **error, "mae": found["mae"]["mean"], "rows": len(chosen)})
+                rmse, mae = rating_summary(chosen).values()
+                error = {"rmse": rmse["mean"], "low": rmse["low"], "high": rmse["high"], "mae": mae["mean"]}
+                rows.append({"of": kind, "group": name, **error, "rows": len(chosen)})
     return pd.DataFrame(rows)
 
 
 def served_worst(result: Evaluation, task: Task, *, n: int = 5, least: int = 5, metric: str = MAIN) -> pd.DataFrame:
-    """People whom a model serves worst, of those with ``least`` relevant films or more, and what is unusual about them.
+    """Users whom a model serves worst, of those with ``least`` relevant items or more, and what is unusual about them.
 
-    The lowest ``metric`` first; among equals those whose relevant films stand lowest in the whole ranking.
+    The lowest ``metric`` first; among equals those whose relevant items stand lowest in the whole ranking.
 
     Returns
     -------
     DataFrame
-        user_id, the metric, n_relevant, median_rank (of the relevant films), history, popularity (median number of
-        people who met the relevant films), similarity (cosine between the audiences of history and relevant films),
+        user_id, the metric, n_relevant, median_rank (of the relevant items), history, popularity (median number of
+        users who met the relevant items), similarity (cosine between the audiences of history and relevant items),
         genre_shift (total variation between genres of history and test), why.
     """
-    table = person_traits(result, task).assign(**{metric: result.per_user[metric].to_numpy()})
+    table = user_traits(result, task).assign(**{metric: result.per_user[metric].to_numpy()})
     enough = table[table["n_relevant"] >= least]
     enough = enough if len(enough) >= n else table
     worst = enough.sort_values([metric, "median_rank"], ascending=[True, False]).head(n)
     return worst.assign(why=_reasons(worst, table)).reset_index(drop=True)
 
 
-def person_traits(result: Evaluation, task: Task) -> pd.DataFrame:
-    """What may make a person hard to serve, one row a person of the task."""
+def user_traits(result: Evaluation, task: Task) -> pd.DataFrame:
+    """What may make a user hard to serve, one row a user of the task."""
     places = result.positions
     counts = np.zeros(len(task.items))
     counts[: task.known.n_items] = task.popularity
@@ -284,23 +275,23 @@ def person_traits(result: Evaluation, task: Task) -> pd.DataFrame:
 
 _WHY = {
     "history": ("little history ({:.0f} ratings, median {:.0f})", -1),
-    "popularity": ("likes films few have met (median {:.0f} people, others {:.0f})", -1),
-    "similarity": ("likes what others with that history do not (likeness {:.2f}, median {:.2f})", -1),
+    "popularity": ("likes films few have rated (median {:.0f} ratings, others {:.0f})", -1),
+    "similarity": ("likes what others with that history do not (similarity {:.2f}, median {:.2f})", -1),
     "genre_shift": ("changed genres ({:.0%} of the test is new in kind, others {:.0%})", 1),
 }
 
 
 def _reasons(worst: pd.DataFrame, everybody: pd.DataFrame) -> list[str]:
-    """For each person the traits in the worse quarter of everybody, the most extreme first."""
+    """For each user the traits in the worse quarter of all users, the most extreme first."""
     texts = []
     for row in worst.to_dict("records"):
-        found = []
+        reasons = []
         for trait, (text, direction) in _WHY.items():
             if trait in everybody and np.isfinite(row[trait]):
                 beyond = (direction * everybody[trait] <= direction * row[trait]).mean()
                 if beyond >= 0.75:
-                    found.append((beyond, text.format(row[trait], everybody[trait].median())))
-        named = "; ".join(text for _, text in sorted(found, reverse=True))
+                    reasons.append((beyond, text.format(row[trait], everybody[trait].median())))
+        named = "; ".join(text for _, text in sorted(reasons, reverse=True))
         texts.append(named or "nothing unusual in history, popularity or genres")
     return texts
 
@@ -308,7 +299,7 @@ def _reasons(worst: pd.DataFrame, everybody: pd.DataFrame) -> list[str]:
 def with_titles(
     failed: pd.DataFrame, result: Evaluation, task: Task, titles: pd.Series, *, shown: int = 3
 ) -> pd.DataFrame:
-    """Beside each person the first titles that were listed, and relevant ones with the rank they had."""
+    """Beside each user the first titles that were listed, and relevant ones with the rank they had."""
     lists = result.lists[result.lists["rank"] <= shown]
     listed = lists.assign(title=lists["item_id"].map(titles)).groupby("user_id")["title"].agg("; ".join)
     places = result.positions.sort_values("rank")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +30,7 @@ from recsys_lib.models.lists import merge_twins as one_of_twins
 from recsys_lib.models.lists import top_k
 
 KS = (5, 10, 20)
-BLOCK = 1024  # people scored at once, so that memory does not grow with their number
+BLOCK = 1024  # users scored at once, so that memory does not grow with their number
 MAIN = "ndcg@10"
 CUSTOMARY = 4.0  # the threshold on MovieLens, about which nobody needs a warning
 BEYOND_AT = 10  # length of the lists that the metrics beyond accuracy look at
@@ -51,10 +51,13 @@ class Task:
     ----------
     known : Interactions
         The history that every model must have been fitted on.
+    served : Interactions
+        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`).
+        Users and items are those of ``known``.
     test : DataFrame
         The test part; of implicit feedback without a rating column.
     users : ndarray, (n_users,)
-        People with something relevant in the test part, ascending.
+        Users with something relevant in the test part, ascending.
     items : ndarray, (n_items,)
         Item ids behind the columns of ``relevant``: the catalogue, then relevant items outside it.
     relevant : csr_matrix, (n_users, n_items) float64
@@ -65,24 +68,17 @@ class Task:
         What has to stand beside every result.
     content : DataFrame or None
         The table of items, for what needs genres.
-    served : Interactions
-        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`).
-        Users and items are those of ``known``.
     """
 
     known: Interactions
+    served: Interactions
     test: pd.DataFrame
     users: np.ndarray
     items: np.ndarray
     relevant: csr_matrix
     relevant_from: float | None
-    protocol: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any]
     content: pd.DataFrame | None = None
-    served: Interactions = None
-
-    def __post_init__(self) -> None:
-        if self.served is None:
-            object.__setattr__(self, "served", self.known)
 
     @classmethod
     def from_split(cls, split: Split, relevant_from: float | None = None, *, items: pd.DataFrame | None = None) -> Task:
@@ -128,14 +124,43 @@ class Task:
         rated = "rating" in test and relevant_from is not None
         chosen = test[test["rating"] >= relevant_from] if rated else test
         if len(chosen) == 0:
-            threshold = "" if relevant_from is None else f" rated {relevant_from} or higher; lower relevant_from"
-            raise NothingRelevantError(f"nothing in the test part is{threshold or ' left'}")
-        worth = chosen["rating"] - relevant_from + 1.0 if rated and relevant_from else np.ones(len(chosen))
+            threshold = f" rated {relevant_from} or higher; lower relevant_from" if rated else " left"
+            raise NothingRelevantError(f"nothing in the test part is{threshold}")
+        worth = chosen["rating"] - relevant_from + 1.0 if rated else np.ones(len(chosen))
         outside = np.setdiff1d(as_ids(chosen["item_id"]), known.item_ids)
-        columns = np.concatenate([known.item_ids, outside])
-        users, relevant = _relevant(chosen, np.asarray(worth, np.float64), known.item_ids, outside)
-        protocol = about | _protocol(test, known, served, users, relevant, relevant_from)
-        return cls(known, test, users, columns, relevant, relevant_from, protocol, items, served)
+        users, rows = np.unique(as_ids(chosen["user_id"]), return_inverse=True)
+        inside = known.item_codes(chosen["item_id"])
+        columns = np.where(inside >= 0, inside, known.n_items + codes_of(chosen["item_id"], outside))
+        shape = (len(users), known.n_items + len(outside))
+        relevant = csr_matrix((np.asarray(worth, np.float64), (rows, columns)), shape=shape)
+        relevant.sort_indices()
+        stamp = hashlib.sha256()
+        for history in [known] if served is known else [known, served]:
+            stamp.update(history.matrix.indptr.tobytes() + history.matrix.indices.tobytes())
+        stamp.update(relevant.indptr.tobytes() + relevant.indices.tobytes() + relevant.data.tobytes())
+        stamp.update("\n".join(map(str, users)).encode())
+        n_relevant, n_tested = np.diff(relevant.indptr), int(test["user_id"].nunique())
+        protocol = about | {
+            "relevant_from": relevant_from,
+            "catalogue": known.n_items,
+            "users_in_test": n_tested,
+            "users_kept": len(users),
+            "users_dropped": n_tested - len(users),
+            "users_without_history": int((known.user_codes(users) < 0).sum()),
+            "relevant": int(relevant.nnz),
+            "relevant_per_user": {"mean": float(n_relevant.mean()), "median": float(np.median(n_relevant))},
+            "relevant_outside_catalogue": float((relevant.indices >= known.n_items).mean()),
+            "seen_excluded": True,
+            "sampled": False,
+            "ties": "lower item code first",
+            "twins": "one of several ids with the same title and year is listed",
+            "precision_divisor": "k",
+            "ndcg_ideal": "min(k, relevant)",
+            "map_divisor": "min(k, relevant)",
+            "fingerprint": stamp.hexdigest()[:16],
+        }
+        item_ids = np.concatenate([known.item_ids, outside])
+        return cls(known, served, test, users, item_ids, relevant, relevant_from, protocol, items)
 
     def later_sittings(self, gap: str = "1h") -> Task:
         """The return visit: relevant are items of later sittings, and the history served reaches up to them.
@@ -177,7 +202,7 @@ class Task:
 
     @property
     def n_relevant(self) -> np.ndarray:
-        """Relevant items of each person, (n_users,) int64."""
+        """Relevant items of each user, (n_users,) int64."""
         return np.diff(self.relevant.indptr).astype(np.int64)
 
     @cached_property
@@ -192,7 +217,7 @@ class Task:
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """How many people of the history have met each item, (n_catalogue,) int64."""
+        """How many users of the history have met each item, (n_catalogue,) int64."""
         return self.known.matrix.getnnz(axis=0)
 
     @cached_property
@@ -205,82 +230,26 @@ class Task:
     def embedding(self) -> np.ndarray:
         """Vectors whose cosine says how alike two items' audiences are, (n_catalogue, d); the same for all models.
 
-        Right singular vectors of the history (who met what, people of unit length), scaled by their values.
+        Right singular vectors of the history (who met what, users of unit length), scaled by their values.
         """
-        seen = normalize(csr_matrix((np.ones(self.known.matrix.nnz), *_structure(self.known.matrix))))
+        seen = self.known.matrix.astype(np.float64)
+        seen.data[:] = 1.0
         d = min(DIMENSIONS, min(seen.shape) - 1)
         if d < 1:
             return np.ones((self.known.n_items, 1))
-        _, values, vectors = randomized_svd(seen, d, random_state=0)
+        _, values, vectors = randomized_svd(normalize(seen), d, random_state=0)
         return (vectors * values[:, None]).T
 
     @cached_property
     def expected(self) -> np.ndarray:
-        """What plain popularity would show each person, (n_users, BEYOND_AT) codes."""
+        """What plain popularity would show each user, (n_users, BEYOND_AT) codes."""
         place = np.empty(self.known.n_items, np.float32)  # without ties, which would have to be sorted out row by row
         place[np.argsort(-self.popularity, kind="stable")] = -np.arange(self.known.n_items)
         blocks = []
         for start in range(0, len(self.users), BLOCK):
             seen = self.histories[start : start + BLOCK]
-            scores = np.broadcast_to(place, seen.shape)
-            blocks.append(top_k(scores, BEYOND_AT, exclude=seen)[0])
+            blocks.append(top_k(np.broadcast_to(place, seen.shape), BEYOND_AT, exclude=seen)[0])
         return np.concatenate(blocks)
-
-
-def _structure(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    return matrix.indices, matrix.indptr
-
-
-def _relevant(
-    chosen: pd.DataFrame, worth: np.ndarray, catalogue: np.ndarray, outside: np.ndarray
-) -> tuple[np.ndarray, csr_matrix]:
-    """People and their relevant items as a matrix; columns are the catalogue's, then those outside it."""
-    users, rows = np.unique(as_ids(chosen["user_id"]), return_inverse=True)
-    columns = codes_of(chosen["item_id"], catalogue)
-    columns = np.where(columns >= 0, columns, len(catalogue) + codes_of(chosen["item_id"], outside))
-    shape = (len(users), len(catalogue) + len(outside))
-    relevant = csr_matrix((worth, (rows, columns)), shape=shape)
-    relevant.sort_indices()
-    return users, relevant
-
-
-def _protocol(
-    test: pd.DataFrame,
-    known: Interactions,
-    served: Interactions,
-    users: np.ndarray,
-    relevant: csr_matrix,
-    threshold: float | None,
-) -> dict[str, Any]:
-    """What has to stand beside every result."""
-    n_relevant = np.diff(relevant.indptr)
-    asked = test["user_id"].nunique()
-    unseen = relevant.indices >= known.n_items
-    stamp = hashlib.sha256()
-    histories = [known] if served is known else [known, served]
-    parts = [part for each in histories for part in (each.matrix.indptr, each.matrix.indices)]
-    for part in (*parts, relevant.indptr, relevant.indices, relevant.data):
-        stamp.update(np.ascontiguousarray(part).tobytes())
-    stamp.update("\n".join(map(str, users)).encode())
-    return {
-        "relevant_from": threshold,
-        "catalogue": known.n_items,
-        "people_in_test": int(asked),
-        "people_kept": len(users),
-        "people_dropped": int(asked - len(users)),
-        "people_without_history": int((known.user_codes(users) < 0).sum()),
-        "relevant": int(relevant.nnz),
-        "relevant_per_person": {"mean": float(n_relevant.mean()), "median": float(np.median(n_relevant))},
-        "relevant_outside_catalogue": float(unseen.mean()),
-        "seen_excluded": True,
-        "sampled": False,
-        "ties": "lower item code first",
-        "twins": "one of several ids with the same title and year is listed",
-        "precision_divisor": "k",
-        "ndcg_ideal": "min(k, relevant)",
-        "map_divisor": "min(k, relevant)",
-        "fingerprint": stamp.hexdigest()[:16],
-    }
 
 
 def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
@@ -300,21 +269,20 @@ class Evaluation:
     Attributes
     ----------
     per_user : DataFrame
-        user_id first, then one column a metric ("ndcg@10", ...); NaN where a person has no value.
+        user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
     means : dict
-        Mean of each metric over the people who have a value.
+        Mean of each metric over the users who have a value.
     intervals : DataFrame
-        Index: metric; mean, low, high, n_users. Percentile bootstrap over people.
+        Index: metric; mean, low, high, n_users. Percentile bootstrap over users.
     lists : DataFrame
         user_id, item_id, score, rank, fallback.
     overall : dict
         What describes all lists together: "coverage@10" and "gini@10".
     rating : dict or None
-        "rmse" and "mae", each with mean, low, high, n_users, over all rows of the test part whose rating the model
-        predicts; None where it predicts none.
+        "rmse" and "mae" as :func:`rating_summary` gives them; None where the model predicts no ratings.
     protocol : dict
-        Split, threshold, people kept and dropped, share of relevant rows outside the catalogue, ceilings, ...
-    positions : DataFrame
+        Split, threshold, users kept and dropped, share of relevant rows outside the catalogue, ceilings, ...
+    positions : DataFrame or None
         Where each relevant item stands in the ranking of the whole catalogue: user_id, item_id, rank (0: cannot be
         listed), midrank (mean over equal scores).
     predictions : DataFrame or None
@@ -333,20 +301,15 @@ class Evaluation:
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Mean, low, high and n_users of every metric; those of all lists together have no interval."""
-        n_users = self.protocol["people_kept"]
-        table = {str(name): row.to_dict() for name, row in self.intervals.iterrows()}
-        table = {name: {**row, "n_users": int(row["n_users"])} for name, row in table.items()}
+        rows = self.intervals.to_dict("index")
+        table = {str(name): {**row, "n_users": int(row["n_users"])} for name, row in rows.items()}
         for name, value in self.overall.items():
-            table[name] = {"mean": value, "low": None, "high": None, "n_users": n_users}
+            table[name] = {"mean": value, "low": None, "high": None, "n_users": self.protocol["users_kept"]}
         return table | (self.rating or {})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in self.means.items() if name.endswith("@10"))
-        return f"Evaluation({self.protocol['people_kept']:,} users: {shown})"
-
-
-def _task(split: Split | Task, relevant_from: float | None) -> Task:
-    return split if isinstance(split, Task) else Task.from_split(split, relevant_from)
+        return f"Evaluation({self.protocol['users_kept']:,} users: {shown})"
 
 
 def check_fitted_on(model: Recommender, task: Task) -> None:
@@ -384,21 +347,9 @@ def check_fitted_on(model: Recommender, task: Task) -> None:
 
 
 def _pairs(user_ids: Iterable, item_ids: Iterable, train: Interactions) -> np.ndarray:
-    """One number for each pair (user, item), -1 where the model knows one of the two not, int64."""
+    """One number for each pair (user, item), -1 where the model does not know one of the two, int64."""
     rows, columns = train.user_codes(user_ids), train.item_codes(item_ids)
     return np.where((rows < 0) | (columns < 0), -1, rows * train.n_items + columns)
-
-
-def _blocks(model: Recommender, task: Task, block: int) -> Iterator[tuple[slice, np.ndarray, csr_matrix]]:
-    """Scores for the users of a task, (n, n_items), and their histories, a block at a time."""
-    codes = task.codes
-    popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
-    for start in range(0, len(codes), block):
-        part = slice(start, min(start + block, len(codes)))
-        histories = task.served.rows(codes[part])
-        scores, _ = model.scores_to_list(histories, task.users[part])
-        scores[codes[part] < 0] = popularity  # as `recommend` serves users it has never met
-        yield part, scores, histories.matrix
 
 
 @dataclass(frozen=True)
@@ -410,34 +361,30 @@ class Ranked:
     rank: np.ndarray | None = None
     midrank: np.ndarray | None = None
 
-    def positions(self, task: Task) -> ranking.Positions | None:
-        """Places of the relevant items, for metrics of the whole ranking."""
-        if self.rank is None:
-            return None
-        candidates = task.known.n_items - np.diff(task.histories.indptr)
-        return ranking.Positions(self.rank, self.midrank, task.relevant.indptr, candidates)
 
-
-def rank_all(
-    model: Recommender, task: Task, depth: int, *, block: int = BLOCK, whole: bool = True, merge_twins: bool = True
-) -> Ranked:
-    """Rank the catalogue for everybody in the task; ``whole``: also find each relevant item's place in it.
+def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True, merge_twins: bool = True) -> Ranked:
+    """Rank the catalogue for every user of the task; ``whole``: also find each relevant item's place in it.
 
     ``merge_twins``: of items with the same title and year only one is listed, as :meth:`Recommender.recommend` does it.
     """
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
+    popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
     places = []
-    for part, block_scores, seen in _blocks(model, task, block):
+    for start in range(0, len(task.users), BLOCK):
+        part = slice(start, start + BLOCK)
+        histories = task.served.rows(task.codes[part])
+        of_items, _ = model.scores_to_list(histories, task.users[part])
+        of_items[task.codes[part] < 0] = popularity  # as `recommend` serves users it has never met
         if merge_twins and model.twins is not None:
-            block_scores = one_of_twins(block_scores, model.twins, seen)
-        codes[part], scores[part] = top_k(block_scores, depth, exclude=seen)
+            of_items = one_of_twins(of_items, model.twins, histories.matrix)
+        codes[part], scores[part] = top_k(of_items, depth, exclude=histories.matrix)
         if whole:
-            places.append(ranking.positions(block_scores, task.relevant[part], exclude=seen))
+            places.append(ranking.positions(of_items, task.relevant[part], exclude=histories.matrix))
     if not whole:
         return Ranked(codes, scores)
-    rank, midrank = (np.concatenate([getattr(found, name) for found in places]) for name in ("rank", "midrank"))
+    rank, midrank = (np.concatenate([getattr(place, name) for place in places]) for name in ("rank", "midrank"))
     return Ranked(codes, scores, rank, midrank)
 
 
@@ -476,7 +423,7 @@ def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_
     split
         ``split.for_validation()`` while tuning; a :class:`Task` made once is faster when many models are tried.
     """
-    task = _task(split, relevant_from)
+    task = split if isinstance(split, Task) else Task.from_split(split, relevant_from)
     check_fitted_on(model, task)
     ranked = rank_all(model, task, k, whole=False)
     return float(np.mean(ranking.ndcg(ranking.judge(ranked.codes, task.relevant), k)))
@@ -491,7 +438,6 @@ def evaluate(
     items: pd.DataFrame | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    block: int = BLOCK,
     whole: bool = True,
     merge_twins: bool = True,
 ) -> Evaluation:
@@ -511,9 +457,7 @@ def evaluate(
     items
         The table of items: with it, variety and calibration by genre are measured too.
     resamples, seed
-        Of the bootstrap over people.
-    block
-        People scored at once.
+        Of the bootstrap over users.
     whole
         Also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc". That
         compares each with the whole catalogue, so it is what takes long on millions of ratings.
@@ -527,7 +471,7 @@ def evaluate(
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
-    ranked = rank_all(model, task, max(*ks, BEYOND_AT), block=block, whole=whole, merge_twins=merge_twins)
+    ranked = rank_all(model, task, max(*ks, BEYOND_AT), whole=whole, merge_twins=merge_twins)
     task = task if merge_twins else replace(task, protocol=task.protocol | {"twins": "each id is listed on its own"})
     return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
 
@@ -543,73 +487,76 @@ def from_ranked(
 ) -> Evaluation:
     """Evaluate what a model has listed, without the model; ``predictions`` as :func:`predict_test` gives them."""
     ks = tuple(sorted(set(ks)))
-    per_user = pd.DataFrame({"user_id": task.users, **person_metrics(ranked, task, ks)})
+    per_user = pd.DataFrame({"user_id": task.users, **user_metrics(ranked, task, ks)})
+    summary = None
     if predictions is not None:
-        per_user = per_user.merge(rating.per_person(predictions), on="user_id", how="left")
-    table = inference.intervals(per_user.drop(columns="user_id"), resamples=resamples, seed=seed)
-    predicted = None if predictions is None else rating_summary(predictions, resamples=resamples, seed=seed)
+        per_user = per_user.merge(rating.per_user(predictions), on="user_id", how="left")
+        summary = rating_summary(predictions, resamples=resamples, seed=seed)
+    intervals = inference.intervals(per_user.drop(columns="user_id"), resamples=resamples, seed=seed)
+    rows, places = np.nonzero(ranked.codes >= 0)
+    lists = {"user_id": task.users[rows], "item_id": task.items[ranked.codes[rows, places]]}
+    lists |= {"score": ranked.scores[rows, places], "rank": places + 1, "fallback": (task.codes < 0)[rows]}
     overall = {
         f"coverage@{BEYOND_AT}": beyond_accuracy.coverage(ranked.codes, task.known.n_items, BEYOND_AT),
         f"gini@{BEYOND_AT}": beyond_accuracy.gini(ranked.codes, task.known.n_items, BEYOND_AT),
     }
+    positions = None
+    if ranked.rank is not None:
+        positions = _relevant_pairs(task).assign(rank=ranked.rank, midrank=ranked.midrank)
     return Evaluation(
         per_user,
-        {str(name): float(value) for name, value in table["mean"].items()},
-        table,
-        _lists_frame(ranked, task),
+        {str(name): float(value) for name, value in intervals["mean"].items()},
+        intervals,
+        pd.DataFrame(lists),
         overall,
-        predicted,
+        summary,
         task.protocol | {"ks": list(ks), "ceilings": ceilings(task.n_relevant, ks)},
-        _positions_frame(ranked, task),
+        positions,
         predictions,
     )
 
 
-def person_metrics(ranked: Ranked, task: Task, ks: Iterable[int]) -> dict[str, np.ndarray]:
-    """All metrics that have a value a person, by column name, (n_users,) float64 each."""
-    judged = ranking.judge(ranked.codes, task.relevant, graded=True)
+def _relevant_pairs(task: Task) -> pd.DataFrame:
+    """User and item of each relevant item, in the order of the matrix."""
+    users, items = np.repeat(task.users, task.n_relevant), task.items[task.relevant.indices]
+    return pd.DataFrame({"user_id": users, "item_id": items})
+
+
+def user_metrics(ranked: Ranked, task: Task, ks: Iterable[int], k: int = BEYOND_AT) -> dict[str, np.ndarray]:
+    """All metrics that have a value a user, by column name, (n_users,) float64 each."""
+    codes, judged = ranked.codes, ranking.judge(ranked.codes, task.relevant)
     columns = ranking.at_cutoffs(judged, ks)
-    columns |= {f"ndcg_graded@{k}": ranking.graded_ndcg(judged, k) for k in ks}
-    found = ranked.positions(task)
-    if found is not None:
-        columns["mrr"] = ranking.full_reciprocal_rank(found)
-        columns["r_precision"] = ranking.full_r_precision(found)
-        columns["auc"] = ranking.auc(found)
-    return columns | beyond_metrics(ranked.codes, judged.hits, task)
-
-
-def beyond_metrics(codes: np.ndarray, hits: np.ndarray, task: Task, k: int = BEYOND_AT) -> dict[str, np.ndarray]:
-    """Variety, novelty, surprise, popularity and calibration of the first k places, a value a person."""
-    n_items, people = task.known.n_items, task.known.n_users
-    columns = {
-        "novelty": beyond_accuracy.novelty(codes, task.popularity, people, k),
+    columns |= {f"ndcg_graded@{cut}": ranking.graded_ndcg(judged, cut) for cut in ks}
+    if ranked.rank is not None:
+        candidates = task.known.n_items - np.diff(task.histories.indptr)
+        positions = ranking.Positions(ranked.rank, ranked.midrank, task.relevant.indptr, candidates)
+        columns["mrr"] = ranking.full_reciprocal_rank(positions)
+        columns["r_precision"] = ranking.r_precision(positions)
+        columns["auc"] = ranking.auc(positions)
+    beyond = {
+        "novelty": beyond_accuracy.novelty(codes, task.popularity, task.known.n_users, k),
         "diversity_embedding": beyond_accuracy.intra_list_diversity(codes, task.embedding, k),
-        "serendipity": beyond_accuracy.serendipity(codes, hits, task.expected, k),
+        "serendipity": beyond_accuracy.serendipity(codes, judged.hits, task.expected, k),
         "popularity_lift": beyond_accuracy.popularity_lift(codes, task.popularity, task.histories, k),
-        "personalisation": 1 - beyond_accuracy.overlap(codes, n_items, k),
+        "personalisation": 1 - beyond_accuracy.overlap(codes, task.known.n_items, k),
     }
     if task.genres is not None:
         genres = task.genres[0]
-        columns["diversity_genre"] = beyond_accuracy.intra_list_diversity(codes, genres, k)
-        columns["miscalibration"] = beyond_accuracy.miscalibration(codes, genres, task.histories, k)
-    return {f"{name}@{k}": values for name, values in columns.items()}
+        beyond["diversity_genre"] = beyond_accuracy.intra_list_diversity(codes, genres, k)
+        beyond["miscalibration"] = beyond_accuracy.miscalibration(codes, genres, task.histories, k)
+    return columns | {f"{name}@{k}": values for name, values in beyond.items()}
 
 
 def predict_test(model: Recommender, task: Task) -> pd.DataFrame | None:
     """Predicted ratings of the whole test part: user_id, item_id, rating, predicted, error; None without such."""
     if not model.predicts_ratings or "rating" not in task.test:
         return None
-    frame = task.test[["user_id", "item_id", "rating"]].reset_index(drop=True)
-    when = task.test["timestamp"].to_numpy() if "timestamp" in task.test else None
-    predicted = model.predict(frame["user_id"].to_numpy(), frame["item_id"].to_numpy(), when)
-    frame = frame.assign(predicted=predicted, error=predicted - frame["rating"].astype(np.float64))
-    return frame[np.isfinite(frame["error"])].reset_index(drop=True)
+    table = rating.predictions(model, task.test)[["user_id", "item_id", "rating", "predicted", "error"]]
+    return table[np.isfinite(table["error"])].reset_index(drop=True)
 
 
-def rating_summary(
-    frame: pd.DataFrame, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """RMSE and MAE over all rows, with intervals from resampling people (their rows together).
+def rating_summary(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
+    """RMSE and MAE over all rows, with 95 % intervals from resampling users (their rows together).
 
     Parameters
     ----------
@@ -621,38 +568,16 @@ def rating_summary(
     dict
         ``{"rmse": {"mean", "low", "high", "n_users", "n_rows"}, "mae": {...}}``
     """
-    added = rating.sums(frame)
-    means = inference.resampled_means(added.to_numpy(), resamples=resamples, seed=seed)
+    sums = rating.sums(frame)
+    means = inference.resampled_means(sums.to_numpy(), resamples=resamples, seed=seed)
     drawn = {"rmse": np.sqrt(means[:, 1] / means[:, 0]), "mae": means[:, 2] / means[:, 0]}
     whole = {"rmse": rating.rmse(frame["error"].to_numpy()), "mae": rating.mae(frame["error"].to_numpy())}
     result = {}
     for name, values in drawn.items():
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        counts = {"n_users": len(added), "n_rows": len(frame)}
+        low, high = np.quantile(values, inference.TAILS)
+        counts = {"n_users": len(sums), "n_rows": len(frame)}
         result[name] = {"mean": whole[name], "low": float(low), "high": float(high), **counts}
     return result
-
-
-def _lists_frame(ranked: Ranked, task: Task) -> pd.DataFrame:
-    """Lists with the ids of people and items."""
-    rows, places = np.nonzero(ranked.codes >= 0)
-    return pd.DataFrame(
-        {
-            "user_id": task.users[rows],
-            "item_id": task.items[ranked.codes[rows, places]],
-            "score": ranked.scores[rows, places],
-            "rank": places + 1,
-            "fallback": (task.codes < 0)[rows],
-        }
-    )
-
-
-def _positions_frame(ranked: Ranked, task: Task) -> pd.DataFrame | None:
-    """Places of the relevant items with the ids of people and items."""
-    if ranked.rank is None:
-        return None
-    ids = {"user_id": np.repeat(task.users, task.n_relevant), "item_id": task.items[task.relevant.indices]}
-    return pd.DataFrame({**ids, "rank": ranked.rank, "midrank": ranked.midrank})
 
 
 def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame | None = None) -> Ranked:
@@ -661,33 +586,28 @@ def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame 
     Raises
     ------
     ValueError
-        If they belong to other people or items than the task's.
+        If they belong to other users or items than the task's.
     """
     rows, codes = codes_of(lists["user_id"], task.users), task.known.item_codes(lists["item_id"])
-    for name, found in (("user_id", rows), ("item_id", codes)):
-        if (found < 0).any():
-            raise ValueError(
-                f"the lists name {name} {lists[name].iloc[int(np.argmax(found < 0))]}, unknown to the task"
-            )
+    unknown = (rows < 0) | (codes < 0)
+    if unknown.any():
+        user, item = lists.loc[unknown, ["user_id", "item_id"]].iloc[0]
+        raise ValueError(f"the lists name user {user} and item {item}, of whom one is unknown to the task")
     shape = (len(task.users), int(lists["rank"].max()))
     table, scores = np.full(shape, -1, np.int64), np.full(shape, np.nan, np.float32)
     table[rows, lists["rank"] - 1], scores[rows, lists["rank"] - 1] = codes, lists["score"]
     if positions is None:
         return Ranked(table, scores)
-    wanted = pd.DataFrame(
-        {"user_id": np.repeat(task.users, task.n_relevant), "item_id": task.items[task.relevant.indices]}
-    )
-    found = wanted.merge(positions, on=["user_id", "item_id"], how="left")
-    if found["rank"].isna().any() or len(positions) != len(wanted):
+    places = _relevant_pairs(task).merge(positions, on=["user_id", "item_id"], how="left")
+    if places["rank"].isna().any() or len(positions) != task.relevant.nnz:
         raise ValueError("the saved positions do not belong to the relevant items of this task")
-    return Ranked(table, scores, found["rank"].to_numpy(np.int64), found["midrank"].to_numpy(np.float64))
+    return Ranked(table, scores, places["rank"].to_numpy(np.int64), places["midrank"].to_numpy(np.float64))
 
 
 def compare(
     results: Mapping[str, Evaluation],
     *,
     by: str = MAIN,
-    level: float = 0.95,
     resamples: int = 1000,
     permutations: int = 10_000,
     seed: int = 0,
@@ -704,27 +624,26 @@ def compare(
     Returns
     -------
     DataFrame
-        rank, model, ``by`` with ``_low`` and ``_high``, n_users; difference to the best with its interval, p_t and
-        p_permutation as they are, p_holm (the permutation's, Holm-corrected), effect_size (mean difference over
-        its standard deviation) with its interval, smallest_difference (seen with 80 % power after Holm), distinct
-        (p_holm under the level and 100 people or more); then the other metrics with their intervals.
-        ``.attrs["by"]`` names the metric.
+        rank, model, ``by`` with ``_low`` and ``_high``, n_users; the columns of
+        :func:`recsys_lib.evaluation.inference.paired_table` for the difference to the best; distinct (p_holm under 0.05
+        and 100 users or more); then the other metrics with their intervals. ``.attrs["by"]`` names the metric.
 
     Raises
     ------
     ValueError
         If the results do not belong together, or lack the metric.
     """
-    _check_comparable(results, by)
-    names = sorted(results, key=lambda name: (-results[name].means[by], name))
-    values = np.stack([results[name].per_user[by].to_numpy(np.float64) for name in names], axis=1)
-    values = values[~np.isnan(values).any(axis=1)]
-    board = pd.DataFrame({"rank": np.arange(1, len(names) + 1), "model": names})
-    board = board.join(_metric_columns(results, names, [by]))
-    board["n_users"] = len(values)
-    board = board.join(_paired(values, level=level, resamples=resamples, permutations=permutations, seed=seed))
+    per_user = _best_first(results, by)
+    names, values = list(per_user), np.ascontiguousarray(per_user.to_numpy())
+    drawing = {"resamples": resamples, "permutations": permutations, "seed": seed}
+    paired = inference.paired_table(values[:, 1:] - values[:, :1], **drawing)
+    paired = paired.set_axis(range(1, len(names))).reindex(range(len(names)))
+    paired.loc[0, "difference"] = 0.0
+    paired["distinct"] = (paired["p_holm"] < 1 - inference.LEVEL) & (len(values) >= inference.LEAST_USERS)
     others = [m for m in dict.fromkeys(m for name in names for m in results[name].metrics()) if m != by]
-    board = board.join(_metric_columns(results, names, others))
+    board = pd.DataFrame({"rank": np.arange(1, len(names) + 1), "model": names})
+    board = board.join(_metric_columns(results, names, [by])).assign(n_users=len(values))
+    board = board.join(paired).join(_metric_columns(results, names, others))
     board.attrs["by"] = by
     return board
 
@@ -734,58 +653,48 @@ def against(
     baselines: Iterable[str],
     *,
     by: str = MAIN,
-    level: float = 0.95,
     resamples: int = 1000,
     permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How many times a baseline's mean each model reaches.
-
-    Parameters
-    ----------
-    results
-        Evaluations by name, all of one task.
-    baselines
-        Names of models that the others are measured by; names that are not among the results are passed over.
+    """Ratio of each model's mean to those of baselines; of ``baselines``, names without a result are passed over.
 
     Returns
     -------
     DataFrame
-        model, baseline, ratio with ratio_low and ratio_high (percentile bootstrap over people, both means drawn
+        model, baseline, ratio with ratio_low and ratio_high (percentile bootstrap over users, both means drawn
         together), difference, p_permutation, p_holm (corrected over all rows of the table), distinct (as in
         :func:`compare`); a row a pair, models best first.
     """
-    _check_comparable(results, by)
-    names = sorted(results, key=lambda name: (-results[name].means[by], name))
-    values = pd.DataFrame({name: results[name].per_user[by].to_numpy(np.float64) for name in names}).dropna()
-    tables = []
+    values = _best_first(results, by)
+    tables = [pd.DataFrame(columns=["model", "baseline", "ratio", "ratio_low", "ratio_high", "p_permutation"])]
     for baseline in [name for name in baselines if name in results]:
-        others = [name for name in names if name != baseline]
-        ratio = inference.ratios(values, baseline, level=level, resamples=resamples, seed=seed).loc[others]
+        others = [name for name in values if name != baseline]
+        ratios = inference.ratios(values, baseline, resamples=resamples, seed=seed).loc[others]
         behind = values[others].sub(values[baseline], axis=0).to_numpy()
+        table = ratios.rename(columns={"low": "ratio_low", "high": "ratio_high"}).rename_axis("model").reset_index()
+        table.insert(1, "baseline", baseline)
         p = inference.permutation_p(behind, permutations=permutations, seed=seed)
-        columns = {"model": others, "baseline": baseline, "ratio": ratio["ratio"].to_numpy()}
-        columns |= {"ratio_low": ratio["low"].to_numpy(), "ratio_high": ratio["high"].to_numpy()}
-        tables.append(pd.DataFrame({**columns, "difference": behind.mean(axis=0), "p_permutation": p}))
-    if not tables:
-        return pd.DataFrame(columns=["model", "baseline", "ratio", "ratio_low", "ratio_high", "p_holm", "distinct"])
-    table = pd.concat(tables, ignore_index=True)
+        tables.append(table.assign(difference=behind.mean(axis=0), p_permutation=p))
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
     table["p_holm"] = inference.holm(table["p_permutation"].to_numpy())
-    enough = len(values) >= inference.LEAST_PEOPLE
-    return table.assign(distinct=(table["p_holm"] < 1 - level) & enough)
+    return table.assign(distinct=(table["p_holm"] < 1 - inference.LEVEL) & (len(values) >= inference.LEAST_USERS))
 
 
-def _check_comparable(results: Mapping[str, Evaluation], by: str) -> None:
+def _best_first(results: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
+    """Values of a metric, a row a user, a column a model, best first; refuses results that do not belong together."""
     if not results:
         raise ValueError("there is no result to compare")
-    prints = {name: result.protocol["fingerprint"] for name, result in results.items()}
     if len({result.protocol["twins"] for result in results.values()}) > 1:
         raise ValueError("some results take items of the same title and year for one, others do not")
+    prints = {name: result.protocol["fingerprint"] for name, result in results.items()}
     if len(set(prints.values())) > 1:
         raise ValueError(f"the results belong to different tasks (data, split or threshold): {prints}")
     for name, result in results.items():
         if by not in result.means:
             raise ValueError(f"the result {name!r} has no metric {by!r}; it has {', '.join(result.means)}")
+    names = sorted(results, key=lambda name: (-results[name].means[by], name))
+    return pd.DataFrame({name: results[name].per_user[by].to_numpy(np.float64) for name in names}).dropna()
 
 
 def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics: list[str]) -> pd.DataFrame:
@@ -798,29 +707,13 @@ def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics
     return pd.DataFrame(columns, index=range(len(names)))
 
 
-def _paired(values: np.ndarray, *, level: float, resamples: int, permutations: int, seed: int) -> pd.DataFrame:
-    """Differences to the first column, with interval, tests, effect size and power."""
-    behind = values[:, 1:] - values[:, :1]
-    if behind.shape[1] == 0:
-        names = inference.paired_table(np.zeros((2, 1)), resamples=1, permutations=1).columns
-        return pd.DataFrame({name: [np.nan] for name in names}).assign(difference=0.0, distinct=False)
-    table = inference.paired_table(behind, level=level, resamples=resamples, permutations=permutations, seed=seed)
-    enough = len(values) >= inference.LEAST_PEOPLE
-    table["distinct"] = (table["p_holm"] < 1 - level) & enough
-    table.index = range(1, values.shape[1])
-    joined = table.reindex(range(values.shape[1]))
-    joined.loc[0, "difference"] = 0.0
-    joined["distinct"] = joined["distinct"].fillna(False).astype(bool)
-    return joined
-
-
 def conclusion(board: pd.DataFrame) -> str:
-    """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 people."""
+    """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 users."""
     by, first, n = board.attrs["by"], board.iloc[0], int(board["n_users"].iloc[0])
     led = f"{first['model']} has the highest {by} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
     led += f"{first[by + '_high']:.3f}, {n:,} users)"
-    if n < inference.LEAST_PEOPLE:
-        return f"{led}, but with fewer than {inference.LEAST_PEOPLE} users no winner is named."
+    if n < inference.LEAST_USERS:
+        return f"{led}, but with fewer than {inference.LEAST_USERS} users no winner is named."
     if len(board) == 1:
         return f"{led}; there is nothing to compare it with."
     close = board["model"][1:][~board["distinct"][1:]].tolist()

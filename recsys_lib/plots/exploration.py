@@ -105,7 +105,7 @@ def time_figure(interactions: pd.DataFrame) -> Figure:
     return figure
 
 
-def people_figure(users: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
+def users_figure(users: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
     """Who the people are (age, gender, occupation), and how many ratings a person of each group gives."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=[1, 1.1])
     known = users.assign(ratings=users["user_id"].map(interactions["user_id"].value_counts()))

@@ -105,7 +105,7 @@ def log_evaluation(
         facts = {key: value for key, value in entry.items() if key not in ("name", "model", "params", "metrics")}
         values = {**entry["metrics"], **facts, "p_holm": entry["against_best"].get("p_holm")}
         models.append(_model(run, entry["name"], {"class": entry["model"], **entry["params"]}, values))
-    given = {"split": protocol["split"]["name"], "task": protocol["fingerprint"], "people": protocol["people_kept"]}
+    given = {"split": protocol["split"]["name"], "task": protocol["fingerprint"], "users": protocol["users_kept"]}
     files = [run.paths.metrics / "leaderboard.json"]
     _submit(run, _record(run, notebook, started, content["data"]["sha256"], given, files, models, evaluated=True))
 

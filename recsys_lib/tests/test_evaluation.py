@@ -70,15 +70,15 @@ def test_per_user_by_hand(split, history, results):
         assert row[result.per_user.columns.get_loc("precision@10")] == pytest.approx(expected)
 
 
-def test_blocks_change_nothing(split, history, results):
-    small = evaluate(Counting().fit(history), split, block=7)
-    pd.testing.assert_frame_equal(small.per_user, results["counting"].per_user)
-
-
-def test_fast_path_gives_the_same(split, history, results):
-    model = Counting().fit(history)
-    assert mean_ndcg(model, split) == pytest.approx(results["counting"].means["ndcg@10"])
+def test_blocks_and_faster_ways_give_the_same(split, history, results, monkeypatch):
+    model, expected = Counting().fit(history), results["counting"]
+    assert mean_ndcg(model, split) == pytest.approx(expected.means["ndcg@10"])
     assert mean_ndcg(model, Task.from_split(split)) == mean_ndcg(model, split)
+    monkeypatch.setattr("recsys_lib.evaluation.task.BLOCK", 7)
+    pd.testing.assert_frame_equal(evaluate(model, split).per_user, expected.per_user)
+    quick = evaluate(model, split, whole=False)
+    assert {"mrr", "auc", "r_precision"}.isdisjoint(quick.means)
+    pd.testing.assert_frame_equal(quick.per_user, expected.per_user[list(quick.per_user.columns)])
 
 
 def test_ratings(split, results):
@@ -119,10 +119,12 @@ def test_leaderboard(results):
     assert "counting" in conclusion(board)
 
 
-def test_results_of_different_tasks_are_not_compared(split, history, results):
+def test_results_of_different_tasks_and_unknown_metrics_are_refused(split, history, results):
     other = evaluate(Counting().fit(history), split, relevant_from=3.0)
     with pytest.raises(ValueError, match="different tasks"):
         compare({"a": results["counting"], "b": other})
+    with pytest.raises(ValueError, match="no metric 'ndcg@7'; it has ndcg@5"):
+        compare(results, by="ndcg@7")
 
 
 def test_implicit_feedback(tables):
@@ -133,23 +135,16 @@ def test_implicit_feedback(tables):
     assert result.rating is None
 
 
-def test_people_without_a_history_get_the_popular_films_as_recommend_serves_them(tables):
+def test_users_without_a_history_get_the_popular_films_as_recommend_serves_them(tables):
     cut = splits.temporal_global(tables[0], test=0.3, valid=0.0)
     model = Guessing().fit(Interactions.from_frame(cut.history))
     result = evaluate(model, cut)
     new = ~result.per_user["user_id"].isin(cut.history["user_id"])
-    assert result.protocol["people_without_history"] == new.sum() > 0
+    assert result.protocol["users_without_history"] == new.sum() > 0
     served = model.recommend(result.per_user.loc[new, "user_id"], k=20)
     own = result.lists[result.lists["user_id"].isin(served["user_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(own, served)
     assert own["fallback"].all()
-
-
-def test_without_the_whole_ranking_the_rest_is_the_same(split, history, results):
-    quick = evaluate(Counting().fit(history), split, whole=False)
-    assert {"mrr", "auc", "r_precision"}.isdisjoint(quick.means)
-    shared = list(quick.per_user.columns)
-    pd.testing.assert_frame_equal(quick.per_user, results["counting"].per_user[shared])
 
 
 def test_ranking_without_cut_off_agrees_with_the_lists(split, history, results):
@@ -162,7 +157,7 @@ def test_ranking_without_cut_off_agrees_with_the_lists(split, history, results):
     assert (listed["rank"] == listed["rank_whole"]).all()
 
 
-def test_a_winner_is_named_only_among_enough_people_and_outside_the_noise(results):
+def test_a_winner_is_named_only_among_enough_users_and_outside_the_noise(split, results):
     board = compare(results)
     assert "leads every other model" in conclusion(board)
     board["n_users"] = 99
@@ -170,9 +165,10 @@ def test_a_winner_is_named_only_among_enough_people_and_outside_the_noise(result
     twins = compare({"a": results["counting"], "b": results["counting"]})
     assert not twins["distinct"].any()
     assert "cannot be told apart from b: no winner" in conclusion(twins)
-
-
-def test_two_leaders_of_few_people_are_not_distinct(tables, split):
+    alone = compare({"counting": results["counting"]})
+    assert alone.columns.tolist() == twins.columns.tolist()
+    assert not alone["distinct"].any()
+    assert "nothing to compare it with" in conclusion(alone)
     few = split.test["user_id"].unique()[:40]
     small = splits.Split(split.train, split.valid, split.test[split.test["user_id"].isin(few)], name="small")
     known = Interactions.from_frame(small.history)
@@ -188,24 +184,12 @@ def test_empty_test_part_and_nothing_relevant_are_named(split):
         Task.from_split(split, 6.0)
 
 
-def test_an_unknown_metric_names_the_known_ones(results):
-    with pytest.raises(ValueError, match="no metric 'ndcg@7'; it has ndcg@5"):
-        compare(results, by="ndcg@7")
-
-
 def test_what_popularity_would_show_is_what_it_shows(split, history, results):
     task = Task.from_split(split)
     lists = results["counting"].lists
     first = lists[lists["rank"] <= 10].groupby("user_id")["item_id"].agg(list)
     assert [task.known.item_ids[row].tolist() for row in task.expected] == first.loc[task.users].tolist()
     assert results["counting"].means["serendipity@10"] == 0
-
-
-def test_one_model_alone_has_the_same_columns(results):
-    alone, both = compare({"counting": results["counting"]}), compare({**results, "guessing": results["counting"]})
-    assert alone.columns.tolist() == both.columns.tolist()
-    assert not alone["distinct"].any()
-    assert "nothing to compare it with" in conclusion(alone)
 
 
 def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
@@ -222,7 +206,7 @@ def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
     whole = ndcg_given(model, task, everybody)
     np.testing.assert_allclose(whole, evaluate(model, task).per_user["ndcg@10"])
     assert whole[::2].sum() > 0
-    curve = segments.curve_of_people({"silent": model}, task, (1.0,))
+    curve = segments.users_curve({"silent": model}, task, (1.0,))
     assert curve["mean"].iloc[0] == pytest.approx(whole.mean())
 
 

@@ -21,13 +21,13 @@ def test_interval_agrees_with_scipy_and_the_normal_one():
 
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    samples = pd.DataFrame(rng.exponential(size=(150, 400)))  # 400 studies of 150 people, skewed as metrics are
+    samples = pd.DataFrame(rng.exponential(size=(150, 400)))  # 400 studies of 150 users, skewed as metrics are
     found = inference.intervals(samples, resamples=600)
     covered = ((found["low"] <= 1) & (found["high"] >= 1)).mean()
     assert 0.90 <= covered <= 0.98
 
 
-def test_people_without_a_value_are_left_out():
+def test_users_without_a_value_are_left_out():
     frame = pd.DataFrame({"a": [1.0, np.nan, 1.0, np.nan], "b": [0.0, 1.0, 2.0, 3.0]})
     found = inference.intervals(frame, resamples=500)
     assert found.loc["a", ["mean", "low", "high", "n_users"]].tolist() == [1.0, 1.0, 1.0, 2.0]
@@ -56,7 +56,7 @@ def test_permutation_agrees_with_scipy():
     assert ours == pytest.approx(other.pvalue, abs=0.01)
 
 
-def test_permutation_of_few_people_is_exact_in_the_long_run():
+def test_permutation_of_few_users_is_exact_in_the_long_run():
     """Of the eight ways to flip three equal differences, two are as far from zero as what was seen."""
     assert inference.permutation_p(np.ones(3), permutations=50_000)[0] == pytest.approx(0.25, abs=0.01)
 
@@ -100,11 +100,11 @@ def test_smallest_difference_is_found_in_four_of_five_studies():
     assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.06)
 
 
-def test_people_needed_turns_the_smallest_difference_round():
+def test_users_needed_turns_the_smallest_difference_round():
     differences = np.random.default_rng(8).normal(size=300)
     reach = inference.smallest_difference(differences)[0]
-    assert inference.people_needed(differences, reach)[0] == pytest.approx(300, abs=1)
-    assert inference.people_needed(differences, reach / 2)[0] == pytest.approx(1200, abs=2)
+    assert inference.users_needed(differences, reach)[0] == pytest.approx(300, abs=1)
+    assert inference.users_needed(differences, reach / 2)[0] == pytest.approx(1200, abs=2)
 
 
 def test_paired_table():
@@ -128,13 +128,13 @@ def test_the_smallest_difference_of_a_table_stands_the_correction():
     assert np.mean(np.array(p_values) < 0.05 / 8) == pytest.approx(0.8, abs=0.04)
 
 
-def test_seeds_and_people_are_told_apart():
+def test_seeds_and_users_are_told_apart():
     rng = np.random.default_rng(10)
-    people, seeds = rng.normal(size=(500, 1)), rng.normal(scale=0.1, size=(1, 8))
-    found = inference.seed_variance(people + seeds)
-    assert found["sd_seeds"] == pytest.approx(seeds.std(ddof=1))
-    assert found["se_people"] == pytest.approx(people.std(ddof=1) / np.sqrt(500))
-    assert (found["people"], found["seeds"]) == (500, 8)
+    users, seeds = rng.normal(size=(500, 1)), rng.normal(scale=0.1, size=(1, 8))
+    parts = inference.seed_variance(users + seeds)
+    assert parts["sd_seeds"] == pytest.approx(seeds.std(ddof=1))
+    assert parts["se_users"] == pytest.approx(users.std(ddof=1) / np.sqrt(500))
+    assert (parts["users"], parts["seeds"]) == (500, 8)
 
 
 def test_nobody_to_resample_is_an_error():

@@ -23,5 +23,5 @@ def test_made_lists_are_what_they_are_said_to_be():
 
 
 def test_command(capsys):
-    assert metrics.main(["--people", "200", "--peers", "implicit"]) == 0
+    assert metrics.main(["--users", "200", "--peers", "implicit"]) == 0
     assert "largest difference" in capsys.readouterr().out

@@ -11,14 +11,14 @@ from recsys_lib.evaluation.metrics import beyond_accuracy as beyond
 from recsys_lib.evaluation.metrics import rating
 from recsys_lib.evaluation.metrics.ranking import judge, positions
 
-K, PEOPLE, ITEMS = 4, 30, 12
+K, USERS, ITEMS = 4, 30, 12
 
 
 @pytest.fixture(scope="module")
 def lists():
     rng = np.random.default_rng(0)
-    made = rng.random((PEOPLE, ITEMS)).argsort(axis=1)[:, :6]
-    made[np.arange(6) >= rng.integers(0, 7, size=PEOPLE)[:, None]] = -1
+    made = rng.random((USERS, ITEMS)).argsort(axis=1)[:, :6]
+    made[np.arange(6) >= rng.integers(0, 7, size=USERS)[:, None]] = -1
     return made
 
 
@@ -31,15 +31,15 @@ def genres():
 
 @pytest.fixture(scope="module")
 def histories():
-    return csr_matrix((np.random.default_rng(2).random((PEOPLE, ITEMS)) < 0.4) * 3.0)
+    return csr_matrix((np.random.default_rng(2).random((USERS, ITEMS)) < 0.4) * 3.0)
 
 
-def shown(lists, person):
-    return [code for code in lists[person, :K] if code >= 0]
+def shown(lists, user):
+    return [code for code in lists[user, :K] if code >= 0]
 
 
 def test_coverage_and_gini(lists):
-    listed = np.concatenate([shown(lists, person) for person in range(PEOPLE)])
+    listed = np.concatenate([shown(lists, user) for user in range(USERS)])
     assert beyond.coverage(lists, ITEMS, K) == len(set(listed)) / ITEMS
     counts = np.bincount(listed.astype(int), minlength=ITEMS)
     pairs = np.abs(counts[:, None] - counts[None, :]).sum()
@@ -51,56 +51,56 @@ def test_novelty_and_popularity_lift(lists, histories):
     popularity = np.arange(1, ITEMS + 1) * 2
     novelty = beyond.novelty(lists, popularity, 100, K)
     lift = beyond.popularity_lift(lists, popularity, histories, K)
-    for person in range(PEOPLE):
-        codes = shown(lists, person)
+    for user in range(USERS):
+        codes = shown(lists, user)
         if not codes:
-            assert np.isnan(novelty[person])
-            assert np.isnan(lift[person])
+            assert np.isnan(novelty[user])
+            assert np.isnan(lift[user])
             continue
-        assert novelty[person] == pytest.approx(-np.log2(popularity[codes] / 100).mean())
-        before = popularity[histories[person].indices].mean()  # the ratings themselves must not weigh
-        assert lift[person] == pytest.approx(popularity[codes].mean() / before - 1)
+        assert novelty[user] == pytest.approx(-np.log2(popularity[codes] / 100).mean())
+        before = popularity[histories[user].indices].mean()  # the ratings themselves must not weigh
+        assert lift[user] == pytest.approx(popularity[codes].mean() / before - 1)
 
 
 def test_intra_list_diversity(lists, genres):
     found = beyond.intra_list_diversity(lists, genres, K)
-    for person in range(PEOPLE):
-        vectors = [genres[code] for code in shown(lists, person) if genres[code].any()]
+    for user in range(USERS):
+        vectors = [genres[code] for code in shown(lists, user) if genres[code].any()]
         pairs = [1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(vectors, 2)]
-        assert np.isnan(found[person]) if not pairs else found[person] == pytest.approx(np.mean(pairs))
+        assert np.isnan(found[user]) if not pairs else found[user] == pytest.approx(np.mean(pairs))
 
 
 def test_overlap(lists):
     found = beyond.overlap(lists, ITEMS, K)
-    for person in range(PEOPLE):
-        own = set(shown(lists, person))
-        others = [len(own & set(shown(lists, other))) / K for other in range(PEOPLE) if other != person]
-        assert found[person] == pytest.approx(np.mean(others))
+    for user in range(USERS):
+        own = set(shown(lists, user))
+        others = [len(own & set(shown(lists, other))) / K for other in range(USERS) if other != user]
+        assert found[user] == pytest.approx(np.mean(others))
 
 
 def test_serendipity(lists):
-    relevant = csr_matrix((np.random.default_rng(4).random((PEOPLE, ITEMS)) < 0.5).astype(float))
-    expected = np.tile([0, 1, 2, 3, 4], (PEOPLE, 1))
+    relevant = csr_matrix((np.random.default_rng(4).random((USERS, ITEMS)) < 0.5).astype(float))
+    expected = np.tile([0, 1, 2, 3, 4], (USERS, 1))
     found = beyond.serendipity(lists, judge(lists, relevant).hits, expected, K)
-    for person in range(PEOPLE):
-        surprising = [code for code in shown(lists, person) if relevant[person, code] and code not in range(K)]
-        assert found[person] == len(surprising) / K
+    for user in range(USERS):
+        surprising = [code for code in shown(lists, user) if relevant[user, code] and code not in range(K)]
+        assert found[user] == len(surprising) / K
 
 
 def test_miscalibration(lists, genres, histories):
     found = beyond.miscalibration(lists, genres, histories, K)
-    for person in range(PEOPLE):
+    for user in range(USERS):
         shares = []
-        for codes in (histories[person].indices, shown(lists, person)):
+        for codes in (histories[user].indices, shown(lists, user)):
             parts = [genres[code] / genres[code].sum() for code in codes if genres[code].any()]
             shares.append(np.sum(parts, axis=0) / len(parts) if parts else None)
         if any(share is None for share in shares):
-            assert np.isnan(found[person])
+            assert np.isnan(found[user])
             continue
         p, q = shares
         known = p > 0
         ratio = p[known] / (0.99 * q[known] + 0.01 * p[known])
-        assert found[person] == pytest.approx((p[known] * np.log(ratio)).sum())
+        assert found[user] == pytest.approx((p[known] * np.log(ratio)).sum())
     assert (found[~np.isnan(found)] >= -1e-12).all()
 
 
@@ -113,7 +113,7 @@ def test_an_item_that_stands_twice_is_shown_once():
     assert beyond.novelty(np.array([[0, 0, 1]]), np.array([1, 4]), 4, 3)[0] == 1.0
 
 
-def test_rating_errors_of_people():
+def test_rating_errors():
     errors = np.array([0.5, -1.0, 2.0])
     assert rating.rmse(errors) == pytest.approx(np.sqrt((0.25 + 1 + 4) / 3))
     assert rating.mae(errors) == pytest.approx(3.5 / 3)

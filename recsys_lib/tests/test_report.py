@@ -27,8 +27,8 @@ def run(lab_home) -> Paths:
     leaderboard = {
         "protocol": {
             "split": {"name": "temporal_user", "params": {}},
-            "people_kept": 200,
-            "people_in_test": 210,
+            "users_kept": 200,
+            "users_in_test": 210,
             "relevant_from": 4.0,
             "catalogue": 1500,
             "relevant_outside_catalogue": 0.004,

@@ -142,9 +142,9 @@ def test_results_of_models_that_are_gone_go_too(prepared, written, evaluations):
 
 
 def test_segments_divide_everybody_and_recover_the_mean(prepared, task, evaluations):
-    kinds = segments.people(task, prepared[1].users)
+    kinds = segments.user_groups(task, prepared[1].users)
     assert {"activity", "taste", "genre", "age", "gender"} <= set(kinds.columns)
-    table = segments.by_person(evaluations, kinds)
+    table = segments.by_user(evaluations, kinds)
     own = table[(table["model"] == "ease") & (table["segment"] == "activity")]
     assert own["n_users"].sum() == len(task.users)
     weighted = (own["mean"] * own["n_users"]).sum() / own["n_users"].sum()
@@ -152,9 +152,9 @@ def test_segments_divide_everybody_and_recover_the_mean(prepared, task, evaluati
 
 
 def test_recall_by_kind_of_film(task, evaluations):
-    kinds = segments.films(task)
+    kinds = segments.item_groups(task)
     everything = kinds.assign(known=pd.Categorical(["all"] * len(kinds)))[["item_id", "known"]]
-    table = segments.by_film(evaluations, task, everything, k=10)
+    table = segments.by_item(evaluations, task, everything, k=10)
     own = table[table["model"] == "ease"].iloc[0]
     assert own["mean"] == pytest.approx(evaluations["ease"].means["recall@10"])
 
@@ -192,8 +192,8 @@ def test_baselines_are_ratios_of_means(evaluations):
     assert "None of" in findings.baselines(against(evaluations, []))
 
 
-def test_the_curve_of_people_ends_at_the_evaluation(task, models, evaluations):
-    curve = segments.curve_of_people(models, task, (0.2, 1.0))
+def test_the_users_curve_ends_at_the_evaluation(task, models, evaluations):
+    curve = segments.users_curve(models, task, (0.2, 1.0))
     assert curve["size"].unique().tolist() == [24, 120]
     last = curve[curve["size"] == 120].set_index("model")["mean"]
     for name, result in evaluations.items():
@@ -275,4 +275,4 @@ def test_errors_by_kind_cover_every_row_once(task):
     table = segments.errors_by_kind(frame, task)
     assert table.groupby("of")["rows"].sum().tolist() == [len(test), len(test)]
     assert (table["rmse"] == 1.0).all()
-    assert table.loc[table["of"] == "film", "group"].tolist()[-1] in ("10-49", "50 and more")
+    assert table.loc[table["of"] == "item", "group"].tolist()[-1] in ("10-49", "50 and more")

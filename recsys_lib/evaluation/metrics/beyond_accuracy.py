@@ -1,7 +1,7 @@
-"""What lists are like, whether or not they are right: how varied, how new, how much alike, how popular.
+"""Metrics beyond accuracy: variety, novelty, popularity and calibration of lists, right or not.
 
 Lists are arrays of item codes, (n_users, length) int64, best first, -1 where a list is shorter. Metrics give one value
-a person, NaN where there is none; :func:`coverage` and :func:`gini` describe all lists together.
+a user, NaN where there is none; :func:`coverage` and :func:`gini` describe all lists together.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _mean_of_shown(shown: csr_matrix, values: np.ndarray) -> np.ndarray:
 
 
 def coverage(lists: np.ndarray, n_items: int, k: int) -> float:
-    """Share of the catalogue that stands in the first k places of anybody's list.
+    """Share of the catalogue that stands in the first k places of any user's list.
 
     Ge, Delgado-Battenfeld, Jannach: Beyond accuracy: evaluating recommender systems by coverage and serendipity,
     RecSys 2010.
@@ -56,44 +56,28 @@ def gini(lists: np.ndarray, n_items: int, k: int) -> float:
     return float(weights @ counts / (n_items * counts.sum()))
 
 
-def novelty(lists: np.ndarray, popularity: np.ndarray, n_people: int, k: int) -> np.ndarray:
-    """Mean self-information of what is shown, in bits: ``-log2(share of people who have met the item)``.
+def novelty(lists: np.ndarray, popularity: np.ndarray, n_users: int, k: int) -> np.ndarray:
+    """Mean self-information of what is shown, in bits: ``-log2(share of users who have met the item)``.
 
-    Parameters
-    ----------
-    popularity : ndarray, (n_items,)
-        How many people have met each item; items nobody met count as met by one.
-    n_people
-        How many people there are.
+    ``popularity`` is how many users have met each item; an item that nobody met counts as met by one.
 
-    References
-    ----------
-    Zhou, Kuscsik, Liu, Medo, Wakeling, Zhang: Solving the apparent diversity-accuracy dilemma of recommender
-    systems, PNAS 107(10), 2010.
+    Zhou, Kuscsik, Liu, Medo, Wakeling, Zhang: Solving the apparent diversity-accuracy dilemma of recommender systems,
+    PNAS 107(10), 2010.
 
-    Examples
-    --------
     >>> novelty(np.array([[0, 1]]), np.array([4, 2]), 4, 2).tolist()
     [0.5]
     """
-    information = -np.log2(np.maximum(popularity, 1) / n_people)
+    information = -np.log2(np.maximum(popularity, 1) / n_users)
     return _mean_of_shown(incidence(lists, len(popularity), k), information)
 
 
 def intra_list_diversity(lists: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
-    """Mean distance (1 - cosine) between any two items of a list; items without a vector are left out.
+    """Mean distance (1 - cosine) between any two items of a list; items whose vector is zero are left out.
 
-    Parameters
-    ----------
-    vectors : ndarray, (n_items, d)
-        Genres as zeros and ones, or an embedding. A row of zeros: nothing is known of the item.
+    ``vectors``, (n_items, d), are genres as zeros and ones, or an embedding.
 
-    References
-    ----------
     Ziegler, McNee, Konstan, Lausen: Improving recommendation lists through topic diversification, WWW 2005.
 
-    Examples
-    --------
     >>> genres = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     >>> intra_list_diversity(np.array([[0, 2], [0, 1]]), genres, 2).tolist()
     [0.0, 1.0]
@@ -110,22 +94,13 @@ def intra_list_diversity(lists: np.ndarray, vectors: np.ndarray, k: int) -> np.n
 def serendipity(lists: np.ndarray, hits: np.ndarray, expected: np.ndarray, k: int) -> np.ndarray:
     """Share of the first k places with something relevant that plain popularity would not have shown.
 
-    Parameters
-    ----------
-    hits : ndarray of bool, (n_users, length)
-        Places that hold something relevant.
-    expected : ndarray of int, (n_users, any length)
-        Lists of popular items for the same people, of which the first k count.
+    ``hits``, (n_users, length) bool, are places that hold something relevant; ``expected`` are lists of popular items
+    for the same users, of which the first k count.
 
-    References
-    ----------
     Ge, Delgado-Battenfeld, Jannach: Beyond accuracy: evaluating recommender systems by coverage and serendipity,
     RecSys 2010.
 
-    Examples
-    --------
-    >>> lists, hits = np.array([[3, 0]]), np.array([[True, True]])
-    >>> serendipity(lists, hits, np.array([[0, 1]]), 2).tolist()
+    >>> serendipity(np.array([[3, 0]]), np.array([[True, True]]), np.array([[0, 1]]), 2).tolist()
     [0.5]
     """
     shown = lists[:, :k]
@@ -133,8 +108,13 @@ def serendipity(lists: np.ndarray, hits: np.ndarray, expected: np.ndarray, k: in
     return (hits[:, :k] & ~foreseen & (shown >= 0)).sum(axis=1) / k
 
 
+def _ones(histories: csr_matrix) -> csr_matrix:
+    """Stored entries as ones: each item of a history weighs the same."""
+    return csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
+
+
 def popularity_lift(lists: np.ndarray, popularity: np.ndarray, histories: csr_matrix, k: int) -> np.ndarray:
-    """How much more popular a list is than what the person had chosen: ``mean(list) / mean(history) - 1``.
+    """How much more popular a list is than what the user had chosen: ``mean(list) / mean(history) - 1``.
 
     Abdollahpouri, Mansoury, Burke, Mobasher: The unfairness of popularity bias in recommendation, RMSE workshop at
     RecSys 2019.
@@ -142,8 +122,7 @@ def popularity_lift(lists: np.ndarray, popularity: np.ndarray, histories: csr_ma
     >>> popularity_lift(np.array([[0]]), np.array([30, 10]), csr_matrix(np.array([[0, 1]])), 1).tolist()
     [2.0]
     """
-    chosen = csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
-    before = _mean_of_shown(chosen, popularity)
+    before = _mean_of_shown(_ones(histories), popularity)
     with np.errstate(invalid="ignore", divide="ignore"):
         return _mean_of_shown(incidence(lists, len(popularity), k), popularity) / before - 1
 
@@ -162,32 +141,19 @@ def genre_shares(shown: csr_matrix, genres: np.ndarray) -> np.ndarray:
 def miscalibration(
     lists: np.ndarray, genres: np.ndarray, histories: csr_matrix, k: int, *, alpha: float = 0.01
 ) -> np.ndarray:
-    """How far a list's genres are from those of the person's history: ``KL(p || (1 - alpha) q + alpha p)``, in nats.
+    """How far a list's genres are from those of the user's history: ``KL(p || (1 - alpha) q + alpha p)``, in nats.
 
-    p is the share of each genre in the history, q in the first k places; 0 is calibrated.
+    p is the share of each genre in the history, q in the first k places; 0 is calibrated. ``genres``, (n_items,
+    n_genres), are zeros and ones; ``alpha`` smooths, so that a missing genre does not cost infinitely much.
 
-    Parameters
-    ----------
-    genres : ndarray, (n_items, n_genres)
-        Zeros and ones.
-    histories : csr_matrix, (n_users, n_items)
-        Stored entries are the history, each of the same weight.
-    alpha
-        Smoothing, so that a genre missing from the list costs much and not infinitely much.
-
-    References
-    ----------
     Steck: Calibrated recommendations, RecSys 2018.
 
-    Examples
-    --------
     >>> genres = np.array([[1.0, 0.0], [0.0, 1.0]])
     >>> history = csr_matrix(np.array([[5, 5]]))
     >>> [round(float(miscalibration(np.array([row]), genres, history, 2)[0]), 3) for row in ([0, 1], [0, -1])]
     [0.0, 1.959]
     """
-    chosen = csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
-    p = genre_shares(chosen, genres)
+    p = genre_shares(_ones(histories), genres)
     q = genre_shares(incidence(lists, len(genres), k), genres)
     smooth = (1 - alpha) * q + alpha * p
     ratio = np.divide(p, smooth, out=np.ones(p.shape), where=p > 0)
@@ -195,12 +161,10 @@ def miscalibration(
 
 
 def overlap(lists: np.ndarray, n_items: int, k: int) -> np.ndarray:
-    """Mean share of the k places that a person's list has in common with another's.
+    """Mean share of the k places that a user's list has in common with another's.
 
-    One minus its mean is called personalisation: 1 when no two people are shown the same.
+    One minus its mean is called personalisation: 1 when no two users are shown the same.
 
-    Examples
-    --------
     >>> overlap(np.array([[0, 1], [0, 1], [2, 3]]), 4, 2).tolist()
     [0.5, 0.5, 0.0]
     """

@@ -1,22 +1,21 @@
-"""Ranking metrics: one value a person first, means after.
+"""Ranking metrics: one value a user first, means after.
 
-All of them read a :class:`Judged`: for each person, which places of the list hold something relevant. Libraries
-differ in details (what precision divides by, how long NDCG's ideal list is); each function names our convention first
-and takes the others as an argument. What was seen to differ, with the argument that gives it:
+Metrics with a cut-off read a :class:`Judged`, what stands where in a list of top items; those without read
+:class:`Positions`, where each relevant item stands in the whole ranking. Libraries differ in details:
 
-==================  ==================================  ====================================================
-metric              ours                                others
-==================  ==================================  ====================================================
-NDCG                ideal of min(k, relevant) items     RecTools: of k items always (``ideal="k"``)
-NDCG                discount 1 / log2(rank + 1)         LensKit: 1 / max(log2 rank, 1) (``"lenskit"``)
-precision           over k                              implicit: hits of all people over the sum of their
-                                                        min(k, relevant) (``divisor="min"``, weighted by it)
-recall              over all that is relevant           LensKit: over min(k, relevant) (``divisor="min"``)
-average precision   over min(k, relevant)               trec_eval, ranx: over all (``divisor="relevant"``)
-nothing relevant    no value (NaN)                      trec_eval: left out, or 0
-ties                lower item code first               trec_eval: later name first
-item listed twice   counts at its first place           trec_eval, ranx: cannot be given
-==================  ==================================  ====================================================
+==================  ===================================  ====================================================
+metric              here                                 elsewhere
+==================  ===================================  ====================================================
+NDCG                ideal of min(k, relevant) items      RecTools: of k items always
+NDCG                discount 1 / log2(rank + 1)          LensKit: 1 / max(log2 rank, 1)
+precision           over k                               implicit: hits of all users over the sum of their
+                                                         min(k, relevant)
+recall              over all that is relevant            LensKit: over min(k, relevant)
+average precision   over min(k, relevant)                trec_eval, ranx: over all that is relevant
+nothing relevant    no value (NaN)                       trec_eval: left out, or 0
+ties                lower item code first                trec_eval: later name first
+item listed twice   counts at its first place            trec_eval, ranx: cannot be given
+==================  ===================================  ====================================================
 """
 
 from __future__ import annotations
@@ -37,53 +36,48 @@ class Judged:
 
     Attributes
     ----------
-    hits : ndarray of bool, (n_users, length)
-        Whether the item at each place is relevant. An item that stands in a list twice counts at its first place.
-    n_relevant : ndarray of int64, (n_users,)
-        How many items are relevant to each person, in the list or not.
-    lengths : ndarray of int64, (n_users,)
-        How many places of each list are filled.
-    gains : ndarray of float64, (n_users, length), or None
-        What each hit is worth, 0 elsewhere; None where relevance is yes or no.
-    ideal : csr_matrix of float64, (n_users, largest n_relevant), or None
-        The worths of the best list possible, whatever the length of the lists.
+    entries : ndarray of int32, (n_users, length)
+        Place in ``relevant.data`` of the item listed; -1 where it is not relevant, or stands in the list again.
+    relevant : csr_matrix, (n_users, n_items)
+        A stored entry is a relevant item.
 
     Examples
     --------
     >>> relevant = csr_matrix(np.array([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0]]))
     >>> judged = judge(np.array([[0, 1, 2], [4, -1, -1]]), relevant)
-    >>> judged.hits.tolist(), judged.n_relevant.tolist(), judged.lengths.tolist()
-    ([[True, False, True], [False, False, False]], [3, 0], [3, 1])
+    >>> judged.hits.tolist(), judged.n_relevant.tolist()
+    ([[True, False, True], [False, False, False]], [3, 0])
     """
 
-    hits: np.ndarray
-    n_relevant: np.ndarray
-    lengths: np.ndarray
-    gains: np.ndarray | None = None
-    ideal: csr_matrix | None = None
+    entries: np.ndarray
+    relevant: csr_matrix
+
+    @cached_property
+    def hits(self) -> np.ndarray:
+        """Whether the item at each place is relevant, (n_users, length) bool."""
+        return self.entries >= 0
 
     @cached_property
     def cumulative(self) -> np.ndarray:
         """Hits up to and with each place, (n_users, length) float64."""
         return np.cumsum(self.hits, axis=1, dtype=np.float64)
 
-    @property
-    def length(self) -> int:
-        """Places in a list."""
-        return self.hits.shape[1]
+    @cached_property
+    def n_relevant(self) -> np.ndarray:
+        """How many items are relevant to each user, in the list or not, (n_users,) int64."""
+        return np.diff(self.relevant.indptr).astype(np.int64)
 
     def hits_at(self, k: int) -> np.ndarray:
         """Hits among the first k places, (n_users,) float64."""
-        if self.length == 0:
-            return np.zeros(len(self.hits))
-        return self.cumulative[:, min(k, self.length) - 1]
+        length = self.hits.shape[1]
+        return self.cumulative[:, min(_check(k), length) - 1] if length else np.zeros(len(self.hits))
 
     def defined(self, values: np.ndarray) -> np.ndarray:
-        """The values, NaN where a person has nothing relevant."""
+        """The values, NaN where nothing is relevant to a user."""
         return np.where(self.n_relevant > 0, values, np.nan)
 
 
-def judge(lists: np.ndarray, relevant: csr_matrix, *, graded: bool = False) -> Judged:
+def judge(lists: np.ndarray, relevant: csr_matrix) -> Judged:
     """Look up which listed items are relevant.
 
     Parameters
@@ -91,75 +85,36 @@ def judge(lists: np.ndarray, relevant: csr_matrix, *, graded: bool = False) -> J
     lists : ndarray of int, (n_users, length)
         Item codes, best first; -1 where a list is shorter.
     relevant : csr_matrix, (n_users, n_items)
-        A stored entry is a relevant item, whatever its value. There may be items that no list can hold.
-    graded
-        Take the stored values as worths, for :func:`graded_ndcg`.
+        A stored entry is a relevant item; its value counts for :func:`graded_ndcg` alone. There may be items that no
+        list can hold.
 
     Raises
     ------
     ValueError
         If the shapes do not fit, or a code lies outside the columns.
     """
-    lists = np.asarray(lists)
-    if lists.ndim != 2 or len(lists) != relevant.shape[0]:
-        raise ValueError(
-            f"lists have the shape {lists.shape}, but there are {relevant.shape[0]} rows of relevant items"
-        )
-    if lists.size and lists.max() >= relevant.shape[1]:
-        raise ValueError(f"item code {lists.max()} is listed, but there are {relevant.shape[1]} items")
-    values = np.asarray(relevant.data, np.float64) if graded else None
-    gains = _look_up(lists, relevant, values)
-    hits = gains > 0 if not graded else _look_up(lists, relevant, None) > 0
-    repeated = _repeated(lists, hits)
-    hits[repeated] = False
-    n_relevant = np.diff(relevant.indptr).astype(np.int64)
-    lengths = (lists >= 0).sum(axis=1)
-    if not graded:
-        return Judged(hits, n_relevant, lengths)
-    return Judged(hits, n_relevant, lengths, np.where(hits, gains, 0.0), _ideal(relevant, values))
-
-
-def _look_up(lists: np.ndarray, relevant: csr_matrix, values: np.ndarray | None) -> np.ndarray:
-    """Value of each listed item, 0 where it is not relevant; a block of people at a time through a dense table."""
     n, width = relevant.shape
-    dtype = np.bool_ if values is None else np.float64
-    found = np.zeros(lists.shape, dtype)
-    if lists.size == 0:
-        return found
+    lists = np.asarray(lists)
+    if lists.ndim != 2 or len(lists) != n:
+        raise ValueError(f"lists have the shape {lists.shape}, but there are {n} rows of relevant items")
+    if lists.size and lists.max() >= width:
+        raise ValueError(f"item code {lists.max()} is listed, but there are {width} items")
+    entries = np.full(lists.shape, -1, np.int32)
     step = max(1, min(n, SCRATCH // (width + 1)))
-    table = np.zeros(step * (width + 1), dtype)
+    table = np.full(step * (width + 1), -1, np.int32)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        entries = slice(relevant.indptr[start], relevant.indptr[stop])
+        first, last = relevant.indptr[[start, stop]]
         base = np.arange(stop - start) * (width + 1)
-        cells = np.repeat(base, np.diff(relevant.indptr[start : stop + 1])) + relevant.indices[entries]
-        table[cells] = True if values is None else values[entries]
+        cells = np.repeat(base, np.diff(relevant.indptr[start : stop + 1])) + relevant.indices[first:last]
+        table[cells] = np.arange(first, last)
         # -1 falls on the cell before a row's first: the spare last cell of the row before, or of the last row
-        found[start:stop] = table[lists[start:stop] + base[:, None]]
-        table[cells] = 0
-    return found
-
-
-def _repeated(lists: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Places where a relevant item stands again, (n_users, length) bool."""
-    again = np.zeros(hits.shape, bool)
-    places = np.flatnonzero(hits)
-    if len(places) == 0:
-        return again
-    keys = places // hits.shape[1] * (int(lists.max()) + 1) + lists.ravel()[places]
-    first = np.unique(keys, return_index=True)[1]
-    if len(first) < len(keys):
-        again.ravel()[np.delete(places, first)] = True
-    return again
-
-
-def _ideal(relevant: csr_matrix, values: np.ndarray) -> csr_matrix:
-    """The values of each row, descending, in its first columns."""
-    sizes = np.diff(relevant.indptr)
-    rows = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.lexsort((-values, rows))
-    place = np.arange(len(values)) - relevant.indptr[rows]
-    return csr_matrix((values[order], place, relevant.indptr), shape=(len(sizes), max(sizes, default=0)))
+        entries[start:stop] = table[lists[start:stop] + base[:, None]]
+        table[cells] = -1
+    flat = entries.reshape(-1)
+    places = np.flatnonzero(flat >= 0)
+    flat[np.delete(places, np.unique(flat[places], return_index=True)[1])] = -1
+    return Judged(entries, relevant)
 
 
 def _check(k: int) -> int:
@@ -168,203 +123,111 @@ def _check(k: int) -> int:
     return k
 
 
-def _choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        raise ValueError(f"{name} is {given!r}; it must be one of {', '.join(map(repr, choices))}")
+def precision(judged: Judged, k: int) -> np.ndarray:
+    """Share of the first k places that hold something relevant: ``hits@k / k``, however short the list is.
 
-
-def precision(judged: Judged, k: int, *, divisor: str = "k") -> np.ndarray:
-    """Share of the first k places that hold something relevant: ``hits@k / k``.
-
-    Parameters
-    ----------
-    divisor : {"k", "list", "min"}
-        Ours divides by k, so a short list loses. "list": by the places filled; "min": by min(k, relevant), as
-        implicit does before it averages.
-
-    Returns
-    -------
-    ndarray of float64, (n_users,)
-        NaN where nothing is relevant.
-
-    References
-    ----------
     Manning, Raghavan, Schuetze: Introduction to Information Retrieval, chapter 8, 2008.
 
-    Examples
-    --------
     >>> judged = judge(np.array([[0, 1, 2, 3]]), csr_matrix(np.array([[1, 0, 1, 0, 1]])))
     >>> float(precision(judged, 4)[0])
     0.5
     """
-    _choice("divisor", divisor, ("k", "list", "min"))
-    hits = judged.hits_at(_check(k))
-    below = {"k": k, "list": np.clip(judged.lengths, 1, k), "min": np.clip(judged.n_relevant, 1, k)}[divisor]
-    return judged.defined(hits / below)
+    return judged.defined(judged.hits_at(k) / k)
 
 
-def recall(judged: Judged, k: int, *, divisor: str = "relevant") -> np.ndarray:
+def recall(judged: Judged, k: int) -> np.ndarray:
     """Share of what is relevant that stands in the first k places: ``hits@k / relevant``.
 
-    Parameters
-    ----------
-    divisor : {"relevant", "min"}
-        Ours divides by all that is relevant; "min": by min(k, relevant), as LensKit does.
-
-    Examples
-    --------
     >>> judged = judge(np.array([[0, 1, 2, 3]]), csr_matrix(np.array([[1, 0, 1, 0, 1]])))
-    >>> float(recall(judged, 1)[0]), float(recall(judged, 1, divisor="min")[0])
-    (0.3333333333333333, 1.0)
+    >>> float(recall(judged, 1)[0])
+    0.3333333333333333
     """
-    _choice("divisor", divisor, ("relevant", "min"))
-    most = np.maximum(judged.n_relevant, 1) if divisor == "relevant" else np.clip(judged.n_relevant, 1, k)
-    return judged.defined(judged.hits_at(_check(k)) / most)
+    return judged.defined(judged.hits_at(k) / np.maximum(judged.n_relevant, 1))
 
 
 def hit_rate(judged: Judged, k: int) -> np.ndarray:
     """1 where anything relevant stands in the first k places, else 0.
 
-    Examples
-    --------
     >>> judged = judge(np.array([[3, 0]]), csr_matrix(np.array([[1, 0, 1, 0, 1]])))
     >>> float(hit_rate(judged, 1)[0]), float(hit_rate(judged, 2)[0])
     (0.0, 1.0)
     """
-    return judged.defined(judged.hits_at(_check(k)) > 0)
+    return judged.defined(judged.hits_at(k) > 0)
 
 
-def discounts(k: int, discount: str = "log2") -> np.ndarray:
-    """Weight of each place, (k,) float64.
-
-    ``1 / log2(rank + 1)`` by default (Jarvelin and Kekalainen as all libraries but one read them); "lenskit":
-    ``1 / max(log2 rank, 1)``, the first two places alike.
-    """
-    _choice("discount", discount, ("log2", "lenskit"))
-    ranks = np.arange(1, k + 1)
-    return 1 / np.log2(ranks + 1) if discount == "log2" else 1 / np.maximum(np.log2(ranks), 1)
+def _discounts(k: int) -> np.ndarray:
+    """Weight of each place, ``1 / log2(rank + 1)``, (k,) float64."""
+    return 1 / np.log2(np.arange(1, _check(k) + 1) + 1)
 
 
-def ndcg(judged: Judged, k: int, *, ideal: str = "min", discount: str = "log2") -> np.ndarray:
+def ndcg(judged: Judged, k: int) -> np.ndarray:
     """Discounted gain of the first k places, as a share of the best that was possible.
 
-    ``sum over hits of 1 / log2(rank + 1)``, divided by the same sum over the first min(k, relevant) places.
+    ``sum over hits of 1 / log2(rank + 1)``, divided by the same sum over the first min(k, relevant) places, so that a
+    perfect list scores 1.
 
-    Parameters
-    ----------
-    ideal : {"min", "k"}
-        Ours: the ideal list holds min(k, relevant) items, so a perfect list scores 1. "k" assumes k of them always
-        (RecTools's default): a person with one relevant item cannot score more than 0.22 at k = 10.
-    discount : {"log2", "lenskit"}
-        See :func:`discounts`.
-
-    References
-    ----------
     Jarvelin, Kekalainen: Cumulated gain-based evaluation of IR techniques, ACM TOIS 20(4), 2002.
 
-    Examples
-    --------
     >>> judged = judge(np.array([[0, 1]]), csr_matrix(np.array([[1, 0, 1]])))
     >>> round(float(ndcg(judged, 2)[0]), 4)
     0.6131
     """
-    _choice("ideal", ideal, ("min", "k"))
-    weights = discounts(_check(k), discount)
-    gained = judged.hits[:, :k] @ weights[: judged.length]
-    best = np.concatenate([[0.0], np.cumsum(weights)])
-    most = best[np.minimum(judged.n_relevant, k)] if ideal == "min" else best[k]
+    weights = _discounts(k)
+    gained = judged.hits[:, :k] @ weights[: judged.hits.shape[1]]
+    most = np.concatenate([[0.0], np.cumsum(weights)])[np.minimum(judged.n_relevant, k)]
     return judged.defined(gained / np.where(judged.n_relevant > 0, most, 1))
 
 
-def graded_ndcg(judged: Judged, k: int, *, gain: str = "linear") -> np.ndarray:
-    """NDCG whose gains are worths, not just 0 and 1.
+def graded_ndcg(judged: Judged, k: int) -> np.ndarray:
+    """NDCG whose gains are the stored values of the relevant items, not just 0 and 1.
 
-    Parameters
-    ----------
-    judged
-        Made with ``judge(..., graded=True)``.
-    gain : {"linear", "exponential"}
-        The worth itself (Jarvelin and Kekalainen 2002, trec_eval), or ``2^worth - 1`` (Burges et al.: Learning to
-        rank using gradient descent, ICML 2005).
+    The ideal list has the largest values first. For the gains of Burges et al. (Learning to rank using gradient
+    descent, ICML 2005), store ``2^value - 1``.
 
-    Examples
-    --------
-    >>> judged = judge(np.array([[0, 1]]), csr_matrix(np.array([[1, 2]])), graded=True)
+    >>> judged = judge(np.array([[0, 1]]), csr_matrix(np.array([[1, 2]])))
     >>> round(float(graded_ndcg(judged, 2)[0]), 4)
     0.8597
     """
-    _choice("gain", gain, ("linear", "exponential"))
-    if judged.gains is None:
-        raise ValueError("graded NDCG needs worths: judge(lists, relevant, graded=True)")
-    weights = discounts(_check(k))
-    worth, best = judged.gains[:, :k], judged.ideal
-    if gain == "exponential":
-        worth, best = np.exp2(worth) - 1, best.copy()
-        best.data = np.exp2(best.data) - 1
-    counted = np.zeros(best.shape[1])
+    weights, values = _discounts(k), np.asarray(judged.relevant.data, np.float64)
+    gains = np.append(values, 0.0)[judged.entries[:, :k]]  # -1 takes the last
+    sizes = judged.n_relevant
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    order, place = np.lexsort((-values, rows)), np.arange(len(values)) - judged.relevant.indptr[rows]
+    ideal = csr_matrix((values[order], place, judged.relevant.indptr), shape=(len(sizes), max(sizes, default=0)))
+    counted = np.zeros(ideal.shape[1])
     counted[:k] = weights[: len(counted)]
-    most, reached = best @ counted, worth @ weights[: judged.length]
-    return judged.defined(np.divide(reached, most, out=np.zeros(len(worth)), where=most > 0))
+    most, reached = ideal @ counted, gains @ weights[: judged.hits.shape[1]]
+    return judged.defined(np.divide(reached, most, out=np.zeros(len(gains)), where=most > 0))
 
 
-def average_precision(judged: Judged, k: int, *, divisor: str = "min") -> np.ndarray:
-    """Mean of the precisions at the places of the hits; its mean over people is MAP@k.
+def average_precision(judged: Judged, k: int) -> np.ndarray:
+    """Mean of the precisions at the places of the hits; its mean over users is MAP@k.
 
-    ``sum over hits at rank r <= k of (hits@r / r)``, divided by min(k, relevant), so a perfect list scores 1.
+    ``sum over hits at rank r <= k of (hits@r / r)``, divided by min(k, relevant), so that a perfect list scores 1.
 
-    Parameters
-    ----------
-    divisor : {"min", "relevant", "k"}
-        Ours is min(k, relevant); "relevant": by all that is relevant (ranx, ir-measures); "k": by k.
-
-    Examples
-    --------
     >>> judged = judge(np.array([[1, 0]]), csr_matrix(np.array([[1, 0, 1]])))
     >>> float(average_precision(judged, 2)[0])
     0.25
     """
-    _choice("divisor", divisor, ("min", "relevant", "k"))
-    shown = min(_check(k), judged.length)
+    shown = min(_check(k), judged.hits.shape[1])
     at_hits = np.where(judged.hits[:, :shown], judged.cumulative[:, :shown], 0) @ (1 / np.arange(1, shown + 1))
-    most = {"min": np.clip(judged.n_relevant, 1, k), "relevant": np.maximum(judged.n_relevant, 1), "k": k}[divisor]
-    return judged.defined(at_hits / most)
+    return judged.defined(at_hits / np.clip(judged.n_relevant, 1, k))
 
 
-def reciprocal_rank(judged: Judged, k: int | None = None) -> np.ndarray:
-    """``1 / rank`` of the first relevant item in the first k places (in the whole list without k), else 0.
+def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
+    """``1 / rank`` of the first relevant item in the first k places, else 0.
 
-    References
-    ----------
     Voorhees: The TREC-8 question answering track report, 1999.
 
-    Examples
-    --------
     >>> judged = judge(np.array([[3, 0]]), csr_matrix(np.array([[1, 0, 1, 0, 1]])))
-    >>> float(reciprocal_rank(judged, 1)[0]), float(reciprocal_rank(judged)[0])
+    >>> float(reciprocal_rank(judged, 1)[0]), float(reciprocal_rank(judged, 2)[0])
     (0.0, 0.5)
     """
-    hits = judged.hits[:, : None if k is None else _check(k)]
+    hits = judged.hits[:, : _check(k)]
     if hits.shape[1] == 0:
         return judged.defined(np.zeros(len(hits)))
     first = hits.argmax(axis=1)
     return judged.defined(hits[np.arange(len(hits)), first] / (first + 1))
-
-
-def r_precision(judged: Judged) -> np.ndarray:
-    """Precision at the person's own cut-off: at as many places as there are relevant items.
-
-    Lists must be as long as that for the value to be exact; missing places count as misses.
-
-    Examples
-    --------
-    >>> judged = judge(np.array([[0, 1, 2]]), csr_matrix(np.array([[1, 0, 1]])))
-    >>> float(r_precision(judged)[0])
-    0.5
-    """
-    if judged.length == 0:
-        return judged.defined(np.zeros(len(judged.hits)))
-    last = np.clip(judged.n_relevant, 1, judged.length) - 1
-    return judged.defined(judged.cumulative[np.arange(len(last)), last] / np.maximum(judged.n_relevant, 1))
 
 
 @dataclass(frozen=True)
@@ -378,7 +241,7 @@ class Positions:
     midrank : ndarray of float64, (relevant.nnz,)
         The mean rank of all items with the same score; NaN where an item has no column.
     indptr : ndarray of int, (n_users + 1,)
-        Where each person's entries begin.
+        Where each user's entries begin.
     n_candidates : ndarray of int64, (n_users,)
         How many items were ranked.
     """
@@ -389,12 +252,12 @@ class Positions:
     n_candidates: np.ndarray
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum of values over each person's entries, (n_users,)."""
+        """Sum of values over each user's entries, (n_users,)."""
         return np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[self.indptr])
 
     @property
     def n_relevant(self) -> np.ndarray:
-        """Relevant items of each person, (n_users,)."""
+        """Relevant items of each user, (n_users,)."""
         return np.diff(self.indptr)
 
 
@@ -427,8 +290,7 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
     for start in range(0, len(inside), step):
         part = inside[start : start + step]
         column = relevant.indices[part]
-        own = scores[rows[part], column]
-        others = scores[rows[part]]
+        own, others = scores[rows[part], column], scores[rows[part]]
         above, same = (others > own[:, None]).sum(axis=1), others == own[:, None]
         before = (same & (np.arange(scores.shape[1]) < column[:, None])).sum(axis=1)
         rank[part] = np.where(np.isneginf(own) | np.isnan(own), 0, above + before + 1)
@@ -436,56 +298,52 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
     return Positions(rank, midrank, relevant.indptr, (~np.isnan(scores)).sum(axis=1))
 
 
-def auc(found: Positions) -> np.ndarray:
+def auc(positions: Positions) -> np.ndarray:
     """Chance that a relevant item stands above one that is not; equal scores count one half.
 
     ``(sum over relevant of (n + 1 - midrank) - p (p + 1) / 2) / (p (n - p))`` for n candidates, p of them relevant.
     An item outside the catalogue stands below everything.
 
-    References
-    ----------
-    Hanley, McNeil: The meaning and use of the area under a receiver operating characteristic curve, Radiology 143,
-    1982.
+    Hanley, McNeil: The meaning and use of the area under a ROC curve, Radiology 143, 1982.
 
-    Examples
-    --------
     >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
     >>> float(auc(found)[0])
     0.75
     """
-    inside = ~np.isnan(found.midrank)
-    n, p = found.n_candidates, found._sums(inside)
-    rows = np.repeat(np.arange(len(n)), found.n_relevant)
-    raised = found._sums(np.where(inside, n[rows] + 1 - np.where(inside, found.midrank, 0), 0))
+    inside = ~np.isnan(positions.midrank)
+    n, p = positions.n_candidates, positions._sums(inside)
+    rows = np.repeat(np.arange(len(n)), positions.n_relevant)
+    raised = positions._sums(np.where(inside, n[rows] + 1 - np.where(inside, positions.midrank, 0), 0))
     pairs = p * (n - p)
-    share = p / np.maximum(found.n_relevant, 1)
+    share = p / np.maximum(positions.n_relevant, 1)
     values = np.where(pairs > 0, (raised - p * (p + 1) / 2) / np.maximum(pairs, 1) * share, np.nan)
-    return np.where((p == 0) & (found.n_relevant > 0), 0.0, values)
+    return np.where((p == 0) & (positions.n_relevant > 0), 0.0, values)
 
 
-def full_reciprocal_rank(found: Positions) -> np.ndarray:
+def full_reciprocal_rank(positions: Positions) -> np.ndarray:
     """``1 / rank`` of the first relevant item in the ranking of the whole catalogue: MRR without a cut-off.
 
     >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[0, 0, 1, 1]])))
     >>> round(float(full_reciprocal_rank(found)[0]), 4)
     0.3333
     """
-    best = np.zeros(len(found.n_relevant))
-    rows = np.repeat(np.arange(len(best)), found.n_relevant)
-    listed = found.rank > 0
-    np.maximum.at(best, rows[listed], 1 / found.rank[listed])
-    return np.where(found.n_relevant > 0, best, np.nan)
+    best = np.zeros(len(positions.n_relevant))
+    rows = np.repeat(np.arange(len(best)), positions.n_relevant)
+    listed = positions.rank > 0
+    np.maximum.at(best, rows[listed], 1 / positions.rank[listed])
+    return np.where(positions.n_relevant > 0, best, np.nan)
 
 
-def full_r_precision(found: Positions) -> np.ndarray:
-    """R-precision in the ranking of the whole catalogue, however many items are relevant.
+def r_precision(positions: Positions) -> np.ndarray:
+    """Precision at each user's own cut-off: at as many places as there are relevant items.
 
     >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
-    >>> float(full_r_precision(found)[0])
+    >>> float(r_precision(found)[0])
     0.5
     """
-    within = (found.rank > 0) & (found.rank <= np.repeat(found.n_relevant, found.n_relevant))
-    return np.where(found.n_relevant > 0, found._sums(within) / np.maximum(found.n_relevant, 1), np.nan)
+    within = (positions.rank > 0) & (positions.rank <= np.repeat(positions.n_relevant, positions.n_relevant))
+    share = positions._sums(within) / np.maximum(positions.n_relevant, 1)
+    return np.where(positions.n_relevant > 0, share, np.nan)
 
 
 AT_K: dict[str, Callable[[Judged, int], np.ndarray]] = {
@@ -501,8 +359,6 @@ AT_K: dict[str, Callable[[Judged, int], np.ndarray]] = {
 def at_cutoffs(judged: Judged, ks: Iterable[int]) -> dict[str, np.ndarray]:
     """All metrics with a cut-off, by column name: ``{"ndcg@10": (n_users,) float64, ...}``.
 
-    Examples
-    --------
     >>> judged = judge(np.array([[0, 1]]), csr_matrix(np.array([[1, 0, 1]])))
     >>> list(at_cutoffs(judged, [1]))
     ['ndcg@1', 'precision@1', 'recall@1', 'hit_rate@1', 'map@1', 'mrr@1']

@@ -27,28 +27,16 @@ def mae(errors: np.ndarray) -> float:
 
 
 def sums(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per person: rows, sum of squared and of absolute errors; index user_id."""
+    """Per user: rows, sum of squared and of absolute errors; index user_id."""
     parts = pd.DataFrame({"user_id": frame["user_id"], "rows": 1.0, "squared": frame["error"] ** 2})
     parts["absolute"] = frame["error"].abs()
     return parts.groupby("user_id", sort=True).sum()
 
 
-def per_person(frame: pd.DataFrame) -> pd.DataFrame:
-    """RMSE and MAE of each person.
+def per_user(frame: pd.DataFrame) -> pd.DataFrame:
+    """RMSE and MAE of each user (user_id, rmse_user, mae_user) from the error of each rating, predicted minus given.
 
-    Parameters
-    ----------
-    frame
-        user_id, error (predicted minus given), a row a rating.
-
-    Returns
-    -------
-    DataFrame
-        user_id, rmse_user, mae_user.
-
-    Examples
-    --------
-    >>> per_person(pd.DataFrame({"user_id": [1, 1, 2], "error": [3.0, -4.0, 1.0]}))["mae_user"].tolist()
+    >>> per_user(pd.DataFrame({"user_id": [1, 1, 2], "error": [3.0, -4.0, 1.0]}))["mae_user"].tolist()
     [3.5, 1.0]
     """
     added = sums(frame)
@@ -64,7 +52,7 @@ def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: float = 5.0) -> np.ndarray:
-    """Mean + the film's shrunk deviation + the person's from it, (n,) float64: what any model has to beat.
+    """Mean + the film's shrunk deviation + the user's from it, (n,) float64: what any model has to beat.
 
     Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems" (2009), equation 4; each
     deviation is pulled to zero as if by ``shrinkage`` ratings. Clipped to the ratings seen.
