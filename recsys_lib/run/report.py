@@ -6,9 +6,11 @@ import argparse
 import base64
 import html
 import itertools
+import json
 import mimetypes
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import mistune
 
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, home
+from recsys_lib.run.parameters import NOTEBOOKS
 from recsys_lib.run.run import Run
 from recsys_lib.run.steps import STEPS
 
@@ -101,6 +104,14 @@ def run_times(paths: Paths) -> list[dict[str, Any]]:
     return [read_json(file) for file in files if file.is_file()]
 
 
+def readings(paths: Paths) -> dict[str, Any]:
+    """How often the test part was read in this folder: count, since when (UTC), and by which notebooks and programs."""
+    file = paths.outputs / "test_log.jsonl"
+    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    readers = Counter(entry["reader"] for entry in entries)
+    return {"count": len(entries), "since": entries[0]["at"][:10] if entries else "", "readers": dict(readers)}
+
+
 def write_report(dataset: str) -> Path:
     """Write ``reports/<dataset>/report.md`` and ``index.html``.
 
@@ -134,6 +145,8 @@ def write_report(dataset: str) -> Path:
         rows=leaderboard_rows(leaderboard),
         figures=figures,
         times=run_times(paths),
+        readings=readings(paths),
+        trials=read_json(trials) if (trials := NOTEBOOKS / "params" / f"{paths.name}.trials.json").is_file() else {},
         environment=_environment(paths),
         **content,
         **studies,

@@ -314,16 +314,15 @@ class Run:
         return self._read_tables(PARTS[:2])
 
     def tables_with_test(self, reader: str) -> Tables:
-        """The tables with the test part; who read it, and when, is noted in ``outputs/<dataset>/test_log.jsonl``.
+        """The tables with the test part; the reading is noted in ``outputs/<dataset>/test_log.jsonl``.
 
-        Parameters
-        ----------
-        reader
-            Name of the notebook or program that reads it.
+        The note: when, which notebook or program (``reader``), by whom, at which commit, on which data and split, with
+        which threshold and which fitted models.
         """
         tables = self._read_tables(PARTS)
         entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "reader": reader, "commit": commit()}
         entry |= {"by": getpass.getuser(), "data": tables.identity["sha256"], "split": tables.identity["split"]}
+        entry |= {"relevant_from": tables.relevant_from, "models": list(self.models)}
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
         with (self.paths.outputs / "test_log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")

@@ -1,6 +1,7 @@
 """The report: pictures inside, tables computed, hostile titles harmless."""
 
 import base64
+import json
 import re
 import subprocess
 
@@ -176,3 +177,14 @@ def test_the_table_between_the_marks_of_a_readme_is_replaced(run, tmp_path):
         "<!-- /results -->\nafter\n"
     )
     assert "old" not in text and text.count("| strong |") == 1
+
+
+def test_the_report_counts_the_readings_of_the_test_part(run):
+    entries = [
+        {"at": "2026-01-02T00:00:00+00:00", "reader": reader} for reader in ("07_evaluation", "splits", "splits")
+    ]
+    (run.outputs / "test_log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    report.write_report("ml-100k")
+    text = (run.reports / "report.md").read_text(encoding="utf-8")
+    assert "read 3 times here\nsince 2026-01-02 (07_evaluation 1, splits 2)" in text
+    assert "| blend | itself 0, its members 30 each" in text
