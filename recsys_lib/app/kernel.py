@@ -3,14 +3,20 @@
 import sys
 from types import ModuleType
 
-if __name__ == "__main__":
-    # Some 55 MB: the debugger of notebooks; Arrow, which pandas would hold texts in (`prepared` does without it); and
-    # OpenSSL, for a kernel that speaks to its own server alone, on this machine.
+
+def slim() -> None:
+    """Leave out what a session never uses: some 60 MB of this process; nothing of it may have been imported before."""
+    # The debugger of notebooks; Arrow, which pandas would hold texts in (`prepared` does without it); and OpenSSL, for
+    # a kernel that speaks to its own server alone, on this machine.
     sys.modules.update(dict.fromkeys(("debugpy", "pyarrow", "ssl", "_ssl", "_hashlib")))
     import numpy as np
 
-    # Another 5: compiling Fortran, and testing. SciPy looks at all that NumPy has, and finds these empty.
+    # Compiling Fortran, and testing. SciPy looks at all that NumPy has, and finds these empty.
     np.f2py, np.testing = ModuleType("numpy.f2py"), ModuleType("numpy.testing")
+
+
+if __name__ == "__main__":
+    slim()
     from ipykernel.kernelapp import launch_new_instance
 
     launch_new_instance()

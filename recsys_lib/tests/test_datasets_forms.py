@@ -34,7 +34,7 @@ FORMS = {
     "utf-16.csv": written().encode("utf-16"),
     "mark.csv": written().encode("utf-8-sig"),
     "old-mac.csv": written(end="\r").encode(),
-    "packed": gzip.compress(written().encode()),
+    "packed": gzip.compress(written().encode(), mtime=0),
     "packed.csv.bz2": bz2.compress(written().encode()),
     "not-packed.csv.gz": written().encode(),
     "comma.csv": written(";").replace("3.5", "3,5").encode(),
@@ -208,7 +208,7 @@ def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(written().encode())[:60], b"PAR1 no", b"\x89PNG\0", b'[{"user_id": 1}]']
+    "content", [gzip.compress(written().encode(), mtime=0)[:60], b"PAR1 no", b"\x89PNG\0", b'[{"user_id": 1}]']
 )
 def test_what_cannot_be_read_is_named(tmp_path, lab_home, content):
     (tmp_path / "mine.csv").write_bytes(content)

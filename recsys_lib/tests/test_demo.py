@@ -388,7 +388,8 @@ def test_the_kernel_stays_light(lab):
     heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "scipy.stats"]
     heavy += ["scipy.optimize"]
     code = (
-        "import sys, recsys_lib.app.kernel; from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
+        "import sys; from recsys_lib.app.kernel import slim; slim();"
+        "from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
         "[a.lab.model(name) for name in a.lab.models];"
         f"print([m for m in {heavy} if sys.modules.get(m)], 'films for user' in views.user_list(a))"
     )
