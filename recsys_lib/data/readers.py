@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import bz2
+import codecs
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from csv import Error as CsvError
 from csv import reader
 from dataclasses import dataclass, field, replace
@@ -57,31 +58,6 @@ _YEAR = r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:\s*[–-]\s*\d{0,4})?\)\s*(?P<re
 
 
 @dataclass
-class Trouble:
-    """What kept parts of files from being read.
-
-    Attributes
-    ----------
-    sentences
-        One for each file and cause.
-    skipped
-        Line numbers that were left out, by name of the file.
-    """
-
-    sentences: list[str] = field(default_factory=list)
-    skipped: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def lines_of(self, file: str, rows: np.ndarray, first_line: int) -> np.ndarray:
-        """Line of its file that each row stands on, skipped lines counted.
-
-        >>> Trouble(skipped={"a.csv": np.array([2, 4])}).lines_of("a.csv", np.array([0, 1, 2]), 1)
-        array([1, 3, 5])
-        """
-        skipped = np.sort(self.skipped.get(file, np.empty(0, np.int64)))
-        return rows + first_line + np.searchsorted(skipped - np.arange(len(skipped)), rows + first_line, side="right")
-
-
-@dataclass
 class RawTables:
     """Tables as a reader gives them, with the lab's column names, not yet checked.
 
@@ -93,24 +69,27 @@ class RawTables:
         File of each table, for messages.
     first_line
         Line of its file that the first row of the interactions stands on.
-    trouble
-        What could not be read at all.
+    unread
+        What could not be read at all: a sentence for each file and cause.
+    skipped
+        Line numbers that were left out for it, by name of the file.
     notes
-        What a reader should know: columns that were taken for others or left out.
+        What each file was taken for.
     whole_ids
         Whether the format has whole numbers as ids.
     columns
         Names in the file of the interactions, where the table is one's own.
     """
 
-    interactions: pd.DataFrame
+    interactions: pd.DataFrame = field(default_factory=pd.DataFrame)
     items: pd.DataFrame | None = None
     users: pd.DataFrame | None = None
     tags: pd.DataFrame | None = None
     links: pd.DataFrame | None = None
     files: dict[str, Path] = field(default_factory=dict)
     first_line: int = 1
-    trouble: Trouble = field(default_factory=Trouble)
+    unread: list[str] = field(default_factory=list)
+    skipped: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     whole_ids: bool = False
     columns: list[str] = field(default_factory=list)
@@ -118,6 +97,16 @@ class RawTables:
     def file(self, table: str) -> str:
         """Name of a table's file."""
         return self.files[table].name if table in self.files else f"the {table}"
+
+
+def lines_of(rows: np.ndarray, first_line: int, skipped: Sequence[int] = ()) -> np.ndarray:
+    """Line of its file that each row stands on, skipped lines counted.
+
+    >>> lines_of(np.array([0, 1, 2]), 1, [2, 4])
+    array([1, 3, 5])
+    """
+    skipped = np.sort(np.asarray(skipped, np.int64))
+    return rows + first_line + np.searchsorted(skipped - np.arange(len(skipped)), rows + first_line, side="right")
 
 
 # titles and genres
@@ -140,10 +129,10 @@ def split_year(titles: pd.Series) -> pd.DataFrame:
     2       Babylon 5  <NA>
     """
     plain = titles.str.replace(r"\s+", " ", regex=True).str.strip()
-    found = plain.str.extract(_YEAR)
-    title = (found["title"] + (" " + found["rest"]).fillna("")).str.strip()
-    year = pd.to_numeric(found["year"], errors="coerce").astype("Int16")
-    return pd.DataFrame({"title": title.where(found["year"].notna(), plain), "year": year})
+    parts = plain.str.extract(_YEAR)
+    title = (parts["title"] + (" " + parts["rest"]).fillna("")).str.strip()
+    year = pd.to_numeric(parts["year"], errors="coerce").astype("Int16")
+    return pd.DataFrame({"title": title.where(parts["year"].notna(), plain), "year": year})
 
 
 def split_genres(genres: pd.Series, separator: str = "|") -> pd.Series:
@@ -159,37 +148,31 @@ def split_genres(genres: pd.Series, separator: str = "|") -> pd.Series:
 # bytes and lines
 
 
-def _starts(path: Path, most: int = 4) -> bytes:
+def _packing(path: Path) -> str | None:
     with path.open("rb") as handle:
-        return handle.read(most)
-
-
-def packing_of(path: Path) -> str | None:
-    """How a file is compressed, by its first bytes: "gzip", "bz2" or not at all (None)."""
-    return _PACKED.get(_starts(path, 2))
+        return _PACKED.get(handle.read(2))
 
 
 def _bytes_of(path: Path, most: int = -1) -> bytes:
-    """Bytes of a file, decompressed; the first ``most`` of them."""
-    opened = {"gzip": gzip.open, "bz2": bz2.open, None: open}[packing_of(path)]
-    with opened(path, "rb") as handle:
+    """Bytes of a file, decompressed if it is compressed by its first bytes; the first ``most`` of them."""
+    with {"gzip": gzip.open, "bz2": bz2.open, None: open}[_packing(path)](path, "rb") as handle:
         return handle.read(most)
 
 
 def _encoding(content: bytes) -> str:
     """UTF-16 where a mark says so, UTF-8 where the bytes are, else Windows-1252; Latin-1 where it lacks a byte."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    encodings = ("utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8", "cp1252")
-    for encoding in encodings:
-        try:
-            content.decode(encoding)
-        except UnicodeDecodeError as error:
-            if encoding != "cp1252" and error.end == len(content) and "unexpected end" in error.reason:
-                return encoding  # a head that ends within a letter
-        else:
+    for encoding in ("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder(encoding)().decode(content)  # a head may end within a letter
             return encoding
     return "latin-1"
+
+
+def _text_of(path: Path) -> str:
+    content = _bytes_of(path)
+    return content.decode(_encoding(content))
 
 
 def _lines(text: str) -> list[str]:
@@ -199,8 +182,7 @@ def _lines(text: str) -> list[str]:
 
 def read_lines(path: Path) -> pd.Series:
     """Lines of a small text file that are not empty, as text."""
-    content = _bytes_of(path)
-    lines = content.decode(_encoding(content)).removeprefix("\ufeff").split("\n")
+    lines = _text_of(path).split("\n")
     return pd.Series([line.rstrip("\r") for line in lines if line.strip()], dtype="str")
 
 
@@ -224,7 +206,7 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split(separator) if len(separator) > 1 else next(reader([line], delimiter=separator))
 
 
-def header_of(path: Path, delimiter: str) -> list[str]:
+def header_of(path: Path, delimiter: str = ",") -> list[str]:
     """Names in the first line of a delimited file."""
     lines, _ = _head(path)
     return _fields(lines[0], delimiter) if lines else []
@@ -236,146 +218,93 @@ def header_of(path: Path, delimiter: str) -> list[str]:
 def read_typed(
     path: Path,
     types: Mapping[str, pa.DataType],
+    tables: RawTables,
     *,
     delimiter: str = ",",
     names: Sequence[str] | None = None,
+    header: bool = True,
     only: Sequence[str] | None = None,
     quoted: bool = True,
     newlines: bool = False,
-    trouble: Trouble | None = None,
-    header: bool | None = None,
     missing: Sequence[str] = ("",),
 ) -> pd.DataFrame:
     """Read a delimited file, the columns that are named in ``types`` with those types.
 
     A file that does not fit is read once more, slower, as text: numeric columns whose values are not all numbers
     stay text, so that a check can name the rows, and lines with another number of fields are left out and named in
-    ``trouble``.
+    ``tables.unread``.
 
     Parameters
     ----------
     path
         A file with one row a line, compressed (gzip, bz2) or not.
     types
-        Arrow types by column; others are found out.
-    names
-        Column names; by default those of the header line.
+        Arrow types by column; others are inferred.
+    names, header
+        Column names, by default those of the header line; whether there is one.
     only
         Columns to keep; the others are not even converted. Those that the file lacks are left out.
-    quoted
-        Whether double quotes can hold a delimiter.
-    newlines
-        Whether they can hold the end of a line, which is slower.
-    header
-        Whether the first line holds names; by default where none are given.
+    quoted, newlines
+        Whether double quotes can hold a delimiter; whether they can hold the end of a line, which is slower.
     missing
         What stands for a missing value where it is not quoted.
-    trouble
-        Takes a sentence for each thing that keeps lines from being read; without it that is an error.
-
-    Raises
-    ------
-    ValueError
-        If lines cannot be read and there is no ``trouble``.
     """
-    header = names is None if header is None else header
-    present = list(names or header_of(path, delimiter))
+    lines, encoding = _head(path)
+    present = list(names or (_fields(lines[0], delimiter) if lines else ()))
     if not present:
-        _say(trouble, f"{path.name} is empty")
+        tables.unread.append(f"{path.name} is empty")
         return pd.DataFrame()
     kept = [name for name in (only or present) if name in present]
-    lines, encoding = _head(path)
     if header and len(lines) == 1:
         return pd.DataFrame(columns=kept)
+    content = None
+    if delimiter in ("::", " "):  # pyarrow takes separators of one letter
+        text = _text_of(path)
+        rows = (
+            text.replace("::", "\x1f") if delimiter == "::" else "\n".join("\x1f".join(r.split()) for r in _lines(text))
+        )
+        content, encoding, delimiter, quoted = rows.encode(), "utf-8", "\x1f", False
+
+    def read(types: Mapping[str, pa.DataType], encoding: str, skip: Callable | None = None) -> pd.DataFrame:
+        source = pa.OSFile(str(path)) if content is None else pa.BufferReader(content)
+        if content is None and (packing := _packing(path)):
+            source = pa.CompressedInputStream(source, packing)
+        table = csv.read_csv(
+            source,
+            read_options=csv.ReadOptions(
+                block_size=_BLOCK_BYTES, column_names=present, skip_rows=int(header), encoding=encoding,
+                use_threads=skip is None,
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=newlines,
+                invalid_row_handler=skip,
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types=types, include_columns=kept, null_values=list(missing), strings_can_be_null=True,
+                quoted_strings_can_be_null=list(missing) == [""],
+            ),
+        )  # fmt: skip
+        if any(pa.types.is_binary(kind) for kind in table.schema.types):
+            raise pa.ArrowInvalid("a column is not UTF-8")
+        return table.to_pandas(split_blocks=True, self_destruct=True)  # hands memory over column by column
+
     types = {name: kind for name, kind in types.items() if name in kept}
-    parse = {"delimiter": delimiter, "quote_char": '"' if quoted else False, "newlines_in_values": newlines}
-    options = {"names": present, "skip": int(header), "kept": kept, "parse": parse, "missing": missing}
-    try:
-        return _frame(path, types, encoding="utf-16" if encoding == "utf-16" else "utf8", **options)
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        return _read_loosely(path, types, trouble, **options)
-
-
-def _frame(
-    path: Path,
-    types: Mapping[str, pa.DataType],
-    *,
-    names: list[str],
-    skip: int,
-    kept: list[str],
-    parse: Mapping[str, object],
-    missing: Sequence[str],
-    encoding: str = "utf8",
-    threads: bool = True,
-) -> pd.DataFrame:
-    """Read with pyarrow, and hand the memory over to pandas column by column."""
-    source, parse = _source(path, encoding, parse)
-    table = csv.read_csv(
-        source,
-        read_options=csv.ReadOptions(
-            block_size=_BLOCK_BYTES, column_names=names, skip_rows=skip, encoding=encoding, use_threads=threads
-        ),
-        parse_options=csv.ParseOptions(**parse),
-        convert_options=csv.ConvertOptions(
-            column_types=types, include_columns=kept, null_values=list(missing), strings_can_be_null=True,
-            quoted_strings_can_be_null=list(missing) == [""],
-        ),
-    )  # fmt: skip
-    if any(pa.types.is_binary(kind) for kind in table.schema.types):
-        raise pa.ArrowInvalid("a column is not UTF-8")
-    return table.to_pandas(split_blocks=True, self_destruct=True)
-
-
-def _source(path: Path, encoding: str, parse: Mapping[str, object]) -> tuple[pa.NativeFile, dict[str, object]]:
-    """What pyarrow reads: the file itself, decompressed, or with a separator of one letter in place of its own."""
-    if parse["delimiter"] in ("::", " "):
-        content, codec = _bytes_of(path), encoding.removesuffix("-sig")
-        if parse["delimiter"] == "::":
-            content = content.replace("::".encode(codec), "\x1f".encode(codec))
-        else:
-            lines = _lines(content.decode(codec))
-            content = "\n".join("\x1f".join(line.split()) for line in lines).encode(codec)
-        return pa.BufferReader(content), {**parse, "delimiter": "\x1f", "quote_char": False}
-    packing = packing_of(path)
-    return pa.CompressedInputStream(pa.OSFile(str(path)), packing) if packing else pa.OSFile(str(path)), dict(parse)
-
-
-def _say(trouble: Trouble | None, sentence: str) -> None:
-    if trouble is None:
-        raise ValueError(sentence)
-    trouble.sentences.append(sentence)
-
-
-def _read_loosely(
-    path: Path,
-    types: Mapping[str, pa.DataType],
-    trouble: Trouble | None,
-    *,
-    parse: Mapping[str, object],
-    **options: object,
-) -> pd.DataFrame:
-    """Read as text, note the lines with too many or too few fields, and turn into numbers what can be."""
+    with suppress(pa.ArrowInvalid, UnicodeDecodeError):
+        return read(types, "utf-16" if encoding == "utf-16" else "utf8")
     uneven = []
-
-    def skip(row: csv.InvalidRow) -> str:
-        uneven.append(row)
-        return "skip"
-
-    text = dict.fromkeys(options["kept"], pa.string())
-    encoding = _encoding(_bytes_of(path))
-    frame = _frame(
-        path, text, parse={**parse, "invalid_row_handler": skip}, encoding=encoding, threads=False, **options
-    )
+    whole = "utf8" if content else _encoding(_bytes_of(path))
+    frame = read(dict.fromkeys(kept, pa.string()), whole, lambda row: uneven.append(row) or "skip")
     if uneven:
         shown = ", ".join(f"line {row.number} ({row.actual_columns} fields)" for row in uneven[:_SHOWN])
-        lines = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
-        _say(trouble, f"{path.name}: {lines} not have {uneven[0].expected_columns} fields: {shown}")
-        trouble.skipped[path.name] = np.array([row.number for row in uneven])
-    return frame.assign(**{name: as_numbers(frame[name], kind) for name, kind in types.items() if not _is_text(kind)})
+        _unread(tables, path, len(uneven), f"{uneven[0].expected_columns} fields: {shown}")
+        tables.skipped[path.name] = np.array([row.number for row in uneven])
+    numeric = {name: kind for name, kind in types.items() if not pa.types.is_string(kind)}
+    return frame.assign(**{name: as_numbers(frame[name], kind) for name, kind in numeric.items()})
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _unread(tables: RawTables, path: Path, n_lines: int, what: str) -> None:
+    lines = "1 line does" if n_lines == 1 else f"{n_lines:,} lines do"
+    tables.unread.append(f"{path.name}: {lines} not have {what}")
 
 
 def as_numbers(values: pd.Series, kind: pa.DataType) -> pd.Series:
@@ -404,7 +333,6 @@ def as_numbers(values: pd.Series, kind: pa.DataType) -> pd.Series:
 # GroupLens
 
 
-RATING_FILES = ("u.data", "ratings.dat", "ratings.csv")
 _RATING_TYPES = {"user_id": pa.int64(), "item_id": pa.int64(), "rating": pa.float32(), "timestamp": pa.int64()}
 _CSV_NAMES = {"userId": "user_id", "movieId": "item_id", "imdbId": "imdb_id", "tmdbId": "tmdb_id"}
 _OCCUPATIONS = (  # by number, from the README of ml-1m
@@ -422,7 +350,7 @@ def _is_root(folder: Path) -> bool:
         lines, _ = _head(folder / "ratings.dat")
         return not lines or ("::" in lines[0] and not any(re.match(r"[^:]*::0\d", line) for line in lines))
     ratings = folder / "ratings.csv"
-    return ratings.is_file() and bool({"userId", "movieId"} & set(header_of(ratings, ",")))
+    return ratings.is_file() and bool({"userId", "movieId"} & set(header_of(ratings)))
 
 
 def find_root(folder: Path) -> Path | None:
@@ -432,40 +360,31 @@ def find_root(folder: Path) -> Path | None:
 
 
 def read_folder(folder: Path) -> RawTables:
-    """Read an unpacked MovieLens folder, whichever of the three formats it has.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no ratings file is there.
-    """
+    """Read an unpacked MovieLens folder, whichever of the three formats it has; FileNotFoundError if it has none."""
     root = find_root(folder)
-    if root is None:
-        raise FileNotFoundError(f"{folder} holds none of {', '.join(RATING_FILES)}")
     readers = {"u.data": _read_u_data, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
-    return next(read(root) for name, read in readers.items() if (root / name).is_file())
+    if root is None:
+        raise FileNotFoundError(f"{folder} holds none of {', '.join(readers)}")
+    name = next(name for name in readers if (root / name).is_file())
+    tables = RawTables(files={"interactions": root / name}, whole_ids=True)
+    readers[name](root, tables)
+    return tables
 
 
-def _ratings(file: Path, **how: object) -> RawTables:
-    """Tables with the interactions alone."""
-    trouble = Trouble()
-    read = read_typed(file, trouble=trouble, **how)
-    return RawTables(read, files={"interactions": file}, trouble=trouble, whole_ids=True)
-
-
-def _parts(tables: RawTables, name: str, file: Path, pattern: str, columns: list[str]) -> pd.DataFrame | None:
+def _parts(
+    tables: RawTables, name: str, file: Path, pattern: str, columns: str, whole: Sequence[str] = ()
+) -> pd.DataFrame | None:
     """Take the lines of a small file apart; None if there is no such file, and a problem where a line does not fit."""
     if not file.is_file():
         return None
     tables.files[name] = file
     lines = read_lines(file)
-    parts = lines.str.extract(pattern).set_axis(columns, axis=1)
-    strange = np.flatnonzero(parts[columns[0]].isna())
+    parts = lines.str.extract(pattern).set_axis(columns.split(), axis=1)
+    strange = np.flatnonzero(parts.iloc[:, 0].isna())
     if len(strange):
-        shown = ", ".join(f"line {place + 1}: {lines[place][:40]!r}" for place in strange[:3])
-        lines = "1 line does" if len(strange) == 1 else f"{len(strange):,} lines do"
-        tables.trouble.sentences.append(f"{file.name}: {lines} not have the fields {', '.join(columns)} ({shown})")
-    return parts.drop(index=strange).reset_index(drop=True)
+        shown = ", ".join(f"line {place + 1}: {lines[place][:40]!r}" for place in strange[:_SHOWN])
+        _unread(tables, file, len(strange), f"the fields {', '.join(columns.split())} ({shown})")
+    return parts.drop(index=strange).reset_index(drop=True).astype(dict.fromkeys(whole, np.int64))
 
 
 def _items(item_id: pd.Series, titles: pd.Series, genres: pd.Series) -> pd.DataFrame:
@@ -480,75 +399,62 @@ def _flagged(flags: pd.Series, names: list[str]) -> pd.Series:
     [['Action', 'Drama'], []]
     """
     on = flags.str.split("|", expand=True).eq("1").to_numpy()
-    texts = np.full(len(on), "", dtype=object)
-    for code, name in enumerate(names):
-        texts = texts + np.where(on[:, code], f"{name}|", "")
-    return split_genres(pd.Series(texts, index=flags.index))
+    return split_genres(pd.Series(["|".join(np.compress(row, names)) for row in on], flags.index, dtype="str"))
 
 
-def _read_u_data(root: Path) -> RawTables:
+def _read_u_data(root: Path, tables: RawTables) -> None:
     """ml-100k: tab-separated ratings; films and users separated by bars, genres as flags."""
-    tables = _ratings(root / "u.data", types=_RATING_TYPES, delimiter="\t", names=list(_RATING_TYPES), quoted=False)
+    how = {"delimiter": "\t", "names": list(_RATING_TYPES), "header": False, "quoted": False}
+    tables.interactions = read_typed(root / "u.data", _RATING_TYPES, tables, **how)
     if (root / "u.item").is_file():
         names = read_lines(root / "u.genre").str.split("|").str[0].tolist()
         pattern = rf"^(\d+)\|(.*)\|[^|]*\|[^|]*\|[^|]*\|([01](?:\|[01]){{{len(names) - 1}}})$"
-        films = _parts(tables, "items", root / "u.item", pattern, ["item_id", "title", "genres"])
+        films = _parts(tables, "items", root / "u.item", pattern, "item_id title genres")
         tables.items = _items(films["item_id"], films["title"], _flagged(films["genres"], names))
-    columns = ["user_id", "age", "gender", "occupation", "zip_code"]
-    users = _parts(tables, "users", root / "u.user", r"^(\d+)\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)$", columns)
-    if users is not None:
-        tables.users = users.astype({"user_id": np.int64, "age": np.int64})
-    return tables
+    columns, pattern = "user_id age gender occupation zip_code", r"^(\d+)\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)$"
+    tables.users = _parts(tables, "users", root / "u.user", pattern, columns, ["user_id", "age"])
 
 
-def _read_dat(root: Path) -> RawTables:
+def _read_dat(root: Path, tables: RawTables) -> None:
     """ml-1m and ml-10m: fields separated by two colons; titles and tags may hold colons, ratings hold none."""
     names = ["user_id", "_1", "item_id", "_2", "rating", "_3", "timestamp"]  # between two colons there is nothing
-    how = {"delimiter": ":", "names": names, "only": list(_RATING_TYPES), "quoted": False}
-    tables = _ratings(root / "ratings.dat", types=_RATING_TYPES, **how)
-    films = _parts(tables, "items", root / "movies.dat", r"^(\d+)::(.*)::(.*)$", ["item_id", "title", "genres"])
+    how = {"delimiter": ":", "names": names, "header": False, "only": list(_RATING_TYPES), "quoted": False}
+    tables.interactions = read_typed(root / "ratings.dat", _RATING_TYPES, tables, **how)
+    films = _parts(tables, "items", root / "movies.dat", r"^(\d+)::(.*)::(.*)$", "item_id title genres")
     if films is not None:
         tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
-    columns = ["user_id", "gender", "age", "occupation", "zip_code"]
-    users = _parts(tables, "users", root / "users.dat", r"^(\d+)::([^:]*)::(\d+)::(\d+)::([^:]*)$", columns)
+    columns, pattern = "user_id gender age occupation zip_code", r"^(\d+)::([^:]*)::(\d+)::(\d+)::([^:]*)$"
+    users = _parts(tables, "users", root / "users.dat", pattern, columns, ["user_id", "age", "occupation"])
     if users is not None:
-        users = users.astype({"user_id": np.int64, "age": np.int64, "occupation": np.int64})
         users["occupation"] = pd.Series(_OCCUPATIONS, dtype="str").reindex(users["occupation"]).to_numpy()
         tables.users = users[["user_id", "age", "gender", "occupation", "zip_code"]]
-    columns = ["user_id", "item_id", "tag", "timestamp"]
-    tags = _parts(tables, "tags", root / "tags.dat", r"^(\d+)::(\d+)::(.*)::(\d+)$", columns)
-    if tags is not None:
-        tables.tags = tags.astype(dict.fromkeys(("user_id", "item_id", "timestamp"), np.int64))
-    return tables
+    columns, pattern = "user_id item_id tag timestamp", r"^(\d+)::(\d+)::(.*)::(\d+)$"
+    tables.tags = _parts(tables, "tags", root / "tags.dat", pattern, columns, ["user_id", "item_id", "timestamp"])
 
 
-def _read_csv(root: Path) -> RawTables:
+def _read_csv(root: Path, tables: RawTables) -> None:
     """ml-20m and later, ml-latest, ml-latest-small: CSV with a header line."""
     text, whole = pa.string(), pa.int64()
     types = {"userId": whole, "movieId": whole, "rating": pa.float32(), "timestamp": whole}
-    tables = _ratings(root / "ratings.csv", types=types, only=list(types))
-    tables.interactions = tables.interactions.rename(columns=_CSV_NAMES)
-    tables.first_line = 2
-    films = _small(tables, "items", root / "movies.csv", {"movieId": whole, "title": text, "genres": text})
-    if films is not None:
+    ratings = read_typed(root / "ratings.csv", types, tables, only=list(types))
+    tables.interactions, tables.first_line = ratings.rename(columns=_CSV_NAMES), 2
+    beside = {
+        "items": ("movies.csv", {"movieId": whole, "title": text, "genres": text}),
+        "tags": ("tags.csv", {"userId": whole, "movieId": whole, "tag": text}),
+        "links": ("links.csv", {"movieId": whole, "imdbId": text, "tmdbId": whole}),
+    }
+    for name, (file, types) in beside.items():
+        if not (root / file).is_file():
+            continue
+        tables.files[name] = root / file
+        frame = read_typed(root / file, types, tables, newlines=True)
+        if lacking := [column for column in types if column not in frame]:
+            tables.unread.append(f"{file} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
+        else:
+            setattr(tables, name, frame.rename(columns=_CSV_NAMES))
+    if (films := tables.items) is not None:
         tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
-    tables.tags = _small(tables, "tags", root / "tags.csv", {"userId": whole, "movieId": whole, "tag": text})
-    links = _small(tables, "links", root / "links.csv", {"movieId": whole, "imdbId": text, "tmdbId": whole})
-    tables.links = None if links is None else links.astype({"tmdb_id": "Int64"})
-    return tables
-
-
-def _small(tables: RawTables, name: str, file: Path, types: dict[str, pa.DataType]) -> pd.DataFrame | None:
-    """Read one of the tables beside the ratings, if it is there."""
-    if not file.is_file():
-        return None
-    tables.files[name] = file
-    frame = read_typed(file, types, newlines=True, trouble=tables.trouble)
-    lacking = [column for column in types if column not in frame]
-    if lacking:
-        tables.trouble.sentences.append(f"{file.name} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
-        return None
-    return frame.rename(columns=_CSV_NAMES)
+    tables.links = None if tables.links is None else tables.links.astype({"tmdb_id": "Int64"})
 
 
 _STEM = "recbole/dataset_example/ml-100k/ml-100k"
@@ -558,28 +464,23 @@ PACKAGE_FILES = {"interactions": f"{_STEM}.inter", "items": f"{_STEM}.item", "us
 def read_package(folder: Path) -> RawTables:
     """Read ml-100k as the RecBole package carries it, so that the tables equal those of GroupLens's own archive."""
     files = {name: folder / file for name, file in PACKAGE_FILES.items()}
-    types = dict.fromkeys(("user_id:token", "item_id:token", "timestamp:float"), pa.int64())
-    types["rating:float"] = pa.float32()
-    ratings = _plain_names(read_typed(files["interactions"], types, delimiter="\t", quoted=False))
-    users = _text_table(files["users"]).astype({"user_id": np.int64, "age": np.int64})
-    films = _text_table(files["items"])
+    tables = RawTables(files=files, first_line=2, whole_ids=True)
+
+    def read(file: Path) -> pd.DataFrame:
+        """Columns without the types that their names end in."""
+        present = header_of(file, "\t")
+        types = {name: _RATING_TYPES.get(name.split(":")[0], pa.string()) for name in present}
+        frame = read_typed(file, types, tables, delimiter="\t", quoted=False)
+        return frame.rename(columns=lambda name: name.split(":")[0])
+
+    tables.interactions, films, users = read(files["interactions"]), read(files["items"]), read(files["users"])
+    tables.users = users.astype({"age": np.int64})
     # The package splits "Toy Story (1995)" at the last bracket: joined again and split as everywhere, the one film
     # with a bracket after the year gets its title too. The film that is called "unknown" (267) is misspelt there.
     whole = films["movie_title"] + " (" + films["release_year"] + ")"
     titles = whole.mask(films["movie_title"].eq("unkonwn"), "unknown")
-    items = _items(films["item_id"], titles, split_genres(films["class"], " "))
-    return RawTables(ratings, items, users, files=files, first_line=2, whole_ids=True)
-
-
-def _text_table(path: Path) -> pd.DataFrame:
-    """Read a tab-separated file with a header line, all columns as text."""
-    parts = read_lines(path).str.split("\t", expand=True)
-    return _plain_names(parts.iloc[1:].set_axis(parts.iloc[0].tolist(), axis=1).reset_index(drop=True))
-
-
-def _plain_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Names without the types that RecBole's files give them."""
-    return frame.rename(columns=lambda name: name.split(":")[0])
+    tables.items = _items(films["item_id"], titles, split_genres(films["class"], " "))
+    return tables
 
 
 # tables of one's own
@@ -594,10 +495,8 @@ class Form:
     kind
         "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
         object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet".
-    names
-        Its columns.
-    header
-        Whether they stand in the first line.
+    names, header
+        Its columns, and whether they stand in the first line.
     separator
         Of delimited text and sequences.
     encoding
@@ -622,8 +521,8 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, CsvError, json.JSONDecodeError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"{path.name} cannot be read, it is damaged or of another form ({said[0]})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path.name} cannot be read, it is damaged or of another form ({reason})") from error
 
 
 def form_of(
@@ -634,7 +533,7 @@ def form_of(
     names: Sequence[str] | None = None,
     separator: str | None = None,
 ) -> Form:
-    r"""Look at the content of a file, not at the ending of its name, and say what it is.
+    r"""Tell what a file is by its content, not by the ending of its name.
 
     Raises
     ------
@@ -649,38 +548,40 @@ def form_of(
     >>> form_of(path).names, str(form_of(path))
     (['user_id', 'item_id', 'rating', 'timestamp'], "utf-8, '\\t' between columns, no header")
     """
-    if path.is_dir() or _starts(path) == b"PAR1":
-        parts = parquet.ParquetDataset(path) if path.is_dir() else parquet.ParquetFile(path)
-        return Form("parquet", list((parts.schema if path.is_dir() else parts.schema_arrow).names))
+    if path.is_dir():
+        return Form("parquet", parquet.ParquetDataset(path).schema.names)
     lines, encoding = _head(path)
+    if lines and lines[0].startswith("PAR1"):
+        return Form("parquet", parquet.ParquetFile(path).schema_arrow.names)
     if not lines:
         return Form("text", [], encoding=encoding, separator=",")
+    first = lines[0].strip()
     if any("\0" in line for line in lines):
         raise ValueError(f"{path.name} is no table: it is neither text nor parquet (of text, UTF-8 is read best)")
     if path.name.endswith(_ATTRIBUTES):
         return Form("attributes", ["item_id", "genres"])
-    if re.fullmatch(r"\d+:", lines[0].strip()):
+    if re.fullmatch(r"\d+:", first):
         return Form("Netflix prize", ["user_id", "item_id", "rating", "timestamp"], encoding=encoding)
-    if lines[0].startswith("[{") or lines[0].strip() == "[":
+    if first.startswith("[{") or first == "[":
         raise ValueError(f"{path.name} is one JSON array: write it as JSON lines, one object a line")
-    if lines[0].lstrip().startswith("{"):
-        return Form("JSON lines", list(json.loads(lines[0])) if len(lines) > 1 or lines[0].endswith("}") else [])
+    if first.startswith("{"):
+        return Form("JSON lines", list(json.loads(first)) if len(lines) > 1 or first.endswith("}") else [])
     separator = separator or _separator(lines)
     rows = [_fields(line, separator) for line in lines]
-    first, header = rows[0], _is_header(rows[0])
-    if names is not None and len(names) != len(first):
-        raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(first)} columns")
-    form = Form("text", list(names or first), header, separator, encoding)
-    if header or names is not None or (columns and set(columns) <= set(first)):
+    cells, header = rows[0], _is_header(rows[0])
+    if names is not None and len(names) != len(cells):
+        raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(cells)} columns")
+    form = Form("text", list(names or cells), header, separator, encoding)
+    if header or names is not None or (columns and set(columns) <= set(cells)):
         return form
     if len({len(row) for row in rows}) > 1 and all(cell.isdecimal() for row in rows for cell in row):
         return replace(form, kind="sequences", names=["user_id", "item_id", "position"])
-    guess = _guess(first, table)
+    guess = _guess(cells, table)
     if guess is None:
-        such = [*_WANTED[:3], "timestamp", *(f"column_{place + 1}" for place in range(4, len(first)))][: len(first)]
+        such = [*_WANTED[:3], "timestamp", *(f"column_{place + 1}" for place in range(4, len(cells)))][: len(cells)]
         raise ValueError(
-            f"{path.name} has no header line (it begins {', '.join(map(repr, first[:_SHOWN]))}): say what its "
-            f"{len(first)} columns are, such as names={such!r}"
+            f"{path.name} has no header line (it begins {', '.join(map(repr, cells[:_SHOWN]))}): say what its "
+            f"{len(cells)} columns are, such as names={such!r}"
         )
     return replace(form, names=guess)
 
@@ -701,17 +602,15 @@ def _is_number(cell: str) -> bool:
 
 def _is_header(cells: Sequence[str]) -> bool:
     """Whether the fields of a first line are names: known ones, pandas's own "0,1,2", or texts without a number."""
-    if our_names(cells, {}) or cells == [str(place) for place in range(len(cells))]:
-        return True
-    return not any(_is_number(cell) for cell in cells)
+    own = cells == [str(place) for place in range(len(cells))]
+    return bool(our_names(cells, {})) or own or not any(map(_is_number, cells))
 
 
 def _guess(cells: Sequence[str], table: str) -> list[str] | None:
     """Names of the columns of a file without a header, in MovieLens's order where the first line fits it."""
-    rest = [f"column_{place + 1}" for place in range(len(cells))]
     if table != "interactions":
         known = ["item_id", "title", "genres"] if table == "items" else ["user_id"]
-        return [*known, *rest[len(known) :]][: len(cells)]
+        return [*known, *(f"column_{place + 1}" for place in range(len(known), len(cells)))][: len(cells)]
     numbers = [float(cell.replace(",", ".")) if _is_number(cell) else np.nan for cell in cells]
     if len(cells) == 2:
         return ["user_id", "item_id"]
@@ -761,24 +660,19 @@ def read_own(
     if attributes.is_file():
         files.setdefault("items", attributes)
     files |= {name: file for name, file in (("items", items), ("users", users)) if file is not None}
-    columns = _checked(columns)
     forms = {}
     for name, file in files.items():
         given = {"names": names, "separator": separator} if name == "interactions" else {}
         with _named(file):
             forms[name] = form_of(file, name, columns=columns, **given)
-    _mapping_fits(columns, files, forms)
+    holders = " and ".join(file.name for file in files.values())
+    _check_mapping(columns, [column for form in forms.values() for column in form.names], holders)
     own = forms["interactions"]
-    tables = RawTables(pd.DataFrame(), files=files, first_line=1 + own.header, columns=own.names)
-    read = {}
+    tables = RawTables(files=files, first_line=1 + own.header, columns=own.names)
     for name, file in files.items():
         with _named(file):
-            read[name] = _read(file, name, forms[name], columns, tables)
-            if "timestamp" in read[name]:
-                read[name]["timestamp"] = _seconds(read[name]["timestamp"], time_unit)
-    tables.interactions, tables.users = read["interactions"], read.get("users")
-    tables.items = _as_items(read["items"]) if "items" in read else None
-    _agree_on_ids([table for table in (tables.interactions, tables.items, tables.users) if table is not None])
+            _keep(tables, name, _read(file, name, forms[name], columns or {}, tables), time_unit)
+    _agree_on_ids(tables)
     return tables
 
 
@@ -791,37 +685,37 @@ def read_frames(
     time_unit: str = "s",
 ) -> RawTables:
     """Take tables that are in memory, by the rules that hold for files."""
-    columns = _checked(columns)
     given = {"interactions": interactions, "items": items, "users": users}
     given = {name: frame.reset_index(drop=True) for name, frame in given.items() if frame is not None}
-    present = {column for frame in given.values() for column in frame}
-    if lacking := [theirs for theirs in columns if theirs not in present]:
-        raise ValueError(f"the tables have no column {lacking[0]!r} to map; the columns are {_listed(present)}")
-    tables = RawTables(pd.DataFrame(), first_line=0, columns=list(interactions.columns))
+    _check_mapping(columns, [column for frame in given.values() for column in frame], "the tables")
+    tables = RawTables(first_line=0, columns=list(interactions.columns))
     for name, frame in given.items():
-        names = our_names(frame.columns, columns)
+        names = our_names(frame.columns, columns or {})
         kept = [theirs for theirs in frame if name != "interactions" or names.get(theirs) in _WANTED]
         frame = frame[kept].rename(columns=names)
         for column in frame.select_dtypes(["object", "string"]).columns.intersection(_WANTED):
             frame[column] = frame[column].mask(frame[column].isin(_MISSING))
-        if "timestamp" in frame:
-            frame["timestamp"] = _seconds(frame["timestamp"], time_unit)
-        setattr(tables, name, _as_items(frame) if name == "items" else frame)
-    _agree_on_ids([table for table in (tables.interactions, tables.items, tables.users) if table is not None])
+        _keep(tables, name, frame, time_unit)
+    _agree_on_ids(tables)
     return tables
 
 
-def _checked(columns: Mapping[str, str] | None) -> dict[str, str]:
-    """The mapping, if each name that it gives is one of ours."""
+def _keep(tables: RawTables, name: str, frame: pd.DataFrame, time_unit: str) -> None:
+    """Put a table in its place, times in seconds and items with all their columns."""
+    if "timestamp" in frame:
+        frame["timestamp"] = _seconds(frame["timestamp"], time_unit)
+    setattr(tables, name, _as_items(frame) if name == "items" else frame)
+
+
+def _check_mapping(columns: Mapping[str, str] | None, present: Iterable[str], holders: str) -> None:
+    """Refuse a mapping to a name that is none of ours, or from a column that no table has."""
     allowed = (*_WANTED, "title", "year", "genres")
-    foreign = [f"{theirs!r} maps to {ours!r}" for theirs, ours in (columns or {}).items() if ours not in allowed]
-    if foreign:
-        raise ValueError(f"columns: {foreign[0]}, which is none of {', '.join(allowed)}")
-    return dict(columns or {})
-
-
-def _listed(columns: Iterable[str]) -> str:
-    return ", ".join(sorted(map(str, columns)))
+    for theirs, ours in (columns or {}).items():
+        if ours not in allowed:
+            raise ValueError(f"columns: {theirs!r} maps to {ours!r}, which is none of {', '.join(allowed)}")
+        if theirs not in present:
+            listed = ", ".join(sorted(set(map(str, present))))
+            raise ValueError(f"{holders} have no column {theirs!r} to map; the columns are {listed}")
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
@@ -830,9 +724,9 @@ def _files_of(folder: Path) -> dict[str, Path]:
     tables = [path for path in plain if re.sub(r"\.(gz|bz2)$", "", path.name.lower()).endswith(_ENDINGS)]
     if tables and all(re.match(r"part-.*\.parquet$", path.name) for path in tables):
         return {"interactions": folder}
+    parts = {path: (path.name.lower().split(".")[0], path.suffix[1:].lower()) for path in tables}
     files = {}
     for name, stems in _STEMS.items():
-        parts = {path: (path.name.lower().split(".")[0], path.suffix[1:].lower()) for path in tables}
         if fitting := [path for stem in stems for path in tables if stem in parts[path]]:
             files[name] = fitting[0]
     rest = [path for path in tables if path not in files.values() and not path.name.endswith(_ATTRIBUTES)]
@@ -842,15 +736,6 @@ def _files_of(folder: Path) -> dict[str, Path]:
         known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:4])
         raise FileNotFoundError(f"{folder} holds no table of interactions: call it one of {known} (or .tsv, .parquet)")
     return files
-
-
-def _mapping_fits(columns: Mapping[str, str], files: Mapping[str, Path], forms: Mapping[str, Form]) -> None:
-    """Refuse a mapping from a column that no table has."""
-    present = {column for form in forms.values() for column in form.names}
-    lacking = [theirs for theirs in columns if theirs not in present]
-    if lacking:
-        names = " and ".join(file.name for file in files.values())
-        raise ValueError(f"{names} have no column {lacking[0]!r} to map; the columns are {_listed(present)}")
 
 
 def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -865,14 +750,12 @@ def our_names(present: Iterable[str], columns: Mapping[str, str]) -> dict[str, s
     if twice:
         raise ValueError(f"columns: {twice[0]!r} and {twice[1]!r} of the same table both map to {names[twice[0]]!r}")
     plain = {name: re.sub(r":(token|float)(_seq)?$", "", str(name)) for name in present}
-    for ours, spellings in _SPELLINGS.items():
+    for ours, spellings in {**_SPELLINGS, WEIGHT: ()}.items():
         if ours in present and ours not in names and ours not in names.values():
             names[ours] = ours
         like = [name for name in present if "".join(filter(str.isalnum, plain[name])).lower() in spellings]
         if ours not in names.values() and like and like[0] not in names:
             names[like[0]] = ours
-    if WEIGHT in present and WEIGHT not in names:
-        names[WEIGHT] = WEIGHT
     return names
 
 
@@ -888,34 +771,31 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
     if form.kind == "parquet":
         frame = parquet.read_table(path, columns=only).to_pandas(ignore_metadata=True)
     elif form.kind == "attributes":
-        pairs = json.loads(_bytes_of(path)).items()
-        frame = pd.DataFrame(
-            [(item, list(dict.fromkeys(map(str, values)))) for item, values in pairs], columns=form.names
-        )
+        lists = {item: list(dict.fromkeys(map(str, values))) for item, values in json.loads(_bytes_of(path)).items()}
+        frame = pd.DataFrame(lists.items(), columns=form.names)
     elif form.kind == "sequences":
         frame = _sequences(path, form)
     elif form.kind == "Netflix prize":
         frame = _netflix(path)
     elif form.kind == "JSON lines":
-        source = pa.BufferReader(_bytes_of(path))
-        frame = arrow_json.read_json(source).select(only).to_pandas()
+        frame = arrow_json.read_json(pa.BufferReader(_bytes_of(path))).select(only).to_pandas()
     else:
         frame = _text(path, only, wanted, form, tables)
     taken = ", ".join(theirs if theirs == ours else f"{theirs!r} as {ours}" for theirs, ours in wanted.items())
-    left = [theirs for theirs in form.names if theirs not in only]
+    left = ", ".join(str(theirs) for theirs in form.names if theirs not in only)
     tables.notes.append(
-        f"{path.name}: {form}, {len(frame):,} rows; took {taken or 'no column'}"
-        + (f"; left out {', '.join(map(str, left))}" if left else "")
+        f"{path.name}: {form}, {len(frame):,} rows; took {taken or 'no column'}{left and f'; left out {left}'}"
     )
     return frame.rename(columns=wanted)
 
 
 def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tables: RawTables) -> pd.DataFrame:
     """Read delimited text: ids as text first, so that "007" stays what it is."""
-    types = {theirs: pa.string() for theirs, ours in names.items() if ours in ("user_id", "item_id", "title", "genres")}
-    types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
+    kinds = dict.fromkeys(("user_id", "item_id", "title", "genres"), pa.string())
+    kinds |= dict.fromkeys(("rating", WEIGHT), pa.float32())
+    types = {theirs: kinds[ours] for theirs, ours in names.items() if ours in kinds}
     how = {"delimiter": form.separator, "names": form.names, "header": form.header, "only": only, "missing": _MISSING}
-    frame = read_typed(path, types, trouble=tables.trouble, **how)
+    frame = read_typed(path, types, tables, **how)
     titles = next((theirs for theirs, ours in names.items() if ours == "title"), None)
     if titles is None or form.header or "year" in names.values():
         return frame
@@ -935,11 +815,10 @@ def _netflix(path: Path) -> pd.DataFrame:
     files = sorted(path.parent.glob("combined_data_*.txt")) if path.name.startswith("combined_data_") else [path]
     lines = pd.concat([read_lines(file) for file in files], ignore_index=True).str.strip()
     heads = lines.str.endswith(":")
-    cells = lines[~heads].str.split(",", expand=True).reindex(columns=range(3))
-    frame = cells.set_axis(["user_id", "rating", "timestamp"], axis=1).assign(
-        item_id=lines.where(heads).ffill().str[:-1]
-    )
-    return frame.assign(rating=as_numbers(frame["rating"], pa.float32())).reset_index(drop=True)
+    frame = lines[~heads].str.split(",", expand=True).reindex(columns=range(3))
+    frame = frame.set_axis(["user_id", "rating", "timestamp"], axis=1)
+    frame = frame.assign(item_id=lines.where(heads).ffill().str[:-1], rating=as_numbers(frame["rating"], pa.float32()))
+    return frame.reset_index(drop=True)
 
 
 def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
@@ -956,7 +835,7 @@ def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
     """
     if pd.api.types.is_bool_dtype(values.dtype):
         return values.astype("str")
-    if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return _since_1970(pd.to_datetime(values, utc=True))
     if pd.api.types.is_numeric_dtype(values.dtype):
         if unit == "s" and len(values) and values.between(19_000_101, 21_001_231).all():
@@ -966,15 +845,13 @@ def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
         if unit == "s" and values.dtype.kind in "iu":
             return values
         seconds = np.floor(values * _UNIT_SECONDS[unit])
-        return seconds.astype(np.int64) if np.isfinite(seconds).all() else seconds
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().any() or values.isna().all():
-        numbers = _seconds(numbers, unit)
-    dates = _since_1970(_dates(values.mask(numbers.notna()).astype("str")))
-    seconds = numbers.where(numbers.notna(), dates)
-    strange = seconds.isna() & values.notna()
-    if strange.any():
-        return seconds.astype(object).mask(strange, values)
+    else:
+        numbers = pd.to_numeric(values, errors="coerce")
+        dates = _since_1970(_dates(values.mask(numbers.notna()).astype("str")))
+        seconds = _seconds(numbers, unit).where(numbers.notna(), dates)
+        strange = seconds.isna() & values.notna()
+        if strange.any():
+            return seconds.astype(object).mask(strange, values)
     return seconds.astype(np.int64) if np.isfinite(seconds).all() else seconds
 
 
@@ -995,10 +872,11 @@ def _dates(texts: pd.Series) -> pd.Series:
     return dates if rivals or best.isna().all() else dates.fillna(best)
 
 
-def _agree_on_ids(frames: list[pd.DataFrame]) -> None:
+def _agree_on_ids(tables: RawTables) -> None:
     """Make ids integers where every table writes them as such ("10.0" too); else text in all of them."""
     for column in ("user_id", "item_id"):
-        holders = [frame for frame in frames if column in frame]
+        frames = (tables.interactions, tables.items, tables.users)
+        holders = [frame for frame in frames if frame is not None and column in frame]
         whole = all(are_whole(frame[column]) for frame in holders)
         for frame in holders:
             frame[column] = as_ids(frame[column], whole=whole)
@@ -1010,24 +888,18 @@ def are_whole(ids: pd.Series) -> bool:
     >>> [are_whole(pd.Series(ids)) for ids in (["7", "12"], ["10.0", "7"], ["007", "12"], ["a"])]
     [True, True, False, False]
     """
-    if pd.api.types.is_bool_dtype(ids.dtype) or ids.dtype.kind == "M":
-        return False
-    if pd.api.types.is_integer_dtype(ids.dtype):
+    if ids.dtype.kind in "iu":
         return ids.empty or int(ids.max()) <= np.iinfo(np.int64).max
-    if pd.api.types.is_float_dtype(ids.dtype):
+    if ids.dtype.kind == "f":
         known = ids.dropna()
         return bool((np.isfinite(known) & (known % 1 == 0)).all())
-    return _same_after_reading(ids.head(1000)) and _same_after_reading(ids)  # the first rows mostly tell
-
-
-def _same_after_reading(ids: pd.Series) -> bool:
-    """Whether text read as integers and written again is the same text."""
-    try:
-        text = pc.replace_substring_regex(pc.cast(pa.array(ids), pa.large_string()), r"\.0+$", "")
-        again = pc.cast(pc.cast(text, pa.int64()), pa.large_string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-        return False
-    return again.equals(text)
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        for part in (ids.head(1000), ids):  # the first rows mostly tell
+            text = pc.replace_substring_regex(pc.cast(pa.array(part), pa.large_string()), r"\.0+$", "")
+            if not pc.cast(pc.cast(text, pa.int64()), pa.large_string()).equals(text):
+                return False
+        return True
+    return False
 
 
 def as_ids(ids: pd.Series, *, whole: bool) -> pd.Series:
@@ -1049,7 +921,7 @@ def _as_items(items: pd.DataFrame) -> pd.DataFrame:
     n = len(items)
     title = items["title"].astype("str") if "title" in items else pd.Series([None] * n, dtype="str")
     lists = _genres(items["genres"]) if "genres" in items else pd.Series([[] for _ in range(n)], dtype=object)
-    year = items["year"] if "year" in items else pd.Series(pd.array([pd.NA] * n, dtype="Int16"))
+    year = items["year"] if "year" in items else pd.Series([pd.NA] * n, dtype="Int16")
     first = pd.DataFrame({"item_id": items["item_id"], "title": title, "year": year, "genres": lists})
     return pd.concat([first, items.drop(columns=list(first.columns), errors="ignore")], axis=1)
 
@@ -1072,10 +944,8 @@ def _genres(cells: pd.Series) -> pd.Series:
 def _literal(text: str) -> object:
     """The list that a text writes, in JSON or in Python; the text alone in a list if it is neither."""
     for read in (json.loads, ast.literal_eval):
-        try:
+        with suppress(ValueError, SyntaxError):
             return read(text)
-        except (ValueError, SyntaxError):
-            continue
     return [text]
 
 

@@ -11,13 +11,15 @@ import pandas as pd
 import pandera.pandas as pa
 
 from recsys_lib.data.interactions import order_column
-from recsys_lib.data.readers import WEIGHT, RawTables, Trouble
+from recsys_lib.data.readers import WEIGHT, RawTables, lines_of
 
 Scale = tuple[float, float]
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
 _SHOWN = 3
 _log = logging.getLogger(__name__)
 _UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+_TYPES = {"rating": np.float32, "timestamp": np.int64, "position": np.int64, "year": "Int16"}
+_IDS = ("user_id", "item_id")
 
 
 class BadTableError(ValueError):
@@ -40,10 +42,8 @@ class Rule:
 
     Attributes
     ----------
-    column
-        The column; it must be there.
-    name
-        Short name of the rule.
+    column, name
+        The column, which must be there, and a short name of the rule.
     good
         From the column to a boolean for each row.
     wrong
@@ -61,17 +61,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found.
-
-    Attributes
-    ----------
-    problems : list of str
-        One sentence each.
-    bad : ndarray of bool, (n_rows,)
-        Rows that break a rule.
-    lacking : list of str
-        Columns that are not there.
-    """
+    """Result of a check: sentences, the rows that break a rule (n_rows,) bool, and columns that are not there."""
 
     problems: list[str]
     bad: np.ndarray
@@ -80,46 +70,37 @@ class Outcome:
 
 def is_number(values: pd.Series) -> pd.Series:
     """Whether each value is a number, or missing."""
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return pd.Series(True, index=values.index)
     return pd.to_numeric(values, errors="coerce").notna() | values.isna()
 
 
-def _is_there(values: pd.Series) -> pd.Series:
-    there = values.notna()
-    return there if pd.api.types.is_numeric_dtype(values.dtype) else there & values.ne("")
+def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
+    """Rules that come first: what must be numbers is."""
+    rules = [
+        Rule(column, "number", is_number, f"a {column} that is not a number", f"a {column} is a number")
+        for column in columns
+        if column in _TYPES
+    ]
+    right = "in this format ids are whole numbers"
+    return rules + [
+        Rule(column, "whole", _is_whole, f"a {column} that is not a whole number", right)
+        for column in columns
+        if whole_ids and column in _IDS
+    ]
 
 
-def _number(column: str) -> Rule:
-    return Rule(column, "number", is_number, f"a {column} that is not a number", f"a {column} is a number")
-
-
-def _whole(column: str) -> Rule:
-    wrong, right = f"a {column} that is not a whole number", "in this format ids are whole numbers"
-    return Rule(column, "whole", lambda s: is_number(s) & ~_fraction(s), wrong, right)
-
-
-def _fraction(values: pd.Series) -> pd.Series:
-    return pd.to_numeric(values, errors="coerce").mod(1).gt(0)
+def _is_whole(values: pd.Series) -> pd.Series:
+    return is_number(values) & ~pd.to_numeric(values, errors="coerce").mod(1).gt(0)
 
 
 def _there(column: str) -> Rule:
-    return Rule(column, "there", _is_there, "no value", f"every row needs its {column}")
+    return Rule(column, "there", lambda s: s.notna() & s.ne(""), "no value", f"every row needs its {column}")
 
 
 def _unique(column: str) -> Rule:
     return Rule(column, "unique", lambda s: ~s.duplicated(), f"the {column} of an earlier row", "one row each is right")
 
 
-def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
-    """Rules that come first: what must be numbers is."""
-    rules = [_number(column) for column in columns if column in ("rating", "timestamp", "position", "year")]
-    return rules + [_whole(column) for column in columns if whole_ids and column in ("user_id", "item_id")]
-
-
-def interaction_rules(
-    columns: Sequence[str], scale: tuple[float, float] | None, *, weights: bool = False
-) -> list[Rule]:
+def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: bool = False) -> list[Rule]:
     """Rules of the interactions, of columns that are numbers already.
 
     Parameters
@@ -135,20 +116,15 @@ def interaction_rules(
     if "rating" in columns:
         finite = Rule("rating", "finite", lambda s: ~np.isinf(s), "an infinite rating", "ratings are finite")
         rules += [_there("rating"), finite]
-    if "rating" in columns and scale is not None:
-        low, high = scale
-        within = Rule(
-            "rating",
-            "scale",
-            lambda s: s.between(low, high) | s.isna() | np.isinf(s),
-            "a rating off the scale",
-            f"ratings here go from {low:g} to {high:g}",
-        )
-        rules.append(within)
-    if "rating" in columns and weights:
-        rules.append(Rule("rating", "positive", lambda s: ~(s <= 0), "a weight of 0 or less", "weights are positive"))
+        if scale is not None:
+            right = f"ratings here go from {scale[0]:g} to {scale[1]:g}"
+            within = lambda s: s.between(*scale) | s.isna() | np.isinf(s)  # noqa: E731
+            rules.append(Rule("rating", "scale", within, "a rating off the scale", right))
+        if weights:
+            positive = Rule("rating", "positive", lambda s: ~(s <= 0), "a weight of 0 or less", "weights are positive")
+            rules.append(positive)
     if "timestamp" in columns:
-        right = "timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)"
+        right = f"timestamps are UNIX seconds, from 0 (1970) to before {LATEST} (2100)"
         rules += [
             _there("timestamp"),
             Rule("timestamp", "negative", lambda s: ~(s < 0), "a negative timestamp", right),
@@ -175,19 +151,9 @@ def _unit(values: pd.Series) -> str:
 
 def item_rules(columns: Sequence[str]) -> list[Rule]:
     """Rules of the items: one row each, with a year that can be one where there are years."""
-    year = Rule(
-        "year",
-        "year",
-        lambda s: ~((s < 1800) | (s > 2100) | (s % 1 > 0)),
-        "an absurd year",
-        "years are whole, 1800 to 2100",
-    )
-    return [_there("item_id"), _unique("item_id"), *([year] if "year" in columns else [])]
-
-
-def user_rules() -> list[Rule]:
-    """Rules of the users: one row each."""
-    return [_there("user_id"), _unique("user_id")]
+    good, right = lambda s: ~((s < 1800) | (s > 2100) | (s % 1 > 0)), "years are whole, 1800 to 2100"
+    years = [Rule("year", "year", good, "an absurd year", right)] if "year" in columns else []
+    return [_there("item_id"), _unique("item_id"), *years]
 
 
 def check(
@@ -196,7 +162,7 @@ def check(
     file: str,
     first_line: int = 1,
     *,
-    trouble: Trouble | None = None,
+    skipped: Sequence[int] = (),
     columns: Sequence[str] = (),
 ) -> Outcome:
     """Check a table against rules, every one of them, in one go over each column.
@@ -207,12 +173,8 @@ def check(
         Its index counts the rows of the file from 0.
     rules
         Their columns must be there.
-    file
-        Name of the file, for the sentences.
-    first_line
-        Line of the file that the first row stands on.
-    trouble
-        Lines that were skipped while reading.
+    file, first_line, skipped
+        Name of the file, the line that the first row stands on, and those that were skipped, for the sentences.
     columns
         Names in the file, if the table is one's own; by default those of the table.
 
@@ -222,45 +184,32 @@ def check(
     >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv", first_line=2).problems
     ["plays.csv, column 'rating': 1 row with a rating off the scale (line 3: 7.0); ratings here go from 1 to 5"]
     """
-    failures = _failures(frame, rules)
-    lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
-    problems = [
-        _lacking(column, file, columns or list(map(str, frame.columns)), own=bool(columns)) for column in lacking
-    ]
+    checks: dict[str, list[pa.Check]] = {}
+    for rule in rules:
+        checks.setdefault(rule.column, []).append(pa.Check(rule.good, name=rule.name, ignore_na=False))
+    schema = pa.DataFrameSchema({name: pa.Column(nullable=True, checks=made) for name, made in checks.items()})
     bad = np.zeros(len(frame), dtype=bool)
+    try:
+        schema.validate(frame, lazy=True, inplace=True)
+    except pa.errors.SchemaErrors as errors:
+        failures = errors.failure_cases
+    else:
+        return Outcome([], bad, [])
+    lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
+    present = ", ".join(columns or map(str, frame.columns)) or "none"
+    hint = " (say which is which: columns={{{!r}: {!r}}})" if columns else ""
+    problems = [
+        f"{file} has no column {column!r}; it has {present}{hint.format(*columns[:1], column)}" for column in lacking
+    ]
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
             wrong = frame.index.isin(failed["index"])
-            lines = (trouble or Trouble()).lines_of(file, frame.index[wrong].to_numpy(), first_line)
-            problems.append(_sentence(frame.loc[wrong, rule.column], lines, rule, file))
+            values, lines = frame.loc[wrong, rule.column], lines_of(frame.index[wrong].to_numpy(), first_line, skipped)
+            says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values)
+            problems.append(f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}")
             bad |= wrong
     return Outcome(problems, bad, lacking)
-
-
-def _failures(frame: pd.DataFrame, rules: Sequence[Rule]) -> pd.DataFrame:
-    """Let pandera look at every column: each row that breaks a rule (column, check, index)."""
-    checks: dict[str, list[pa.Check]] = {}
-    for rule in rules:
-        made = pa.Check(rule.good, name=rule.name, ignore_na=False)
-        checks.setdefault(rule.column, []).append(made)
-    schema = pa.DataFrameSchema({name: pa.Column(nullable=True, checks=made) for name, made in checks.items()})
-    try:
-        schema.validate(frame, lazy=True, inplace=True)
-    except pa.errors.SchemaErrors as found:
-        return found.failure_cases
-    return pd.DataFrame({"column": [], "check": [], "failure_case": [], "index": []})
-
-
-def _lacking(column: str, file: str, present: Sequence[str], *, own: bool) -> str:
-    """Say that a column is not there, and how to map one."""
-    hint = f" (say which is which: columns={{{present[0]!r}: {column!r}}})" if own else ""
-    return f"{file} has no column {column!r}; it has {', '.join(present) or 'none'}{hint}"
-
-
-def _sentence(values: pd.Series, lines: np.ndarray, rule: Rule, file: str) -> str:
-    says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values)
-    return f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}"
 
 
 def _rows(values: pd.Series, lines: np.ndarray, says: str) -> str:
@@ -288,13 +237,10 @@ def take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool
     if explicit and duplicates == "sum":
         raise ValueError("duplicates='sum' adds up weights; ratings cannot be added up, keep the 'last' of them")
     if not explicit and len(frame.columns):
-        frame = frame.drop(columns="rating", errors="ignore")
-        ones = np.ones(len(frame), np.float32)
-        tables.interactions = frame.rename(columns={WEIGHT: "rating"}) if weighed else frame.assign(rating=ones)
-    order = [
-        column for column in ("user_id", "item_id", "rating", "timestamp", "position") if column in tables.interactions
-    ]
-    tables.interactions = tables.interactions[order]
+        frame = frame.drop(columns="rating", errors="ignore").rename(columns={WEIGHT: "rating"})
+        frame = frame if weighed else frame.assign(rating=np.ones(len(frame), np.float32))
+    order = ("user_id", "item_id", "rating", "timestamp", "position")
+    tables.interactions = frame[[column for column in order if column in frame]]
     return explicit
 
 
@@ -323,10 +269,8 @@ def clean(
     ----------
     tables
         As read, with ratings or weights in the column "rating"; changed in place.
-    scale
-        Lowest and highest rating, where that is known.
-    weights
-        Whether the ratings are weights of implicit feedback.
+    scale, weights
+        As in :func:`interaction_rules`.
     duplicates, bad_rows, missing_items
         As in :func:`recsys_lib.data.load_dataset`.
 
@@ -341,20 +285,31 @@ def clean(
         With all problems of all tables.
     """
     dropped: dict[str, int] = {}
-    problems = _unread(tables, drop=bad_rows == "drop", dropped=dropped)
+    file, drop = tables.file("interactions"), bad_rows == "drop"
+    problems = list(tables.unread)
+    if not problems and not len(tables.interactions):
+        problems = [f"{file} holds no rows"]
+    elif drop and len(tables.interactions):
+        problems = _warn(problems)
+        if file in tables.skipped:
+            dropped[f"lines of {file} that cannot be read"] = len(tables.skipped[file])
     rules = {
         "interactions": interaction_rules(tables.interactions.columns, scale, weights=weights),
         "items": item_rules(() if tables.items is None else tables.items.columns),
-        "users": user_rules(),
+        "users": [_there("user_id"), _unique("user_id")],
     }
     for name, table_rules in rules.items():
         if getattr(tables, name) is not None:
-            checked, found = _check_one(tables, name, table_rules, drop=bad_rows == "drop", dropped=dropped)
-            setattr(tables, name, checked)
-            problems += found
-    unknown = _unknown_items(tables) if missing_items != "keep" else np.zeros(0, bool)
+            problems += _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
+    unknown = np.zeros(0, bool) if missing_items == "keep" else _unknown_items(tables)
     if unknown.any() and (missing_items == "raise" or unknown.all()):
-        problems.append(_unknown_items_sentence(tables, unknown))
+        items, ids = tables.file("items"), tables.interactions.loc[unknown, "item_id"]
+        says = f"{'an item' if ids.nunique() == 1 else f'{ids.nunique():,} items'} that {items} lacks"
+        lines = lines_of(np.flatnonzero(unknown), tables.first_line, tables.skipped.get(file, ()))
+        problems.append(
+            f"{file}, column 'item_id': {_rows(ids, lines, says)}; complete {items}, or load with "
+            "missing_items='keep' (the id is the title then) or missing_items='drop'"
+        )
     if problems:
         raise BadTableError(problems)
     if unknown.any():
@@ -364,93 +319,51 @@ def clean(
     return dropped
 
 
-def _unread(tables: RawTables, *, drop: bool, dropped: dict[str, int]) -> list[str]:
-    """What could not be read, a sentence each; none if it may be left out and there is something beside it."""
-    file, sentences = tables.file("interactions"), list(tables.trouble.sentences)
-    if not sentences and not len(tables.interactions):
-        return [f"{file} holds no rows"]
-    if not drop or not len(tables.interactions):
-        return sentences
-    _warn(sentences)
-    if skipped := len(tables.trouble.skipped.get(file, ())):
-        dropped[f"lines of {file} that cannot be read"] = skipped
-    return []
-
-
 def _unknown_items(tables: RawTables) -> np.ndarray:
     """Rows of the interactions whose item has no row of its own, (n_rows,) bool; none where there is no such table."""
     interactions, items = tables.interactions, tables.items
     if items is None or "item_id" not in items or "item_id" not in interactions:
         return np.zeros(len(interactions), bool)
     used = pd.Series(interactions["item_id"].dropna().unique())
-    lacking = used[~used.isin(items["item_id"])]
-    return interactions["item_id"].isin(lacking).to_numpy() if len(lacking) else np.zeros(len(interactions), bool)
+    return interactions["item_id"].isin(used[~used.isin(items["item_id"])]).to_numpy()
 
 
-def _unknown_items_sentence(tables: RawTables, rows: np.ndarray) -> str:
-    """Say which items have no row of their own, and what can be done."""
-    file, items = (tables.file(name) for name in ("interactions", "items"))
-    ids = tables.interactions.loc[rows, "item_id"]
-    n = ids.nunique()
-    says = f"{'an item' if n == 1 else f'{n:,} items'} that {items} lacks"
-    lines = tables.trouble.lines_of(file, np.flatnonzero(rows), tables.first_line)
-    return (
-        f"{file}, column 'item_id': {_rows(ids, lines, says)}; complete {items}, or load with "
-        "missing_items='keep' (the id is the title then) or missing_items='drop'"
-    )
-
-
-def _warn(sentences: list[str]) -> None:
+def _warn(sentences: list[str]) -> list[str]:
     for sentence in sentences:
         _log.warning(sentence)
+    return []
 
 
-def _check_one(
+def _check_table(
     tables: RawTables, name: str, rules: Sequence[Rule], *, drop: bool, dropped: dict[str, int]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Check the types of one table's columns, then the values of the rows whose types are right.
+) -> list[str]:
+    """Check the types of a table's columns, then the values of the rows whose types are right; give what forbids to go on.
 
-    Returns
-    -------
-    (DataFrame, list of str)
-        The table with the types that it should have, and the problems that forbid to go on.
-    """
+    The table gets its right types, without the bad rows where they may be left out.
+    """  # noqa: E501
     frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
     if own and not len(frame) and not len(frame.columns):
-        return frame, []  # an empty file, which the reader has named
-    how = {"trouble": tables.trouble, "columns": tables.columns if own else ()}
+        return []  # an empty file, which the reader has named
+    how = {"skipped": tables.skipped.get(file, ()), "columns": tables.columns if own else ()}
     first = tables.first_line if own else 1 + (tables.first_line == 2)
-    types = check(frame, type_rules(frame.columns, whole_ids=tables.whole_ids), file, first, **how)
-    numeric = frame.assign(
-        **{column: pd.to_numeric(frame[column], errors="coerce") for column in _numbers(frame, tables)}
-    )
+    type_rules_here = type_rules(frame.columns, whole_ids=tables.whole_ids)
+    types = check(frame, type_rules_here, file, first, **how)
+    text = [rule.column for rule in type_rules_here if not pd.api.types.is_numeric_dtype(frame[rule.column].dtype)]
+    numeric = frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in text})
     values = check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, first, **how)
     bad = types.bad.copy()
     bad[~types.bad] |= values.bad
-    found = types.problems + values.problems
-    if found and (not drop or values.lacking or bad.all()):
-        return frame, found
+    problems = types.problems + values.problems
+    if problems and (not drop or values.lacking or bad.all()):
+        return problems
     if bad.any():
         dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
-        _warn(found)
+        _warn(problems)
         numeric = numeric[~bad].reset_index(drop=True)
-    return _typed(numeric), []
-
-
-def _numbers(frame: pd.DataFrame, tables: RawTables) -> list[str]:
-    """Columns that should be numbers and are not yet."""
-    wanted = ("rating", "timestamp", "position", "year", *(("user_id", "item_id") if tables.whole_ids else ()))
-    there = [column for column in wanted if column in frame]
-    return [column for column in there if not pd.api.types.is_numeric_dtype(frame[column].dtype)]
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The types that the tables' columns have everywhere."""
-    types = {"rating": np.float32, "timestamp": np.int64, "position": np.int64, "year": "Int16"}
-    ids = [column for column in ("user_id", "item_id") if column in frame]
-    types |= {column: np.int64 for column in ids if pd.api.types.is_numeric_dtype(frame[column].dtype)}
-    changed = {column: kind for column, kind in types.items() if column in frame and frame[column].dtype != kind}
-    return frame.astype(changed) if changed else frame
+    kinds = _TYPES | {column: np.int64 for column in _IDS if column in numeric and numeric[column].dtype.kind in "iuf"}
+    changed = {column: kind for column, kind in kinds.items() if column in numeric and numeric[column].dtype != kind}
+    setattr(tables, name, numeric.astype(changed) if changed else numeric)
+    return []
 
 
 def _pair_keys(frame: pd.DataFrame) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lib.data import BadTableError, load_dataset
-from recsys_lib.data.readers import Trouble
+from recsys_lib.data.readers import lines_of
 from recsys_lib.data.schema import check, interaction_rules, item_rules
 
 
@@ -144,8 +144,7 @@ def test_unknown_items_are_named_together_with_the_rest(tmp_path, lab_home):
 def test_lines_are_counted_past_those_that_were_skipped(skipped, first):
     skipped = {line for line in skipped if line >= first}
     lines = [line for line in range(first, 40) if line not in skipped]
-    trouble = Trouble(skipped={"a": np.array(sorted(skipped, reverse=True), dtype=np.int64)})
-    assert trouble.lines_of("a", np.arange(len(lines)), first).tolist() == lines
+    assert lines_of(np.arange(len(lines)), first, sorted(skipped, reverse=True)).tolist() == lines
 
 
 def test_every_one_of_many_bad_rows_is_counted(frame):
