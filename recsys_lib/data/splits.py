@@ -1,16 +1,18 @@
-"""How interactions are divided into train, validation and test.
+"""Division of interactions into train, validation and test.
 
 Every way of splitting is a function of the interactions table alone and gives the same parts on every machine. The rows
-of each part keep the order that they have in the table.
+of each part keep the order that they have in the table. ``QUESTIONS`` says what each way asks. ValueError says where a
+table lacks what a way needs (an id, timestamps), or nothing is left to train on.
 
-Equal timestamps are common (three of four ratings of ml-100k share a user and a second), so each docstring states
-how they are ordered. Where a rule needs an order that time does not give, it is the order of a 64-bit hash of
-(user_id, item_id): independent of the order of the rows, and without relation to popularity (the low item ids of
-ml-100k are popular films).
+Equal timestamps are common (three of four ratings of ml-100k share a user and a second). Where a rule needs an order
+that time does not give, it is the order of a 64-bit hash of (user_id, item_id): independent of the order of the rows,
+and without relation to popularity (the low item ids of ml-100k are popular films). Data with an order and no times (a
+column ``position``) is ordered by position.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,10 +35,8 @@ class Split:
     ----------
     train, valid, test : DataFrame
         user_id, item_id, rating and, where known, timestamp.
-    name
-        Which way of splitting, such as ``"temporal_user"``.
-    params
-        Its arguments.
+    name, params
+        Which way of splitting, such as ``"temporal_user"``, and its arguments.
     dropped
         Rows that are in no part, by why: ``{"test rows of users without enough history": 3}``.
     """
@@ -60,27 +60,40 @@ class Split:
     def describe(self) -> pd.DataFrame:
         """What each part holds, and how much of it is unknown to what a model was fitted on before.
 
-        Returns
-        -------
-        DataFrame
-            One row a part: part, rows, share (of all rows), people, films, first and last (UTC; absent without
-            timestamps), and, against everything before the part: new_people and new_films (how many of its people and
-            films are unknown), gone_people and gone_films (how many known ones do not come back), cold_user_rows and
-            cold_item_rows (share of its rows whose user or film is unknown), cold_rows (either). The shares are
-            NaN for train, which has nothing before it.
+        One row a part: part, rows, share (of all rows), users, items, first and last (UTC; absent without timestamps),
+        and, against everything before the part: new_users and new_items (how many of its own are unknown), gone_users
+        and gone_items (how many known ones do not come back), cold_user_rows, cold_item_rows and cold_rows (share of
+        its rows whose user, item or either is unknown; NaN for train, which has nothing before it).
 
         Examples
         --------
         >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10), "timestamp": range(10)})
-        >>> temporal_user(frame).describe()[["part", "rows", "new_films", "cold_rows"]]
-            part  rows  new_films  cold_rows
+        >>> temporal_user(frame).describe()[["part", "rows", "new_items", "cold_rows"]]
+            part  rows  new_items  cold_rows
         0  train     7          0        NaN
         1  valid     1          1        1.0
         2   test     2          2        1.0
         """
         befores = {"train": None, "valid": self.train, "test": self.history}
         total = max(1, len(self.train) + len(self.valid) + len(self.test))
-        rows = [_facts(name, getattr(self, name), before, total) for name, before in befores.items()]
+        rows = []
+        for name, before in befores.items():
+            part = getattr(self, name)
+            facts: dict[str, Any] = {"part": name, "rows": len(part), "share": len(part) / total}
+            facts |= {"users": part["user_id"].nunique(), "items": part["item_id"].nunique()}
+            if "timestamp" in part:
+                ends = pd.to_datetime(part["timestamp"].agg(["min", "max"]), unit="s")
+                facts |= {"first": ends["min"], "last": ends["max"]}
+            cold = np.zeros(len(part), dtype=bool)
+            judged = before is not None and len(part) > 0
+            for kind in ("user", "item"):
+                ids = part[f"{kind}_id"]
+                known = ids.iloc[:0] if before is None else before[f"{kind}_id"].drop_duplicates()
+                new = ~ids.isin(known).to_numpy() & (before is not None)
+                facts |= {f"new_{kind}s": ids[new].nunique(), f"gone_{kind}s": int((~known.isin(ids)).sum())}
+                facts[f"cold_{kind}_rows"] = new.mean() if judged else np.nan
+                cold |= new
+            rows.append(facts | {"cold_rows": cold.mean() if judged else np.nan})
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
@@ -89,53 +102,32 @@ class Split:
         return f"Split({self.name}({given}): {sizes})"
 
 
-def _facts(name: str, part: pd.DataFrame, before: pd.DataFrame | None, total: int) -> dict[str, Any]:
-    """One row of :meth:`Split.describe`."""
-    facts: dict[str, Any] = {"part": name, "rows": len(part), "share": len(part) / total}
-    facts |= {"people": part["user_id"].nunique(), "films": part["item_id"].nunique()}
-    if "timestamp" in part:
-        first, last = (part["timestamp"].min(), part["timestamp"].max()) if len(part) else (None, None)
-        facts |= {"first": pd.to_datetime(first, unit="s"), "last": pd.to_datetime(last, unit="s")}
-    cold = np.zeros(len(part), dtype=bool)
-    judged = before is not None and len(part) > 0
-    for column, kind, rows in (("user_id", "people", "user"), ("item_id", "films", "item")):
-        known = part[column].iloc[:0] if before is None else before[column].drop_duplicates()
-        new = ~part[column].isin(known).to_numpy() & (before is not None)
-        facts[f"new_{kind}"] = part.loc[new, column].nunique()
-        facts[f"gone_{kind}"] = int((~known.isin(part[column])).sum())
-        facts[f"cold_{rows}_rows"] = new.mean() if judged else np.nan
-        cold |= new
-    return facts | {"cold_rows": cold.mean() if judged else np.nan}
-
-
 # ---- shared pieces -----------------------------------------------------------------------------------------------
 
 
 def _pair_hash(frame: pd.DataFrame) -> np.ndarray:
-    """Return a number for each row that depends on its pair (user, item) alone, (n,) uint64."""
+    """A number for each row that depends on its pair (user, item) alone, (n,) uint64."""
     return pd.util.hash_pandas_object(frame[["user_id", "item_id"]], index=False).to_numpy()
 
 
-def _seeded(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """Shuffle hashes by a seed, (n,) uint64: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+def _by_chance(frame: pd.DataFrame, seed: int) -> np.ndarray:
+    """A number for each row that depends on its pair and the seed, (n,) uint64.
 
-    >>> _seeded(np.array([1, 2], dtype=np.uint64), 0).tolist() != _seeded(np.array([1, 2], dtype=np.uint64), 1).tolist()
-    True
+    The finaliser of SplitMix64 (Steele, Lea and Flood, 2014) mixes the hash of the pair.
     """
-    mixed = hashes + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+    mixed = _pair_hash(frame) + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _order(frame: pd.DataFrame, groups: np.ndarray | None = None) -> np.ndarray:
-    """Row numbers by (group, timestamp or position, hash of the pair), (n,) int64; one group if none are given.
+def _order(frame: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
+    """Row numbers by (group, timestamp or position, hash of the pair), (n,) int64.
 
     Group and time are packed into one integer, which sorts several times faster than three columns; only the
     rows whose integer is not unique are hashed.
     """
     when = frame[order_column(frame)].to_numpy(np.int64)
-    groups = np.zeros(len(frame), dtype=np.int64) if groups is None else groups
     if len(frame) == 0:
         return np.empty(0, dtype=np.int64)
     since = when - when.min()
@@ -161,15 +153,22 @@ def _from_codes(interactions: pd.DataFrame, part: np.ndarray, name: str, params:
     return Split(*parts, name=name, params=params)
 
 
+def _need(interactions: pd.DataFrame, name: str, *columns: str) -> None:
+    """Refuse a table that has none of the columns that give it an order."""
+    if not any(column in interactions for column in columns):
+        others = "temporal_user or leave_one_out" if "position" in interactions else "random or leave_one_out"
+        raise ValueError(f"{name} needs timestamps, and the interactions have none; use {others}")
+
+
 def _check_shares(test: float, valid: float) -> None:
     if not (0 < test < 1 and 0 <= valid < 1 and test + valid < 1):
         raise ValueError(f"test={test} and valid={valid} must be shares that leave something to train on")
 
 
-def _check_time(interactions: pd.DataFrame, name: str, or_position: bool = False) -> None:
-    if "timestamp" not in interactions and not (or_position and "position" in interactions):
-        others = "temporal_user or leave_one_out" if "position" in interactions else "random or leave_one_out"
-        raise ValueError(f"{name} needs timestamps, and the interactions have none; use {others}")
+def _left(users: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row: how many of its user's are left from it on (1 for the last), and how many there are in all."""
+    counts = np.bincount(users)
+    return counts[users] - places_in_rows(users, order, len(counts)), counts[users]
 
 
 def _part_of(size: np.ndarray | int, share: float) -> np.ndarray | int:
@@ -183,19 +182,11 @@ def _part_of(size: np.ndarray | int, share: float) -> np.ndarray | int:
 def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
     """Cut each user's own history in time: the last part is test, the part before it validation.
 
-    Its question: what will a known user watch next?
+    A user with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation. Equal
+    timestamps (or positions) of a user are put in the order of a hash of (user_id, item_id).
 
-    A user with n interactions gives floor(test * n) to the test and floor(valid * n) to the validation.
-    Equal timestamps of a user are put in the order of a hash of (user_id, item_id). Data with an order and no times
-    (a column ``position``) is cut by position.
-
-    Other users's future is in everybody's training part by construction, which flatters models that learn from
+    Other users' future is in everybody's training part by construction, which flatters models that learn from
     co-occurrence; :func:`temporal_global` has none of it.
-
-    Raises
-    ------
-    ValueError
-        If the interactions have neither timestamps nor positions, or the shares leave nothing to train on.
 
     Examples
     --------
@@ -205,28 +196,20 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     ([8, 9], [7])
     """
     require_ids(interactions)
-    _check_time(interactions, "temporal_user", or_position=True)
+    _need(interactions, "temporal_user", "timestamp", "position")
     _check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
-    counts = np.bincount(users)
-    left = counts[users] - places_in_rows(users, _order(interactions, users), len(counts))  # 1 for the last of a user
-    n_test, n_valid = _part_of(counts, test)[users], _part_of(counts, valid)[users]
-    part = np.where(left <= n_test, TEST, np.where(left <= n_test + n_valid, VALID, TRAIN))
+    left, size = _left(users, _order(interactions, users))
+    n_test = _part_of(size, test)
+    part = np.where(left <= n_test, TEST, np.where(left <= n_test + _part_of(size, valid), VALID, TRAIN))
     return _from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
 
 
 def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
     """Cut all interactions at one moment: what comes after it is test, a slice before it validation.
 
-    Its question: the service is running; what is it worth from tomorrow on, new users included?
-
     Rows of the same second are never divided: a cut stands just before the second in which the row at place
     floor((1 - test) * n) falls, so the test holds at least its share, and time in train < valid < test strictly.
-
-    Raises
-    ------
-    ValueError
-        If the interactions have no timestamps, or the shares leave nothing to train on.
 
     Examples
     --------
@@ -236,7 +219,7 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
     ([], [7, 8, 9])
     """
     require_ids(interactions)
-    _check_time(interactions, "temporal_global")
+    _need(interactions, "temporal_global", "timestamp")
     _check_shares(test, valid)
     when = interactions["timestamp"].to_numpy(np.int64)
     places = [len(when) - _part_of(len(when), test), len(when) - _part_of(len(when), test + valid)]
@@ -249,11 +232,9 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
 def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1, seed: int = 0) -> Split:
     """Deal the rows out by chance, whoever they belong to and whenever they were.
 
-    Its question: which of the ratings that exist were held out? The papers' usual split; it looks into the
-    future, and so flatters every model.
-
-    Exactly floor(test * n) rows are test and floor(valid * n) validation: those with the lowest values of a hash
-    of (user_id, item_id, seed), so that the order of the rows does not matter. Timestamps are not looked at.
+    The papers' usual split; it looks into the future, and so flatters every model. Exactly floor(test * n) rows are
+    test and floor(valid * n) validation: those with the lowest values of a hash of (user_id, item_id, seed), so that
+    the order of the rows does not matter.
 
     Examples
     --------
@@ -264,10 +245,9 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     """
     require_ids(interactions)
     _check_shares(test, valid)
-    n = len(interactions)
-    n_test, n_valid = int(_part_of(n, test)), int(_part_of(n, valid))
-    order = np.argsort(_seeded(_pair_hash(interactions), seed), kind="stable")
-    part = np.zeros(n, dtype=np.int8)
+    n_test, n_valid = (_part_of(len(interactions), share) for share in (test, valid))
+    order = np.argsort(_by_chance(interactions, seed), kind="stable")
+    part = np.full(len(interactions), TRAIN, np.int8)
     part[order[:n_test]], part[order[n_test : n_test + n_valid]] = TEST, VALID
     return _from_codes(interactions, part, "random", {"test": test, "valid": valid, "seed": seed})
 
@@ -275,11 +255,9 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
 def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     """Hold out each user's last interaction as test and the one before it as validation.
 
-    Its question: what is the very next film? Common in papers on sequences; one film a user makes noisy means.
-
-    A user with two interactions gives none to the validation, one with a single interaction none to the test.
-    The order is that of the timestamps, else of the positions; equal ones are put in the order of a hash of (user_id,
-    item_id). Without either the two are those with the highest values of a hash of (user_id, item_id, seed).
+    Common in papers on sequences; one item a user makes noisy means. A user with two interactions gives none to the
+    validation, one with a single interaction none to the test. The order is that of :func:`temporal_user`; without
+    timestamps and positions the two are those with the highest values of a hash of (user_id, item_id, seed).
 
     Examples
     --------
@@ -290,18 +268,16 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     """
     require_ids(interactions)
     users, _ = pd.factorize(interactions["user_id"])
-    timed = order_column(interactions) is not None
-    order = _order(interactions, users) if timed else np.lexsort((_seeded(_pair_hash(interactions), seed), users))
-    counts = np.bincount(users)
-    left, size = counts[users] - places_in_rows(users, order, len(counts)), counts[users]
+    ordered = order_column(interactions) is not None
+    left, size = _left(
+        users, _order(interactions, users) if ordered else np.lexsort((_by_chance(interactions, seed), users))
+    )
     part = np.where((left == 1) & (size >= 2), TEST, np.where((left == 2) & (size >= 3), VALID, TRAIN))
-    return _from_codes(interactions, part, "leave_one_out", {} if timed else {"seed": seed})
+    return _from_codes(interactions, part, "leave_one_out", {} if ordered else {"seed": seed})
 
 
 def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1, seed: int = 0) -> Split:
     """The published fold u1..u5 of ml-100k: rows 20000(k-1)..20000k of u.data, in file order, are the test.
-
-    Its question: how does a model compare with the literature on rating prediction?
 
     GroupLens publishes no validation part: floor(valid * 100000) of the other rows, those with the lowest values
     of a hash of (user_id, item_id, seed), are validation; ``history`` is the published u<k>.base.
@@ -316,7 +292,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
     Raises
     ------
     ValueError
-        If the table has not 100,000 rows, or k is out of range.
+        If the table has not 100,000 rows, or k or valid is out of range.
     """
     require_ids(interactions)
     if k not in (1, 2, 3, 4, 5):
@@ -326,14 +302,14 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
             f"canonical_fold is ml-100k's own: it needs the 100,000 rows of u.data in file order, "
             f"and these interactions have {len(interactions):,}"
         )
-    size = CANONICAL_ROWS // 5
-    if not 0 <= valid < 1 - 1 / 5:
+    if not 0 <= valid < 0.8:
         raise ValueError(f"valid={valid} must be a share below 0.8, because the test part takes 0.2")
-    part = np.zeros(CANONICAL_ROWS, dtype=np.int8)
+    size = CANONICAL_ROWS // 5
+    part = np.full(CANONICAL_ROWS, TRAIN, np.int8)
     part[size * (k - 1) : size * k] = TEST
     rest = np.flatnonzero(part == TRAIN)
-    chosen = np.argsort(_seeded(_pair_hash(interactions.iloc[rest]), seed), kind="stable")
-    part[rest[chosen[: int(_part_of(CANONICAL_ROWS, valid))]]] = VALID
+    chosen = np.argsort(_by_chance(interactions.iloc[rest], seed), kind="stable")
+    part[rest[chosen[: _part_of(CANONICAL_ROWS, valid)]]] = VALID
     return _from_codes(interactions, part, "canonical_fold", {"k": k, "valid": valid, "seed": seed})
 
 
@@ -344,13 +320,11 @@ def rolling(
     span: float = 0.05,
     min_history: int = 1,
 ) -> Iterator[Split]:
-    """Cut all interactions at several moments; after each, the next slice of time is test.
+    """Cut all interactions at several moments; after each, the next slice of time is test. One split a cut.
 
-    Its question: what would the model have been worth at several moments of the service's life? One cut alone scores
-    few users.
-
-    Every split's train part ends ``span`` before its cut, its validation part is the slice before the cut, its test
-    part the slice after. Rows of the same second are never divided (as in :func:`temporal_global`).
+    One cut alone scores few users. Every split's train part ends ``span`` before its cut, its validation part is the
+    slice before the cut, its test part the slice after. Rows of the same second are never divided (as in
+    :func:`temporal_global`).
 
     Parameters
     ----------
@@ -362,16 +336,6 @@ def rolling(
         Test rows of users with fewer interactions before the cut are left out; 0 keeps everybody. Validation
         keeps everybody, so that ``history`` is all that is known at the cut.
 
-    Yields
-    ------
-    Split
-        One a cut, with ``cut`` in its params.
-
-    Raises
-    ------
-    ValueError
-        If the interactions have no timestamps, or a cut leaves nothing to train on.
-
     Examples
     --------
     >>> frame = pd.DataFrame({"user_id": [1, 2] * 10, "item_id": range(20), "timestamp": range(20)})
@@ -379,7 +343,7 @@ def rolling(
     [(0.5, [10, 11]), (0.9, [18, 19])]
     """
     require_ids(interactions)
-    _check_time(interactions, "rolling")
+    _need(interactions, "rolling", "timestamp")
     if not 0 < span < 1 or not all(span < cut <= 1 - span + ROUNDING for cut in cuts):
         raise ValueError(f"cuts={cuts} must lie between span={span} and 1 - span, so that each has a slice either side")
     when = interactions["timestamp"].to_numpy(np.int64)
@@ -388,7 +352,7 @@ def rolling(
     for cut in cuts:
         places = _part_of(len(when), np.array([cut - span, cut, cut + span]))
         starts = [ordered[place] if place < len(when) else ordered[-1] + 1 for place in places]
-        part = np.searchsorted(np.array(starts), when, side="right").astype(np.int8)
+        part = np.searchsorted(starts, when, side="right").astype(np.int8)
         before = np.bincount(users[part < TEST], minlength=users.max(initial=-1) + 1)
         part[(part == TEST) & (before[users] < min_history)] = UNUSED
         dropped = {"test rows of users without enough history": int((part == UNUSED).sum())}
@@ -419,7 +383,7 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
 
     Each split that comes back tests one group of users. Its train part holds the history of everybody before the first
     test of the group, and all of the history of the group's own users. A model fitted on it knows (but for the
-    group itself) nothing that happened later, so the difference to ``split`` is what other users's future was worth.
+    group itself) nothing that happened later, so the difference to ``split`` is what other users' future was worth.
 
     Parameters
     ----------
@@ -428,18 +392,13 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
     groups
         More groups leave less future, and take as many fits.
 
-    Raises
-    ------
-    ValueError
-        If the interactions have no timestamps.
-
     Examples
     --------
     >>> frame = pd.DataFrame({"user_id": [1] * 5 + [2] * 5, "item_id": [*range(5)] * 2, "timestamp": range(10)})
     >>> [len(part.train) for part in without_future(temporal_user(frame), groups=2)]
     [4, 8]
     """
-    _check_time(split.test, "without_future")
+    _need(split.test, "without_future", "timestamp")
     history = split.history
     begins = split.test.groupby("user_id")["timestamp"].min().sort_values(kind="stable")
     for users in np.array_split(begins.index.to_numpy(), groups):
@@ -454,24 +413,18 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
 def held_out_split(split: Split) -> Split:
     """Divide the history once more, in the way the whole was divided: its test part is what models are chosen on.
 
-    The validation part is half as long as the test part, and what is best for the next few films is not best for the
-    next many: short-sighted models win there. The validation holds back as large a share as the test does, from train
-    and validation together. Nothing of the test part is in it. Splits whose shares cannot be had again
+    The validation part is half as long as the test part, and what is best for the next few items is not best for the
+    next many: short-sighted models win there. The new test part is as large a share as the old one, taken from train
+    and validation together; nothing of the old one is in it. Splits whose shares cannot be had again
     (``leave_one_out``, ``canonical_fold``) are judged on their own validation part.
-
-    Returns
-    -------
-    Split
-        ``train`` (everything to fit on), an empty ``valid``, and ``test``: the part to judge on.
     """
+    again = {way.__name__: way for way in (temporal_user, temporal_global, random, return_visit)}.get(split.name)
     share = split.params.get("test")
-    ways = (temporal_user, temporal_global, random, return_visit)
-    again = {way.__name__: way for way in ways}.get(split.name)
     if again is None or share is None or not len(split.valid):
         return split.for_validation()
     more = {name: split.params[name] for name in ("seed", "gap") if name in split.params}
     made = again(split.history, test=share / (1 - share), valid=0.0, **more)
-    return Split(made.train, made.valid, made.test, name=split.name, params={**made.params, "on": "validation"})
+    return replace(made, params={**made.params, "on": "validation"})
 
 
 # ---- sittings ----------------------------------------------------------------------------------------------------
@@ -490,18 +443,13 @@ def same_sitting(history: pd.DataFrame, later: pd.DataFrame, gap: str = "1h") ->
     gap
         The longest pause within a sitting, such as "1h" or "7D".
 
-    Raises
-    ------
-    ValueError
-        If there are no timestamps.
-
     Examples
     --------
     >>> history = pd.DataFrame({"user_id": [1], "timestamp": [0]})
     >>> same_sitting(history, pd.DataFrame({"user_id": 1, "timestamp": [3600, 7200, 10801]})).tolist()
     [True, True, False]
     """
-    _check_time(later, "return_visit")
+    _need(later, "return_visit", "timestamp")
     ends = history.groupby("user_id")["timestamp"].max()
     rows = later[["user_id", "timestamp"]].reset_index(drop=True).sort_values(["user_id", "timestamp"], kind="stable")
     before = rows.groupby("user_id")["timestamp"].shift().fillna(rows["user_id"].map(ends))
@@ -512,16 +460,9 @@ def same_sitting(history: pd.DataFrame, later: pd.DataFrame, gap: str = "1h") ->
 def return_visit(interactions: pd.DataFrame, *, gap: str = "1h", test: float = 0.2, valid: float = 0.1) -> Split:
     """Cut each user's history between two sittings: test is what the user watched on later visits.
 
-    Its question: what to show a user who comes back?
-
     The cuts are those of :func:`temporal_user`, each moved to the end of the sitting that it falls into: rows of the
     test part in the sitting of the last row of the history become history, and so between train and validation. Users
     who never come back have no test rows. A sitting is a run of interactions without a pause longer than ``gap``.
-
-    Raises
-    ------
-    ValueError
-        If the interactions have no timestamps, or the shares leave nothing to train on.
 
     References
     ----------
@@ -535,10 +476,9 @@ def return_visit(interactions: pd.DataFrame, *, gap: str = "1h", test: float = 0
     >>> split.test["item_id"].tolist(), len(split.history)
     ([9], 9)
     """
-    require_ids(interactions)
-    _check_time(interactions, "return_visit")
+    _need(interactions, "return_visit", "timestamp")
     cut = temporal_user(interactions.assign(_row=np.arange(len(interactions))), test=test, valid=valid)
-    part = np.full(len(interactions), TRAIN)
+    part = np.full(len(interactions), TRAIN, np.int8)
     part[cut.valid["_row"]], part[cut.test["_row"]] = VALID, TEST
     for known in (TRAIN, VALID):
         later = np.flatnonzero(part > known)
@@ -550,9 +490,9 @@ def return_visit(interactions: pd.DataFrame, *, gap: str = "1h", test: float = 0
 
 
 def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep users with at least ``min_user`` and films with at least ``min_item`` interactions, all at once.
+    """Keep users with at least ``min_user`` and items with at least ``min_item`` interactions, all at once.
 
-    Dropping films can leave a user with too few, and the reverse: both are repeated until nothing changes,
+    Dropping items can leave a user with too few, and the reverse: both are repeated until nothing changes,
     which gives the largest such part of the table whatever the order (Seidman, "Network structure and minimum degree",
     1983). It looks at all rows, test included, so it changes what is asked; it never looks at a rating.
 
@@ -561,7 +501,7 @@ def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) 
     kept : DataFrame
         The rows that stay, in their order.
     steps : DataFrame
-        round (0 is the table as given), rows, people, films, and those dropped in the round.
+        round (0 is the table as given), rows, users, items, and those dropped in the round.
 
     Examples
     --------
@@ -573,37 +513,22 @@ def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) 
     if min_user < 1 or min_item < 1:
         raise ValueError(f"min_user={min_user} and min_item={min_item} must be at least 1, which keeps everything")
     codes = [pd.factorize(interactions[column])[0] for column in ("user_id", "item_id")]
-    counts = [np.bincount(code) for code in codes]
-    alive = np.ones(len(interactions), dtype=bool)
-    steps = [_sizes(counts)]
+    alive, steps = np.ones(len(interactions), dtype=bool), []
     while True:
+        counts = [np.bincount(code[alive], minlength=code.max(initial=-1) + 1) for code in codes]
+        steps.append([int(alive.sum()), *(int(np.count_nonzero(count)) for count in counts)])
         user, item = (count[code] for count, code in zip(counts, codes, strict=True))
         leaves = alive & ((user < min_user) | (item < min_item))
         if not leaves.any():
             break
         alive &= ~leaves
-        for count, code in zip(counts, codes, strict=True):
-            count -= np.bincount(code[leaves], minlength=len(count))
-        steps.append(_sizes(counts))
-    table = pd.DataFrame(steps, columns=["rows", "people", "films"])
-    table.insert(0, "round", range(len(table)))
-    for column in ("rows", "people", "films"):
-        table[f"dropped_{column}"] = (-table[column].diff()).fillna(0).astype(np.int64)
-    return interactions[alive].reset_index(drop=True), table
-
-
-def _sizes(counts: list[np.ndarray]) -> tuple[int, int, int]:
-    """Rows, users and films that are left, from the numbers of rows of each user and each film."""
-    return int(counts[0].sum()), *(int(np.count_nonzero(count)) for count in counts)
+    table = pd.DataFrame(steps, columns=["rows", "users", "items"]).rename_axis("round").reset_index()
+    dropped = -table[["rows", "users", "items"]].diff().fillna(0).astype(np.int64)
+    return interactions[alive].reset_index(drop=True), table.join(dropped.add_prefix("dropped_"))
 
 
 WAYS = {
-    "temporal_user": temporal_user,
-    "return_visit": return_visit,
-    "temporal_global": temporal_global,
-    "random": random,
-    "leave_one_out": leave_one_out,
-    "canonical_fold": canonical_fold,
+    way.__name__: way for way in (temporal_user, return_visit, temporal_global, random, leave_one_out, canonical_fold)
 }
 
 QUESTIONS = {
@@ -629,25 +554,11 @@ def by_name(
 ) -> Split:
     """Split by the name of a way, with those of the arguments that the way has.
 
-    Examples
-    --------
     >>> by_name(pd.DataFrame({"user_id": 1, "item_id": range(10)}), "random", seed=3).name
     'random'
-
-    Raises
-    ------
-    ValueError
-        If there is no such way; the message names those that there are.
     """
     if name not in WAYS:
         raise ValueError(f"there is no split {name!r}; the splits are {', '.join(WAYS)}")
     given = {"test": test, "valid": valid, "seed": seed, "k": k, "gap": gap}
-    takes = {
-        "temporal_user": ("test", "valid"),
-        "return_visit": ("gap", "test", "valid"),
-        "temporal_global": ("test", "valid"),
-        "random": ("test", "valid", "seed"),
-        "leave_one_out": ("seed",),
-        "canonical_fold": ("k", "valid", "seed"),
-    }[name]
-    return WAYS[name](interactions, **{argument: given[argument] for argument in takes})
+    takes = inspect.signature(WAYS[name]).parameters
+    return WAYS[name](interactions, **{argument: value for argument, value in given.items() if argument in takes})

@@ -239,10 +239,10 @@ def test_describe_counts_what_is_unknown():
     train = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 1], "timestamp": [0, 10, 20]})
     test = pd.DataFrame({"user_id": [1, 3, 3, 2], "item_id": [9, 1, 9, 2], "timestamp": [30, 30, 40, 86_400]})
     table = Split(train, train.iloc[:0], test, "made").describe().set_index("part")
-    assert table.loc["test", ["rows", "people", "films", "new_people", "new_films"]].tolist() == [4, 3, 3, 1, 1]
-    assert table.loc["test", ["gone_people", "gone_films"]].tolist() == [0, 0]
-    assert table.loc["valid", ["gone_people", "gone_films"]].tolist() == [2, 2]
-    assert table.loc["train", ["new_people", "gone_people"]].tolist() == [0, 0]
+    assert table.loc["test", ["rows", "users", "items", "new_users", "new_items"]].tolist() == [4, 3, 3, 1, 1]
+    assert table.loc["test", ["gone_users", "gone_items"]].tolist() == [0, 0]
+    assert table.loc["valid", ["gone_users", "gone_items"]].tolist() == [2, 2]
+    assert table.loc["train", ["new_users", "gone_users"]].tolist() == [0, 0]
     assert table.loc["test", "cold_user_rows"] == 0.5
     assert table.loc["test", "cold_item_rows"] == 0.5
     assert table.loc["test", "cold_rows"] == 0.75
