@@ -30,17 +30,7 @@ class LeakError(ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Attributes
-    ----------
-    check
-        What was looked at, in words.
-    passed
-        Whether it is as promised.
-    detail
-        The figures behind it.
-    """
+    """One check: what was checked, whether it is as promised, and the figures behind it."""
 
     check: str
     passed: bool
@@ -57,13 +47,7 @@ def table(findings: Iterable[Finding]) -> pd.DataFrame:
 
 
 def require(findings: Iterable[Finding]) -> None:
-    """Stop if any check failed.
-
-    Raises
-    ------
-    LeakError
-        Naming every check that failed.
-    """
+    """Raise a LeakError that names every check that failed, if any did."""
     failed = [f"{finding.check}: {finding.detail}" for finding in findings if not finding.passed]
     if failed:
         raise LeakError("; ".join(failed))
@@ -73,54 +57,29 @@ def require(findings: Iterable[Finding]) -> None:
 
 
 def check_split(split: Split) -> list[Finding]:
-    """Look for pairs in two parts, for order in time where the split promises it, and for parts without rows."""
-    findings = [_shared_pairs(split)]
-    if split.name in PER_USER and order_column(split.train):
-        findings += [_order_per_person(before, after, names) for before, after, names in _neighbours(split)]
-    if split.name in ONE_CUT:
-        findings += [_order_for_all(before, after, names) for before, after, names in _neighbours(split)]
+    """Check that no pair is in two parts, that time is in order where that is promised, and that the test has rows."""
+    pairs = pd.concat([part[["user_id", "item_id"]] for part in (split.train, split.valid, split.test)])
+    twice = int(pairs.duplicated().sum())
+    detail = f"{twice:,} of {len(pairs):,} rows"
+    findings = [Finding("no pair of user and item stands in two parts", twice == 0, detail)]
+    when = order_column(split.train)
+    for before, after, names in (
+        (split.train, split.valid, "train before validation"),
+        (split.history, split.test, "train and validation before test"),
+    ):
+        if split.name in PER_USER and when:
+            newest = before.groupby("user_id")[when].max().reindex(after["user_id"]).to_numpy()
+            late, how = int((after[when].to_numpy() < newest).sum()), "user by user"
+        elif split.name in ONE_CUT:
+            late, how = int((after["timestamp"] <= before["timestamp"].max()).sum()), "everybody at once"
+        else:
+            continue
+        findings.append(Finding(f"{names}, {how}", late == 0, f"{late:,} of {len(after):,} rows are out of order"))
     return [*findings, Finding("the test has rows", len(split.test) > 0, f"{len(split.test):,} rows")]
 
 
-def _neighbours(split: Split) -> list[tuple[pd.DataFrame, pd.DataFrame, str]]:
-    """Parts that follow each other in time."""
-    return [
-        (split.train, split.valid, "train before validation"),
-        (split.history, split.test, "train and validation before test"),
-    ]
-
-
-def _shared_pairs(split: Split) -> Finding:
-    """Rows whose pair (user, item) stands in the parts more than once."""
-    pairs = pd.concat([part[["user_id", "item_id"]] for part in (split.train, split.valid, split.test)])
-    twice = int(pairs.duplicated().sum())
-    return Finding("no pair of person and film stands in two parts", twice == 0, f"{twice:,} of {len(pairs):,} rows")
-
-
-def _order_per_person(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Finding:
-    """Rows of ``after`` that are older than the same user's newest row of ``before``."""
-    when = order_column(before)
-    newest = before.groupby("user_id")[when].max()
-    late = int((after[when].to_numpy() < newest.reindex(after["user_id"]).to_numpy()).sum())
-    return Finding(f"{names}, person by person", late == 0, f"{late:,} of {len(after):,} rows are out of order")
-
-
-def _order_for_all(before: pd.DataFrame, after: pd.DataFrame, names: str) -> Finding:
-    """Rows of ``after`` that are not newer than every row of ``before``."""
-    newest = before["timestamp"].max() if len(before) else np.iinfo(np.int64).min
-    late = int((after["timestamp"] <= newest).sum())
-    return Finding(f"{names}, everybody at once", late == 0, f"{late:,} of {len(after):,} rows are out of order")
-
-
-def sample_people(split: Split, rows: int, seed: int = 0) -> Split:
-    """All interactions of users drawn by chance, about ``rows`` in all: to check large data in little time.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [5, 6, 5, 6]})
-    >>> len(sample_people(Split(frame, frame[:0], frame[:0], "none"), rows=2).train)
-    2
-    """
+def sample_users(split: Split, rows: int, seed: int = 0) -> Split:
+    """All interactions of users drawn by chance, about ``rows`` in all: to check large data in little time."""
     parts = (split.train, split.valid, split.test)
     sizes = pd.concat([part["user_id"] for part in parts]).value_counts(sort=False).sample(frac=1, random_state=seed)
     if sizes.sum() <= rows:
@@ -150,7 +109,7 @@ def check_pipeline(
     run
         Takes a split; returns arrays or tables by name: features, statistics of an encoder, predictions.
     split
-        Small enough to fit on ``3 + probes`` times; see :func:`sample_people`.
+        Small enough to fit on ``3 + probes`` times; see :func:`sample_users`.
     tolerance
         How far a row's own line may move, as a share of the ratings' range: one rating of n moves a mean.
     """
@@ -169,12 +128,9 @@ def check_pipeline(
 
 
 def check_fitted(predict: Callable[[pd.DataFrame], Any], test: pd.DataFrame, *, seed: int = 0) -> list[Finding]:
-    """Ask something fitted for the test rows twice, the second time with their ratings shuffled: no bit may differ.
+    """Ask for the test rows twice, the second time with their ratings shuffled: no bit of the answer may differ.
 
-    Parameters
-    ----------
-    predict
-        Takes rows (user_id, item_id, rating, timestamp), returns predictions, scores or features.
+    ``predict`` takes rows (user_id, item_id, rating, timestamp) and returns predictions, scores or features.
     """
     shuffled = _with_ratings_shuffled(test, np.random.default_rng(seed))
     before, after = {"predictions": predict(test)}, {"predictions": predict(shuffled)}
@@ -194,9 +150,9 @@ def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
     return half[~seen].reset_index(drop=True)
 
 
-def _compared(check: str, expected: Outputs, found: Outputs) -> Finding:
+def _compared(check: str, expected: Outputs, actual: Outputs) -> Finding:
     """Compare outputs bit by bit; NaN equals NaN."""
-    changed = [name for name, value in expected.items() if not _same(value, found[name])]
+    changed = [name for name, value in expected.items() if not _same(value, actual[name])]
     detail = f"changed: {', '.join(changed)}" if changed else f"{len(expected)} outputs are equal bit by bit"
     return Finding(check, not changed, detail)
 
@@ -216,7 +172,7 @@ def _own_rating(
     tolerance: float,
     rng: np.random.Generator,
 ) -> Finding:
-    """Change single training ratings and look whether the row's own line of "train" moves."""
+    """Change single training ratings; the row's own line of "train" may move by tolerance and rounding alone."""
     ratings = split.train["rating"].to_numpy()
     low, high = ratings.min(), ratings.max()
     before, moved = pd.DataFrame(expected), set()
@@ -225,32 +181,24 @@ def _own_rating(
         changed = ratings.copy()
         changed[row] = high if ratings[row] < (low + high) / 2 else low
         after = pd.DataFrame(run(replace(split, train=split.train.assign(rating=changed)))["train"])
-        moved |= {
-            str(column)
-            for column in before
-            if not _close(before[column].iloc[row], after[column].iloc[row], tolerance * (high - low))
-        }
+        for column in before:
+            one, other = before[column].iloc[row], after[column].iloc[row]
+            if pd.api.types.is_number(one) and pd.api.types.is_number(other):
+                same = np.isclose(float(one), float(other), rtol=1e-5, atol=tolerance * (high - low), equal_nan=True)
+            else:
+                same = one == other or (pd.isna(one) and pd.isna(other))
+            if not same:
+                moved.add(str(column))
     tried = f"{len(rows)} rows tried, {before.shape[1]} columns"
     detail = f"moved: {', '.join(sorted(moved))}" if moved else tried
     return Finding("a training row's own rating is not in its features", not moved, detail)
-
-
-def _close(one: Any, other: Any, tolerance: float) -> bool:
-    """Equal up to the tolerance and what float32 rounds."""
-    if isinstance(one, float | int | np.number) and isinstance(other, float | int | np.number):
-        return bool(np.isclose(float(one), float(other), rtol=1e-5, atol=tolerance, equal_nan=True))
-    return bool(one == other) or (pd.isna(one) and pd.isna(other))
 
 
 # ---- predictions -------------------------------------------------------------------------------------------------
 
 
 def rating_step(ratings: np.ndarray) -> float:
-    """Smallest difference between two ratings in the data; 1 where there is only one.
-
-    >>> rating_step(np.array([5.0, 3.5, 4.0]))
-    0.5
-    """
+    """Smallest difference between two ratings in the data; 1 where there is only one."""
     steps = np.diff(np.unique(ratings))
     return float(steps.min()) if len(steps) else 1.0
 
@@ -270,7 +218,7 @@ def agreement(predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: floa
 def check_predictions(
     predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: float = 4.0, rmse_floor: float | None = None
 ) -> list[Finding]:
-    """Alarm at predictions that are better than users can be predicted.
+    """Alarm at predictions that are better than can be.
 
     Agreement with who liked what alarms from 90 % on, if it is above what the more frequent side alone gives (binomial
     test at 0.001).
@@ -286,28 +234,21 @@ def check_predictions(
     """
     predicted, ratings = np.asarray(predicted, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
     kept = ~np.isnan(predicted)
-    share = agreement(predicted[kept], ratings[kept], relevant_from=relevant_from)
-    detail = f"{share:.1%} of {kept.sum():,} rows (alarm from {AGREEMENT_LIMIT:.0%})"
-    liked, n = float((ratings[kept] >= relevant_from).mean()), int(kept.sum())
+    predicted, ratings, n = predicted[kept], ratings[kept], int(kept.sum())
+    share, liked = agreement(predicted, ratings, relevant_from=relevant_from), float((ratings >= relevant_from).mean())
     by_chance = binomtest(round(share * n), n, max(liked, 1 - liked), alternative="greater").pvalue
     knows = share >= AGREEMENT_LIMIT and by_chance < FALSE_ALARMS
+    detail = f"{share:.1%} of {n:,} rows (alarm from {AGREEMENT_LIMIT:.0%})"
     findings = [Finding("predictions do not know who liked what", not knows, detail)]
     if rmse_floor is not None:
-        rmse = float(np.sqrt(np.mean((predicted[kept] - ratings[kept]) ** 2)))
+        rmse = float(np.sqrt(np.mean((predicted - ratings) ** 2)))
         detail = f"RMSE {rmse:.3f} (a leak is presumed under {rmse_floor:g})"
         findings.append(Finding("the error is not too small to be true", rmse >= rmse_floor, detail))
     return findings
 
 
 def rmse_floor(split: Split) -> float | None:
-    """RMSE under which a leak is presumed: known for ml-100k's u1, None elsewhere.
-
-    >>> frame = pd.DataFrame({"user_id": [1], "item_id": [1]})
-    >>> rmse_floor(Split(frame, frame, frame, "canonical_fold", {"k": 1}))
-    0.86
-    >>> rmse_floor(Split(frame, frame, frame, "random")) is None
-    True
-    """
+    """RMSE under which a leak is presumed: known for ml-100k's u1, None elsewhere."""
     return RMSE_FLOOR_U1 if split.name == "canonical_fold" and split.params.get("k") == 1 else None
 
 

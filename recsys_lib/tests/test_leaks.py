@@ -48,8 +48,8 @@ def test_rolling_cuts_pass(tables):
 def test_a_test_row_in_training_is_caught(split):
     planted = replace(split, train=pd.concat([split.train, split.test.iloc[[3]]], ignore_index=True))
     findings = {finding.check: finding for finding in leaks.check_split(planted)}
-    assert findings["no pair of person and film stands in two parts"].detail.startswith("1 of ")
-    with pytest.raises(leaks.LeakError, match="no pair of person and film.*: 1 of"):
+    assert findings["no pair of user and item stands in two parts"].detail.startswith("1 of ")
+    with pytest.raises(leaks.LeakError, match="no pair of user and item.*: 1 of"):
         leaks.require(findings.values())
 
 
@@ -57,7 +57,7 @@ def test_a_person_whose_order_is_wrong_is_caught(split):
     row = split.test.index[7]
     early = split.test.assign(timestamp=split.test["timestamp"].mask(split.test.index == row, 0))
     (check,) = failed(leaks.check_split(replace(split, test=early)))
-    assert check == "train and validation before test, person by person"
+    assert check == "train and validation before test, user by user"
 
 
 def test_one_shared_second_is_enough_where_a_global_cut_is_promised(tables):
@@ -80,13 +80,13 @@ def test_the_order_of_time_is_not_asked_of_random_splits(tables):
     assert not failed(leaks.check_split(split))
 
 
-def test_sample_people_keeps_whole_histories(split):
-    small = leaks.sample_people(split, rows=300)
+def test_sample_users_keeps_whole_histories(split):
+    small = leaks.sample_users(split, rows=300)
     assert 200 < len(small.train) + len(small.valid) + len(small.test) <= 300
     for part, whole in ((small.train, split.train), (small.valid, split.valid), (small.test, split.test)):
         people = small.train["user_id"].unique()
         assert len(part) == whole["user_id"].isin(people).sum()
-    assert leaks.sample_people(split, rows=10**9) is split
+    assert leaks.sample_users(split, rows=10**9) is split
 
 
 # ---- pipelines ---------------------------------------------------------------------------------------------------
