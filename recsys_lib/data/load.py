@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,11 @@ from recsys_lib.data.schema import Scale
 from recsys_lib.paths import Paths, table_name
 
 _log = logging.getLogger(__name__)
+Duplicates = Literal["last", "sum"]
+BadRows = Literal["raise", "drop"]
+MissingItems = Literal["raise", "keep", "drop"]
+TimeUnit = Literal["s", "ms", "us", "ns", "days"]
+_CHOICES = {"duplicates": Duplicates, "bad_rows": BadRows, "missing_items": MissingItems, "time_unit": TimeUnit}
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,8 @@ class Dataset:
         ml-100k comes from two different archives with the same rows.
     rating_scale : (float, float) or None
         Lowest and highest rating; None for implicit feedback.
-    source
-        Where the data came from, in words.
-    path
-        The archive, the file or the folder that was read.
+    source, path
+        Where the data came from, in words, and the archive, the file or the folder that was read.
     tags, links : DataFrame or None
         Where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with its leading
         zeros), tmdb_id (Int64, nullable).
@@ -121,12 +124,12 @@ def load_dataset(
     users: str | Path | pd.DataFrame | None = None,
     implicit: bool = False,
     rating_scale: Scale | None = None,
-    duplicates: Literal["last", "sum"] = "last",
-    bad_rows: Literal["raise", "drop"] = "raise",
-    missing_items: Literal["raise", "keep", "drop"] = "raise",
+    duplicates: Duplicates = "last",
+    bad_rows: BadRows = "raise",
+    missing_items: MissingItems = "raise",
     names: Sequence[str] | None = None,
     separator: str | None = None,
-    time_unit: Literal["s", "ms", "us", "ns", "days"] = "s",
+    time_unit: TimeUnit = "s",
     not_rated: float | Sequence[float] = (),
 ) -> Dataset:
     r"""Load a data set, check it, and give it the lab's columns.
@@ -134,16 +137,15 @@ def load_dataset(
     Parameters
     ----------
     dataset
-        The name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path: a folder or a zip
-        archive in a GroupLens format, a table, or a folder or a zip archive of tables (interactions, items, users). A
-        table is delimited text (the separator, the header and the encoding are looked for in the file), JSON lines,
-        parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be compressed by
-        gzip or bzip2. One logged line says what each file was taken for. Paths are looked for from the working folder
-        and from the repository. A DataFrame is taken by the same rules.
+        The name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path, from the working folder or
+        the repository: a folder or a zip archive in a GroupLens format, a table, or a folder or a zip archive of tables
+        (interactions, items, users). A table is delimited text (separator, header and encoding are detected), JSON
+        lines, parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be
+        compressed by gzip or bzip2. One logged line says what each file was taken for. A DataFrame is taken by the same
+        rules.
     columns
-        ``{"their": "ours"}`` for tables of one's own. Ours are user_id, item_id and, where there are such, rating,
-        weight, timestamp; title, year, genres in the table of items. Usual spellings, such as userId, are understood
-        without it.
+        ``{"their": "ours"}`` for tables of one's own: user_id, item_id, rating, weight, timestamp, position; title,
+        year, genres. Usual spellings, such as userId, are understood without it.
     items, users
         Items and users to go with a table of one's own: files, or DataFrames where that is one.
     implicit
@@ -195,10 +197,10 @@ def load_dataset(
     >>> data.rating_scale is None, data.titles()["b2"]
     (True, 'b2')
     """
-    _choice("duplicates", duplicates, ("last", "sum"))
-    _choice("bad_rows", bad_rows, ("raise", "drop"))
-    _choice("missing_items", missing_items, ("raise", "keep", "drop"))
-    _choice("time_unit", time_unit, ("s", "ms", "us", "ns", "days"))
+    given = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
+    for option, value in given.items():
+        if value not in (allowed := get_args(_CHOICES[option])):
+            raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
     if isinstance(dataset, pd.DataFrame):
@@ -219,12 +221,19 @@ def load_dataset(
     if explicit and scale is None:
         ratings = tables.interactions["rating"]
         scale = (float(ratings.min()), float(ratings.max()))
-    return _finished(tables, source, name, scale, dropped)
-
-
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
+    return Dataset(
+        name=name,
+        interactions=tables.interactions,
+        items=schema.complete_items(tables.items, tables.interactions),
+        users=schema.complete_users(tables.users, tables.interactions),
+        sha256=identity(tables.interactions),
+        rating_scale=scale,
+        source=source.words,
+        path=source.path,
+        tags=tables.tags,
+        links=tables.links,
+        dropped=dropped,
+    )
 
 
 def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:
@@ -249,23 +258,19 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
             f"there is no data set and no file {dataset!r}; known data sets are {', '.join(KNOWN)}, and the path of a "
             "folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
         )
-    name = table_name(dataset)
-    packed = path.is_dir() or path.suffix.lower() == ".zip"
-    scale = KNOWN[name].rating_scale if name in KNOWN and not own and packed else None
-    return _source_of(path, Paths(dataset).raw, given, plain=not own), name, scale
-
-
-def _source_of(path: Path, raw: Path, given: dict[str, object], *, plain: bool) -> Source:
-    """A folder, an archive or a table that a user brought."""
-    folder, words = path, f"the {'folder' if path.is_dir() else 'file'} {path.name}"
-    if path.is_file() and path.suffix.lower() == ".zip":
-        folder, words = unpacked(path, raw), f"the archive {path.name}"
-    elif path.name in ("u.data", "ratings.dat") and find_root(path.parent) == path.parent:
-        folder = path.parent
-    if folder.is_dir() and plain and find_root(folder):
-        return Source(lambda: read_folder(folder), words, path)
-    options = {**given, **{option: _existing(given[option], option) for option in ("items", "users")}}
-    return Source(lambda: read_own(_innermost(path if folder == path.parent else folder), **options), words, path)
+    name, zipped = table_name(dataset), path.is_file() and path.suffix.lower() == ".zip"
+    scale = KNOWN[name].rating_scale if name in KNOWN and not own and (zipped or path.is_dir()) else None
+    folder = unpacked(path, Paths(dataset).raw) if zipped else path
+    words = f"the {'archive' if zipped else 'folder' if path.is_dir() else 'file'} {path.name}"
+    lone = path.name in ("u.data", "ratings.dat") and find_root(path.parent) == path.parent
+    root = path.parent if lone else folder
+    if not own and root.is_dir() and find_root(root):
+        return Source(lambda: read_folder(root), words, path), name, scale
+    files = {option: resolve(Path(given[option])) for option in ("items", "users") if given[option]}
+    if lacking := [option for option, file in files.items() if file is None]:
+        raise ValueError(f"{lacking[0]}={str(given[lacking[0]])!r} does not exist")
+    given = {**given, "items": None, "users": None, **files}
+    return Source(lambda: read_own(_innermost(folder), **given), words, path), name, scale
 
 
 def _innermost(path: Path) -> Path:
@@ -275,38 +280,12 @@ def _innermost(path: Path) -> Path:
     return path
 
 
-def _existing(path: str | Path | None, option: str) -> Path | None:
-    if path is None or not str(path):
-        return None
-    found = resolve(Path(path))
-    if found is None:
-        raise ValueError(f"{option}={str(path)!r} does not exist")
-    return found
-
-
 def _grouplens_scale(tables: RawTables) -> Scale | None:
     """Scale of a MovieLens folder of an unknown name: whole stars, or halves where a rating is no whole star."""
     if not tables.whole_ids or tables.file("interactions") not in ("u.data", "ratings.dat"):
         return None
     ratings = pd.to_numeric(tables.interactions["rating"], errors="coerce")
     return (0.5, 5.0) if (ratings % 1).gt(0).any() else (1.0, 5.0)
-
-
-def _finished(tables: RawTables, source: Source, name: str, scale: Scale | None, dropped: dict[str, int]) -> Dataset:
-    """Give every item and every user a row, and the data its identity."""
-    return Dataset(
-        name=name,
-        interactions=tables.interactions,
-        items=schema.complete_items(tables.items, tables.interactions),
-        users=schema.complete_users(tables.users, tables.interactions),
-        sha256=identity(tables.interactions),
-        rating_scale=scale,
-        source=source.words,
-        path=source.path,
-        tags=tables.tags,
-        links=tables.links,
-        dropped=dropped,
-    )
 
 
 def identity(interactions: pd.DataFrame) -> str:
