@@ -1,9 +1,8 @@
-"""Speed of reading: ``python -m recsys_lib.benchmarks.reading [--rows N]``.
+"""Speed of reading: ``python -m recsys_lib.benchmarks.reading [--rows N] [--plays]``.
 
-Makes a table with a power law in users and films and the types of MovieLens, then measures, each in a process of its
+Makes a table with a power law in users and items and the types of MovieLens, then measures, each in a process of its
 own so that the memory is its own too: the bare readers (pandas with dtypes, pyarrow) and the lab: reading, checking,
-indexing and splitting. ``--plays`` measures a table of another shape instead: ids that are text, no ratings, no
-timestamps.
+indexing and splitting. ``--plays``: ids that are text, no ratings, no timestamps.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,72 +25,50 @@ from pyarrow import csv
 from tabulate import tabulate
 
 TYPES = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
-_CHUNK = 5_000_000
 
 
 def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int) -> np.ndarray:
     """Draw codes 0..n_ids-1, code i with a chance like 1 / (i + 10)^exponent, (size,) int64."""
-    weight = 1 / (np.arange(n_ids) + 10.0) ** exponent
-    edges = np.cumsum(weight)
+    edges = np.cumsum(1 / (np.arange(n_ids) + 10.0) ** exponent)
     return np.searchsorted(edges, rng.random(size) * edges[-1], side="right")
 
 
-def made_pairs(rows: int, n_users: int, n_items: int, seed: int = 0) -> Iterator[pd.DataFrame]:
-    """Pairs of user and item, no pair twice, users in ascending order as in MovieLens, in chunks of rows."""
-    if 10 * rows > n_users * n_items:
-        raise ValueError(f"{rows:,} rows are too many for {n_users:,} users and {n_items:,} films")
-    rng = np.random.default_rng(seed)
-    keys = np.empty(0, np.int64)
-    while len(keys) < rows:
-        size = int((rows - len(keys)) * 1.3) + 1000
-        drawn = _power_law(rng, n_users, 0.6, size) * n_items + _power_law(rng, n_items, 0.9, size)
-        keys = np.union1d(keys, drawn)
-    kept = np.sort(rng.permutation(len(keys))[:rows])
-    for start in range(0, rows, _CHUNK):
-        part = keys[kept[start : start + _CHUNK]]
-        yield pd.DataFrame({"user_id": part // n_items + 1, "item_id": part % n_items + 1})
-
-
-def _write_chunks(path: Path, chunks: Iterator[pd.DataFrame]) -> None:
-    """Write chunks to one CSV file with a header line."""
-    writer = None
-    for chunk in chunks:
-        table = pa.Table.from_pandas(chunk, preserve_index=False)
-        writer = writer or csv.CSVWriter(path, table.schema, write_options=csv.WriteOptions(quoting_style="none"))
-        writer.write_table(table)
-    writer.close()
-
-
 def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
-    """Write a folder in the format of ml-25m: ratings.csv and movies.csv, sizes in its proportions."""
+    """Write ratings.csv (no pair twice, by user) and movies.csv in the format and the proportions of ml-25m."""
     folder.mkdir(parents=True, exist_ok=True)
     n_users, n_items = (int(share * rows**0.5) + 10 for share in (32, 12))  # at 25 million as many as ml-25m has
-    rng = np.random.default_rng(seed)
-
-    def chunks() -> Iterator[pd.DataFrame]:
-        for pairs in made_pairs(rows, n_users, n_items, seed):
-            stars = (rng.integers(1, 11, len(pairs)) / 2).astype(np.float32)
-            when = rng.integers(800_000_000, 1_600_000_000, len(pairs))
-            named = pairs.rename(columns={"user_id": "userId", "item_id": "movieId"})
-            yield named.assign(rating=stars, timestamp=when)
-
-    _write_chunks(folder / "ratings.csv", chunks())
+    rng, keys = np.random.default_rng(seed), np.empty(0, np.int64)
+    while len(keys) < rows:
+        size = int((rows - len(keys)) * 1.3) + 1000
+        keys = np.union1d(keys, _power_law(rng, n_users, 0.6, size) * n_items + _power_law(rng, n_items, 0.9, size))
+    keys = keys[np.sort(rng.permutation(len(keys))[:rows])]
+    table = pa.table(
+        {
+            "userId": keys // n_items + 1,
+            "movieId": keys % n_items + 1,
+            "rating": (rng.integers(1, 11, rows) / 2).astype(np.float32),
+            "timestamp": rng.integers(800_000_000, 1_600_000_000, rows),
+        }
+    )
+    csv.write_csv(table, folder / "ratings.csv", csv.WriteOptions(quoting_style="none"))
     ids = np.arange(1, n_items + 1)
     films = pd.DataFrame({"movieId": ids, "title": [f"Film {i} (1999)" for i in ids], "genres": "Drama|War"})
     films.to_csv(folder / "movies.csv", index=False)
     return folder
 
 
-def made_plays(path: Path, rows: int, seed: int = 0) -> Path:
-    """Write a table of another shape: listener and track as text, nothing else, some pairs twice."""
+def made_plays(folder: Path, rows: int, seed: int = 0) -> Path:
+    """Write plays.csv, a table of another shape: listener and track as text, nothing else, some pairs twice."""
     rng = np.random.default_rng(seed)
-    listeners, tracks = max(20, rows // 50), max(50, rows // 40)
-    codes = _power_law(rng, listeners, 0.6, rows), _power_law(rng, tracks, 0.9, rows)
-    frame = pd.DataFrame({"listener": codes[0], "track": codes[1]})
-    frame["listener"] = "u-" + frame["listener"].map("{:07x}".format).astype("str")
-    frame["track"] = "t:" + frame["track"].map("{:06d}".format).astype("str")
-    _write_chunks(path, iter([frame]))
-    return path
+    frame = pd.DataFrame(
+        {
+            "listener": _power_law(rng, max(20, rows // 50), 0.6, rows),
+            "track": _power_law(rng, max(50, rows // 40), 0.9, rows),
+        }
+    )
+    texts = {"listener": frame["listener"].map("u-{:07x}".format), "track": frame["track"].map("t:{:06d}".format)}
+    frame.assign(**texts).to_csv(folder / "plays.csv", index=False)
+    return folder
 
 
 def read_pandas(folder: Path) -> int:
@@ -105,42 +82,30 @@ def read_pyarrow(folder: Path) -> int:
     return len(csv.read_csv(folder / "ratings.csv", convert_options=csv.ConvertOptions(column_types=types)))
 
 
-def _steps(path: Path, split_by: str, **options: object) -> tuple[int, dict[str, float]]:
-    """Load, index and split; how many rows, and the seconds of each."""
+def lab(folder: Path) -> tuple[int, dict[str, float]]:
+    """The lab: read, check, index, split."""
     from recsys_lib import Interactions, load_dataset, splits
 
+    columns = None if (folder / "ratings.csv").exists() else {"listener": "user_id", "track": "item_id"}
     clock = [time.perf_counter()]
-    data = load_dataset(path, **options)
+    data = load_dataset(folder, columns=columns)
     clock.append(time.perf_counter())
     Interactions.from_frame(data.interactions)
     clock.append(time.perf_counter())
-    getattr(splits, split_by)(data.interactions)
+    (splits.temporal_user if data.has_timestamps else splits.random)(data.interactions)
     clock.append(time.perf_counter())
     seconds = dict(zip(("read and check", "index", "split"), np.diff(clock).tolist(), strict=True))
     return len(data.interactions), seconds
 
 
-def lab_ratings(folder: Path) -> tuple[int, dict[str, float]]:
-    """The lab: read, check, index, split."""
-    return _steps(folder, "temporal_user")
-
-
-def lab_plays(folder: Path) -> tuple[int, dict[str, float]]:
-    """The lab, text ids: read, check, index, split."""
-    return _steps(folder / "plays.csv", "random", columns={"listener": "user_id", "track": "item_id"})
-
-
-CASES: dict[str, Callable] = {case.__name__: case for case in (read_pandas, read_pyarrow, lab_ratings, lab_plays)}
-
-
-def measure(case: str, folder: Path) -> dict:
-    """Run one case in this process and say what it took."""
+def measure(case: Callable, folder: Path) -> dict[str, Any]:
+    """Run one case in this process: what it is, rows, seconds, CPU seconds, peak memory (GiB), seconds of its steps."""
     start, cpu = time.perf_counter(), time.process_time()
-    result = CASES[case](folder)
+    result = case(folder)
     rows, steps = result if isinstance(result, tuple) else (result, {})
     taken, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB to GiB
-    return {"case": CASES[case].__doc__, "rows": rows, "seconds": taken, "cpu": cpu, "peak_gib": peak, "steps": steps}
+    return {"case": case.__doc__, "rows": rows, "seconds": taken, "cpu": cpu, "peak_gib": peak, "steps": steps}
 
 
 def _apart(work: Callable, *given: object) -> Any:
@@ -150,7 +115,7 @@ def _apart(work: Callable, *given: object) -> Any:
 
 
 def table_of(results: list[dict]) -> str:
-    """The results for people to read."""
+    """The results as a table to read."""
     rows = [
         {
             "": result["case"],
@@ -170,17 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the made table (25 million: --rows 25000000)")
     parser.add_argument("--plays", action="store_true", help="text ids, no ratings, no timestamps")
-    parser.add_argument("--folder", type=Path, help="where to make the table; by default a temporary folder")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
-        folder = Path(temporary)
-        if given.plays:
-            _apart(made_plays, folder / "plays.csv", given.rows)
-        else:
-            _apart(made_ratings, folder, given.rows)
+    make, cases = (made_plays, [lab]) if given.plays else (made_ratings, [read_pandas, read_pyarrow, lab])
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = _apart(make, Path(temporary), given.rows)
         size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
         print(f"{given.rows:,} rows, {size:,.0f} MB, {os.cpu_count()} cores")
-        cases = ["lab_plays"] if given.plays else ["read_pandas", "read_pyarrow", "lab_ratings"]
         print(table_of([_apart(measure, case, folder) for case in cases]))
 
 

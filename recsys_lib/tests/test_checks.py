@@ -18,18 +18,8 @@ def problems_of(frame, *, scale=(1, 5)):
 @pytest.fixture
 def frame():
     """Six good rows."""
-    return pd.DataFrame(
-        {
-            "user_id": [1, 1, 2, 2, 3, 3],
-            "item_id": [1, 2, 1, 2, 1, 2],
-            "rating": np.float32([1, 2, 3, 4, 5, 1]),
-            "timestamp": np.arange(6) + 880_000_000,
-        }
-    )
-
-
-def test_a_good_table_has_no_problems(frame):
-    assert problems_of(frame) == []
+    when, ratings = np.arange(6) + 880_000_000, np.float32([1, 2, 3, 4, 5, 1])
+    return pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [1, 2] * 3, "rating": ratings, "timestamp": when})
 
 
 def test_missing_columns_are_all_named(frame):
@@ -72,6 +62,7 @@ def test_units_of_time_are_recognised(frame, factor, named):
 
 
 def test_the_edges_of_what_is_right(frame):
+    assert problems_of(frame) == []
     frame["timestamp"] = [0, 1, 4_102_444_799, 5, 5, 5]
     frame["rating"] = np.float32([1, 5, 1, 5, 1, 5])
     assert problems_of(frame) == []
@@ -87,57 +78,45 @@ def test_items_that_stand_there_twice():
     ]
 
 
-def test_problems_of_all_files_reach_the_person_in_one_error(tmp_path, lab_home):
+def test_problems_of_all_files_are_in_one_error(tmp_path, lab_home):
     (tmp_path / "ratings.csv").write_text(
-        "userId,movieId,rating,timestamp\n1,1,4,five\n1,,3,7\n2,1,great,7\n2,1,3,881250949000\n3,1,3\n4,1,inf,7\n"
+        "userId,movieId,rating,timestamp\n1,1,4,five\n1,,3,7\n2,1,great,7\n2,1,3,881250949000\n3,1,3\n4,1,inf,7\n4,9,3,7\n"
     )
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,A (1995),Drama\n1,B (1996),Drama\n")
-    with pytest.raises(BadTableError) as found:
+    with pytest.raises(BadTableError) as refused:
         load_dataset(tmp_path)
-    text = "\n".join(found.value.problems)
-    assert len(found.value.problems) == 7
-    for part in (
+    assert [problem.split("; ")[0] for problem in refused.value.problems] == [
         "ratings.csv: 1 line does not have 4 fields: line 6 (3 fields)",
-        "ratings.csv, column 'timestamp': 1 row with a timestamp that is not a number (line 2: 'five')",
         "ratings.csv, column 'rating': 1 row with a rating that is not a number (line 4: 'great')",
+        "ratings.csv, column 'timestamp': 1 row with a timestamp that is not a number (line 2: 'five')",
         "ratings.csv, column 'item_id': 1 row with no value (line 3: nothing)",
-        "ratings.csv, column 'rating': 1 row with an infinite rating",
-        "ratings.csv, column 'timestamp': 1 row with timestamps that look like milliseconds",
-        "(divide them by 1,000) (line 5: 881250949000",
+        "ratings.csv, column 'rating': 1 row with an infinite rating (line 7: inf)",
+        "ratings.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000) "
+        "(line 5: 881250949000.0)",
         "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 3: 1)",
-    ):
-        assert part in text, part
+        "ratings.csv, column 'item_id': 1 row with an item that movies.csv lacks (line 8: 9.0)",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "ratings.csv is empty"), ("userId,movieId,rating,timestamp\n", "ratings.csv holds no rows")]
+    ("text", "says"),
+    [
+        ("", ["t.csv is empty"]),
+        ("userId,movieId,rating,timestamp\n", ["t.csv holds no rows"]),
+        (
+            "u,i,n\n1,2,3\n",
+            [
+                f"t.csv has no column '{column}'; it has u, i, n (say which is which: columns={{'u': '{column}'}})"
+                for column in ("user_id", "item_id")
+            ],
+        ),
+    ],
 )
-def test_empty_tables(tmp_path, lab_home, text, says):
-    (tmp_path / "ratings.csv").write_text(text)
-    with pytest.raises(BadTableError) as found:
-        load_dataset(tmp_path / "ratings.csv")
-    assert found.value.problems == [says]
-
-
-def test_columns_that_are_not_understood_are_listed(tmp_path, lab_home):
-    (tmp_path / "t.csv").write_text("u,i,n\n1,2,3\n")
-    with pytest.raises(BadTableError) as found:
+def test_tables_without_rows_or_known_columns(tmp_path, lab_home, text, says):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(BadTableError) as refused:
         load_dataset(tmp_path / "t.csv")
-    assert found.value.problems == [
-        "t.csv has no column 'user_id'; it has u, i, n (say which is which: columns={'u': 'user_id'})",
-        "t.csv has no column 'item_id'; it has u, i, n (say which is which: columns={'u': 'item_id'})",
-    ]
-
-
-def test_unknown_items_are_named_together_with_the_rest(tmp_path, lab_home):
-    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4,-5\n1,3,3,7\n")
-    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,A (1995),Drama\n")
-    with pytest.raises(BadTableError) as found:
-        load_dataset(tmp_path)
-    assert [problem.split(" (line")[0] for problem in found.value.problems] == [
-        "ratings.csv, column 'timestamp': 1 row with a negative timestamp",
-        "ratings.csv, column 'item_id': 1 row with an item that movies.csv lacks",
-    ]
+    assert refused.value.problems == says
 
 
 @given(st.sets(st.integers(1, 30), max_size=10), st.integers(1, 2))

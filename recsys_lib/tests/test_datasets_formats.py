@@ -1,6 +1,6 @@
 """The three GroupLens formats, written the way that GroupLens writes them."""
 
-import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from recsys_lib.tests.made import made_tables, write_ml_100k
 
 
 def write_dat(folder, *, encoding="latin-1", users=True):
-    """Files of ml-1m (latin-1, with people) or of ml-10m (UTF-8, with tags)."""
+    """Files of ml-1m (latin-1, with users) or of ml-10m (UTF-8, with tags)."""
     folder.mkdir(parents=True)
     (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n")
     films = "1193::Misérables, Les (1995)::Drama|Musical\n661::Mission: Impossible :: Two (1996)::Action\n"
@@ -60,12 +60,10 @@ def test_a_lone_u_data(lab_home, tmp_path):
     (folder / "u.item").unlink()
     (folder / "u.user").unlink()
     bare = load_dataset(folder / "u.data")
-    assert bare.sha256 == data.sha256
-    assert (bare.demographics, bare.has_genres) == ([], False)
-    assert bare.titles()[3] == "3"
+    assert (bare.sha256, bare.demographics, bare.has_genres, bare.titles()[3]) == (data.sha256, [], False, "3")
 
 
-def test_dat_in_latin_1_with_people(lab_home, tmp_path):
+def test_dat_in_latin_1_with_users(lab_home, tmp_path):
     data = load_dataset(write_dat(tmp_path / "ml-1m"))
     assert data.interactions.values.tolist() == [
         [1, 1193, 5, 978300760],
@@ -129,21 +127,20 @@ def test_a_folder_of_ones_own_that_does_not_exist_is_said(lab_home, tmp_path, mo
     assert "nowhere, which does not exist" in caplog.text
 
 
-def test_films_without_a_row_are_named(lab_home, tmp_path):
+def test_items_without_a_row_are_named(lab_home, tmp_path):
     folder = write_csv(tmp_path / "mine")
     with (folder / "ratings.csv").open("a") as ratings:
         ratings.write("8,77,3.0,964982703\n8,78,3.0,964982703\n9,77,3.0,964982703\n9,79,3.0,964982703\n")
-    with pytest.raises(BadTableError) as found:
-        load_dataset(folder)
-    assert str(found.value).startswith(
+    says = (
         "ratings.csv, column 'item_id': 4 rows with 3 items that movies.csv lacks "
         "(line 5: 77, line 6: 78, line 7: 77, ...)"
     )
-    kept = load_dataset(folder, missing_items="keep")
-    assert kept.titles()[77] == "77" and kept.items["genres"].map(len)[kept.items["item_id"] == 77].tolist() == [0]
+    with pytest.raises(BadTableError, match=re.escape(says)):
+        load_dataset(folder)
+    kept = load_dataset(folder, missing_items="keep").items.set_index("item_id")
+    assert kept.loc[77, ["title", "genres"]].tolist() == ["77", []]
     fewer = load_dataset(folder, missing_items="drop")
-    assert fewer.dropped == {"rows whose item movies.csv lacks": 4}
-    assert len(fewer.interactions) == 3
+    assert (fewer.dropped, len(fewer.interactions)) == ({"rows whose item movies.csv lacks": 4}, 3)
 
 
 def test_lines_that_do_not_fit_are_all_named(lab_home, tmp_path):
@@ -185,25 +182,18 @@ def test_titles_and_years(written, title, year):
     assert (row["year"] == year) if year else row["year"] is pd.NA
 
 
-def test_ratings_of_other_scales_are_named(lab_home, tmp_path):
+def test_ratings_off_the_scale_are_named_and_dropped_when_asked(lab_home, tmp_path, caplog):
     folder = write_dat(tmp_path / "ml-1m")
     (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::7::978302109\n2::1193::nan::978298413\n")
-    with pytest.raises(BadTableError) as found:
+    with pytest.raises(BadTableError) as refused:
         load_dataset(folder)
-    assert found.value.problems == [
+    assert refused.value.problems == [
         "ratings.dat, column 'rating': 1 row with no value (line 3: nothing); every row needs its rating",
         "ratings.dat, column 'rating': 1 row with a rating off the scale (line 2: 7.0); ratings here go from 1 to 5",
     ]
-
-
-def test_bad_rows_are_dropped_when_asked(lab_home, tmp_path, caplog):
-    folder = write_dat(tmp_path / "ml-1m")
-    (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::7::978302109\n2::1193::nan::978298413\n")
-    with caplog.at_level(logging.WARNING):
-        data = load_dataset(folder, bad_rows="drop")
+    data = load_dataset(folder, bad_rows="drop")
     assert data.dropped == {"rows of ratings.dat with missing or impossible values": 2}
-    assert data.interactions["rating"].tolist() == [5.0]
-    assert data.interactions["rating"].dtype == np.float32
+    assert (data.interactions["rating"].tolist(), data.interactions["rating"].dtype) == ([5.0], np.float32)
     assert "left out 2 rows of ratings.dat" in caplog.text
 
 

@@ -164,12 +164,19 @@ def test_genres_in_any_form(tmp_path, lab_home, cell):
     (tmp_path / "ratings.csv").write_text(written())
     (tmp_path / "items.csv").write_text(f"item_id,genres\n10,{cell}\n11,\n")
     assert load_dataset(tmp_path).items["genres"].tolist() == [["A", "B"], []]
+    (tmp_path / "items.csv").unlink()
+    pd.DataFrame({"item_id": [10, 11], "genres": [["A"], None]}).to_parquet(tmp_path / "items.parquet")
+    assert load_dataset(tmp_path).items["genres"].tolist() == [["A"], []]
 
 
-def test_windows_1252(tmp_path, lab_home):
+@pytest.mark.parametrize(
+    ("encoding", "title"),
+    [("cp1252", "L’année – Œuvre €"), ("latin-1", "Thé \x81"), ("utf-16", "电影"), ("utf-8", "é ü")],
+)
+def test_encodings(tmp_path, lab_home, encoding, title):
     (tmp_path / "ratings.csv").write_text(written())
-    (tmp_path / "items.csv").write_bytes("item_id,title\n10,L’année – Œuvre\n11,Škoda €\n".encode("cp1252"))
-    assert load_dataset(tmp_path).titles().to_dict() == {10: "L’année – Œuvre", 11: "Škoda €"}
+    (tmp_path / "items.csv").write_bytes(f"item_id,title\n10,{title}\n11,b\n".encode(encoding))
+    assert load_dataset(tmp_path).titles().to_dict() == {10: title, 11: "b"}
 
 
 def test_a_bad_cell_condemns_its_row_alone(tmp_path, lab_home):
