@@ -1,16 +1,17 @@
-"""What the results say, in sentences that are computed from them: the words of 07_evaluation."""
+"""Sentences and tables of 07_evaluation, computed from the results."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from recsys_lib.evaluation import inference
+from recsys_lib.data.catalogue import label
+from recsys_lib.evaluation import inference, return_visits
 from recsys_lib.evaluation.segments import user_traits
 from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
 from recsys_lib.models.base import Recommender
@@ -65,6 +66,10 @@ def _cell(mean: float, low: float, high: float) -> str:
     return f"{mean:.3f}" if pd.isna(low) else f"{mean:.3f} ({low:.3f}-{high:.3f})"
 
 
+def _p(value: float) -> str:
+    return "p < .001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def power(board: pd.DataFrame) -> str:
     """What differences this sample could show, in one or two sentences."""
     if len(board) < 2:
@@ -76,23 +81,96 @@ def power(board: pd.DataFrame) -> str:
     seen, effect = abs(second["difference"]), abs(second["effect_size"])
     return (
         f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
-        f"users, a difference of {reach:.4f} ({share:.0%} of the first's {by}) to `{second['model']}` would be "
+        f"users, a difference of {reach:.4f} ({share:.0%} of the first's {label(by)}) to `{second['model']}` would be "
         f"distinct, after Holm's correction, with 80 % power; what was seen is {seen:.4f} (effect size {effect:.2f})."
     )
 
 
 def beside(table: pd.DataFrame) -> Styler:
     """Ratios to the baselines to look at, a column each: the ratio, its interval, the corrected p."""
-    shown = table.assign(
-        said=[
-            f"{row['ratio']:.2f} x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}), "
-            + ("p < .001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}")
-            for row in table.to_dict("records")
-        ]
-    )
-    order = list(dict.fromkeys(table["model"]))
-    wide = shown.pivot_table("said", "model", "baseline", aggfunc="first", sort=False).reindex(order)
+    wide = table.assign(text=_ratios(table)).pivot(index="model", columns="baseline", values="text")
+    wide = wide.reindex(index=table["model"].unique(), columns=table["baseline"].unique())
     return wide.rename_axis(columns=None).fillna("").style.set_properties(**{"text-align": "left"})
+
+
+def _ratios(table: pd.DataFrame) -> list[str]:
+    """Ratio, interval and corrected p of each row; empty where there is none."""
+    return [
+        f"{row['ratio']:.2f} x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}), {_p(row['p_holm'])}"
+        if pd.notna(row["ratio"])
+        else ""
+        for row in table.to_dict("records")
+    ]
+
+
+def by_visit(table: pd.DataFrame, order: list[str], baseline: str, metric: str) -> Styler:
+    """The metric on each visit to look at, models in a given order; and the ratios on the first visit after a pause."""
+    heads = {visit: f"{visit} ({int(part['n_users'].iloc[0]):,} users)" for visit, part in table.groupby("visit")}
+    columns = [metric, f"{metric}_low", f"{metric}_high"]
+    cells = [_cell(*row) for row in table[columns].itertuples(index=False)]
+    wide = table.assign(cell=cells).pivot(index="model", columns="visit", values="cell").reindex(order)
+    wide = wide[table["visit"].unique()].rename(columns=heads)
+    for visit in [visit for visit in table["visit"].unique() if visit != return_visits.SAME][:1]:
+        part = table[table["visit"] == visit]
+        wide[f"times {baseline}, {visit}"] = pd.Series(_ratios(part), part["model"])
+    return wide.rename_axis(columns=None).fillna("").style.set_properties(**{"text-align": "left"})
+
+
+def coming_back(table: pd.DataFrame, best: str, baseline: str, metric: str) -> str:
+    """Two sentences: which model serves users best who come back, and how the leaderboard's first does there.
+
+    Parameters
+    ----------
+    table
+        From :func:`recsys_lib.evaluation.return_visits.table`.
+    """
+    later = table[table["visit"] != return_visits.SAME]
+    if later.empty:
+        return "Nobody comes back in the test part: only the rest of a sitting is measured here."
+    visit = later["visit"].iloc[0]
+    part = later[later["visit"] == visit].set_index("model")
+    first, own = part.iloc[0], part.loc[best]
+    mean = _cell(*first[[metric, f"{metric}_low", f"{metric}_high"]])
+    n_users = int(first["n_users"])
+    text = f"Of {n_users:,} users who come back {visit}, `{first.name}` serves best: {label(metric)} {mean}"
+    text += ", as on the leaderboard." if first.name == best else f"; the leaderboard's `{best}` has {own[metric]:.3f}."
+    of_best = table[(table["model"] == best) & table["ratio"].notna()].set_index("visit")
+    if not {visit, return_visits.SAME} <= set(of_best.index):
+        return text
+    same, back = (
+        f"{row['ratio']:.2f} times ({row['ratio_low']:.2f}-{row['ratio_high']:.2f}, {_p(row['p_holm'])})"
+        for row in of_best.loc[[return_visits.SAME, visit]].to_dict("records")
+    )
+    ahead = own["distinct"] and own["ratio"] > 1
+    ending = "it leads on both." if ahead else "its lead is on what is rated next, and is not shown for a later visit."
+    return (
+        f"{text} `{best}` has {same} the mean of `{baseline}` on the rest of the sitting in which a history ends, and "
+        f"{back} {visit}: {ending}"
+    )
+
+
+def net_gain(
+    questions: Mapping[str, Mapping[str, Evaluation]], net: str, classic: str, seconds: Mapping[str, float], metric: str
+) -> str:
+    """What a net adds to the same model without it, on each question, and what it costs.
+
+    Parameters
+    ----------
+    seconds
+        To fit, by model.
+    """
+    if any(name not in results for results in questions.values() for name in (net, classic)):
+        return f"`{net}` and `{classic}` are not both among the models."
+    texts, changes = [], {}
+    for question, results in questions.items():
+        values = results[net].per_user[metric] - results[classic].per_user[metric]
+        changes[question] = inference.paired_table(values.dropna().to_numpy()[:, None]).iloc[0]
+    p_values = inference.holm(np.array([change["p_permutation"] for change in changes.values()]))
+    for (question, change), p in zip(changes.items(), p_values, strict=True):
+        low, high = change["difference_low"], change["difference_high"]
+        texts.append(f"{change['difference']:+.4f} {question} (95 % interval {low:+.4f} to {high:+.4f}, {_p(p)})")
+    spent = f"{seconds[net]:.1f} instead of {seconds[classic]:.1f} seconds to fit"
+    return f"The net in `{net}` changes {label(metric)} of `{classic}` by {' and by '.join(texts)}, for {spent}."
 
 
 def baselines(table: pd.DataFrame) -> str:
@@ -110,45 +188,33 @@ def baselines(table: pd.DataFrame) -> str:
 def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:
     """Which models nothing beats in accuracy and each other aim."""
     by, sentences = board.attrs["by"], []
-    for name, label in aims.items():
+    for name, title in aims.items():
         column = name.removeprefix("-")
         known = board.loc[board[column].notna(), ["model", column, by]].copy()
         if len(known):
             known[column] *= -1 if name.startswith("-") else 1
             kept = known[pareto(known, column, by)]
             named = ", ".join(f"`{model}`" for model in kept["model"])
-            sentences.append(f"{named} (accuracy and {label})")
+            sentences.append(f"{named} (accuracy and {title})")
     return "Nothing is better in both: " + "; ".join(sentences) + "."
 
 
 def seeds(seeds: Mapping[str, Mapping[str, float]], left: Mapping[str, float]) -> str:
-    """How far seeds move the means, beside how far users do.
-
-    Parameters
-    ----------
-    left
-        Seconds to fit of models that have a seed and were not fitted again.
-    """
+    """How far seeds move the means, beside how far users do; ``left``: seconds to fit of models not fitted again."""
     rest = ", ".join(f"`{name}` ({taken:.0f} s)" for name, taken in left.items())
     rest = f" Not fitted again, for the time it takes: {rest}." if rest else ""
     if not seeds:
         return f"No model was fitted with several seeds: the intervals are about users only.{rest}"
     parts = [f"`{name}` by {row['sd_seeds']:.4f}" for name, row in seeds.items()]
-    people = max(row["se_users"] for row in seeds.values())
+    of_users = max(row["se_users"] for row in seeds.values())
     return (
         f"Seeds move the mean (standard deviation) of {', '.join(parts)}; drawing other users would move it by up to "
-        f"{people:.4f}. The intervals above are about users, for the seed that was saved.{rest}"
+        f"{of_users:.4f}. The intervals above are about users, for the seed that was saved.{rest}"
     )
 
 
 def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
-    """Whether validation, by which everything was chosen, put the models in the order of the test part.
-
-    Parameters
-    ----------
-    before
-        Means on validation by model.
-    """
+    """Whether validation (``before``, means by model) put the models in the order of the test part."""
     by = board.attrs["by"]
     known = board.loc[board["model"].isin(list(before)), ["model", by]]
     if len(known) < 3:
@@ -205,24 +271,15 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
 
 def footer(paths: Paths, prepared: Tables, models: Mapping[str, Recommender], seed: int) -> str:
     """Where the results come from: data, commit, versions, seeds."""
-    names = ("numpy", "scipy", "pandas", "scikit-learn", "implicit", "torch")
-    found = [f"{name} {version(name)}" for name in names if _installed(name)]
+    versions = [f"{name} {version(name)}" for name in ("numpy", "scipy", "pandas", "scikit-learn", "implicit", "torch")]
     seeds = [f"{name} {model.params()['seed']}" for name, model in models.items() if has_seed(model)]
     data = prepared.manifest["data"]
     stamp = prepared.manifest.get("files", {}).get("test.parquet", {}).get("sha256", "")
     return (
         f"---\n`{paths.name}`: interactions sha256 `{str(data['sha256'])[:16]}`, test part sha256 `{stamp[:16]}` · "
-        f"commit `{commit()}` · Python {platform.python_version()}, {', '.join(found)} · seeds: bootstrap {seed}, "
+        f"commit `{commit()}` · Python {platform.python_version()}, {', '.join(versions)} · seeds: bootstrap {seed}, "
         f"{', '.join(seeds)}"
     )
-
-
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def for_whom(by_user: pd.DataFrame, by_item: pd.DataFrame, model: str, metric: str) -> str:
@@ -233,11 +290,11 @@ def for_whom(by_user: pd.DataFrame, by_item: pd.DataFrame, model: str, metric: s
         top, low = part.loc[part["mean"].idxmax()], part.loc[part["mean"].idxmin()]
         if len(part) > 1 and top["low"] > low["high"]:
             sentences.append(f"{segment}: {top['group']} {top['mean']:.3f}, {low['group']} {low['mean']:.3f}")
-    films = by_item[(by_item["model"] == model) & (by_item["segment"] == "known")]
-    found = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in films.to_dict("records"))
+    items = by_item[(by_item["model"] == model) & (by_item["segment"] == "known")]
+    recalls = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in items.to_dict("records"))
     apart = "; ".join(sentences) or "no group of users stands apart from the others"
-    start = f"`{model}`, {metric} where intervals do not overlap: {apart}"
-    return f"{start}. Recall@{BEYOND_AT} by how often a film was rated: {found}."
+    start = f"`{model}`, {label(metric)} where intervals do not overlap: {apart}"
+    return f"{start}. Recall@{BEYOND_AT} by how often a film was rated: {recalls}."
 
 
 def curve(curve: pd.DataFrame, model: str) -> str:
@@ -254,7 +311,7 @@ def curve(curve: pd.DataFrame, model: str) -> str:
     )
 
 
-def more_people(curve: pd.DataFrame) -> str:
+def more_users(curve: pd.DataFrame) -> str:
     """What fitting on all users gives over fitting on a part of them."""
     if len(curve) == 0:
         return "No model is quick enough to fit again here."

@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 
 import pandas as pd
 
 from recsys_lib.evaluation import inference
-from recsys_lib.evaluation.task import MAIN, Evaluation, NothingRelevantError, Task, against, evaluate
+from recsys_lib.evaluation.task import (
+    BEYOND_AT,
+    MAIN,
+    Evaluation,
+    NothingRelevantError,
+    Task,
+    against,
+    from_ranked,
+    rank_all,
+    ranked_from_frames,
+)
 from recsys_lib.models.base import Recommender
 
-GAPS = ("1h", "1D", "7D")
 SAME = "same sitting"
+GAPS = {"more than an hour later": "1h", "more than a day later": "1D", "more than a week later": "7D"}
 
 
 def by_gap(
-    models: Mapping[str, Recommender], task: Task, gaps: Iterable[str] = GAPS, *, k: int = 10
+    models: Mapping[str, Recommender],
+    task: Task,
+    evaluations: Mapping[str, Evaluation],
+    gaps: Mapping[str, str] = GAPS,
+    *,
+    k: int = 10,
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate models on the rest of the sitting in which the history ends, and on later sittings, by the pause before.
 
     Parameters
     ----------
     task
-        Of a split that cuts each user's history in time; the models are fitted on its ``known``.
+        Of a split that cuts each user's history in time.
+    evaluations
+        Of the models on the task: their lists are those for the same sitting, where models are served the same.
     gaps
-        Pauses that part two sittings: see :meth:`Task.later_sittings`. The first also bounds the same sitting.
+        Pauses that part two sittings, by the name of the visit: see :meth:`Task.later_sittings`. The first also bounds
+        the same sitting.
 
     Returns
     -------
     dict
-        By visit ("same sitting", "> 1h", ...), then by model. Visits for which nobody has anything relevant are absent.
+        By visit ("same sitting", "more than an hour later", ...), then by model. Visits for which nobody has anything
+        relevant are absent.
     """
-    gaps = tuple(gaps)
-    makers = {SAME: lambda: task.same_sitting(gaps[0])}
-    makers |= {f"> {gap}": lambda gap=gap: task.later_sittings(gap) for gap in gaps}
     results = {}
-    for visit, make in makers.items():
-        try:
-            part = make()
-        except NothingRelevantError:
-            continue
-        results[visit] = {name: evaluate(model, part, (k,), whole=False) for name, model in models.items()}
+    with suppress(NothingRelevantError):
+        same = task.same_sitting(next(iter(gaps.values())))
+        results[SAME] = {}
+        for name in models:
+            lists = evaluations[name].lists
+            ranked = ranked_from_frames(lists[lists["user_id"].isin(same.users)], same)
+            results[SAME][name] = from_ranked(ranked, same, (k,))
+    for visit, gap in gaps.items():
+        with suppress(NothingRelevantError):
+            later = task.later_sittings(gap)
+            depth = max(k, BEYOND_AT)
+            ranked = {name: rank_all(model, later, depth, whole=False) for name, model in models.items()}
+            results[visit] = {name: from_ranked(each, later, (k,)) for name, each in ranked.items()}
     return results
 
 

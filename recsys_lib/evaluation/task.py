@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
-from recsys_lib.data.catalogue import genre_matrix
+from recsys_lib.data.catalogue import genre_matrix, label
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, relevance_threshold
 from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
@@ -710,7 +710,7 @@ def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics
 def conclusion(board: pd.DataFrame) -> str:
     """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 users."""
     by, first, n = board.attrs["by"], board.iloc[0], int(board["n_users"].iloc[0])
-    led = f"{first['model']} has the highest {by} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
+    led = f"{first['model']} has the highest {label(by)} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
     led += f"{first[by + '_high']:.3f}, {n:,} users)"
     if n < inference.LEAST_USERS:
         return f"{led}, but with fewer than {inference.LEAST_USERS} users no winner is named."

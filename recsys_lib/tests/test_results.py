@@ -198,7 +198,7 @@ def test_the_users_curve_ends_at_the_evaluation(task, models, evaluations):
     last = curve[curve["size"] == 120].set_index("model")["mean"]
     for name, result in evaluations.items():
         assert last[name] == pytest.approx(result.means["ndcg@10"])
-    assert "ease" in findings.more_people(curve)
+    assert "ease" in findings.more_users(curve)
 
 
 def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations):

@@ -1,5 +1,6 @@
 """Sittings and return visits: how rows are divided, what models are served, what the tables say."""
 
+import findings
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +87,9 @@ def test_same_and_later_sittings_divide_what_is_relevant(coming_back):
     task = Task.from_split(splits.temporal_user(coming_back))
     same, later = task.same_sitting("1h"), task.later_sittings("1h")
     assert same.relevant.nnz + later.relevant.nnz == task.relevant.nnz
+    for part in (task, same, later, task.later_sittings("1D")):  # what is asked for is in no history that is served
+        served = part.served.to_frame().merge(part.test, on=["user_id", "item_id"])
+        assert served.empty and len(part.test)
     assert same.protocol["sittings"] == {"which": "same", "gap": "1h"}
     assert len({part.protocol["fingerprint"] for part in (task, same, later)}) == 3
     with pytest.raises(NothingRelevantError):
@@ -106,8 +110,12 @@ def test_implicit_feedback_has_sittings_too(coming_back):
 def test_the_table_has_a_row_for_each_visit_and_model(coming_back):
     task = Task.from_split(splits.temporal_user(coming_back))
     models = {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=1.0).fit(task.known)}
-    results = return_visits.by_gap(models, task, ("1h", "1D", "30D"))
+    evaluations = {name: evaluate(model, task) for name, model in models.items()}
+    results = return_visits.by_gap(models, task, evaluations, {"> 1h": "1h", "> 1D": "1D", "> 30D": "30D"})
     assert list(results) == ["same sitting", "> 1h", "> 1D"]  # nobody comes back after a month
+    for visit, part in (("same sitting", task.same_sitting()), ("> 1D", task.later_sittings("1D"))):
+        expected = evaluate(models["ease"], part, (10,), whole=False)
+        pd.testing.assert_frame_equal(results[visit]["ease"].per_user, expected.per_user)
     table = return_visits.table(results, "popularity")
     assert table.groupby("visit")["model"].nunique().tolist() == [2, 2, 2]
     later = table[table["visit"] == "> 1h"]
@@ -117,3 +125,26 @@ def test_the_table_has_a_row_for_each_visit_and_model(coming_back):
     assert later.set_index("model")["ratio"]["ease"] == pytest.approx(ratio["ease"] / ratio["popularity"])
     p = table["p_permutation"].dropna()
     assert (table.loc[p.index, "p_holm"] >= p).all()
+
+
+def test_sentences_about_return_visits_follow_the_numbers(coming_back):
+    task = Task.from_split(splits.temporal_user(coming_back))
+    models = {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=1.0).fit(task.known)}
+    evaluations = {name: evaluate(model, task) for name, model in models.items()}
+    results = return_visits.by_gap(models, task, evaluations)
+    table = return_visits.table(results, "popularity")
+    later = table[table["visit"] == "more than an hour later"]
+    told = findings.coming_back(table, "ease", "popularity", "ndcg@10")
+    assert told.startswith(f"Of 20 users who come back more than an hour later, `{later['model'].iloc[0]}` serves best")
+    assert "not shown for a later visit" in told
+    lead = table.assign(distinct=True, ratio=2.0)
+    assert findings.coming_back(lead, "ease", "popularity", "ndcg@10").endswith("it leads on both.")
+    assert findings.coming_back(table[:2], "ease", "popularity", "ndcg@10").startswith("Nobody comes back")
+    shown = findings.by_visit(table, ["ease", "popularity"], "popularity", "ndcg@10").to_html()
+    assert "more than an hour later (20 users)" in shown
+    seconds = {"ease": 2.0, "popularity": 1.0}
+    gain = findings.net_gain({"on the leaderboard": evaluations}, "ease", "popularity", seconds, "ndcg@10")
+    change = evaluations["ease"].means["ndcg@10"] - evaluations["popularity"].means["ndcg@10"]
+    assert f"by {change:+.4f} on the leaderboard" in gain
+    assert gain.endswith("2.0 instead of 1.0 seconds to fit.")
+    assert "not both" in findings.net_gain({"x": {}}, "ease", "popularity", seconds, "ndcg@10")
