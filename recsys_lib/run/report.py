@@ -27,6 +27,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
 RESULT_FIGURES = {
     "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval",
+    "evaluation_return_visits": "NDCG@10 on the rest of the sitting and when users come back",
     "evaluation_differences": "Paired differences to the best model",
     "evaluation_trade_offs": "Accuracy against what else matters",
     "evaluation_segments": "Accuracy by group of users",
