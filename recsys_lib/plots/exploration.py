@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -16,7 +15,7 @@ _THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
 def ratings_figure(interactions: pd.DataFrame) -> Figure:
-    """How ratings are spread: over the scale, and over people's and films' means."""
+    """How ratings are spread: over the scale, and over the means of users and films."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     shares = interactions["rating"].value_counts(normalize=True).sort_index()
     left.bar([f"{value:g}" for value in shares.index], shares.to_numpy(), color=MAIN)
@@ -32,7 +31,7 @@ def ratings_figure(interactions: pd.DataFrame) -> Figure:
 
 
 def long_tail_figure(interactions: pd.DataFrame) -> Figure:
-    """How unequal films and people are: ratings by rank, and the share that the first part of them holds."""
+    """How unequal films and users are: ratings by rank, and the share that the first part of them holds."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for ids, label, colour in (("item_id", "films", ACCENT), ("user_id", "users", MAIN)):
         counts = interactions[ids].value_counts().to_numpy()
@@ -53,7 +52,7 @@ def long_tail_figure(interactions: pd.DataFrame) -> Figure:
 
 
 def genre_table(interactions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Films, ratings, mean rating and share of ratings from ``liked`` stars on, by genre; most rated first.
+    """Films, ratings, mean rating and its spread by genre; most rated first.
 
     A film of several genres counts in each.
     """
@@ -79,7 +78,7 @@ def genres_figure(table: pd.DataFrame) -> Figure:
 
 
 def time_figure(interactions: pd.DataFrame) -> Figure:
-    """When ratings were given: by week, and how long after a person's first one."""
+    """When ratings were given: by week, and how long after a user's first one."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
     when = pd.to_datetime(interactions["timestamp"], unit="s", utc=True).dt.tz_localize(None)
     span = (when.max() - when.min()).days
@@ -89,14 +88,8 @@ def time_figure(interactions: pd.DataFrame) -> Figure:
     left.yaxis.set_major_formatter(_THOUSANDS)
     left.tick_params(axis="x", rotation=30)
     since = interactions["timestamp"] - interactions.groupby("user_id")["timestamp"].transform("min")
-    limits = {
-        "a minute": 60,
-        "ten minutes": 600,
-        "an hour": 3600,
-        "a day": 86_400,
-        "a week": 604_800,
-        "a month": 2_592_000,
-    }
+    limits = {"a minute": 60, "ten minutes": 600, "an hour": 3600, "a day": 86_400, "a week": 604_800}
+    limits |= {"a month": 2_592_000}
     shares = [float((since <= limit).mean()) for limit in limits.values()]
     right.barh(list(limits)[::-1], shares[::-1], color=ACCENT)
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -106,7 +99,7 @@ def time_figure(interactions: pd.DataFrame) -> Figure:
 
 
 def users_figure(users: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
-    """Who the people are (age, gender, occupation), and how many ratings a person of each group gives."""
+    """Who the users are (age, gender, occupation), and how many ratings a user of each occupation gives."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=[1, 1.1])
     known = users.assign(ratings=users["user_id"].map(interactions["user_id"].value_counts()))
     genders = known["gender"].value_counts().index
@@ -115,31 +108,23 @@ def users_figure(users: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
     left.hist(ages, bins=range(5, 80, 5), stacked=True, label=labels, color=[MAIN, ACCENT, MUTED][: len(ages)])
     left.set(title="Age and gender", xlabel="age", ylabel="users")
     left.legend()
-    _occupations(right, known)
+    table = known.groupby("occupation").agg(users=("user_id", "size"), median=("ratings", "median"))
+    table = table.sort_values("users")
+    bars = right.barh(table.index, table["users"], color=MAIN)
+    right.bar_label(bars, [f"{median:.0f}" for median in table["median"]], padding=4, fontsize=8)
+    right.set(title="Occupation, with median ratings a user", xlabel="users")
+    right.tick_params(axis="y", labelsize=8)
+    right.grid(visible=False, axis="y")
     return figure
 
 
-def _occupations(axes: Axes, known: pd.DataFrame) -> None:
-    """Bars of people by occupation, with the median number of ratings behind each."""
-    table = known.groupby("occupation").agg(people=("user_id", "size"), median=("ratings", "median"))
-    table = table.sort_values("people")
-    axes.barh(table.index, table["people"], color=MAIN)
-    for place, (people, median) in enumerate(table.itertuples(index=False)):
-        axes.annotate(f"{median:.0f}", (people, place), xytext=(4, 0), textcoords="offset points", va="center", size=8)
-    axes.set(title="Occupation, with median ratings a user", xlabel="users")
-    axes.tick_params(axis="y", labelsize=8)
-    axes.grid(visible=False, axis="y")
-
-
 def sparsity_figure(interactions: pd.DataFrame, limit: int = 2_000) -> Figure:
-    """The matrix itself: one dot a rating, people and films in the order of how many ratings they have."""
+    """The matrix itself: one dot a rating, users and films in the order of how many ratings they have."""
     figure, axes = plt.subplots(figsize=(7, 4.4))
-    places = [
-        interactions[ids].map(pd.Series(range(n), index=interactions[ids].value_counts().index))
-        for ids, n in (("item_id", interactions["item_id"].nunique()), ("user_id", interactions["user_id"].nunique()))
-    ]
-    shown = (places[0] < limit) & (places[1] < limit)
-    axes.plot(places[0][shown], places[1][shown], ",", color=MAIN, alpha=0.5)
+    orders = {ids: interactions[ids].value_counts().index for ids in ("item_id", "user_id")}
+    x, y = (interactions[ids].map(pd.Series(range(len(order)), index=order)) for ids, order in orders.items())
+    shown = (x < limit) & (y < limit)
+    axes.plot(x[shown], y[shown], ",", color=MAIN, alpha=0.5)
     axes.invert_yaxis()
     axes.set(title="Every rating", xlabel="films, most rated first", ylabel="users, most active first")
     axes.grid(visible=False)

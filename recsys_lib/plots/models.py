@@ -9,6 +9,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from recsys_lib.data.catalogue import label
 from recsys_lib.plots.style import ACCENT, COLOURS, INK, MAIN, MUTED
 
 
@@ -23,23 +24,15 @@ def bars_figure(table: pd.DataFrame, title: str, *, value: str = "ndcg@10", refe
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(table) + 1.2))
     places = np.arange(len(table))[::-1]
     best = table[value].to_numpy() == table[value].max()
-    axes.barh(places, table[value], color=np.where(best, MAIN, "#b8c4ce"), height=0.68)
-    for place, number in zip(places, table[value], strict=True):
-        axes.annotate(f"{number:.3f}", (number, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    bars = axes.barh(places, table[value], color=np.where(best, MAIN, "#b8c4ce"), height=0.68)
+    axes.bar_label(bars, fmt="%.3f", padding=4, fontsize=9)
     if reference is not None:
         level = float(table.loc[table["model"] == reference, value].iloc[0])
         axes.axvline(level, color=ACCENT, linewidth=1.2, linestyle="--")
-        axes.annotate(
-            reference,
-            (level, 1),
-            (3, 2),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            color=ACCENT,
-            fontsize=9,
-        )
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(reference, (level, 1), (3, 2), **place, color=ACCENT, fontsize=9)
     axes.set_yticks(places, table["model"])
-    axes.set_xlabel(f"{value} on validation")
+    axes.set_xlabel(f"{label(value)} on validation")
     axes.set_title(title, pad=16 if reference is not None else 8)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, float(table[value].max()) * 1.1 or 1)
@@ -64,20 +57,14 @@ def sweep_figure(
         axes.plot(part[x], part[value], "o-", color=COLOURS[place % len(COLOURS)], ms=5, lw=1.6, label=str(name))
     if level is not None:
         axes.axhline(level[1], color=INK, linewidth=1, linestyle="--")
-        axes.annotate(
-            level[0],
-            (1, level[1]),
-            (-4, 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize=9,
-        )
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes.annotate(level[0], (1, level[1]), (-4, 4), **place, ha="right", fontsize=9)
     if log:
+        ticks = sorted(table[x].unique())
         axes.set_xscale("log")
-        axes.set_xticks(sorted(table[x].unique()), [f"{tick:g}" for tick in sorted(table[x].unique())])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-    axes.set(title=title, xlabel=x.replace("_", " "), ylabel=f"{value} on validation")
+    axes.set(title=title, xlabel=x.replace("_", " "), ylabel=f"{label(value)} on validation")
     if by is not None:
         axes.legend(title=by.replace("_", " "))
     return figure
@@ -108,15 +95,8 @@ def map_figure(films: pd.DataFrame, named: int = 16) -> Figure:
     for place, genre in enumerate([*shown, "other"]):
         part = films[films["genre"] == genre] if genre != "other" else films[~films["genre"].isin(shown)]
         colour = MUTED if genre == "other" else COLOURS[place]
-        axes.scatter(
-            part["x"],
-            part["y"],
-            s=6 + 60 * part["count"] / films["count"].max(),
-            color=colour,
-            alpha=0.6,
-            linewidth=0,
-            label=genre,
-        )
+        size = 6 + 60 * part["count"] / films["count"].max()
+        axes.scatter(part["x"], part["y"], s=size, color=colour, alpha=0.6, linewidth=0, label=genre)
     best_known = films.sort_values("count", ascending=False)
     for film in best_known[_apart(best_known[["x", "y"]].to_numpy(), named)].itertuples():
         axes.annotate(film.title[:28], (film.x, film.y), (4, 2), textcoords="offset points", fontsize=8)
@@ -138,17 +118,8 @@ def _apart(points: np.ndarray, most: int) -> np.ndarray:
 
 def map_to_explore(films: pd.DataFrame) -> go.Figure:
     """The map of :func:`map_figure`, with titles where the pointer is."""
-    figure = px.scatter(
-        films,
-        x="x",
-        y="y",
-        color="genre",
-        size="count",
-        hover_name="title",
-        size_max=18,
-        color_discrete_sequence=COLOURS,
-        opacity=0.7,
-    )
+    look = {"color_discrete_sequence": COLOURS, "size_max": 18, "opacity": 0.7}
+    figure = px.scatter(films, x="x", y="y", color="genre", size="count", hover_name="title", **look)
     figure.update_layout(template="none", height=520, margin={"t": 30, "b": 40}, xaxis_title="", yaxis_title="")
     return figure
 
@@ -173,14 +144,14 @@ def tuning_figure(trials: pd.DataFrame, importance: pd.DataFrame) -> Figure:
         left.plot([values.max()] * 2, [row - 0.35, row + 0.35], color=ACCENT, linewidth=2)
         start = 0.0
         part = importance[importance["model"] == model].sort_values("importance", ascending=False)
-        for shade, found in enumerate(part.itertuples()):
-            right.barh(row, found.importance, left=start, color=COLOURS[shade % len(COLOURS)], alpha=0.75, height=0.6)
-            if found.importance > 0.09:
-                name = found.parameter.replace("_", "\n") if found.importance < 0.2 else found.parameter
-                right.annotate(name, (start + found.importance / 2, row), ha="center", va="center", fontsize=7.5)
-            start += found.importance
-    left.set_yticks(range(len(models)), models[::-1])
-    left.set(title="Every trial (the best one marked)", xlabel="ndcg@10 on validation")
+        for shade, (name, share) in enumerate(part[["parameter", "importance"]].itertuples(index=False)):
+            right.barh(row, share, left=start, color=COLOURS[shade % len(COLOURS)], alpha=0.75, height=0.6)
+            if share > 0.09:
+                text = name.replace("_", "\n") if share < 0.2 else name
+                right.annotate(text, (start + share / 2, row), ha="center", va="center", fontsize=7.5)
+            start += share
+    left.set_yticks(range(len(models)), [label(model) for model in models[::-1]])
+    left.set(title="Every trial (the best one marked)", xlabel="NDCG@10 on validation")
     right.set_yticks(range(len(models)), [])
     right.set(title="What mattered", xlabel="share of the spread explained", xlim=(0, 1))
     right.grid(visible=False)

@@ -16,7 +16,7 @@ PARTS = {"train": ("train", MAIN), "valid": ("validation", COLOURS[1]), "test": 
 
 
 def parts_in_time(split: Split, bins: int = 60) -> Figure:
-    """Interactions in time, coloured by part; by interactions of a person where there is no time."""
+    """Interactions in time, coloured by part; by interactions of a user where there is no time."""
     figure, axes = plt.subplots(figsize=(9, 3.4))
     labels, colours = zip(*PARTS.values(), strict=True)
     tables = [getattr(split, part) for part in PARTS]
@@ -42,17 +42,10 @@ def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[
     # A fixed grid: searching a layout for so many axes takes seconds. An engine that does nothing, and not none at all:
     # that would be taken for the style's own as soon as a notebook has shown the figure.
     fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    place = {
-        "left": 0.01,
-        "right": 0.99,
-        "top": 1 - 0.6 / height,
-        "bottom": 0.25 / height,
-        "hspace": 0.75,
-        "wspace": 0.08,
-    }
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(2.1 * columns, height), squeeze=False, layout=fixed, gridspec_kw=place
-    )
+    place = {"left": 0.01, "right": 0.99, "top": 1 - 0.6 / height, "bottom": 0.25 / height}
+    place |= {"hspace": 0.75, "wspace": 0.08}
+    size = (2.1 * columns, height)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout=fixed, gridspec_kw=place)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes, name in zip(grid.flat, names, strict=False):
