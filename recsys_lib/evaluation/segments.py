@@ -25,10 +25,7 @@ def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}"
     ['few (1-2)', 'some (3-4)', 'many (5-6)']
     """
     values = np.asarray(values, np.float64)
-    known = values[np.isfinite(values)]
-    if len(known) == 0:
-        return pd.Categorical(np.full(len(values), None, dtype=object), categories=list(names), ordered=True)
-    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    low, high = np.nanquantile(values, [1 / 3, 2 / 3])
     part = np.where(values <= low, 0, np.where(values <= high, 1, 2))
     part[~np.isfinite(values)] = -1
     labels = []

@@ -165,14 +165,9 @@ class Task:
     def later_sittings(self, gap: str = "1h") -> Task:
         """The return visit: relevant are items of later sittings, and the history served reaches up to them.
 
-        Rows of the test part that belong to the sitting in which the user's history ends become history that models
-        are served with. Models stay fitted on ``known``, so that those of the leaderboard are evaluated as they are.
-        Users without a history, or without anything relevant in a later sitting, are left out.
-
-        Parameters
-        ----------
-        gap
-            Two interactions of a user with a longer pause between them belong to different sittings.
+        Rows of the test part in the sitting in which the user's history ends become history that models are served
+        with; models stay fitted on ``known``. Users without a history, or without anything relevant in a later sitting,
+        are left out. Two interactions with a pause longer than ``gap`` belong to different sittings.
 
         Raises
         ------
@@ -182,8 +177,8 @@ class Task:
             If nobody has anything relevant in a later sitting.
         """
         same, later = self._sittings(gap)
-        rows = same if "rating" in same or not len(same) else same.assign(rating=self.known.matrix.data[0])
         frame = self.known.to_frame()
+        rows = same if "rating" in same or same.empty else same.assign(rating=self.known.matrix.data[0])
         served = pd.concat([frame, rows[frame.columns]], ignore_index=True) if len(rows) else frame
         served = Interactions.from_frame(served, user_ids=self.known.user_ids, item_ids=self.known.item_ids)
         about = {"split": self.protocol["split"], "sittings": {"which": "later", "gap": gap}}
@@ -320,30 +315,23 @@ def check_fitted_on(model: Recommender, task: Task) -> None:
     ValueError
         If it was fitted on rows of the test part, or on more or less than the history.
     """
-    train, known = model.train, task.known
+    train, known, name = model.train, task.known, type(model).__name__
     if train is known:
         return
-    name = type(model).__name__
+    history = _pairs(known.user_ids[known.row_of_entry], known.item_ids[known.matrix.indices], train)
     test = _pairs(task.test["user_id"], task.test["item_id"], train)
     own = train.row_of_entry * train.n_items + train.matrix.indices
-    leaked = int(np.isin(test, own).sum())
+    leaked, missing = int(np.isin(test, own).sum()), int((~np.isin(history, own)).sum())
+    advice = "fit it on Interactions.from_frame(split.history)"
     if leaked:
-        raise ValueError(
-            f"{name} was fitted on {leaked:,} of the {len(test):,} rows it is to be tested on; "
-            "fit it on Interactions.from_frame(split.history)"
-        )
-    history = _pairs(known.user_ids[known.row_of_entry], known.item_ids[known.matrix.indices], train)
-    missing = len(history) - int(np.isin(history, own).sum())
+        raise ValueError(f"{name} was fitted on {leaked:,} of the {len(test):,} rows it is to be tested on; {advice}")
     if missing or len(own) != len(history):
         raise ValueError(
             f"{name} was fitted on {len(own):,} interactions, but the history of this split has {len(history):,}, "
-            f"and {missing:,} of those are unknown to it; fit it on Interactions.from_frame(split.history)"
+            f"and {missing:,} of those are unknown to it; {advice}"
         )
     if not np.array_equal(train.item_ids, known.item_ids):
-        raise ValueError(
-            f"{name} has {train.n_items:,} items in its catalogue, the history has {known.n_items:,}; "
-            "a catalogue that differs from the other models' cannot be compared"
-        )
+        raise ValueError(f"{name} ranks {train.n_items:,} items, the history has others ({known.n_items:,}); {advice}")
 
 
 def _pairs(user_ids: Iterable, item_ids: Iterable, train: Interactions) -> np.ndarray:
