@@ -75,6 +75,21 @@ def test_net_does_not_see_the_own_rating(hybrid):
     assert net(batch).item() != pytest.approx(before, abs=1e-5)  # not taken out, it would be seen
 
 
+def test_long_histories_are_estimated_without_bias(hybrid, monkeypatch):
+    """With few entries taken of each history, sums are right on average, and still without the pair itself."""
+    net, batch = hybrid._plan(1).module, rating_batch(hybrid, slice(400))
+    inputs = batch.users, batch.items, batch.user_gaps, net.seen, net.weighted
+    with torch.no_grad():
+        exact = net.histories[0].total(*inputs)
+        monkeypatch.setattr(nets, "ENTRIES", 150)  # of about 400
+        monkeypatch.setattr(nets, "A_PAIR", 0)
+        torch.manual_seed(0)
+        draws = torch.stack([net.histories[0].total(*inputs) for _ in range(3000)])
+    spread = draws.std(dim=0)
+    assert spread.mean() > 0.1
+    assert ((draws.mean(dim=0) - exact).abs() < 5 * spread / 3000**0.5 + 1e-5).all()
+
+
 def test_mixed_precision_trains_the_same_net(hybrid):
     """What a GPU does, on the CPU: with products in 16 bits, the gradients are those of 32 bits but for rounding."""
     batch, gradients = rating_batch(hybrid, slice(None, None, 9)), []

@@ -21,6 +21,8 @@ from recsys_lib.models.neural.serving import HALF_LIVES
 if TYPE_CHECKING:
     from recsys_lib.models.neural.ranker import NeuralRanker
 
+ENTRIES, A_PAIR = 2**18, 128  # of histories, that a step sums over on either side; ml-100k has fewer
+
 
 class Dropout(nn.Module):
     """Dropout whose masks numpy draws on the CPU, several times faster than torch's; torch draws them elsewhere.
@@ -83,15 +85,32 @@ class Lists:
         parts = (matrix.indices, np.int64), (matrix.indptr, np.int64), (matrix.data, np.float32), (scale, np.float32)
         return cls(*(_tensor(part, dtype, device) for part, dtype in parts))
 
-    def total(self, rows: Tensor, rated: Tensor, weighted: Tensor) -> Tensor:
-        """Sum over each list of its rows of ``rated`` and of ``weighted`` times the gap, (len(rows), dim)."""
-        begin, length = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
-        ends = length.cumsum(0)
-        offsets = ends - length
-        entry = torch.arange(int(ends[-1]), device=rows.device) + torch.repeat_interleave(begin - offsets, length)
-        places, gaps = self.columns[entry], self.gaps[entry]
-        sums = functional.embedding_bag(places, rated, offsets, mode="sum")
-        return sums + functional.embedding_bag(places, weighted, offsets, mode="sum", per_sample_weights=gaps)
+    def total(self, mine: Tensor, others: Tensor, own_gaps: Tensor, rated: Tensor, weighted: Tensor) -> Tensor:
+        """Sum of ``rated`` and of ``weighted`` times the gap over histories without the pairs themselves, (B, dim).
+
+        Where the histories of a batch have more than ``ENTRIES`` together, and ``A_PAIR`` a pair, the longer ones give
+        some, evenly spaced from a random start, and their sum is scaled up: more data makes no longer sums.
+        """
+        rows, place = torch.unique(mine, return_inverse=True)  # a batch holds most users several times
+        length = self.starts[rows + 1] - self.starts[rows]  # (R,)
+        most = max(ENTRIES, A_PAIR * len(mine))
+        windowed = int(length.sum()) > most
+        size = length.clamp(max=most // len(rows)) if windowed else length
+        offsets = size.cumsum(0) - size
+        row = torch.repeat_interleave(size)  # (E,), as step, entry and columns
+        step = torch.arange(len(row), device=row.device) - offsets[row]
+        if windowed:
+            start = torch.minimum((torch.rand(len(rows), device=row.device) * length).long(), length - 1)
+            step = (step * length[row] + start[row]) // size[row]
+        entry = self.starts[rows][row] + step
+        columns = self.columns[entry]
+        sums = functional.embedding_bag(columns, rated, offsets, mode="sum")
+        gaps = self.gaps[entry]
+        sums = sums + functional.embedding_bag(columns, weighted, offsets, mode="sum", per_sample_weights=gaps)
+        keys, pairs = row * len(rated) + columns, place * len(rated) + others  # ascending, (E,); (B,)
+        taken = keys[torch.searchsorted(keys, pairs).clamp(max=len(keys) - 1)] == pairs  # (B,)
+        own = taken[:, None] * (rated[others] + own_gaps[:, None] * weighted[others])
+        return (sums[place] - own) * (length / size)[place][:, None]  # each entry is taken with chance size / length
 
 
 @dataclass(frozen=True)
@@ -141,19 +160,12 @@ class RatingNet(nn.Module):
         """Vectors of both sides, (B, dim): side features and, where known (B,), IDs and histories without the pair."""
         users, items = batch.users, batch.items
         of_users, of_items = self.histories
-        u = self._from_history(of_users, users, items, batch.user_gaps, self.user_id, self.seen, self.weighted)
-        v = self._from_history(of_items, items, users, batch.item_gaps, self.item_id, self.raters, self.judged)
+        rated = of_users.total(users, items, batch.user_gaps, self.seen, self.weighted)
+        raters = of_items.total(items, users, batch.item_gaps, self.raters, self.judged)
+        u = self.user_id[users] + rated * of_users.scale[users]
+        v = self.item_id[items] + raters * of_items.scale[items]
         u = self.user_side[users] @ self.user_map + known_user[:, None] * u
         return u, self.item_side[items] @ self.item_map + known_item[:, None] * v
-
-    @staticmethod
-    def _from_history(
-        lists: Lists, mine: Tensor, others: Tensor, gaps: Tensor, ids: Tensor, rated: Tensor, weighted: Tensor
-    ) -> Tensor:
-        """ID embeddings plus the normalised sums over the histories, the pair itself taken out, (B, dim)."""
-        rows, place = torch.unique(mine, return_inverse=True)  # a batch holds most users several times
-        own = rated[others] + gaps[:, None] * weighted[others]  # (B, dim)
-        return ids[mine] + (lists.total(rows, rated, weighted)[place] - own) * lists.scale[mine]
 
     def forward(self, batch: RatingBatch) -> Tensor:
         """Predicted ratings minus the mean, (B,)."""
