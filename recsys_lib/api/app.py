@@ -10,20 +10,22 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio.to_thread
-import pandas as pd
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_lib.api import problems, schemas
 from recsys_lib.api.problems import ProblemError, documented
-from recsys_lib.api.service import Served, Service, Snapshot
+from recsys_lib.api.service import Service
+from recsys_lib.api.snapshot import Served, Snapshot
 
 THREADS = 4  # requests computed at once; more only wait for each other
 MAX_BODY = 32 * 1024  # bytes
@@ -33,47 +35,34 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger(__name__)
 
-health_router = APIRouter(tags=["service"], responses=documented(421, 503))
-router = APIRouter(responses=documented(401, 421, 422, 500, 503))
-
 
 async def _ready(request: Request) -> Snapshot:
     return request.app.state.service.ready()
 
 
 Ready = Annotated[Snapshot, Depends(_ready)]
+health_router = APIRouter(tags=["service"], responses=documented(421, 503))
+router = APIRouter(responses=documented(401, 421, 422, 500, 503))
+lists = APIRouter(tags=["lists"], responses=documented(404))
 
 
 # ---- lists ---------------------------------------------------------------------------------------------------
 
 
-def _listed(snapshot: Snapshot, movies: list, scores: list[float]) -> list[schemas.Recommendation]:
-    return [
-        schemas.Recommendation(**snapshot.films.of(movie), score=score, rank=rank)
-        for rank, (movie, score) in enumerate(zip(movies, scores, strict=True), 1)
-    ]
-
-
-async def _served(snapshot: Snapshot, name: str | None) -> Served:
-    return snapshot.champion if name is None else await run_in_threadpool(snapshot.served, name)
-
-
-@router.get("/recommend/{user_id}", tags=["lists"], responses=documented(404))
+@lists.get("/recommend/{user_id}", response_model=schemas.Recommendations)
 async def recommend(
     request: Request, snapshot: Ready, user_id: schemas.PathId, asked: Annotated[schemas.RecommendChoice, Query()]
-) -> schemas.Recommendations:
+) -> dict[str, Any]:
     """List films for a user; popular films, flagged, for an unknown id."""
-    served = await _served(snapshot, asked.model)
-    known = asked.unknown == "raise" or snapshot.run.known.user_codes([user_id])[0] >= 0
+    served = snapshot.champion if asked.model is None else await run_in_threadpool(snapshot.served, asked.model)
+    known = asked.unknown == "raise" or snapshot.known.user_codes([user_id])[0] >= 0
     user, candidates = snapshot.user_id(user_id) if known else user_id, snapshot.candidates(asked.genre)
-    movies, scores, fallback = await served.recommend(user, asked.k, asked.exclude_seen, asked.genre, candidates)
-    request.app.state.service.fallbacks.inc(fallback)
-    items = _listed(snapshot, movies, scores)
-    return schemas.Recommendations(user_id=user, model=served.described, fallback=fallback, items=items)
+    listed = await served.recommend(user, asked.k, asked.exclude_seen, asked.genre, candidates)
+    return _recommendations(request, snapshot, served, user, *listed)
 
 
-@router.post("/recommend", tags=["lists"], responses=documented(400, 404, 413))
-def recommend_new(request: Request, snapshot: Ready, asked: schemas.NewUser) -> schemas.Recommendations:
+@lists.post("/recommend", responses=documented(400, 413), response_model=schemas.Recommendations)
+def recommend_new(request: Request, snapshot: Ready, asked: schemas.NewUser) -> dict[str, Any]:
     """List films for a new user, from a few films they like; popular films, flagged, from none."""
     served = snapshot.served(asked.model)
     liked = {snapshot.movie_id(each.movie_id): snapshot.rating(each.rating) for each in asked.liked}
@@ -81,120 +70,104 @@ def recommend_new(request: Request, snapshot: Ready, asked: schemas.NewUser) -> 
         raise ProblemError(422, "invalid-request", "A film is named more than once.")
     candidates = snapshot.candidates(asked.genre)
     table = served.model.recommend_new(liked, asked.k, exclude_seen=asked.exclude_seen, candidates=candidates)
-    fallback = bool(table["fallback"].any())
+    return _recommendations(
+        request, snapshot, served, None, table["item_id"], table["score"], bool(table["fallback"].any())
+    )
+
+
+def _recommendations(
+    request: Request, snapshot: Snapshot, served: Served, user: Any, movies: Any, scores: Any, fallback: bool
+) -> dict[str, Any]:
     request.app.state.service.fallbacks.inc(fallback)
-    items = _listed(snapshot, table["item_id"].tolist(), table["score"].tolist())
-    return schemas.Recommendations(user_id=None, model=served.described, fallback=fallback, items=items)
+    items = snapshot.listed(movies, scores)
+    return {"user_id": user, "model": served, "fallback": fallback, "items": items}
 
 
-@router.get("/similar/{movie_id}", tags=["lists"], responses=documented(404))
-def similar(
-    snapshot: Ready, movie_id: schemas.PathId, asked: Annotated[schemas.ListChoice, Query()]
-) -> schemas.Similar:
+@lists.get("/similar/{movie_id}", response_model=schemas.Similar)
+def similar(snapshot: Ready, movie_id: schemas.PathId, asked: Annotated[schemas.ListChoice, Query()]) -> dict[str, Any]:
     """List films similar to one film."""
     served, movie = snapshot.served(asked.model), snapshot.movie_id(movie_id)
     table = served.model.similar_items([movie], asked.k)
-    items = _listed(snapshot, table["similar_item_id"].tolist(), table["score"].tolist())
-    return schemas.Similar(movie=snapshot.films.of(movie), model=served.described, items=items)
+    items = snapshot.listed(table["similar_item_id"], table["score"])
+    return {"movie": snapshot.films[movie], "model": served, "items": items}
 
 
-@router.get("/explain/{user_id}/{movie_id}", tags=["lists"], responses=documented(404))
+@lists.get("/explain/{user_id}/{movie_id}", response_model=schemas.Explanation)
 def explain(
     snapshot: Ready,
     user_id: schemas.PathId,
     movie_id: schemas.PathId,
     asked: Annotated[schemas.ExplainChoice, Query()],
-) -> schemas.Explanation:
+) -> dict[str, Any]:
     """Say what speaks for a film, and by how much."""
     served, user, movie = snapshot.served(asked.model), snapshot.user_id(user_id), snapshot.movie_id(movie_id)
     table = served.model.explain(user, movie, asked.k)
-    reasons = [
-        schemas.Reason(reason=reason, movie=None if pd.isna(item) else snapshot.films.of(item), contribution=part)
-        for reason, item, part in table[["reason", "item_id", "contribution"]].itertuples(index=False)
-    ]
-    return schemas.Explanation(
-        user_id=user,
-        movie=snapshot.films.of(movie),
-        model=served.described,
-        score=float(table["contribution"].sum()),
-        reasons=reasons,
-    )
+    reasons = table.assign(movie=table["item_id"].map(snapshot.films.get)).to_dict("records")
+    score = table["contribution"].sum()
+    return {"user_id": user, "movie": snapshot.films[movie], "model": served, "score": score, "reasons": reasons}
+
+
+router.include_router(lists)
 
 
 # ---- users and films -----------------------------------------------------------------------------------------
 
 
-def _user(snapshot: Snapshot, code: int) -> dict[str, Any]:
-    users = snapshot.users
-    return {"user_id": users.ids[code].item(), "n_ratings": users.n_ratings[code], "facts": users.facts(code)}
-
-
-@router.get("/users", tags=["users and films"])
-def users(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> schemas.Users:
+@router.get("/users", tags=["users and films"], response_model=schemas.Users)
+def users(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> dict[str, Any]:
     """Users in the order of their ids."""
-    total = len(snapshot.users.ids)
-    codes = range(total)[page.offset : page.offset + page.limit]
-    items = [schemas.User(**_user(snapshot, code)) for code in codes]
-    return schemas.Users(total=total, limit=page.limit, offset=page.offset, items=items)
+    ids = snapshot.known.user_ids.tolist()
+    return {"total": len(ids), **dict(page), "items": [snapshot.user(user) for user in page.of(ids)]}
 
 
-@router.get("/users/{user_id}", tags=["users and films"], responses=documented(404))
-def user(snapshot: Ready, user_id: schemas.PathId, page: Annotated[schemas.Page, Query()]) -> schemas.UserHistory:
+@router.get("/users/{user_id}", tags=["users and films"], responses=documented(404), response_model=schemas.UserHistory)
+def user(snapshot: Ready, user_id: schemas.PathId, page: Annotated[schemas.Page, Query()]) -> dict[str, Any]:
     """Show a user, and a part of their history, the latest first."""
-    code, has_ratings = snapshot.user_code(user_id), snapshot.run.tables.rating_scale is not None
-    history = snapshot.users.history(code)
-    shown = history.iloc[page.offset : page.offset + page.limit]
-    ratings = shown["rating"].tolist() if has_ratings else [None] * len(shown)
-    times = shown["timestamp"].tolist() if "timestamp" in shown else [None] * len(shown)
-    rated = [
-        schemas.Rated(**snapshot.films.of(movie), rating=rating, timestamp=when)
-        for movie, rating, when in zip(shown["item_id"].tolist(), ratings, times, strict=True)
-    ]
-    mean = float(history["rating"].mean()) if has_ratings else None
-    page_of = {"limit": page.limit, "offset": page.offset, "history": rated}
-    return schemas.UserHistory(**_user(snapshot, code), mean_rating=mean, **page_of)
+    user = snapshot.user_id(user_id)
+    history = snapshot.history(user)
+    mean = float(history["rating"].mean()) if snapshot.has_ratings else None
+    rated = [snapshot.films[row["item_id"]] | row for row in page.of(history.to_dict("records"))]
+    return {**snapshot.user(user), **dict(page), "mean_rating": mean, "history": rated}
 
 
-@router.get("/movies", tags=["users and films"])
-def movies(snapshot: Ready, page: Annotated[schemas.MoviePage, Query()]) -> schemas.Movies:
+@router.get("/movies", tags=["users and films"], response_model=schemas.Movies)
+def movies(snapshot: Ready, page: Annotated[schemas.MoviePage, Query()]) -> dict[str, Any]:
     """Films whose title holds every word of the query, the best known first."""
-    columns = snapshot.films.search(page.query)
-    items = [snapshot.films.facts[column] for column in columns[page.offset : page.offset + page.limit]]
-    return schemas.Movies(total=len(columns), limit=page.limit, offset=page.offset, items=items)
+    ids = snapshot.search(page.query)
+    return {"total": len(ids), **dict(page), "items": [snapshot.films[movie] for movie in page.of(ids)]}
 
 
-@router.get("/movies/{movie_id}", tags=["users and films"], responses=documented(404))
-def movie(snapshot: Ready, movie_id: schemas.PathId) -> schemas.MovieFacts:
+@router.get(
+    "/movies/{movie_id}", tags=["users and films"], responses=documented(404), response_model=schemas.MovieFacts
+)
+def movie(snapshot: Ready, movie_id: schemas.PathId) -> dict[str, Any]:
     """Show a film, and what the history says of it."""
-    column = snapshot.movie_code(movie_id)
-    films, has_ratings = snapshot.films, snapshot.run.tables.rating_scale is not None
-    mean = float(films.mean_ratings[column]) if has_ratings else None
-    return schemas.MovieFacts(**films.facts[column], n_ratings=int(films.n_ratings[column]), mean_rating=mean)
+    return snapshot.films[snapshot.movie_id(movie_id)]
 
 
 # ---- the service itself --------------------------------------------------------------------------------------
 
 
-@router.get("/models", tags=["service"])
-def models(snapshot: Ready) -> schemas.Models:
+@router.get("/models", tags=["service"], response_model=schemas.Models)
+def models(snapshot: Ready) -> dict[str, Any]:
     """Models that can be asked, the champion first."""
     items = []
     for name in snapshot.names:
         try:
-            items.append(schemas.Model(**snapshot.describe(name)))
+            items.append(snapshot.describe(name))
         except (OSError, ValueError, KeyError):  # being written, or damaged
             log.exception("the model %s cannot be read", name)
-    return schemas.Models(items=items)
+    return {"items": items}
 
 
-@health_router.get("/health")
-async def health(request: Request, snapshot: Ready) -> schemas.Health:
+@health_router.get("/health", response_model=schemas.Health)
+async def health(request: Request, snapshot: Ready) -> dict[str, Any]:
     """Whether the champion of the run is loaded: 200, or 503 with what is wrong."""
     service = request.app.state.service
     if service.failure:
         raise service.not_healthy()
-    champion = snapshot.champion.described
-    return schemas.Health(status="ok", dataset=snapshot.run.name, model=champion, loaded_at=snapshot.loaded_at)
+    names = {"dataset": snapshot.run.name, "model": snapshot.champion}
+    return {"status": "ok", **names, "loaded_at": snapshot.loaded_at}
 
 
 # ---- the application -----------------------------------------------------------------------------------------
@@ -212,12 +185,7 @@ class Incoming:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        method, size = scope["method"], 0
-        if method not in METHODS:
-            method = "GET" if method == "HEAD" else "OTHER"
+        size = 0
 
         async def limited() -> Message:
             nonlocal size
@@ -227,8 +195,11 @@ class Incoming:
                 raise ProblemError(413, "", f"A request may have {MAX_BODY:,} bytes.")
             return message
 
-        path = scope["raw_path"].decode("ascii", "replace")
-        await self.app({**scope, "method": method, "path": path}, limited, send)
+        if scope["type"] == "http":
+            method = scope["method"]
+            method = "GET" if method == "HEAD" else method if method in METHODS else "OTHER"
+            scope = {**scope, "method": method, "path": scope["raw_path"].decode("ascii", "replace")}
+        await self.app(scope, limited, send)
 
 
 @asynccontextmanager
@@ -238,6 +209,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.service.start()
     yield
     app.state.service.stop()
+
+
+async def _called_by_name(request: Request) -> None:
+    """Refuse requests under other names."""
+    hosts = request.app.state.hosts
+    # The name without the port; an IPv6 address stands in brackets.
+    if re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]").lower() not in hosts:
+        raise ProblemError(421, "", f"This service is called {' or '.join(hosts)}.")
+
+
+async def _has_key(
+    request: Request,
+    plain: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+) -> None:
+    """Refuse requests without the key."""
+    given = plain or (bearer.credentials if bearer else "")
+    if not hmac.compare_digest(given.encode("latin-1"), request.app.state.key.encode()):
+        raise ProblemError(401, "", "A key is needed, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"})
 
 
 def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
@@ -261,12 +251,13 @@ def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] =
         lifespan=_lifespan,
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
+        exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), problems.answer),
     )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    app.state.service = Service(dataset, registry)
-    named = [Depends(_host_check(hosts))] if hosts else []
-    keyed = [*named, Depends(_key_check(key))] if key else named
+    app.state.service, app.state.key, app.state.hosts = Service(dataset, registry), key, hosts
+    named = [Depends(_called_by_name)] if hosts else []
+    keyed = [*named, Depends(_has_key)] if key else named
     app.include_router(health_router, dependencies=named)
     app.include_router(router, dependencies=keyed)
     instrumentator = Instrumentator(should_group_status_codes=False, registry=registry)
@@ -279,39 +270,7 @@ def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] =
         responses=documented(401, 421),
         summary="Metrics in the format of Prometheus.",
     )
-    problems.install(app)
     app.add_middleware(Incoming)
     app.add_middleware(CorrelationIdMiddleware, validator=lambda given: bool(REQUEST_ID.fullmatch(given)))
-    described = app.openapi
-    app.openapi = lambda: _with_problem(described())
+    app.openapi()["components"]["schemas"]["Problem"] = schemas.Problem.model_json_schema()
     return app
-
-
-def _with_problem(openapi: dict[str, Any]) -> dict[str, Any]:
-    openapi["components"]["schemas"]["Problem"] = schemas.Problem.model_json_schema()
-    return openapi
-
-
-def _host_check(hosts: tuple[str, ...]) -> Any:
-    """A dependency that refuses requests under other names."""
-
-    async def called_by_name(request: Request) -> None:
-        # The name without the port; an IPv6 address stands in brackets.
-        if re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]").lower() not in hosts:
-            raise ProblemError(421, "", f"This service is called {' or '.join(hosts)}.")
-
-    return called_by_name
-
-
-def _key_check(key: str) -> Any:
-    """A dependency that refuses requests without the key; it describes itself in the OpenAPI."""
-
-    async def has_key(
-        plain: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
-    ) -> None:
-        given = plain or (bearer.credentials if bearer else "")
-        if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
-            raise ProblemError(401, "", "A key is needed, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"})
-
-    return has_key

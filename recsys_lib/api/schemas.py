@@ -1,94 +1,89 @@
-"""What goes in and what comes out, as the service's OpenAPI describes it."""
+"""Requests and responses, as the service's OpenAPI describes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
 
-MAX_K = 100  # films in a list
-MAX_PAGE = 100  # entries of a page
+MAX = 100  # films of a list, entries of a page
 
 # NumPy drops zero bytes at the end of a text, so that one id could pass for another: such texts are refused.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 PathId = Annotated[Text, BeforeValidator(unquote)]  # paths are matched as sent: an id may hold a slash
 Id = int | str
-
-
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 7.0 is 7."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
+# JSON has one kind of number: 7.0 is 7.
+_whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 class _Request(BaseModel):
-    """What a client sends; unknown names are refused."""
-
     model_config = ConfigDict(extra="forbid")
 
 
 class Page(_Request):
     """Part of a list."""
 
-    limit: int = Field(20, ge=1, le=MAX_PAGE, description="How many entries.")
+    limit: int = Field(20, ge=1, le=MAX, description="How many entries.")
     offset: int = Field(0, ge=0, le=2**31, description="How many entries are skipped.")
+
+    def of(self, entries: Sequence) -> Sequence:
+        """The entries on the page."""
+        return entries[self.offset : self.offset + self.limit]
 
 
 class MoviePage(Page):
     """Part of the films that match."""
 
-    query: Annotated[str, StringConstraints(max_length=200)] = Field(
-        "", description="Words of the title; none: all films, the best known first."
-    )
+    query: str = Field("", max_length=200, description="Words of the title; none: all films, the best known first.")
 
 
 class ListChoice(_Request):
     """Which model answers, and at what length."""
 
     model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
-    k: Whole = Field(10, ge=1, le=MAX_K, description="Length of the list.")
+    k: Annotated[int, _whole] = Field(10, ge=1, le=MAX, description="Length of the list.")
 
 
 class ExplainChoice(ListChoice):
     """Which model answers, and how many reasons it gives."""
 
-    k: Whole = Field(5, ge=1, le=MAX_K, description="How many films of the history are named; the rest is summed up.")
+    k: Annotated[int, _whole] = Field(
+        5, ge=1, le=MAX, description="How many films of the history are named; the rest is summed up."
+    )
 
 
 class FilmChoice(ListChoice):
-    """What may be listed."""
+    """Which films may be listed."""
 
     exclude_seen: bool = Field(True, description="Leave out what the user has rated.")
     genre: Text | None = Field(None, description="Films of this genre alone.")
 
 
 class RecommendChoice(FilmChoice):
-    """What may be listed, and for whom."""
+    """Which films may be listed, and for whom."""
 
     unknown: Literal["popular", "raise"] = Field(
         "popular", description="What an unknown id gets: popular films (`fallback` is true), or a 404."
     )
 
 
-class Liked(_Request):
+class Liked(_Request, strict=True):
     """A film that a new user has named."""
 
-    model_config = ConfigDict(strict=True)
-    movie_id: Annotated[StrictInt | Text, BeforeValidator(_whole)]
+    movie_id: Annotated[StrictInt | Text, _whole]
     rating: float | None = Field(None, allow_inf_nan=False, description="On the data's scale; none: the best there is.")
 
 
-class NewUser(FilmChoice):
-    """A new user and what they ask for."""
+class NewUser(FilmChoice, strict=True):
+    """A new user and the list they ask for."""
 
-    model_config = ConfigDict(
-        strict=True,
-        json_schema_extra={"examples": [{"liked": [{"movie_id": 1, "rating": 5}, {"movie_id": 2}], "k": 5}]},
+    liked: list[Liked] = Field(
+        max_length=500,
+        description="Oldest first, each film once.",
+        examples=[[{"movie_id": 1, "rating": 5}, {"movie_id": 2}]],
     )
-    liked: list[Liked] = Field(max_length=500, description="Oldest first, each film once.")
 
 
 class ModelName(BaseModel):
@@ -107,11 +102,25 @@ class Movie(BaseModel):
     genres: list[str]
 
 
+class MovieFacts(Movie):
+    """A film, and what the history says of it."""
+
+    n_ratings: int
+    mean_rating: float | None
+
+
 class Recommendation(Movie):
     """A film of a list."""
 
     rank: int = Field(description="From 1.")
     score: float = Field(description="Higher is better; comparable within one list only.")
+
+
+class Rated(Movie):
+    """A film of a history."""
+
+    rating: float | None
+    timestamp: int | None = Field(description="UNIX seconds.")
 
 
 class Recommendations(BaseModel):
@@ -149,11 +158,21 @@ class Explanation(BaseModel):
     reasons: list[Reason]
 
 
-class MovieFacts(Movie):
-    """A film and what the history says of it."""
+class User(BaseModel):
+    """A user in the data."""
 
+    user_id: Id
     n_ratings: int
+    facts: dict[str, str] = Field(description="What the data knows of the user; may be empty.")
+
+
+class UserHistory(User):
+    """A user and their history, the latest first."""
+
     mean_rating: float | None
+    limit: int
+    offset: int
+    history: list[Rated]
 
 
 class Part(BaseModel):
@@ -164,40 +183,16 @@ class Part(BaseModel):
     offset: int
 
 
-class Movies(Part):
-    """Films that match."""
-
-    items: list[Movie]
-
-
-class User(BaseModel):
-    """A user in the data."""
-
-    user_id: Id
-    n_ratings: int
-    facts: dict[str, str] = Field(description="What the data knows of the user; may be empty.")
-
-
 class Users(Part):
     """Users in the order of their ids."""
 
     items: list[User]
 
 
-class Rated(Movie):
-    """An interaction of a history."""
+class Movies(Part):
+    """Films that match."""
 
-    rating: float | None
-    timestamp: int | None = Field(description="UNIX seconds.")
-
-
-class UserHistory(User):
-    """A user and their history, the latest first."""
-
-    mean_rating: float | None
-    limit: int
-    offset: int
-    history: list[Rated]
+    items: list[Movie]
 
 
 class Model(ModelName):
@@ -217,7 +212,7 @@ class Models(BaseModel):
 
 
 class Health(BaseModel):
-    """The service answers."""
+    """The model that answers."""
 
     status: Literal["ok"]
     dataset: str

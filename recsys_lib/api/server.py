@@ -27,7 +27,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from recsys_lib.api.app import create_app
 from recsys_lib.paths import run_name
 
-KEY = "RECSYS_API_KEY"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SWITCH = 0.0005  # seconds until a thread that computes lets the one that answers go on; Python's own is ten times that
 PATIENCE = 10  # seconds: for a whole request to arrive, and until an idle connection is closed
@@ -43,9 +42,12 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Turn a record into its line."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {"time": when, "level": record.levelname.lower(), "logger": record.name}
-        line["message"] = record.getMessage()
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         if request_id := correlation_id.get():
             line["request_id"] = request_id
         if record.name == "uvicorn.access":
@@ -56,40 +58,37 @@ class JsonLines(logging.Formatter):
 
 
 class Connection(H11Protocol):
-    """uvicorn's protocol, which waits without end for the rest of a request and accepts whoever comes.
+    """uvicorn's protocol, which would wait without end for the rest of a request and accept whoever comes.
 
     A connection that has not sent a whole request within ``PATIENCE`` seconds is closed, and so is one too many.
     """
 
     limit = CONNECTIONS
-    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
+        self._late = self.loop.call_later(PATIENCE, transport.abort)
         if len(self.connections) > self.limit:
             transport.write(BUSY)
             transport.close()
-        else:
-            self._late = self.loop.call_later(PATIENCE, transport.abort)
 
-    def data_received(self, data: bytes) -> None:
-        """Wait for the rest of a request, if there is more to come."""
-        if self._late is None:
-            self._late = self.loop.call_later(PATIENCE, self.transport.abort)
-        super().data_received(data)
+    def handle_events(self) -> None:
+        """Take what has arrived; stop waiting once that is a whole request."""
+        super().handle_events()
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._stop_waiting()
+            self._late.cancel()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, which may have arrived already."""
+        self._late.cancel()
+        self._late = self.loop.call_later(PATIENCE, self.transport.abort)
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._stop_waiting()
+        self._late.cancel()
         super().connection_lost(exc)
-
-    def _stop_waiting(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
 
 
 class Server(uvicorn.Server):
@@ -107,23 +106,17 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. It names TCP as its protocol: only then asyncio sets TCP_NODELAY on what it accepts.
-
-    Raises
-    ------
-    SystemExit
-        If the address cannot be had.
-    """
+    """A socket that listens. It names TCP as its protocol: only then asyncio sets TCP_NODELAY on what it accepts."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)  # so that a second service is refused now
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or error
-        raise SystemExit(f"{host}:{port} cannot be listened on ({reason}): choose another --port") from error
+        sys.exit(f"{host}:{port} cannot be listened on ({reason}): choose another --port")
     return listening
 
 
@@ -135,19 +128,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8000, help="0: a free one")
     parser.add_argument("--allow-host", action="append", default=[], help="name by which others may call the service")
     given = parser.parse_args(arguments)
-    key = os.environ.get(KEY) or None
-    if given.host not in LOOPBACK:
+    key, hosts = os.environ.get("RECSYS_API_KEY"), tuple(given.allow_host)
+    if given.host in LOOPBACK:
+        hosts += LOOPBACK
+    else:
         warn = f"WARNING: listening on {given.host}: other machines can reach this service, and it speaks plain HTTP."
-        print(warn if key else f"{warn} Set {KEY} to a secret to ask for a key.", file=sys.stderr, flush=True)
-    hosts = (*LOOPBACK, *given.allow_host) if given.host in LOOPBACK else tuple(given.allow_host)
+        print(warn if key else f"{warn} Set RECSYS_API_KEY to a secret to ask for a key.", file=sys.stderr, flush=True)
     listening = listen(given.host, given.port)
     shown = f"[{given.host}]" if ":" in given.host else given.host
     address = f"http://{shown}:{listening.getsockname()[1]}"
     print(f"{run_name(given.dataset)} at {address}, its pages at {address}/docs", flush=True)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
     Connection.limit = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    sys.setswitchinterval(SWITCH)
     config = uvicorn.Config(
         create_app(given.dataset, key=key, hosts=hosts),
         http=Connection,  # h11 bounds the size of a request's head, which httptools does not
@@ -161,6 +156,5 @@ def main(arguments: list[str] | None = None) -> None:
         timeout_keep_alive=PATIENCE,
         timeout_graceful_shutdown=GRACE,
     )
-    sys.setswitchinterval(SWITCH)
     with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
         Server(config).run(sockets=[listening])

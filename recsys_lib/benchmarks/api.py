@@ -1,44 +1,155 @@
 """How much the service bears: ``python -m recsys_lib.benchmarks.api ml-100k``.
 
-A second process asks for lists of ten for random users at a steady rate, whether answers come or not; a request's
-time counts from the moment it was due. In the middle a new champion takes over. A bare endpoint of the same framework,
-in the same server, is asked in the same way before: what is above it is ours. Everything happens in a home of its own,
-so that the real run is not touched.
+A process of its own asks for lists of ten for random users at a steady rate, whether answers come or not; a request's
+time counts from the moment it was due. In the middle a new champion takes over. A bare endpoint of the same framework
+is asked in the same way before: what is above it is ours. Everything happens in a home of its own, so that the real
+run is not touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import json
+import multiprocessing
 import os
 import random
+import re
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
 
-import numpy as np
+import httpx
 import pandas as pd
 import psutil
+import uvicorn
+from fastapi import FastAPI
 
-from recsys_lib.benchmarks.api_load import bare_server, running, start_load
+from recsys_lib.api.server import listen
 from recsys_lib.files import write_json
 from recsys_lib.paths import home
 from recsys_lib.run.run import Run
 
-
-def rows_of(load: subprocess.Popen) -> pd.DataFrame:
-    """What the load saw: due (s), ms, status, version."""
-    table = pd.DataFrame(json.loads(load.stdout.read()), columns=["due", "ms", "status", "version"])
-    load.wait()
-    return table.assign(ms=1000 * table["ms"])
+CONNECTIONS = 32
+SPAWN = multiprocessing.get_context("spawn")
 
 
-def copied(dataset: str, folder: Path) -> Run:
+@dataclass
+class Server:
+    """A running service: its address, its process, and the file with its log."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged; a line that is being written is left out."""
+        lines = self.log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Wait until a model is loaded; TimeoutError if that takes longer."""
+        until, answer = time.monotonic() + seconds, None
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
+                answer = httpx.get(f"{self.url}/health")
+                if answer.status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError(f"The service is not healthy: {answer.json()['detail'] if answer else 'it does not answer'}")
+
+
+@contextlib.contextmanager
+def running(dataset: str, log: Path, *options: str, ready: bool = True, shell: str = ":") -> Iterator[Server]:
+    """Serve on a free port of this machine, in a process of its own, until the block ends.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    ready
+        Whether to wait until a model is loaded.
+    shell
+        What a shell does before, such as ``ulimit -n 256``.
+    """
+    command = ["sh", "-c", f'{shell}; exec "$@"', "sh", sys.executable, "-m", "recsys_lib.api", dataset, "--port", "0"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            first = process.stdout.readline()
+            if not first:
+                raise ChildProcessError(f"The service has ended:\n{log.read_text()}")
+            server = Server(first.split()[2].rstrip(","), process, log)
+            if ready:
+                server.wait_until_ready()
+            yield server
+            process.terminate()
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+async def _ask(url: str, paths: list[str], rate: float, seconds: float) -> list[tuple[float, float, int, str]]:
+    """Ask for the paths in turn at a steady rate; give due (s), ms, status (0: no answer) and version of each.
+
+    By hand, on kept-alive connections: httpx takes as much of the processor as the service does.
+    """
+    host, port = url.removeprefix("http://").split(":")
+    rows, tasks, pool = [], [], asyncio.Queue()  # first in, first out: no connection is idle for long
+    for _ in range(CONNECTIONS):
+        pool.put_nowait(None)
+
+    async def one(path: str, due: float) -> None:
+        connection, status, version = await pool.get(), 0, ""
+        try:
+            connection = connection or await asyncio.open_connection(host, int(port))
+            connection[1].write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            head = (await connection[0].readuntil(b"\r\n\r\n")).lower()
+            body = await connection[0].readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+            status, version = int(head[9:12]), body.partition(b'"version":"')[2].partition(b'"')[0].decode()
+        except (OSError, EOFError):
+            connection = None
+        rows.append((due - began, 1000 * (time.perf_counter() - due), status, version))
+        pool.put_nowait(connection)
+
+    began = time.perf_counter()
+    for number in range(int(rate * seconds)):
+        due = began + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(paths[number % len(paths)], due)))
+    await asyncio.gather(*tasks)
+    return rows
+
+
+def _load(*given: Any) -> pd.DataFrame:
+    return pd.DataFrame(asyncio.run(_ask(*given)), columns=["due", "ms", "status", "version"])
+
+
+def _serve_bare(listening: socket.socket) -> None:
+    app = FastAPI()
+
+    @app.get("/recommend/{user_id}")
+    async def bare(user_id: str, k: int = 10) -> dict[str, Any]:
+        return {"user_id": user_id, "k": k}
+
+    config = uvicorn.Config(app, http="h11", loop="asyncio", ws="none", access_log=False, log_level="warning")
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _copied(dataset: str, folder: Path) -> Run:
     """Copy what a run needs to be served into a home of its own, and make this the home of this process."""
     run = Run(dataset)
     for source in (run.paths.processed, run.champion.folder, run.paths.outputs / "champion.json"):
@@ -49,7 +160,7 @@ def copied(dataset: str, folder: Path) -> Run:
     return Run(dataset)
 
 
-def replace_champion(run: Run) -> None:
+def _replace_champion(run: Run) -> None:
     """Let a copy of the champion take over, as a version ``again``."""
     champion = run.champion
     folder = champion.folder.with_name("again")
@@ -58,83 +169,62 @@ def replace_champion(run: Run) -> None:
     write_json(run.paths.outputs / "champion.json", record)
 
 
-def cpu_seconds(url: str) -> float:
-    """CPU time that the process behind an address of this machine has taken."""
-    port = int(url.rpartition(":")[2])
-    sockets = psutil.net_connections("tcp")
-    pid = next(each.pid for each in sockets if each.laddr.port == port and each.status == "LISTEN")
-    return sum(psutil.Process(pid).cpu_times()[:2])
+def measure(dataset: str, rate: float, seconds: float) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Ask a bare endpoint, then the service, at the same rate; a new champion takes over in the middle.
 
-
-def summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """Times in milliseconds, the rate at which answers came, and how many were not 200."""
-    return {
-        **{f"p{p}": float(np.percentile(rows["ms"], p)) for p in (50, 95, 99)},
-        "longest": float(rows["ms"].max()),
-        "requests": len(rows),
-        "failed": int((rows["status"] != 200).sum()),
-        "per_second": len(rows) / float((rows["due"] + rows["ms"] / 1000).max()),
-        "versions": rows["version"].value_counts().to_dict(),
-    }
-
-
-def measure(dataset: str, rate: float, seconds: float) -> dict[str, Any]:
-    """Ask a bare endpoint, then the service, at the same rate; a new champion takes over in the middle."""
-    figures: dict[str, Any] = {"dataset": dataset, "rate": rate, "seconds": seconds, "cores": psutil.cpu_count()}
-    figures["load_before"] = os.getloadavg()[0]
+    Returns
+    -------
+    DataFrame
+        A row each: p50, p95, p99, longest (ms), requests, failed, answered (a second), CPU (ms a request), memory (MB).
+    dict
+        How many requests each version of the champion answered.
+    """
+    table, listening = {}, listen("127.0.0.1", 0)
+    bare = SPAWN.Process(target=_serve_bare, args=(listening,), daemon=True)
+    bare.start()
     with tempfile.TemporaryDirectory(prefix="bench-api-") as folder, patch.dict(os.environ):  # put back at the end
-        run = copied(dataset, Path(folder))
-        figures["model"] = run.champion.name
+        run = _copied(dataset, Path(folder))
         users = random.Random(0).choices(run.known.user_ids.tolist(), k=int(rate * seconds))
-        ids = [quote(str(user), safe="") for user in users]
-        with running(dataset, Path(folder) / "log") as server, bare_server() as bare:
-            for what, url, path in (("bare", bare, "/bare/{}?k=10"), ("service", server.url, "/recommend/{}?k=10")):
-                paths = [path.format(user) for user in ids]
-                rows_of(start_load(url, paths[:200], 50, min(3, seconds / 4)))  # warm up
-                busy = cpu_seconds(url)
-                load = start_load(url, paths, rate, seconds)
-                if what == "service":
+        paths = [f"/recommend/{quote(str(user), safe='')}?k=10" for user in users]
+        with running(dataset, Path(folder) / "log") as server, ProcessPoolExecutor(1, SPAWN) as pool:
+            bare_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            for what, url, pid in (("bare", bare_url, bare.pid), (run.champion.name, server.url, server.process.pid)):
+                process = psutil.Process(pid)
+                pool.submit(_load, url, paths[:200], 50, min(3, seconds / 4)).result()  # warm up
+                busy = sum(process.cpu_times()[:2])
+                load = pool.submit(_load, url, paths, rate, seconds)
+                if url == server.url:
                     time.sleep(seconds / 2)
-                    replace_champion(run)
-                figures[what] = summary(rows_of(load))
-                figures[what]["cpu_ms"] = 1000 * (cpu_seconds(url) - busy) / figures[what]["requests"]
-            figures["memory_mb"] = psutil.Process(server.process.pid).memory_info().rss / 2**20
-    figures["load_after"] = os.getloadavg()[0]
-    return figures
-
-
-def report(figures: dict[str, Any]) -> str:
-    """The figures as lines for a terminal."""
-    lines = [
-        f"{figures['model']} on {figures['dataset']}, {figures['cores']} cores, load average "
-        f"{figures['load_before']:.1f} before and {figures['load_after']:.1f} after; {figures['rate']:g} requests a "
-        f"second for {figures['seconds']:g} s"
-    ]
-    for what, label in (("bare", "a bare endpoint"), ("service", "/recommend/{user_id}?k=10")):
-        row = figures[what]
-        lines.append(
-            f"  {label:<27} p50 {row['p50']:6.1f} ms   p95 {row['p95']:6.1f}   p99 {row['p99']:6.1f}   longest "
-            f"{row['longest']:6.1f}   CPU {row['cpu_ms']:.2f} ms   answered {row['per_second']:.0f}/s   "
-            f"failed {row['failed']} of {row['requests']:,}"
-        )
-    versions = ", ".join(f"{version} {n:,}" for version, n in figures["service"]["versions"].items())
-    lines.append(f"  a new champion in the middle: answered by {versions}")
-    lines.append(f"  memory of the service       {figures['memory_mb']:.0f} MB")
-    return "\n".join(lines)
+                    _replace_champion(run)
+                rows = load.result()
+                table[what] = {
+                    **rows["ms"].quantile([0.5, 0.95, 0.99]).set_axis(["p50", "p95", "p99"]),
+                    "longest": rows["ms"].max(),
+                    "requests": len(rows),
+                    "failed": (rows["status"] != 200).sum(),
+                    "answered": len(rows) / (rows["due"] + rows["ms"] / 1000).max(),
+                    "CPU": 1000 * (sum(process.cpu_times()[:2]) - busy) / len(rows),
+                    "memory": process.memory_info().rss / 2**20,
+                }
+    bare.terminate()
+    return pd.DataFrame(table).T, rows["version"].value_counts().to_dict()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and keep the figures where a file is named."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.api", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(arguments)
-    figures = measure(given.dataset, given.rate, given.seconds)
-    print(report(figures))
-    if given.json:
-        write_json(given.json, figures)
+    before = os.getloadavg()[0]
+    table, versions = measure(given.dataset, given.rate, given.seconds)
+    print(
+        f"{given.dataset}, {given.rate:g} requests a second for {given.seconds:g} s, {os.cpu_count()} cores, ", end=""
+    )
+    print(f"load average {before:.1f} before and {os.getloadavg()[0]:.1f} after")
+    print(table.to_string(float_format="{:,.1f}".format))
+    print(f"A new champion took over in the middle; answered by version: {versions}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsys_lib.benchmarks.api_load import running
+from recsys_lib.benchmarks.api import running
 from recsys_lib.tests.api_home import only_pairs, with_champion
 
 PROBLEM = "application/problem+json"
