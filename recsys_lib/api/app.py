@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -206,9 +207,9 @@ class Incoming:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load in the background while the server runs: until it is done, `/health` says so."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    app.state.service.start()
+    watching = asyncio.create_task(app.state.service.watch())
     yield
-    app.state.service.stop()
+    watching.cancel()
 
 
 async def _called_by_name(request: Request) -> None:

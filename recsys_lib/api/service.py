@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -42,17 +43,12 @@ class Service:
         self.fallbacks = Counter("recsys_fallbacks", "Lists of popular films in the model's place.", registry=registry)
         self._seen: list = []
         self._tried = 0.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
-    def start(self) -> None:
-        """Load in the background, and watch the run's files."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop watching."""
-        self._stopping.set()
-        self._thread.join(timeout=5)
+    async def watch(self) -> None:
+        """Take up the run, and then what changes, without end."""
+        while True:
+            await asyncio.to_thread(self.refresh)
+            await asyncio.sleep(POLL)
 
     def ready(self) -> Snapshot:
         """The snapshot that answers now."""
@@ -90,16 +86,10 @@ class Service:
         self._model.labels(champion.name, champion.version).set(1)
         return True
 
-    def _watch(self) -> None:
-        self.refresh()
-        while not self._stopping.wait(POLL):
-            self.refresh()
-
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes whenever a file is written anew; None without one."""
-    try:
+    with suppress(OSError):
         stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino
+        return stat.st_mtime_ns, stat.st_ino
+    return None
