@@ -104,16 +104,10 @@ def test_miscalibration(lists, genres, histories):
     assert (found[~np.isnan(found)] >= -1e-12).all()
 
 
-def test_a_list_like_the_history_is_calibrated(genres):
+def test_known_answers(genres):
     history = csr_matrix(np.eye(ITEMS)[[1, 2, 3, 4]].sum(axis=0, keepdims=True))
     assert beyond.miscalibration(np.array([[1, 2, 3, 4]]), genres, history, 4)[0] == pytest.approx(0)
-
-
-def test_an_item_that_stands_twice_is_shown_once():
-    assert beyond.novelty(np.array([[0, 0, 1]]), np.array([1, 4]), 4, 3)[0] == 1.0
-
-
-def test_rating_errors():
+    assert beyond.novelty(np.array([[0, 0, 1]]), np.array([1, 4]), 4, 3)[0] == 1.0  # what stands twice is shown once
     errors = np.array([0.5, -1.0, 2.0])
     assert rating.rmse(errors) == pytest.approx(np.sqrt((0.25 + 1 + 4) / 3))
     assert rating.mae(errors) == pytest.approx(3.5 / 3)
