@@ -1,4 +1,4 @@
-"""One look for all figures."""
+"""The style of all figures, and how they are saved."""
 
 from __future__ import annotations
 

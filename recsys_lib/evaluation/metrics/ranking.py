@@ -275,8 +275,8 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
 
     Examples
     --------
-    >>> found = positions(np.array([[3.0, 1.0, 1.0, 2.0]]), csr_matrix(np.array([[0, 0, 1, 1, 1]])))
-    >>> found.rank.tolist(), found.midrank.tolist()
+    >>> ranked = positions(np.array([[3.0, 1.0, 1.0, 2.0]]), csr_matrix(np.array([[0, 0, 1, 1, 1]])))
+    >>> ranked.rank.tolist(), ranked.midrank.tolist()
     ([4, 2, 0], [3.5, 2.0, nan])
     """
     scores = np.array(scores, dtype=np.float32)
@@ -306,8 +306,8 @@ def auc(positions: Positions) -> np.ndarray:
 
     Hanley, McNeil: The meaning and use of the area under a ROC curve, Radiology 143, 1982.
 
-    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
-    >>> float(auc(found)[0])
+    >>> ranked = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
+    >>> float(auc(ranked)[0])
     0.75
     """
     inside = ~np.isnan(positions.midrank)
@@ -323,8 +323,8 @@ def auc(positions: Positions) -> np.ndarray:
 def full_reciprocal_rank(positions: Positions) -> np.ndarray:
     """``1 / rank`` of the first relevant item in the ranking of the whole catalogue: MRR without a cut-off.
 
-    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[0, 0, 1, 1]])))
-    >>> round(float(full_reciprocal_rank(found)[0]), 4)
+    >>> ranked = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[0, 0, 1, 1]])))
+    >>> round(float(full_reciprocal_rank(ranked)[0]), 4)
     0.3333
     """
     best = np.zeros(len(positions.n_relevant))
@@ -337,8 +337,8 @@ def full_reciprocal_rank(positions: Positions) -> np.ndarray:
 def r_precision(positions: Positions) -> np.ndarray:
     """Precision at each user's own cut-off: at as many places as there are relevant items.
 
-    >>> found = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
-    >>> float(r_precision(found)[0])
+    >>> ranked = positions(np.array([[4.0, 3.0, 2.0, 1.0]]), csr_matrix(np.array([[1, 0, 1, 0]])))
+    >>> float(r_precision(ranked)[0])
     0.5
     """
     within = (positions.rank > 0) & (positions.rank <= np.repeat(positions.n_relevant, positions.n_relevant))
