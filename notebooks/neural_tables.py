@@ -30,11 +30,6 @@ def ranking_error_of(task: Task) -> Callable[[Recommender], float]:
     return lambda model: 1 - mean_ndcg(model, task, 10)
 
 
-def log_table(model: Recommender) -> pd.DataFrame:
-    """The training log of a neural model: model, epoch, loss, lr, valid, seconds."""
-    return pd.DataFrame(model.log)
-
-
 def _rmse_of(errors: pd.Series) -> float:
     return rmse(errors.to_numpy())
 

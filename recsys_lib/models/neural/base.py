@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NeuralModel(Recommender):
-    """An average of ``n_models`` nets. Sub-classes prepare the data, say what to train, and serve the states.
+    """An average of ``n_models`` nets. Sub-classes say what to train, and serve the states.
 
     Attributes
     ----------
@@ -59,10 +59,10 @@ class NeuralModel(Recommender):
         finally:
             del self._options
 
-    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        from recsys_lib.models.neural import training  # torch: what serves does without
+    def _train_nets(self) -> None:
+        """Train the nets of all seeds; what ``_fit`` ends with."""
+        from recsys_lib.models.neural.training import train  # torch: what serves does without
 
-        self._prepare(train, items, users)
         validate, progress = self._options
         self.states: list[State] = []
         self.log: list[dict] = []
@@ -70,12 +70,8 @@ class NeuralModel(Recommender):
             plan = self._plan(self.seed + 1000 * number)
             judge = validate and (lambda net: validate(self._with([*self.states, self._state(net)])))
             name = f"{type(self).__name__} {number + 1}/{self.n_models}" if progress else None
-            self.log += [{"model": number, **row} for row in training.train(plan, validate=judge, progress=name)]
+            self.log += [{"model": number, **row} for row in train(plan, validate=judge, progress=name)]
             self.states.append(self._state(plan.module))
-
-    @abstractmethod
-    def _prepare(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        """Make everything that the nets of all seeds are trained on."""
 
     @abstractmethod
     def _plan(self, seed: int) -> Plan:

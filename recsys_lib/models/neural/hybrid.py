@@ -90,11 +90,12 @@ class NeuralHybrid(NeuralModel):
 
     # ---- training --------------------------------------------------------------------------------------------
 
-    def _prepare(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("NeuralHybrid predicts ratings, and these are all alike; use NeuralRanker")
         self.catalogue = Catalogue.of(train, items, users)
         self.features = PairFeatures(train, self.catalogue, self.without)
+        self._train_nets()
 
     def _plan(self, seed: int) -> Plan:
         import torch
