@@ -54,25 +54,15 @@ def test_from_frame_and_to_frame_are_inverse(data):
     assert known.matrix.dtype == np.float32
 
 
-def test_a_rating_of_zero_is_still_an_interaction():
-    known = Interactions.from_frame(frame().assign(rating=0.0))
-    assert known.matrix.nnz == 3
-    assert known.rows(np.array([0])).matrix.nnz == 2
-
-
-def test_given_ids_make_the_rows_and_columns():
+def test_given_ids_and_ratings_make_rows_columns_and_entries():
     known = Interactions.from_frame(frame(), user_ids=[7, 1], item_ids=[3, 8, 1])
-    assert known.user_ids.tolist() == [1, 7]
-    assert known.item_ids.tolist() == [1, 3, 8]
+    assert (known.user_ids.tolist(), known.item_ids.tolist()) == ([1, 7], [1, 3, 8])
     assert known.matrix.toarray().tolist() == [[0, 0, 0], [5, 2, 0]]
     assert known.timestamps.tolist() == [10, 20]
-
-
-def test_without_ratings_every_interaction_weighs_one():
-    known = Interactions.from_frame(frame(timestamps=False).drop(columns="rating"))
-    assert known.matrix.data.tolist() == [1, 1, 1]
-    assert known.timestamps is None
-    assert "timestamp" not in known.to_frame()
+    zeros = Interactions.from_frame(frame().assign(rating=0.0))  # still interactions
+    assert (zeros.matrix.nnz, zeros.rows(np.array([0])).matrix.nnz) == (3, 2)
+    bare = Interactions.from_frame(frame(timestamps=False).drop(columns="rating"))
+    assert (bare.matrix.data.tolist(), bare.timestamps, "timestamp" in bare.to_frame()) == ([1, 1, 1], None, False)
 
 
 def test_bad_tables_are_refused_in_one_sentence():
@@ -126,8 +116,3 @@ def test_steps_back_count_what_is_more_recent(rows):
             expected.append(int(np.floor(newer + (same - 1) / 2)))
     assert Histories(matrix, when).steps_back().tolist() == expected
     assert not Histories(matrix).steps_back().any()
-
-
-def test_the_representation_says_what_is_held(known):
-    assert repr(known).startswith("Interactions(120 users x 80 items, ")
-    assert "with timestamps" in repr(known)
