@@ -59,26 +59,20 @@ _YEAR = r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:\s*[–-]\s*\d{0,4})?\)\s*(?P<re
 
 @dataclass
 class RawTables:
-    """Tables as a reader gives them, with the lab's column names, not yet checked.
+    """Tables as a reader gives them, with the lab's column names, not yet checked; None where there is no such file.
 
     Attributes
     ----------
-    interactions, items, users, tags, links
-        As in :class:`Dataset`; None where there is no such file.
-    files
-        File of each table, for messages.
+    files, columns
+        File of each table, for messages; names in the file of the interactions, where the table is one's own.
     first_line
         Line of its file that the first row of the interactions stands on.
-    unread
-        What could not be read at all: a sentence for each file and cause.
-    skipped
-        Line numbers that were left out for it, by name of the file.
+    unread, skipped
+        What could not be read at all, a sentence for each file and cause; the line numbers by name of the file.
     notes
         What each file was taken for.
     whole_ids
         Whether the format has whole numbers as ids.
-    columns
-        Names in the file of the interactions, where the table is one's own.
     """
 
     interactions: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -236,8 +230,6 @@ def read_typed(
 
     Parameters
     ----------
-    path
-        A file with one row a line, compressed (gzip, bz2) or not.
     types
         Arrow types by column; others are inferred.
     names, header
@@ -362,74 +354,68 @@ def find_root(folder: Path) -> Path | None:
 def read_folder(folder: Path) -> RawTables:
     """Read an unpacked MovieLens folder, whichever of the three formats it has; FileNotFoundError if it has none."""
     root = find_root(folder)
-    readers = {"u.data": _read_u_data, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
     if root is None:
-        raise FileNotFoundError(f"{folder} holds none of {', '.join(readers)}")
-    name = next(name for name in readers if (root / name).is_file())
+        raise FileNotFoundError(f"{folder} holds none of u.data, ratings.dat, ratings.csv")
+    name = next(name for name in ("u.data", "ratings.dat", "ratings.csv") if (root / name).is_file())
     tables = RawTables(files={"interactions": root / name}, whole_ids=True)
-    readers[name](root, tables)
+    if name == "ratings.csv":
+        _read_csv(root, tables)
+    else:
+        names = list(_RATING_TYPES)
+        how = {"names": names, "delimiter": "\t"}
+        if name == "ratings.dat":  # between two colons there is nothing
+            how = {"names": [names[0], "_1", names[1], "_2", names[2], "_3", names[3]], "delimiter": ":", "only": names}
+        tables.interactions = read_typed(root / name, _RATING_TYPES, tables, header=False, quoted=False, **how)
+        for file in filter(lambda file: file.startswith("u.") == (name == "u.data"), _SMALL_FILES):
+            _read_small(root / file, *_SMALL_FILES[file], tables)
+    if tables.items is not None:
+        tables.items = _items(tables.items)
     return tables
 
 
-def _parts(
-    tables: RawTables, name: str, file: Path, pattern: str, columns: str, whole: Sequence[str] = ()
-) -> pd.DataFrame | None:
-    """Take the lines of a small file apart; None if there is no such file, and a problem where a line does not fit."""
+# of ml-100k (genres as so many flags), ml-1m and ml-10m (titles and tags may hold colons): table, form of a line
+_SMALL_FILES = {
+    "u.item": ("items", r"(?P<item_id>\d+)\|(?P<title>.*)\|[^|]*\|[^|]*\|[^|]*\|(?P<genres>[01](?:\|[01]){{{}}})"),
+    "u.user": (
+        "users", r"(?P<user_id>\d+)\|(?P<age>\d+)\|(?P<gender>[^|]*)\|(?P<occupation>[^|]*)\|(?P<zip_code>[^|]*)"
+    ),
+    "movies.dat": ("items", r"(?P<item_id>\d+)::(?P<title>.*)::(?P<genres>.*)"),
+    "users.dat": (
+        "users", r"(?P<user_id>\d+)::(?P<gender>[^:]*)::(?P<age>\d+)::(?P<occupation>\d+)::(?P<zip_code>[^:]*)"
+    ),
+    "tags.dat": ("tags", r"(?P<user_id>\d+)::(?P<item_id>\d+)::(?P<tag>.*)::(?P<timestamp>\d+)"),
+}  # fmt: skip
+
+
+def _read_small(file: Path, table: str, pattern: str, tables: RawTables) -> None:
+    """Take the lines of a small file apart, if there is one; those that do not fit are a problem."""
     if not file.is_file():
-        return None
-    tables.files[name] = file
+        return
+    tables.files[table] = file
     lines = read_lines(file)
-    parts = lines.str.extract(pattern).set_axis(columns.split(), axis=1)
-    strange = np.flatnonzero(parts.iloc[:, 0].isna())
+    names = read_lines(file.with_name("u.genre")).str.split("|").str[0] if file.name == "u.item" else ()
+    frame = lines.str.extract(f"^{pattern.format(len(names) - 1)}$" if len(names) else f"^{pattern}$")
+    if len(names):
+        on = frame["genres"].str.split("|", expand=True).reindex(columns=names.index).eq("1").to_numpy()
+        frame["genres"] = ["|".join(names[flags]) for flags in on]
+    strange = np.flatnonzero(frame.iloc[:, 0].isna())
     if len(strange):
         shown = ", ".join(f"line {place + 1}: {lines[place][:40]!r}" for place in strange[:_SHOWN])
-        _unread(tables, file, len(strange), f"the fields {', '.join(columns.split())} ({shown})")
-    return parts.drop(index=strange).reset_index(drop=True).astype(dict.fromkeys(whole, np.int64))
+        _unread(tables, file, len(strange), f"the fields {', '.join(frame)} ({shown})")
+    frame = frame.drop(index=strange).reset_index(drop=True)
+    whole = frame.columns.intersection(["user_id", "item_id", "age", "timestamp"])
+    frame = frame.astype(dict.fromkeys(whole, np.int64))
+    if file.name == "users.dat":
+        codes = frame["occupation"].astype(np.int64)
+        frame["occupation"] = pd.Series(_OCCUPATIONS, dtype="str").reindex(codes).to_numpy()
+        frame = frame[["user_id", "age", "gender", "occupation", "zip_code"]]
+    setattr(tables, table, frame)
 
 
-def _items(item_id: pd.Series, titles: pd.Series, genres: pd.Series) -> pd.DataFrame:
-    """Table of items from titles that hold the year and lists of genres."""
-    return pd.concat([item_id.astype(np.int64).rename("item_id"), split_year(titles), genres.rename("genres")], axis=1)
-
-
-def _flagged(flags: pd.Series, names: list[str]) -> pd.Series:
-    """Lists of genres from flags such as ``0|1|0``; the genre "unknown" is none.
-
-    >>> _flagged(pd.Series(["0|1|1", "1|0|0"]), ["unknown", "Action", "Drama"]).tolist()
-    [['Action', 'Drama'], []]
-    """
-    on = flags.str.split("|", expand=True).eq("1").to_numpy()
-    return split_genres(pd.Series(["|".join(np.compress(row, names)) for row in on], flags.index, dtype="str"))
-
-
-def _read_u_data(root: Path, tables: RawTables) -> None:
-    """ml-100k: tab-separated ratings; films and users separated by bars, genres as flags."""
-    how = {"delimiter": "\t", "names": list(_RATING_TYPES), "header": False, "quoted": False}
-    tables.interactions = read_typed(root / "u.data", _RATING_TYPES, tables, **how)
-    if (root / "u.item").is_file():
-        names = read_lines(root / "u.genre").str.split("|").str[0].tolist()
-        pattern = rf"^(\d+)\|(.*)\|[^|]*\|[^|]*\|[^|]*\|([01](?:\|[01]){{{len(names) - 1}}})$"
-        films = _parts(tables, "items", root / "u.item", pattern, "item_id title genres")
-        tables.items = _items(films["item_id"], films["title"], _flagged(films["genres"], names))
-    columns, pattern = "user_id age gender occupation zip_code", r"^(\d+)\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)$"
-    tables.users = _parts(tables, "users", root / "u.user", pattern, columns, ["user_id", "age"])
-
-
-def _read_dat(root: Path, tables: RawTables) -> None:
-    """ml-1m and ml-10m: fields separated by two colons; titles and tags may hold colons, ratings hold none."""
-    names = ["user_id", "_1", "item_id", "_2", "rating", "_3", "timestamp"]  # between two colons there is nothing
-    how = {"delimiter": ":", "names": names, "header": False, "only": list(_RATING_TYPES), "quoted": False}
-    tables.interactions = read_typed(root / "ratings.dat", _RATING_TYPES, tables, **how)
-    films = _parts(tables, "items", root / "movies.dat", r"^(\d+)::(.*)::(.*)$", "item_id title genres")
-    if films is not None:
-        tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
-    columns, pattern = "user_id gender age occupation zip_code", r"^(\d+)::([^:]*)::(\d+)::(\d+)::([^:]*)$"
-    users = _parts(tables, "users", root / "users.dat", pattern, columns, ["user_id", "age", "occupation"])
-    if users is not None:
-        users["occupation"] = pd.Series(_OCCUPATIONS, dtype="str").reindex(users["occupation"]).to_numpy()
-        tables.users = users[["user_id", "age", "gender", "occupation", "zip_code"]]
-    columns, pattern = "user_id item_id tag timestamp", r"^(\d+)::(\d+)::(.*)::(\d+)$"
-    tables.tags = _parts(tables, "tags", root / "tags.dat", pattern, columns, ["user_id", "item_id", "timestamp"])
+def _items(films: pd.DataFrame) -> pd.DataFrame:
+    """Table of items from titles that hold the year and joined genres."""
+    genres = split_genres(films["genres"]).rename("genres")
+    return pd.concat([films["item_id"].astype(np.int64), split_year(films["title"]), genres], axis=1)
 
 
 def _read_csv(root: Path, tables: RawTables) -> None:
@@ -452,8 +438,6 @@ def _read_csv(root: Path, tables: RawTables) -> None:
             tables.unread.append(f"{file} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
         else:
             setattr(tables, name, frame.rename(columns=_CSV_NAMES))
-    if (films := tables.items) is not None:
-        tables.items = _items(films["item_id"], films["title"], split_genres(films["genres"]))
     tables.links = None if tables.links is None else tables.links.astype({"tmdb_id": "Int64"})
 
 
@@ -478,8 +462,8 @@ def read_package(folder: Path) -> RawTables:
     # The package splits "Toy Story (1995)" at the last bracket: joined again and split as everywhere, the one film
     # with a bracket after the year gets its title too. The film that is called "unknown" (267) is misspelt there.
     whole = films["movie_title"] + " (" + films["release_year"] + ")"
-    titles = whole.mask(films["movie_title"].eq("unkonwn"), "unknown")
-    tables.items = _items(films["item_id"], titles, split_genres(films["class"], " "))
+    titles, genres = whole.mask(films["movie_title"].eq("unkonwn"), "unknown"), films["class"].str.replace(" ", "|")
+    tables.items = _items(films.assign(title=titles, genres=genres))
     return tables
 
 
@@ -490,17 +474,8 @@ def read_package(folder: Path) -> RawTables:
 class Form:
     """What a file is taken for.
 
-    Attributes
-    ----------
-    kind
-        "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
-        object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet".
-    names, header
-        Its columns, and whether they stand in the first line.
-    separator
-        Of delimited text and sequences.
-    encoding
-        As far as the first lines tell.
+    ``kind`` is "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a
+    JSON object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet".
     """
 
     kind: str
@@ -633,27 +608,10 @@ def read_own(
 ) -> RawTables:
     """Read a table of interactions, or a folder of tables, under the lab's column names.
 
-    Parameters
-    ----------
-    path
-        A file, or a folder that holds one called interactions, ratings, events or plays (or a single table),
-        and perhaps items or movies, users or people; or the parts of one parquet table.
-    columns
-        ``{"their": "ours"}``, for all tables; ours are user_id, item_id, rating, weight, timestamp, title, year and
-        genres.
-    items, users
-        Files of items and of users.
-    names, separator
-        Of the interactions, where the file does not tell.
-    time_unit
-        What timestamps that are numbers count: "s", "ms", "us", "ns" or "days".
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds no table of interactions.
-    ValueError
-        If a mapping does not fit a column, or a file cannot be read.
+    ``path`` is a file, the parts of one parquet table, or a folder that holds a table called interactions, ratings,
+    events or plays (or a single one), and perhaps items or movies, users or people. The arguments are those of
+    :func:`recsys_lib.data.load_dataset`. FileNotFoundError if the folder holds no table of interactions, ValueError if
+    a mapping does not fit a column, or a file cannot be read.
     """
     files = _files_of(path) if path.is_dir() else {"interactions": path}
     attributes = files["interactions"].with_name(files["interactions"].name.split(".")[0] + _ATTRIBUTES)
