@@ -32,8 +32,6 @@ def replacing(path: Path | str) -> Iterator[Path]:
     A stop half way (an exception, Ctrl-C, a full disk) leaves the old file, or none, and no temporary one. What a
     killed process left is removed by the next process that writes in that folder.
 
-    Examples
-    --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "a.txt") as temporary:
@@ -186,8 +184,6 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """Read what :func:`write_arrays` wrote; the arrays are read-only views of the mapped file, not copies.
 
-    Examples
-    --------
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "arrays.safetensors"
     >>> _ = write_arrays(file, {"ids": np.array(["a", "bc"]), "x": np.arange(3)})

@@ -295,8 +295,6 @@ def identity(interactions: pd.DataFrame) -> str:
     timestamps as int64, and the order of the rows. It does not depend on the file: ml-100k has the same identity from
     GroupLens's archive and from its copy on PyPI.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
     >>> identity(frame) == identity(frame.copy()), identity(frame) == identity(frame.iloc[::-1])
     (True, False)

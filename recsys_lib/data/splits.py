@@ -65,8 +65,6 @@ class Split:
         and gone_items (how many known ones do not come back), cold_user_rows, cold_item_rows and cold_rows (share of
         its rows whose user, item or either is unknown; NaN for train, which has nothing before it).
 
-        Examples
-        --------
         >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10), "timestamp": range(10)})
         >>> temporal_user(frame).describe()[["part", "rows", "new_items", "cold_rows"]]
             part  rows  new_items  cold_rows
@@ -188,8 +186,6 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     Other users' future is in everybody's training part by construction, which flatters models that learn from
     co-occurrence; :func:`temporal_global` has none of it.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10), "rating": 3.0, "timestamp": range(10)})
     >>> split = temporal_user(frame)
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist()
@@ -211,8 +207,6 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
     Rows of the same second are never divided: a cut stands just before the second in which the row at place
     floor((1 - test) * n) falls, so the test holds at least its share, and time in train < valid < test strictly.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": range(10), "item_id": 1, "timestamp": [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]})
     >>> split = temporal_global(frame)
     >>> split.valid["user_id"].tolist(), split.test["user_id"].tolist()
@@ -236,8 +230,6 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     test and floor(valid * n) validation: those with the lowest values of a hash of (user_id, item_id, seed), so that
     the order of the rows does not matter.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": 1, "item_id": range(10)})
     >>> split = random(frame, seed=1)
     >>> len(split.train), len(split.valid), len(split.test)
@@ -259,8 +251,6 @@ def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
     validation, one with a single interaction none to the test. The order is that of :func:`temporal_user`; without
     timestamps and positions the two are those with the highest values of a hash of (user_id, item_id, seed).
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 5], "timestamp": [30, 10, 20, 10]})
     >>> split = leave_one_out(frame)
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist(), len(split.train)
@@ -282,17 +272,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
     GroupLens publishes no validation part: floor(valid * 100000) of the other rows, those with the lowest values
     of a hash of (user_id, item_id, seed), are validation; ``history`` is the published u<k>.base.
 
-    Parameters
-    ----------
-    interactions
-        ml-100k in the order of u.data. Another order cannot be told from it, only another number of rows.
-    k
-        1 to 5.
-
-    Raises
-    ------
-    ValueError
-        If the table has not 100,000 rows, or k or valid is out of range.
+    The table must be in the order of u.data: another order cannot be told from it, only another number of rows.
     """
     require_ids(interactions)
     if k not in (1, 2, 3, 4, 5):
@@ -366,8 +346,6 @@ def future_share(split: Split) -> float:
 
     What a model could not have known when the test row happened: 0 for a cut in time, near a half for a random split.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 2, 1], "item_id": [5, 5, 6], "timestamp": [0, 9, 4]})
     >>> future_share(Split(frame[:2], frame[:0], frame[2:], "made"))
     0.5
@@ -385,15 +363,9 @@ def without_future(split: Split, groups: int = 8) -> Iterator[Split]:
     test of the group, and all of the history of the group's own users. A model fitted on it knows (but for the
     group itself) nothing that happened later, so the difference to ``split`` is what other users' future was worth.
 
-    Parameters
-    ----------
-    split
-        With timestamps, each user's test after the own history: ``temporal_user`` or ``leave_one_out``.
-    groups
-        More groups leave less future, and take as many fits.
+    The split must have each user's test after the own history: ``temporal_user`` or ``leave_one_out``. More groups
+    leave less future, and take as many fits.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1] * 5 + [2] * 5, "item_id": [*range(5)] * 2, "timestamp": range(10)})
     >>> [len(part.train) for part in without_future(temporal_user(frame), groups=2)]
     [4, 8]
@@ -433,18 +405,9 @@ def held_out_split(split: Split) -> Split:
 def same_sitting(history: pd.DataFrame, later: pd.DataFrame, gap: str = "1h") -> np.ndarray:
     """Which later rows belong to the sitting in which their user's history ends, (len(later),) bool.
 
-    A sitting is a run of a user's interactions without a pause longer than ``gap``. Rows of users without a history
-    belong to no such sitting.
+    A sitting is a run of a user's interactions without a pause longer than ``gap``, such as "1h" or "7D". Rows of users
+    without a history belong to no such sitting. No row of ``later`` may come before the last of its user's history.
 
-    Parameters
-    ----------
-    history, later : DataFrame
-        user_id, timestamp; no row of ``later`` comes before the last row of its user's history.
-    gap
-        The longest pause within a sitting, such as "1h" or "7D".
-
-    Examples
-    --------
     >>> history = pd.DataFrame({"user_id": [1], "timestamp": [0]})
     >>> same_sitting(history, pd.DataFrame({"user_id": 1, "timestamp": [3600, 7200, 10801]})).tolist()
     [True, True, False]
@@ -462,15 +425,9 @@ def return_visit(interactions: pd.DataFrame, *, gap: str = "1h", test: float = 0
 
     The cuts are those of :func:`temporal_user`, each moved to the end of the sitting that it falls into: rows of the
     test part in the sitting of the last row of the history become history, and so between train and validation. Users
-    who never come back have no test rows. A sitting is a run of interactions without a pause longer than ``gap``.
+    who never come back have no test rows. Most users of MovieLens enter all their ratings in one sitting (Fan, Ji,
+    Zhang, Sun, "Our Model Achieves Excellent Performance on MovieLens: What Does it Mean?", ACM TOIS 42(6), 2024).
 
-    References
-    ----------
-    Fan, Ji, Zhang, Sun, "Our Model Achieves Excellent Performance on MovieLens: What Does it Mean?", ACM TOIS 42(6),
-    2024: most users of MovieLens enter all their ratings in one sitting.
-
-    Examples
-    --------
     >>> when = [0, 1, 2, 3, 4, 5, 6, 7, 8, 90_000]
     >>> split = return_visit(pd.DataFrame({"user_id": 1, "item_id": range(10), "timestamp": when}))
     >>> split.test["item_id"].tolist(), len(split.history)
