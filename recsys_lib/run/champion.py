@@ -1,9 +1,9 @@
 """The champion of a data set: the model that serves, and how it may change.
 
 ``outputs/<dataset>/champion.json`` points to it: its name and version, the folder that holds it, its metrics, why it
-became champion, and the champions before it. The versions of all evaluated models stand in MLflow's registry, where
-the champion has the alias ``champion`` (see :mod:`recsys_lib.run.tracking`); the pointer is all that serving needs,
-and all there is where runs are not tracked.
+became champion, and the champions before it. It is chosen by the return visit (:func:`question`). The versions of all
+evaluated models stand in MLflow's registry, where the champion has the alias ``champion`` (see
+:mod:`recsys_lib.run.tracking`); the pointer is all that serving needs, and all there is where runs are not tracked.
 
 ``python -m recsys_lib.run.champion ml-100k`` shows it; ``rollback`` or ``promote <model>`` behind it changes it.
 """
@@ -40,6 +40,27 @@ class Outcome:
     sentence: str
 
 
+def question(
+    evaluations: Mapping[str, Evaluation], visits: Mapping[str, Mapping[str, Evaluation]]
+) -> tuple[str, Mapping[str, Evaluation]]:
+    """What the champion is chosen by, and the models' evaluations on it.
+
+    The return visit (items of sittings more than an hour later), for that is what serving is about; the leaderboard's
+    own question where fewer than 100 users come back, or nobody knows when.
+
+    Parameters
+    ----------
+    visits
+        From :func:`recsys_lib.evaluation.return_visits.by_gap`.
+    """
+    from recsys_lib.evaluation.inference import LEAST_USERS
+    from recsys_lib.evaluation.return_visits import GAPS
+
+    visit = next(iter(GAPS))
+    enough = visit in visits and min(len(each.per_user) for each in visits[visit].values()) >= LEAST_USERS
+    return (f"items liked {visit}", visits[visit]) if enough else ("the leaderboard", evaluations)
+
+
 def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapping[str, Any]) -> Outcome:
     """Let the best evaluated model challenge the champion.
 
@@ -52,7 +73,7 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
     Parameters
     ----------
     evaluations
-        By the models' names, all of one task.
+        By the models' names, all of one task: from :func:`question`, whose name is the protocol's ``champion_by``.
     leaderboard
         What they gave, as :func:`recsys_lib.run.results.leaderboard` makes it.
     """
@@ -64,7 +85,9 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
             return Outcome(run.champion, False, f"{run.champion} stays champion: a rollback put all others away.")
         by = leaderboard["protocol"]["ranked_by"]
         best = min(able, key=lambda name: (-evaluations[name].means[by], name))
-        record = _record(run, best, leaderboard)
+        for name, evaluation in evaluations.items():
+            write_parquet(_values(run, name), evaluation.per_user)
+        record = _record(run, best, leaderboard) | {"metrics": evaluations[best].metrics()}
         wins, sentence = _judge(run, {name: evaluations[name] for name in able}, record, before)
         if wins:
             _enthrone(run, record, before, sentence, evaluations[best].per_user)
@@ -79,11 +102,17 @@ def promote(run: Run, name: str, *, why: str = "by hand") -> Champion:
     KeyError
         If the leaderboard lacks the model.
     """
+    from recsys_lib.evaluation.inference import intervals
+
     with locked(_lock(run)):
         if name not in run.results.names:
             raise KeyError(f"{name} is not on the leaderboard, which has {', '.join(run.results.names)}")
         record = _record(run, name, run.results.leaderboard)
-        _enthrone(run, record, _pointer(run), why, run.results.per_user(name))
+        per_user = run.results.per_user(name)
+        if _values(run, name).is_file():
+            per_user = pd.read_parquet(_values(run, name))
+            record["metrics"] = intervals(per_user.drop(columns="user_id")).to_dict("index")
+        _enthrone(run, record, _pointer(run), why, per_user)
     return run.champion
 
 
@@ -116,6 +145,11 @@ def _file(run: Run) -> Path:
     return run.paths.outputs / "champion.json"
 
 
+def _values(run: Run, name: str) -> Path:
+    """The values of each user that the champion is chosen by, of a model."""
+    return run.paths.metrics / "champion_by" / f"{name}.parquet"
+
+
 def _lock(run: Run) -> Path:
     return run.paths.outputs / ".champion.lock"
 
@@ -135,6 +169,7 @@ def _record(run: Run, name: str, leaderboard: Mapping[str, Any]) -> dict[str, An
     entry = next(model for model in leaderboard["models"] if model["name"] == name)
     protocol, version = leaderboard["protocol"], version_of(run, name)
     task = {"data": leaderboard["data"]["sha256"], "task": protocol["fingerprint"], "ranked_by": protocol["ranked_by"]}
+    task |= {"question": protocol.get("champion_by", "the leaderboard")}
     return {
         "model": name,
         "version": version,
@@ -174,13 +209,15 @@ def _judge(
     from recsys_lib.evaluation.task import compare  # takes seconds to import, and only a challenge needs it
 
     by, name = record["task"]["ranked_by"], record["model"]
-    best, value = f"{name} {record['version']}", f"{by} {evaluations[name].means[by]:.4f}"
+    best, asked = f"{name} {record['version']}", record["task"]["question"]
+    value = f"{by} {evaluations[name].means[by]:.4f} on {asked}"
     if not before:
         return True, f"{best} is the first champion ({value}, the highest of {len(evaluations)} models)."
     incumbent = f"{before['model']} {before['version']}"
     if before["task"] != record["task"]:
         differs = {"data": "other data", "task": "another split or threshold", "ranked_by": "another metric"}
-        first = next(words for key, words in differs.items() if before["task"][key] != record["task"][key])
+        differs |= {"question": "another question"}
+        first = next(words for key, words in differs.items() if before["task"].get(key) != record["task"][key])
         return True, (
             f"{best} is champion ({value}, the highest of {len(evaluations)} models): {incumbent}, champion until now, "
             f"was evaluated on {first} and cannot be compared."

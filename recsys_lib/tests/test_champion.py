@@ -253,3 +253,25 @@ def test_command_line(lab, capsys):
     assert f"{first}  ndcg@10" in capsys.readouterr().out
     assert champion.main(["made", "rollback"]) == 1
     assert "nothing to roll back to" in capsys.readouterr().err
+
+
+def test_the_champion_is_chosen_by_the_return_visit_where_enough_users_come_back(made, lab):
+    _, evaluations, _ = made
+    visit = "more than an hour later"
+    visits = {visit: {"popularity": moved(evaluations["popularity"], 0.3), "knn": evaluations["knn"]}}
+    asked, judged = champion.question(evaluations, visits)
+    assert (asked, judged) == (f"items liked {visit}", visits[visit])
+    few = {visit: {name: dataclasses.replace(each, per_user=each.per_user[:99]) for name, each in evaluations.items()}}
+    assert champion.question(evaluations, few) == champion.question(evaluations, {}) == ("the leaderboard", evaluations)
+    lab.save()
+    content = results.leaderboard(evaluations, compare(evaluations, **AGAIN), lab.data)
+    content["protocol"] |= {"bootstrap": AGAIN, "champion_by": asked}
+    results.write_results(lab.run, evaluations, content)
+    outcome = champion.challenge(lab.run, judged, content)
+    assert outcome.champion.name == "popularity"
+    assert f"on items liked {visit}" in outcome.sentence
+    assert outcome.champion.record["metrics"]["ndcg@10"]["mean"] == judged["popularity"].means["ndcg@10"]
+    lab.run.__dict__["results"] = type(lab.run.results)(lab.run.paths.metrics, content)
+    promoted = champion.promote(lab.run, "knn")
+    assert promoted.record["metrics"]["ndcg@10"]["mean"] == pytest.approx(evaluations["knn"].means["ndcg@10"])
+    assert "is the new champion" in champion.challenge(lab.run, judged, content).sentence, "the paired test decides"
