@@ -126,7 +126,7 @@ canonical: $(MYFM)  ## ratings on the five published folds of ml-100k, times tol
 
 # Two of them rebuild a public project, on the data set that it used.
 studies: $(READY) $(if $(filter ml-100k,$(NAME)),canonical)  ## all studies, on what `make run` made; numbers into reports/<dataset>/studies
-	@for study in cold_start other_splits sampled_metrics splits; do \
+	@for study in cold_start other_splits return_visits sampled_metrics splits; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset "$$DATASET" --params "$$PARAMS" || exit 1; done
 	@for study in eighteen_people leakage_audit; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset ml-latest-small || exit 1; done
