@@ -14,6 +14,7 @@ from traitlets import TraitError
 from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
 from recsys_lib.data.catalogue import genre_matrix, label, plain, readable_title
 from recsys_lib.data.interactions import Interactions
+from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import MissingArtifactError, Run
 
@@ -67,8 +68,10 @@ class Lab:
             run.check_identity(f"the model {name}", config["data"], run.paths.models / name / "config.json")
         evaluated = (run.paths.metrics / "leaderboard.json").is_file()
         self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if evaluated else []
-        ranked = [entry["name"] for entry in self.board if entry["name"] in self.configs]
-        self.models = {name: label(name) for name in dict.fromkeys([*ranked, *sorted(self.configs)])}
+        pointer = run.paths.outputs / "champion.json"
+        serving = [read_json(pointer)["model"]] if pointer.is_file() else []  # the champion is what is shown first
+        names = [*serving, *(entry["name"] for entry in self.board), *sorted(self.configs)]
+        self.models = {name: label(name) for name in dict.fromkeys(names) if name in self.configs}
         self.metrics = list(dict.fromkeys(name for entry in self.board for name in entry["metrics"]))
         self.items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
         self.has_genre, self.genres = genre_matrix(self.tables.items, self.known.item_ids)

@@ -35,7 +35,7 @@ def bars_figure(table: pd.DataFrame, title: str, *, value: str = "ndcg@10", refe
     axes.set_xlabel(f"{label(value)} on validation")
     axes.set_title(title, pad=16 if reference is not None else 8)
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, float(table[value].max()) * 1.1 or 1)
+    axes.set_xlim(0, float(np.nan_to_num(table[value].max())) * 1.1 or 1)  # nothing was held out: no bars
     return figure
 
 

@@ -384,6 +384,13 @@ def test_tables_are_prepared_anew_where_they_have_changed(lab_home):
     assert before.items["title"].tolist() != again.items["title"].tolist()
 
 
+def test_the_champion_is_the_model_shown_first(lab_home):
+    run = make_run()
+    assert next(iter(Lab(run).models)) == "blend", "the best of the leaderboard"
+    write_json(run.paths.outputs / "champion.json", {"model": "item_knn"})
+    assert next(iter(Lab(run).models)) == "item_knn"
+
+
 def test_the_kernel_stays_light(lab):
     heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "scipy.stats"]
     heavy += ["scipy.optimize"]
