@@ -138,14 +138,14 @@ def check_fitted(predict: Callable[[pd.DataFrame], Any], test: pd.DataFrame, *, 
 
 
 def _with_ratings_shuffled(test: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    return test.assign(rating=rng.permutation(test["rating"].to_numpy()))
+    return test.assign(rating=rng.permutation(test["rating"].to_numpy(copy=True)))
 
 
 def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
     """Half of the test rows, with films and ratings that are not theirs; no pair that the history holds."""
     pair = ["user_id", "item_id"]
     half = split.test.iloc[np.sort(rng.permutation(len(split.test))[: max(1, len(split.test) // 2)])]
-    half = half.assign(**{column: rng.permutation(half[column].to_numpy()) for column in ("item_id", "rating")})
+    half = half.assign(**{column: rng.permutation(half[column].to_numpy(copy=True)) for column in ("item_id", "rating")})
     seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[-len(half) :]
     return half[~seen].reset_index(drop=True)
 

@@ -44,7 +44,7 @@ STUDY_FIGURES = {
     "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
     "studies_rolling_cuts": "NDCG@10 after each of several cuts in time",
 }
-STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start")  # made apart, reported where they are there
+STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start")  # made apart from the run
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
