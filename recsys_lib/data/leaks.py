@@ -145,7 +145,8 @@ def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
     """Half of the test rows, with films and ratings that are not theirs; no pair that the history holds."""
     pair = ["user_id", "item_id"]
     half = split.test.iloc[np.sort(rng.permutation(len(split.test))[: max(1, len(split.test) // 2)])]
-    half = half.assign(**{column: rng.permutation(half[column].to_numpy(copy=True)) for column in ("item_id", "rating")})
+    for column in ("item_id", "rating"):
+        half = half.assign(**{column: rng.permutation(half[column].to_numpy(copy=True))})
     seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[-len(half) :]
     return half[~seen].reset_index(drop=True)
 
