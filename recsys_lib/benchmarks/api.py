@@ -169,7 +169,7 @@ def _replace_champion(run: Run) -> None:
     write_json(run.paths.outputs / "champion.json", record)
 
 
-def measure(dataset: str, rate: float, seconds: float) -> tuple[pd.DataFrame, dict[str, int]]:
+def measure(dataset: str, rate: float = 200, seconds: float = 30) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask a bare endpoint, then the service, at the same rate; a new champion takes over in the middle.
 
     Returns
@@ -214,15 +214,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.api", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
-    parser.add_argument("--rate", type=float, default=200, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=30)
     given = parser.parse_args(arguments)
     before = os.getloadavg()[0]
-    table, versions = measure(given.dataset, given.rate, given.seconds)
+    table, versions = measure(given.dataset)
     print(
-        f"{given.dataset}, {given.rate:g} requests a second for {given.seconds:g} s, {os.cpu_count()} cores, ", end=""
+        f"{given.dataset}, {os.cpu_count()} cores, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after"
     )
-    print(f"load average {before:.1f} before and {os.getloadavg()[0]:.1f} after")
     print(table.to_string(float_format="{:,.1f}".format))
     print(f"A new champion took over in the middle; answered by version: {versions}")
 
