@@ -33,7 +33,7 @@ PATIENCE = 10  # seconds: for a whole request to arrive, and until an idle conne
 DRAIN = 1.0  # seconds in which kept-alive connections can still send a request when the service is asked to stop
 GRACE = 20  # seconds that requests under way have then
 CONNECTIONS = 1000  # at once; fewer where the process may open few files
-BACKLOG = 64  # connections that wait to be accepted
+BACKLOG = 32  # connections that wait to be accepted; asyncio takes them in at once, before those too many are closed
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
-    Connection.limit = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    Connection.limit = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
     sys.setswitchinterval(SWITCH)
     config = uvicorn.Config(
         create_app(given.dataset, key=key, hosts=hosts),
