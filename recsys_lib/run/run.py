@@ -111,39 +111,6 @@ class Results:
         """Names of the models, in the order of the leaderboard."""
         return [model["name"] for model in self.leaderboard["models"]]
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """The leaderboard as a table: model, and for each metric its mean, low and high.
-
-        Returns
-        -------
-        DataFrame
-            Columns ``model``, ``ndcg@10``, ``ndcg@10_low``, ``ndcg@10_high``, ...; one row a model, best first.
-        """
-        rows = []
-        for model in self.leaderboard["models"]:
-            row = {"model": model["name"]}
-            for name, value in model["metrics"].items():
-                row |= {name: value["mean"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
-            rows.append(row)
-        return pd.DataFrame(rows)
-
-    def best(self, metric: str = "ndcg@10") -> str:
-        """Name of the model with the highest mean of a metric.
-
-        Raises
-        ------
-        ValueError
-            If no model has that metric.
-        """
-        means = {model["name"]: model["metrics"][metric]["mean"] for model in self._with(metric)}
-        if not means:
-            raise ValueError(f"no model of the leaderboard has {metric}")
-        return max(means, key=means.get)
-
-    def _with(self, metric: str) -> list[dict[str, Any]]:
-        return [model for model in self.leaderboard["models"] if model["metrics"].get(metric)]
-
     def per_user(self, name: str) -> pd.DataFrame:
         """One row a user, a column a metric."""
         return pd.read_parquet(self.folder / "per_user" / f"{name}.parquet")

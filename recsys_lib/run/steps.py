@@ -85,13 +85,13 @@ STEPS: tuple[Step, ...] = (
     Step(
         "08_recommendations",
         ("07_evaluation",),
-        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json"),
+        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json"),
         ("outputs/{name}/recommendations/*", "reports/{name}/recommendation_report.json"),
     ),
     Step(
         "09_demo",
         ("07_evaluation",),
-        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json"),
+        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json"),
     ),
 )
 
