@@ -247,6 +247,9 @@ def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:
 
 def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
     """Find the files; the name of the data set; its scale, if that is known."""
+    for option in ("items", "users"):
+        if isinstance(given[option], pd.DataFrame):
+            raise ValueError(f"{option}= must be a file where the interactions are one")
     own = [option for option, value in given.items() if value]
     if dataset in KNOWN:
         if own:

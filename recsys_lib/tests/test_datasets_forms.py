@@ -98,6 +98,8 @@ def test_a_frame_in_memory_is_read_like_a_file(tmp_path, lab_home):
         load_dataset(frame.assign(user_id=[1, None, 2]))
     with pytest.raises(ValueError, match="columns= *"):
         load_dataset(frame, names=HEADER)
+    with pytest.raises(ValueError, match="items= must be a file where the interactions are one"):
+        load_dataset(tmp_path / "same.csv", items=items)
     with pytest.raises(ValueError, match="items= must be a DataFrame"):
         load_dataset(frame, items=tmp_path / "same.csv")
 
