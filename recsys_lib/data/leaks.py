@@ -147,7 +147,7 @@ def _replaced(split: Split, rng: np.random.Generator) -> pd.DataFrame:
     half = split.test.iloc[np.sort(rng.permutation(len(split.test))[: max(1, len(split.test) // 2)])]
     for column in ("item_id", "rating"):
         half = half.assign(**{column: rng.permutation(half[column].to_numpy(copy=True))})
-    seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[-len(half) :]
+    seen = pd.concat([split.history[pair], half[pair]]).duplicated().to_numpy()[len(split.history) :]
     return half[~seen].reset_index(drop=True)
 
 

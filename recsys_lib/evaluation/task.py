@@ -581,7 +581,7 @@ def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame 
     if unknown.any():
         user, item = lists.loc[unknown, ["user_id", "item_id"]].iloc[0]
         raise ValueError(f"the lists name user {user} and item {item}, of whom one is unknown to the task")
-    shape = (len(task.users), int(lists["rank"].max()))
+    shape = (len(task.users), int(max(lists["rank"], default=0)))
     table, scores = np.full(shape, -1, np.int64), np.full(shape, np.nan, np.float32)
     table[rows, lists["rank"] - 1], scores[rows, lists["rank"] - 1] = codes, lists["score"]
     if positions is None:
