@@ -93,7 +93,8 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
             pairs = known[best].dropna().to_numpy()
             computed["p"][metric] = float(permutation_p(pairs[:, :1] - pairs[:, 1:])[0])
     lengths = tables.history["user_id"].value_counts().reindex(values.index).rank(method="first")
-    thirds = pd.qcut(lengths, 3, labels=["short histories", "middling histories", "long histories"])
+    names = ["short histories", "middling histories", "long histories"]
+    thirds = pd.cut(lengths / len(lengths), [0, 1 / 3, 2 / 3, 1], labels=names)
     for third, part in values.groupby(thirds, observed=True):
         means = part.mean()
         computed["segments"][third] = {name: means[name].dropna().to_dict() for name in users}
