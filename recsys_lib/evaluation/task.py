@@ -395,12 +395,13 @@ def ndcg_given(
     shown
         None: the whole histories.
     """
-    lists = [np.empty((0, k), np.int64)]
+    lists = np.full((len(users), k), -1)
     for start in range(0, len(users), BLOCK):
         histories = task.served.rows(task.codes[users[start : start + BLOCK]])
         scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
-        lists.append(top_k(scores, k, exclude=histories.matrix, twins=model.twins)[0])
-    return ranking.ndcg(ranking.judge(np.concatenate(lists), task.relevant[users]), k)
+        best, _ = top_k(scores, k, exclude=histories.matrix, twins=model.twins)
+        lists[start : start + BLOCK, : best.shape[1]] = best
+    return ranking.ndcg(ranking.judge(lists, task.relevant[users]), k)
 
 
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:
