@@ -130,14 +130,17 @@ class Training:
     def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut | None:
         """Score the users of ``train`` of whom something relevant was held out: what blends and re-rankers learn from.
 
-        Models not fitted on ``train`` are fitted first. None where there is no such user.
+        Models not fitted on ``train`` are fitted first. None where there are not two such users, one to learn from and
+        one to judge.
         """
-        known = np.flatnonzero(self.task.codes >= 0) if self.task else np.empty(0, np.int64)
-        if not len(known):
+        if self.task is None:
             return None
+        known = np.flatnonzero(self.task.codes >= 0)
         shape = (self.train.n_users, len(self.task.users))
         rows = csr_matrix((np.ones(len(known)), (self.task.codes[known], known)), shape)
         relevant = rows @ self.task.relevant[:, : self.train.n_items]
+        if (relevant.getnnz(axis=1) > 0).sum() < 2:
+            return None
         return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
     def judge_crosswise(self, model: Reranker, held_out: HeldOut) -> float:
