@@ -77,11 +77,10 @@ def power(board: pd.DataFrame) -> str:
     by, first, second = board.attrs["by"], board.iloc[0], board.iloc[1]
     reach = float(second["smallest_difference"])
     apart = int(board["distinct"].sum())
-    share = reach / first[by] if first[by] else float("nan")
     seen, effect = abs(second["difference"]), abs(second["effect_size"])
     return (
         f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
-        f"users, a difference of {reach:.4f} ({share:.0%} of the first's {label(by)}) to `{second['model']}` would be "
+        f"users, a difference of {reach:.4f} (the first's {label(by)} is {first[by]:.4f}) to `{second['model']}` would be "
         f"distinct, after Holm's correction, with 80 % power; what was seen is {seen:.4f} (effect size {effect:.2f})."
     )
 
@@ -220,6 +219,8 @@ def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
     if len(known) < 3:
         return "Fewer than three models kept their value on validation: nothing to compare."
     then = known["model"].map(before)
+    if then.nunique() == 1 or known[by].nunique() == 1:
+        return "All models have the same value on validation or on test: nothing to compare."
     agreement = float(then.rank().corr(known[by].rank()))
     close = known["model"].isin(SINGLE)
     single = ""

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from recsys_lib.data.interactions import Interactions, codes_of
 from recsys_lib.data.splits import held_out_split
-from recsys_lib.evaluation.inference import intervals
+from recsys_lib.evaluation.inference import LEAST_USERS, intervals
 from recsys_lib.evaluation.metrics.ranking import judge, ndcg
 from recsys_lib.evaluation.task import Task, check_fitted_on, rank_all
 from recsys_lib.files import write_json
@@ -73,6 +73,13 @@ class Training:
         held, from_ = self.held_out.test, self.tables.relevant_from
         usable = len(held) and ("rating" not in held or (held["rating"] >= from_).any() or from_ <= 0)
         return Task.from_split(self.held_out, from_) if usable else None
+
+    @property
+    def evidence(self) -> str:
+        """How many users the validation judges by; under 100, that it is no evidence."""
+        n_users = 0 if self.task is None else len(self.task.users)
+        few = f": fewer than {LEAST_USERS}, so no order of models below is evidence" if n_users < LEAST_USERS else ""
+        return f"Validation has {n_users:,} users with something relevant{few}."
 
     @property
     def positive_from(self) -> float:

@@ -91,7 +91,22 @@ def sequences(home: Path) -> Path:
     return home / "visits.txt"
 
 
-SHAPES = (filmtrust, lastfm, json_lines, thumbs, sequences)
+def one_user(home: Path) -> Path:
+    """Forty ratings of a single user."""
+    interactions, _, _ = made_tables(n_users=1, n_items=60, seed=7)
+    interactions.head(40).to_csv(_in(home, "one_user.csv"), index=False)
+    return home / "one_user.csv"
+
+
+def alike(home: Path) -> Path:
+    """Everybody rated everything, in the same order, and with the same rating."""
+    rows = [(user, item, 4, 86_400 * user + item) for user in range(30) for item in range(12)]
+    names = ["user_id", "item_id", "rating", "timestamp"]
+    pd.DataFrame(rows, columns=names).to_csv(_in(home, "alike.csv"), index=False)
+    return home / "alike.csv"
+
+
+SHAPES = (filmtrust, lastfm, json_lines, thumbs, sequences, one_user, alike)
 
 
 def _in(folder: Path, name: str) -> Path:
