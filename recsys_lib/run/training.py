@@ -77,7 +77,9 @@ class Training:
     @property
     def evidence(self) -> str:
         """How many users the validation judges by; under 100, that it is no evidence."""
-        n_users = 0 if self.task is None else len(self.task.users)
+        if self.task is None:
+            return f"Validation has no user with something relevant: no model is judged, and NDCG@{LISTED} stays 0."
+        n_users = len(self.task.users)
         few = f": fewer than {LEAST_USERS}, so no order of models below is evidence" if n_users < LEAST_USERS else ""
         return f"Validation has {n_users:,} users with something relevant{few}."
 
@@ -118,9 +120,9 @@ class Training:
         return time.perf_counter() - start
 
     def judge(self, model: Recommender) -> float:
-        """NDCG@10 of a model fitted on train, on what was held out; NaN where nothing was."""
+        """NDCG@10 of a model fitted on train, on what was held out; 0 where that is nothing (see :attr:`evidence`)."""
         if self.task is None:
-            return float("nan")
+            return 0.0
         check_fitted_on(model, self.task)
         codes = rank_all(model, self.task, LISTED, whole=False).codes
         return self._judge(model, codes, self.task.relevant, self.task.users)
