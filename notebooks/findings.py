@@ -80,8 +80,8 @@ def power(board: pd.DataFrame) -> str:
     seen, effect = abs(second["difference"]), abs(second["effect_size"])
     return (
         f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
-        f"users, a difference of {reach:.4f} (the first's {label(by)} is {first[by]:.4f}) to `{second['model']}` would be "
-        f"distinct, after Holm's correction, with 80 % power; what was seen is {seen:.4f} (effect size {effect:.2f})."
+        f"users, a difference of {reach:.4f} to `{second['model']}` (the first's {label(by)} is {first[by]:.4f}) "
+        f"would be distinct, after Holm's correction, with 80 % power; seen was {seen:.4f} (effect size {effect:.2f})."
     )
 
 
