@@ -101,8 +101,10 @@ def _sweep(folder: Path) -> None:
 def link(source: Path | str, target: Path | str) -> None:
     """Give a file a second name, which costs no space; copy it where the disk cannot do that.
 
-    The second name keeps the content when the first one is written anew, as long as that is done with this module.
+    The second name keeps the content when the first one is written anew, as long as that is done with this module. What
+    had that name before is removed.
     """
+    Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:

@@ -14,7 +14,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from recsys_lib.evaluation.task import Evaluation
 
 KEPT = 5  # champions whose folders stay: the present one and the way back
+DIFFERENT = {  # what keeps two evaluations from being compared
+    "data": "other data",
+    "task": "another split or threshold",
+    "ranked_by": "another metric",
+    "question": "another question",
+}
 
 
 @dataclass(frozen=True)
@@ -87,42 +93,29 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
         best = min(able, key=lambda name: (-evaluations[name].means[by], name))
         for name, evaluation in evaluations.items():
             write_parquet(_values(run, name), evaluation.per_user)
-        record = _record(run, best, leaderboard) | {"metrics": evaluations[best].metrics()}
+        record = _record(run, best, leaderboard, evaluations[best].metrics())
         wins, sentence = _judge(run, {name: evaluations[name] for name in able}, record, before)
         if wins:
-            _enthrone(run, record, before, sentence, evaluations[best].per_user)
+            _enthrone(run, record, before, sentence)
         return Outcome(run.champion, wins, sentence)
 
 
 def promote(run: Run, name: str, *, why: str = "by hand") -> Champion:
-    """Make an evaluated model champion, whatever the tests say.
-
-    Raises
-    ------
-    KeyError
-        If the leaderboard lacks the model.
-    """
+    """Make an evaluated model champion, whatever the tests say; KeyError if the leaderboard lacks it."""
     from recsys_lib.evaluation.inference import intervals
 
     with locked(_lock(run)):
         if name not in run.results.names:
             raise KeyError(f"{name} is not on the leaderboard, which has {', '.join(run.results.names)}")
-        record = _record(run, name, run.results.leaderboard)
-        per_user = run.results.per_user(name)
-        if _values(run, name).is_file():
-            per_user = pd.read_parquet(_values(run, name))
-            record["metrics"] = intervals(per_user.drop(columns="user_id")).to_dict("index")
-        _enthrone(run, record, _pointer(run), why, per_user)
+        metrics = intervals(pd.read_parquet(run.need(_values(run, name))).drop(columns="user_id")).to_dict("index")
+        _enthrone(run, _record(run, name, run.results.leaderboard, metrics), _pointer(run), why)
     return run.champion
 
 
 def rollback(run: Run, *, why: str = "by hand") -> Champion:
     """Give the title back to the champion before; the one that loses it does not challenge again by itself.
 
-    Raises
-    ------
-    LookupError
-        If there was no other champion before.
+    LookupError if there was no other champion before.
     """
     with locked(_lock(run)):
         now = _pointer(run)
@@ -164,32 +157,23 @@ def _pointer(run: Run) -> dict[str, Any]:
     return record if record and (run.paths.outputs / record["folder"] / "config.json").is_file() else {}
 
 
-def _record(run: Run, name: str, leaderboard: Mapping[str, Any]) -> dict[str, Any]:
+def _record(run: Run, name: str, leaderboard: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What ``champion.json`` would say of a fitted and evaluated model."""
-    entry = next(model for model in leaderboard["models"] if model["name"] == name)
     protocol, version = leaderboard["protocol"], version_of(run, name)
     task = {"data": leaderboard["data"]["sha256"], "task": protocol["fingerprint"], "ranked_by": protocol["ranked_by"]}
     task |= {"question": protocol.get("champion_by", "the leaderboard")}
-    return {
-        "model": name,
-        "version": version,
-        "folder": f"champions/{name}-{version}",
-        "task": task,
-        "bootstrap": protocol.get("bootstrap", {}),
-        "metrics": entry["metrics"],
-        "at": _now(),
-    }
+    record = {"model": name, "version": version, "folder": f"champions/{name}-{version}", "task": task}
+    return record | {"bootstrap": protocol.get("bootstrap", {}), "metrics": metrics, "at": _now()}
 
 
-def _enthrone(run: Run, record: dict[str, Any], before: Mapping[str, Any], why: str, per_user: pd.DataFrame) -> None:
+def _enthrone(run: Run, record: dict[str, Any], before: Mapping[str, Any], why: str) -> None:
     """Keep the model's files in a folder of their own, then point to it; champions of long ago are cleared away."""
     folder = run.paths.outputs / record["folder"]
     if not (folder / "config.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_parquet(folder / "per_user.parquet", per_user)
+        link(_values(run, record["model"]), folder / "per_user.parquet")
         source = run.paths.models / record["model"]
-        for file in sorted(source.iterdir(), key=lambda path: path.name == "config.json"):  # config.json last
-            (folder / file.name).unlink(missing_ok=True)
+        for file in sorted(source.glob("[!.]*"), key=lambda path: path.name == "config.json"):  # config.json last
             link(file, folder / file.name)
     earlier = [one for one in before.get("before", []) if one["folder"] != record["folder"]]
     if before and before["folder"] != record["folder"]:
@@ -209,21 +193,17 @@ def _judge(
     from recsys_lib.evaluation.task import compare  # takes seconds to import, and only a challenge needs it
 
     by, name = record["task"]["ranked_by"], record["model"]
-    best, asked = f"{name} {record['version']}", record["task"]["question"]
-    value = f"{by} {evaluations[name].means[by]:.4f} on {asked}"
+    best = f"{name} {record['version']}"
+    value = f"{by} {evaluations[name].means[by]:.4f} on {record['task']['question']}"
+    highest = f"({value}, the highest of {len(evaluations)} models)"
     if not before:
-        return True, f"{best} is the first champion ({value}, the highest of {len(evaluations)} models)."
+        return True, f"{best} is the first champion {highest}."
     incumbent = f"{before['model']} {before['version']}"
-    if before["task"] != record["task"]:
-        differs = {"data": "other data", "task": "another split or threshold", "ranked_by": "another metric"}
-        differs |= {"question": "another question"}
-        first = next(words for key, words in differs.items() if before["task"].get(key) != record["task"][key])
-        return True, (
-            f"{best} is champion ({value}, the highest of {len(evaluations)} models): {incumbent}, champion until now, "
-            f"was evaluated on {first} and cannot be compared."
-        )
+    for key, words in DIFFERENT.items():
+        if before["task"].get(key) != record["task"][key]:
+            return True, f"{best} is champion {highest}: {incumbent} before it was evaluated on {words}."
     if before["version"] == record["version"]:
-        return False, f"{incumbent} stays champion ({value}, the highest of {len(evaluations)} models)."
+        return False, f"{incumbent} stays champion {highest}."
     known = next((one for one in evaluations if version_of(run, one) == before["version"]), incumbent)
     rivals = dict(evaluations)
     rivals.setdefault(known, _stored(run, before, evaluations[name]))
@@ -231,22 +211,19 @@ def _judge(
     ahead = evaluations[name].means[by] - rivals[known].means[by]
     if ahead <= 0:
         return False, f"{incumbent} stays champion: {best} ({value}) is {-ahead:.4f} behind it."
-    said = f"{best} ({value}) is {ahead:.4f} ahead of {incumbent}, Holm-corrected p {row['p_holm']:.4f}"
-    if not row["distinct"]:
-        users = int(row["n_users"])
-        return False, f"{incumbent} stays champion: {said}, over {users} users, does not tell them apart."
-    return True, f"{best} is the new champion: {said}."
+    lead = f"{best} ({value}) is {ahead:.4f} ahead of {incumbent}, Holm-corrected p {row['p_holm']:.4f}"
+    if row["distinct"]:
+        return True, f"{best} is the new champion: {lead}."
+    return False, f"{incumbent} stays champion: {lead}, over {int(row['n_users'])} users, does not tell them apart."
 
 
 def _stored(run: Run, record: Mapping[str, Any], like: Evaluation) -> Evaluation:
     """An earlier champion's evaluation, from the per-user values beside it; its lists are not kept."""
-    from recsys_lib.evaluation.task import Evaluation
+    from recsys_lib.evaluation.inference import intervals
 
     per_user = pd.read_parquet(run.paths.outputs / record["folder"] / "per_user.parquet")
-    metrics = {name: row for name, row in record["metrics"].items() if name in per_user}
-    table = pd.DataFrame(metrics).T.reindex(columns=["mean", "low", "high", "n_users"])
-    means = {name: float(row["mean"]) for name, row in metrics.items()}
-    return Evaluation(per_user, means, table, like.lists.iloc[:0], {}, None, like.protocol)
+    table = intervals(per_user.drop(columns="user_id"))
+    return replace(like, per_user=per_user, means=table["mean"].to_dict(), intervals=table, overall={}, rating=None)
 
 
 def overview(run: Run) -> str:

@@ -76,6 +76,7 @@ STEPS: tuple[Step, ...] = (
             "outputs/{name}/metrics/leaderboard.json",
             "outputs/{name}/metrics/per_user/*",
             "outputs/{name}/metrics/lists/*",
+            "outputs/{name}/metrics/champion_by/*",
             "outputs/{name}/champions/*",
             "outputs/{name}/champion.json",
             "reports/{name}/training_report.json",

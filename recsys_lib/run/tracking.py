@@ -1,13 +1,13 @@
 """Runs of the notebooks in MLflow, and the registry of models there.
 
-A notebook does not talk to MLflow: it writes down what it did (parameters, data, commit, metrics with intervals, which
-figures and models) in ``outputs/<dataset>/tracking``, which takes milliseconds, and has a process of its own send that.
-So no notebook pays for MLflow's import, nothing is lost while a server is out of reach (what was written down goes with
-the next), and ``make run``, which sets ``RECSYS_TRACKING=later``, sends all its runs in one go at its end.
+A notebook does not talk to MLflow: it puts its report, parameters and times into ``outputs/<dataset>/tracking``, which
+takes milliseconds, and has a process of its own send that, with the models and figures it names. So no notebook pays
+for MLflow's import, nothing is lost while a server is out of reach (what waits goes with the next), and ``make run``,
+which sets ``RECSYS_TRACKING=later``, sends all its runs in one go at its end.
 
 Where to: the database ``outputs/mlflow.db`` with files in ``outputs/mlartifacts``, or what ``MLFLOW_TRACKING_URI``
-names. If that is ``none``, or MLflow is not installed, nothing is written down and all else is the same. The database
-names files below ``mlflow-artifacts:``, which MLflow's server resolves, so that the folder may be moved or copied.
+names. If that is ``none``, or MLflow is not installed, nothing is kept and all else is the same. The database names
+files below ``mlflow-artifacts:``, which MLflow's server resolves, so that the folder may be moved or copied.
 
 ``python -m recsys_lib.run.tracking send ml-100k`` sends what waits; ``... ui`` opens MLflow's pages.
 """
@@ -22,26 +22,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from recsys_lib.files import link, locked, read_json, replacing, sha256, write_json, written
+from recsys_lib.files import link, locked, read_json, replacing, write_json, written
 from recsys_lib.models.base import content_hash
-from recsys_lib.paths import REPOSITORY, home
+from recsys_lib.paths import home
 from recsys_lib.run.environment import commit
-from recsys_lib.run.parameters import defaults
 from recsys_lib.run.run import Run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Tracked
 
 ADDRESS = "MLFLOW_TRACKING_URI"  # where runs go; "none": nowhere
-WHEN = "RECSYS_TRACKING"  # "later": runs are written down, and somebody sends them in the end
+WHEN = "RECSYS_TRACKING"  # "later": somebody sends what waits in the end
 SERVERS = ("http://", "https://", "databricks")  # addresses whose files are not on this disk
 PATIENCE = 300.0  # seconds that a notebook waits for its run to be sent
-BATCH = 100  # parameters that MLflow takes at once; of metrics ten times as many
+BATCH = 1000  # metrics that MLflow takes at once
 QUIET = {  # what MLflow is told unless somebody has told it otherwise
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -64,96 +63,44 @@ def address() -> str | None:
     return given or f"sqlite:///{home() / 'outputs' / 'mlflow.db'}"
 
 
-# ---- writing down --------------------------------------------------------------------------------------------
+def log(run: Run, notebook: str, report: Path, started: float = IMPORTED) -> None:
+    """Track a notebook that fitted or evaluated models, with the figures that this process made since it started.
 
-
-def log_training(run: Run, content: Mapping[str, Any], started: float = IMPORTED) -> None:
-    """Track a training notebook: what :meth:`recsys_lib.run.training.Training.report` wrote, its figures and models.
+    A failure to send is one sentence on stderr; the run is kept, and goes with the next.
 
     Parameters
     ----------
-    content
-        Contents of ``metrics/training/<notebook>.json``.
+    report
+        What it wrote: ``metrics/training/<notebook>.json`` or ``metrics/leaderboard.json``.
     started
-        When it began, UNIX seconds: figures older than that are not its own.
+        UNIX seconds.
     """
     if address() is None:
         return
-    name, models = content["notebook"], []
-    for model, facts in content["models"].items():
-        rest = {key: value for key, value in facts.items() if key not in ("class", "params")}
-        models.append(_model(run, model, {"class": facts["class"], **facts["params"]}, rest))
-    files = [run.paths.metrics / "training" / f"{name}.json"]
-    split = content["data"]["split"]
-    _submit(run, _record(run, name, started, content["data"]["sha256"], {"split": split["name"]}, files, models))
-
-
-def log_evaluation(
-    run: Run, content: Mapping[str, Any], notebook: str = "07_evaluation", started: float = IMPORTED
-) -> None:
-    """Track an evaluation: each model's metrics with their intervals, the figures, the leaderboard.
-
-    Parameters
-    ----------
-    content
-        The leaderboard, as :func:`recsys_lib.run.results.leaderboard` makes it.
-    """
-    if address() is None:
+    files = [file for file, when in written().items() if file.is_relative_to(run.paths.figures) and when >= started]
+    facts = {"notebook": notebook, "started": started, "ended": time.time(), "commit": commit()}
+    facts["files"] = [file.relative_to(run.paths.outputs).as_posix() for file in (*files, report)]
+    facts |= {"params": notebook_parameters(run, notebook), "report": read_json(report)}
+    name = f"{facts['ended']:.3f}-{os.getpid()}-{notebook}.json"
+    write_json(run.paths.outputs / "tracking" / name, facts)
+    if os.environ.get(WHEN) == "later":
         return
-    models, protocol = [], content["protocol"]
-    for entry in content["models"]:
-        facts = {key: value for key, value in entry.items() if key not in ("name", "model", "params", "metrics")}
-        values = {**entry["metrics"], **facts, "p_holm": entry["against_best"].get("p_holm")}
-        models.append(_model(run, entry["name"], {"class": entry["model"], **entry["params"]}, values))
-    given = {"split": protocol["split"]["name"], "task": protocol["fingerprint"], "users": protocol["users_kept"]}
-    files = [run.paths.metrics / "leaderboard.json"]
-    _submit(run, _record(run, notebook, started, content["data"]["sha256"], given, files, models, evaluated=True))
+    command = [sys.executable, "-m", "recsys_lib.run.tracking", "send", run.dataset]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        failed = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        failed = (
+            f"tracking: {_shown(address())} took longer than {PATIENCE:.0f} s; the run is kept and goes with the next"
+        )
+    if failed:
+        print(failed, file=sys.stderr)
 
 
-def _model(run: Run, name: str, params: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written down of a model."""
-    folder = run.paths.models / name
-    content = content_hash(folder) if folder.is_dir() else None
-    given = {"name": name, "params": _texts(params), "metrics": flat_metrics(values), "content": content}
-    return given | {"curves": _curves(folder / "config.json")}
-
-
-def _curves(file: Path) -> list[tuple[str, float, int]]:
-    """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number."""
-    rows = read_json(file).get("learnt", {}).get("log", []) if file.is_file() else []
-    points = []
-    for row in rows:
-        number = f"_{row['model']}" if row.get("model") else ""
-        values = {name: value for name, value in row.items() if name not in ("model", "epoch", "seconds")}
-        points += [(f"epoch_{name}{number}", value, row["epoch"]) for name, value in flat_metrics(values).items()]
-    return points
-
-
-def _record(
-    run: Run,
-    name: str,
-    started: float,
-    data: str,
-    params: Mapping[str, Any],
-    files: list[Path],
-    models: list[dict[str, Any]],
-    evaluated: bool = False,
-) -> dict[str, Any]:
-    """What is written down of a notebook."""
-    figures = [path for path, when in written().items() if path.is_relative_to(run.paths.figures) and when >= started]
-    there = [path for path in [*figures, *files] if path.is_file()]
-    return {
-        "notebook": name,
-        "dataset": run.name,
-        "started": started,
-        "ended": time.time(),
-        "commit": commit(),
-        "data_sha256": data,
-        "params": _texts({**params, **notebook_parameters(name)}),
-        "files": {path.relative_to(run.paths.outputs).as_posix(): sha256(path) for path in there},
-        "models": models,
-        "evaluated": evaluated,
-    }
+def notebook_parameters(run: Run, notebook: str) -> dict[str, Any]:
+    """Parameters of the notebook that is being run, with the values they have in it; none outside a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return vars(run.parameters(notebook, shell.user_ns)) if shell else {}
 
 
 def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
@@ -172,39 +119,16 @@ def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     return {name.replace("@", "_at_"): float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
-def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as MLflow keeps them: texts of at most 6,000 characters."""
-    return {name: str(value)[:6000] for name, value in params.items()}
+def curves(log: list[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:
+    """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number.
 
-
-def notebook_parameters(name: str) -> dict[str, Any]:
-    """Parameters of the notebook that is being run, with the values they have in it; none outside a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    source = REPOSITORY / "notebooks" / f"{name}.ipynb"
-    if shell is None or not source.is_file():
-        return {}
-    return {name: shell.user_ns[name] for name in defaults(source) if name in shell.user_ns}
-
-
-def _submit(run: Run, record: Mapping[str, Any]) -> None:
-    """Keep a record, and have it sent unless somebody does that in the end. A failure is one sentence on stderr."""
-    when = f"{record['ended']:.3f}-{os.getpid()}"
-    write_json(run.paths.outputs / "tracking" / f"{when}-{record['notebook']}.json", record)
-    if os.environ.get(WHEN) == "later":
-        return
-    command = [sys.executable, "-m", "recsys_lib.run.tracking", "send", run.dataset]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-        said = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    except subprocess.TimeoutExpired:
-        said = [
-            f"tracking: {_shown(address())} took longer than {PATIENCE:.0f} s; the run is kept and goes with the next"
-        ]
-    for line in said:
-        sys.stderr.write(f"{line}\n")
-
-
-# ---- sending -------------------------------------------------------------------------------------------------
+    >>> list(curves([{"model": 1, "epoch": 2, "loss": 0.5, "seconds": 0.1, "valid": None}]))
+    [('epoch_loss_1', 0.5, 2)]
+    """
+    for row in log:
+        number = f"_{row['model']}" if row.get("model") else ""
+        values = {name: value for name, value in row.items() if name not in ("model", "epoch", "seconds")}
+        yield from ((f"epoch_{name}{number}", value, row["epoch"]) for name, value in flat_metrics(values).items())
 
 
 def send(run: Run) -> int:
@@ -223,24 +147,28 @@ def send(run: Run) -> int:
     uri = address()
     if uri is None:
         return 0
-    folder = run.paths.outputs / "tracking"
+    folder, pointer = run.paths.outputs / "tracking", run.paths.outputs / "champion.json"
     with locked(home() / "outputs" / ".mlflow.lock"):
         waiting = sorted(folder.glob("[!.]*.json"))
-        pointer = run.paths.outputs / "champion.json"
-        version = read_json(pointer)["version"] if pointer.is_file() else ""
-        state, sent = f"{_shown(uri)} {version}", folder / ".sent"
-        if not waiting and (not version or (sent.is_file() and sent.read_text() == state)):
+        champion = read_json(pointer) if pointer.is_file() else None
+        state, sent = f"{_shown(uri)} {champion and champion['version']}", folder / ".sent"
+        if not waiting and (champion is None or (sent.is_file() and sent.read_text() == state)):
             return 0
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        from mlflow.exceptions import MlflowException  # takes seconds
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             store = _Store(uri, run)
             for file in waiting:
                 store.log(file.stem, read_json(file))
                 file.unlink()
-            if version:
-                store.crown(read_json(pointer))
+            if champion:
+                store.crown(champion)
                 folder.mkdir(parents=True, exist_ok=True)
                 sent.write_text(state)
-        except _failures() as problem:
+        except (OSError, ImportError, MlflowException, SQLAlchemyError) as problem:
             reason = " ".join(str(problem).split())[:200]
             raise TrackingError(
                 f"tracking: {_shown(uri)} did not take the runs ({type(problem).__name__}: {reason}); "
@@ -249,34 +177,20 @@ def send(run: Run) -> int:
     return len(waiting)
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What MLflow and what it stands on raise when a store does not answer, or says no."""
-    failures: tuple[type[Exception], ...] = (OSError, ImportError)
-    if "mlflow" in sys.modules:
-        from mlflow.exceptions import MlflowException
-
-        failures += (MlflowException,)
-    if "sqlalchemy" in sys.modules:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        failures += (SQLAlchemyError,)
-    return failures
-
-
-def _shown(uri: str | None) -> str:
+def _shown(uri: str) -> str:
     """An address without the password it may hold."""
-    parts = urlparse(uri or "")
-    return (uri or "").replace(f":{parts.password}@", ":***@") if parts.password else uri or ""
+    password = urlparse(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
 
 
 class _Store:
     """One experiment of an MLflow store, and the registered model of the same name: that of the data set."""
 
     def __init__(self, uri: str, run: Run) -> None:
-        self.run, self.local = run, not uri.startswith(SERVERS)
-        _prepare(uri)
-        from mlflow import MlflowClient  # takes seconds
+        from mlflow import MlflowClient
 
+        self.run, self.local = run, not uri.startswith(SERVERS)
+        _check(uri)
         self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         known = self.client.get_experiment_by_name(run.name)
         if known is None:
@@ -288,43 +202,52 @@ class _Store:
             if known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(self.experiment)
 
-    def log(self, record_id: str, record: Mapping[str, Any]) -> None:
+    def log(self, record: str, facts: Mapping[str, Any]) -> None:
         """Log a notebook's run and, below it, one of each model; models that it evaluated are registered."""
-        for old in self._search(f"tags.record = '{record_id}'"):  # of a time when sending broke off
+        for old in self.client.search_runs([self.experiment], f"tags.record = '{record}'"):  # sending broke off
             self.client.delete_run(old.info.run_id)
-        tags = {"record": record_id, "notebook": record["notebook"], "dataset": record["dataset"]}
-        tags |= {"data_sha256": record["data_sha256"], "commit": record["commit"]}
-        tags |= {"mlflow.source.type": "NOTEBOOK", "mlflow.source.name": f"notebooks/{record['notebook']}.ipynb"}
-        tags |= {"mlflow.source.git.commit": record["commit"].rstrip("+")}
-        parent = self._start(record["notebook"], tags, record["params"], {}, record["started"])
-        for name, digest in record["files"].items():
-            path = self.run.paths.outputs / name
-            if path.is_file() and sha256(path) == digest:
-                self._lay(parent, path, Path(name).parts[0])
-        for model in record["models"]:
-            below = {**tags, "mlflow.parentRunId": parent.info.run_id, "model": model["name"]}
-            tracked = self._start(model["name"], below, model["params"], model["metrics"], record["started"])
-            self._batch(tracked, model["curves"])
-            folder = self.run.paths.models / model["name"]
-            if model["content"] and folder.is_dir() and content_hash(folder) == model["content"]:
+        notebook, report, started = facts["notebook"], facts["report"], facts["started"]
+        tags = {"record": record, "notebook": notebook, "dataset": self.run.name, "commit": facts["commit"]}
+        tags |= {"mlflow.source.type": "NOTEBOOK", "mlflow.source.name": f"notebooks/{notebook}.ipynb"}
+        tags |= {"mlflow.source.git.commit": facts["commit"].rstrip("+"), "data_sha256": report["data"]["sha256"]}
+        protocol = report.get("protocol")  # of a leaderboard
+        params = {"split": (protocol or report["data"])["split"]["name"]} | facts["params"]
+        if protocol:
+            params |= {"task": protocol["fingerprint"], "users": protocol["users_kept"]}
+        parent = self._start(notebook, tags, params, [("seconds", facts["ended"] - started, 0)], started)
+        for name in facts["files"]:
+            file = self.run.paths.outputs / name
+            if file.is_file() and file.stat().st_mtime <= facts["ended"]:  # else it was made anew since
+                self._lay(parent, file, Path(name).parts[0])
+        models = report["models"]
+        for entry in models if protocol else [{"name": name, **model} for name, model in models.items()]:
+            name, folder = entry["name"], self.run.paths.models / entry["name"]
+            values = entry | entry.get("metrics", {}) | {"p_holm": entry.get("against_best", {}).get("p_holm")}
+            points = [(metric, value, 0) for metric, value in flat_metrics(values).items()]
+            config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+            same = config and config["data"].get("fit_seconds") == entry.get("fit_seconds")  # else fitted anew since
+            points += curves(config["learnt"].get("log", [])) if same else []
+            below = tags | {"mlflow.parentRunId": parent.info.run_id, "model": name}
+            params = {"class": entry.get("class") or entry["model"], **entry["params"]}
+            tracked = self._start(name, below, params, points, started)
+            if same:
                 self._lay(tracked, folder, "model")
-                if record["evaluated"]:
-                    self._register(tracked, model["name"], model["content"])
-            self._end(tracked, record["ended"])
-        self._batch(parent, [("seconds", record["ended"] - record["started"], 0)])
-        self._end(parent, record["ended"])
+                if protocol:
+                    self._register(tracked, name, content_hash(folder))
+            self._end(tracked, facts["ended"])
+        self._end(parent, facts["ended"])
 
     def crown(self, pointer: Mapping[str, Any]) -> None:
         """Give the alias ``champion`` to the version that ``champion.json`` points to."""
-        folder = self.run.paths.outputs / pointer["folder"]
-        content = content_hash(folder)
-        version = self._version(content)
+        folder, name = self.run.paths.outputs / pointer["folder"], pointer["model"]
+        version = self._version(content_hash(folder))
         if version is None:  # evaluated while runs were not tracked
-            tags = {"model": pointer["model"], "dataset": self.run.name, "data_sha256": pointer["task"]["data"]}
-            tracked = self._start(pointer["model"], tags, {}, flat_metrics(pointer["metrics"]), time.time())
+            tags = {"model": name, "dataset": self.run.name, "data_sha256": pointer["task"]["data"]}
+            points = [(metric, value, 0) for metric, value in flat_metrics(pointer["metrics"]).items()]
+            tracked = self._start(name, tags, {}, points, time.time())
             self._lay(tracked, folder, "model")
             self._end(tracked, time.time())
-            version = self._register(tracked, pointer["model"], content)
+            version = self._register(tracked, name, content_hash(folder))
         self.client.set_registered_model_alias(self.run.name, "champion", version)
 
     def _version(self, content: str) -> str | None:
@@ -336,71 +259,50 @@ class _Store:
         """Register the model that lies with a run, unless a version of this content is there; its number."""
         if not self.client.search_registered_models(f"name = '{self.run.name}'"):
             self.client.create_registered_model(self.run.name)
-        known = self._version(content)
-        if known is not None:
-            return known
-        source, tags = f"{tracked.info.artifact_uri}/model", {"model": name, "content": content}
-        made = self.client.create_model_version(
-            self.run.name, source, tracked.info.run_id, tags=tags, description=f"{name} {content[:8]}"
-        )
-        return str(made.version)
+        source, about = f"{tracked.info.artifact_uri}/model", f"{name} {content[:8]}"
+        given = {"tags": {"model": name, "content": content}, "description": about}
+        known, run_id = self._version(content), tracked.info.run_id
+        return known or str(self.client.create_model_version(self.run.name, source, run_id, **given).version)
 
     def _start(
-        self, name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float], at: float
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        points: list[tuple[str, float, int]],
+        at: float,
     ) -> Tracked:
-        from mlflow.entities import Dataset, DatasetInput
+        """Begin a run with its parameters (MLflow keeps 6,000 characters of each) and metrics (name, value, epoch)."""
+        from mlflow.entities import Metric, Param
 
         tracked = self.client.create_run(self.experiment, int(at * 1000), dict(tags), name)
-        self._batch(tracked, [(name, value, 0) for name, value in metrics.items()], params)
-        data = Dataset(self.run.name, tags["data_sha256"][:12], "local", f"data/processed/{self.run.name}")
-        self.client.log_inputs(tracked.info.run_id, [DatasetInput(data)])
+        given = [Param(name, str(value)[:6000]) for name, value in params.items()]
+        self.client.log_batch(tracked.info.run_id, params=given)
+        metrics = [Metric(name, value, int(at * 1000), step) for name, value, step in points]
+        for first in range(0, len(metrics), BATCH):
+            self.client.log_batch(tracked.info.run_id, metrics=metrics[first : first + BATCH])
         return tracked
 
     def _end(self, tracked: Tracked, at: float) -> None:
         self.client.set_terminated(tracked.info.run_id, "FINISHED", int(at * 1000))
 
-    def _batch(
-        self, tracked: Tracked, points: Iterable[tuple[str, float, int]] = (), params: Mapping[str, str] | None = None
-    ) -> None:
-        """Log metrics (name, value, epoch or 0) and parameters, as many at once as MLflow takes."""
-        from mlflow.entities import Metric, Param
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, step) for name, value, step in points]
-        for start in range(0, len(metrics), 10 * BATCH):
-            self.client.log_batch(tracked.info.run_id, metrics=metrics[start : start + 10 * BATCH])
-        given = [Param(name, value) for name, value in (params or {}).items()]
-        for start in range(0, len(given), BATCH):
-            self.client.log_batch(tracked.info.run_id, params=given[start : start + BATCH])
-
     def _lay(self, tracked: Tracked, source: Path, below: str) -> None:
         """Put a file or a folder among a run's artifacts: on this disk as second names, which take no space."""
         if not self.local:
-            log = self.client.log_artifacts if source.is_dir() else self.client.log_artifact
-            log(tracked.info.run_id, str(source), below)
+            upload = self.client.log_artifacts if source.is_dir() else self.client.log_artifact
+            upload(tracked.info.run_id, str(source), below)
             return
         target = home() / "outputs" / "mlartifacts" / urlparse(tracked.info.artifact_uri).path.lstrip("/") / below
         target.mkdir(parents=True, exist_ok=True)
-        for file in source.iterdir() if source.is_dir() else [source]:
-            (target / file.name).unlink(missing_ok=True)
+        for file in source.glob("[!.]*") if source.is_dir() else [source]:
             link(file, target / file.name)
 
-    def _search(self, condition: str) -> Iterable[Tracked]:
-        return self.client.search_runs([self.experiment], condition, max_results=BATCH)
 
-
-def _prepare(uri: str) -> None:
-    """Keep MLflow quiet and its waits short; make sure that a server answers at all, or that a database is whole.
+def _check(uri: str) -> None:
+    """Make sure that a server answers at all (OSError if not), or that a database is whole.
 
     A new database is made beside its name and renamed, so that a stop half way leaves none.
-
-    Raises
-    ------
-    OSError
-        If nobody listens at the address.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     parts = urlparse(uri)
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -413,9 +315,6 @@ def _prepare(uri: str) -> None:
             engine = create_engine(f"sqlite:///{temporary}")
             _initialize_tables(engine)
             engine.dispose()
-
-
-# ---- a person's view -----------------------------------------------------------------------------------------
 
 
 def serve(port: int) -> int:

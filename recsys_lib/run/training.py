@@ -246,6 +246,6 @@ class Training:
             **self._noted,
             **more,
         }
-        write_json(self.run.paths.metrics / "training" / f"{self.notebook}.json", content)
-        tracking.log_training(self.run, content, self.started)
+        file = write_json(self.run.paths.metrics / "training" / f"{self.notebook}.json", content)
+        tracking.log(self.run, self.notebook, file, self.started)
         return content

@@ -158,7 +158,7 @@ def test_holm_counts_all_the_models(lab):
 
 
 @pytest.mark.parametrize(
-    ("other", "words"), [("data", "other data"), ("task", "another split"), ("metric", "another metric")]
+    ("other", "words"), [("data", "on other data"), ("task", "on another split"), ("metric", "on another metric")]
 )
 def test_what_cannot_be_compared_is_not(lab, other, words):
     base = lab.results["popularity"]
@@ -170,7 +170,6 @@ def test_what_cannot_be_compared_is_not(lab, other, words):
         base = dataclasses.replace(base, protocol=base.protocol | {"fingerprint": "f" * 16})
     outcome = lab.challenge(by="recall@10" if other == "metric" else "ndcg@10", popularity=base)
     assert outcome.changed, "the old one's higher value says nothing here"
-    assert "cannot be compared" in outcome.sentence
     assert words in outcome.sentence
 
 

@@ -56,9 +56,9 @@ def judge(run):
     evaluations = {name: evaluate(model, task, (5, 10), **AGAIN) for name, model in run.models.items()}
     data, facts = results.describe_data(tables, task), results.facts_of(run, list(evaluations))
     content = results.leaderboard(evaluations, compare(evaluations, **AGAIN), data, facts)
-    results.write_results(run, evaluations, content)
+    file = results.write_results(run, evaluations, content)
     champion.challenge(run, evaluations, content)
-    tracking.log_evaluation(run, content)
+    tracking.log(run, "07_evaluation", file)
     return content
 
 
@@ -200,7 +200,7 @@ def test_a_new_database_is_whole_or_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(utils, "_initialize_tables", stopped)
     with pytest.raises(KeyboardInterrupt):
-        tracking._prepare(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        tracking._check(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -297,19 +297,14 @@ def test_address(lab_home, monkeypatch):
         assert tracking.address() == found
 
 
-def test_parameters_of_the_notebook_that_runs(monkeypatch):
-    assert tracking.notebook_parameters("03_popularity") == {}
-    shell = SimpleNamespace(user_ns={"half_life_days": 5.0, "dataset": "made", "liked": 4.0})
+def test_parameters_of_the_notebook_that_runs(lab_home, monkeypatch):
+    run = Run("ml-100k")
+    assert tracking.notebook_parameters(run, "03_popularity") == {}
+    shell = SimpleNamespace(user_ns={"half_life_days": 5.5, "dataset": "ml-100k", "liked": 4.0})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    assert tracking.notebook_parameters("03_popularity") == {"half_life_days": 5.0, "dataset": "made"}
-    assert tracking.notebook_parameters("no_such_notebook") == {}
-
-
-def test_curves_of_a_net(tmp_path):
-    assert tracking._curves(tmp_path / "config.json") == []
-    rows = [{"model": n, "epoch": 1, "loss": 2.0 + n, "valid": None, "seconds": 0.1} for n in (0, 1)]
-    write_json(tmp_path / "config.json", {"learnt": {"log": rows}})
-    assert tracking._curves(tmp_path / "config.json") == [("epoch_loss", 2.0, 1), ("epoch_loss_1", 3.0, 1)]
+    given = tracking.notebook_parameters(run, "03_popularity")
+    assert given == vars(run.parameters("03_popularity", {"half_life_days": 5.5}))
+    assert given["half_life_days"] == 5.5
 
 
 def test_written_knows_what_this_process_wrote(tmp_path):
