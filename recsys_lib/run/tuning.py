@@ -10,8 +10,9 @@ import argparse
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import pandas as pd
@@ -36,6 +37,15 @@ TRIALS = 40  # of each model
 # ---- what is searched --------------------------------------------------------------------------------------------
 
 
+class Range(NamedTuple):
+    """A number between two others, drawn evenly or on a logarithmic scale, and rounded."""
+
+    low: float
+    high: float
+    digits: int
+    log: bool = True
+
+
 @dataclass(frozen=True)
 class Space:
     """What is tried for one model.
@@ -44,8 +54,8 @@ class Space:
     ----------
     build
         From the parameters to a model.
-    suggest
-        From a trial to parameters.
+    values
+        By parameter: what it is chosen from.
     places
         Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
         parameters themselves are the notebook's.
@@ -54,96 +64,70 @@ class Space:
     """
 
     build: Callable[..., Recommender]
-    suggest: Callable[[optuna.Trial], dict[str, Any]]
+    values: dict[str, list | Range]
     places: tuple[tuple[str, str | None], ...]
     needs: tuple[str, ...] = ()
 
-
-def _half_life(trial: optuna.Trial) -> float | None:
-    return trial.suggest_categorical("half_life", [3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, None])
-
-
-def _low_weight(trial: optuna.Trial) -> float:
-    return trial.suggest_categorical("low_weight", [0.0, 0.15, 0.3, 0.5, 1.0])
-
-
-def _als(trial: optuna.Trial) -> dict[str, Any]:
-    return {
-        "factors": trial.suggest_categorical("factors", [32, 64, 128, 256]),
-        "regularization": round(trial.suggest_float("regularization", 1, 100, log=True), 2),
-        "iterations": trial.suggest_categorical("iterations", [10, 15, 25]),
-        "alpha": round(trial.suggest_float("alpha", 1, 40, log=True), 2),
-        "low_weight": _low_weight(trial),
-    }
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Parameters that a trial proposes."""
+        given = {}
+        for name, values in self.values.items():
+            if isinstance(values, Range):
+                given[name] = round(trial.suggest_float(name, values.low, values.high, log=values.log), values.digits)
+            else:
+                given[name] = trial.suggest_categorical(name, values)
+        if "genre_weight" in given:
+            given["popularity_weight"] = round(1 - given["genre_weight"], 2)
+        return given
 
 
-def _bpr(trial: optuna.Trial) -> dict[str, Any]:
-    return {
-        "factors": trial.suggest_categorical("factors", [32, 64, 128]),
-        "learning_rate": round(trial.suggest_float("learning_rate", 0.005, 0.1, log=True), 4),
-        "regularization": round(trial.suggest_float("regularization", 0.001, 0.1, log=True), 4),
-        "iterations": trial.suggest_categorical("iterations", [50, 100, 200]),
-        "fold_in": round(trial.suggest_float("fold_in", 0.1, 20, log=True), 2),
-        "background": round(trial.suggest_float("background", 0.001, 0.3, log=True), 4),
-        "half_life": _half_life(trial),
-    }
-
-
-def _item_knn(trial: optuna.Trial) -> dict[str, Any]:
-    return {
-        "neighbours": trial.suggest_categorical("neighbours", [50, 100, 200, 500, 1000]),
-        "weighting": trial.suggest_categorical("weighting", ["cosine", "tfidf", "bm25"]),
-        "shrinkage": round(trial.suggest_float("shrinkage", 0.5, 200, log=True), 1),
-        "low_weight": _low_weight(trial),
-        "half_life": _half_life(trial),
-    }
-
-
-def _sequence_knn(trial: optuna.Trial) -> dict[str, Any]:
-    return {
-        "window": trial.suggest_categorical("window", [5, 10, 20, 40, 80]),
-        "power": round(trial.suggest_float("power", 0.3, 0.7), 2),
-        "neighbours": trial.suggest_categorical("neighbours", [100, 200, 500, 1000]),
-        "shrinkage": round(trial.suggest_float("shrinkage", 0.5, 200, log=True), 1),
-        "low_weight": _low_weight(trial),
-        "half_life": _half_life(trial),
-    }
-
-
-def _ease(trial: optuna.Trial) -> dict[str, Any]:
-    return {
-        "regularization": round(trial.suggest_float("regularization", 10, 2000, log=True), 1),
-        "item_power": round(trial.suggest_float("item_power", -0.5, 0.1), 2),
-        "low_weight": _low_weight(trial),
-        "half_life": _half_life(trial),
-    }
-
-
-def _genre(trial: optuna.Trial) -> dict[str, Any]:
-    share = round(trial.suggest_float("genre_weight", 0, 1), 2)
-    more = {"low_weight": _low_weight(trial), "half_life": _half_life(trial)}
-    return {"genre_weight": share, "popularity_weight": round(1 - share, 2), **more}
-
-
+_LOW = {"low_weight": [0.0, 0.15, 0.3, 0.5, 1.0]}
+_RECENT = {"half_life": [3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, None]}
+_SHRINKAGE = {"shrinkage": Range(0.5, 200, 1)}
+_ALS = {
+    "factors": [32, 64, 128, 256],
+    "regularization": Range(1, 100, 2),
+    "iterations": [10, 15, 25],
+    "alpha": Range(1, 40, 2),
+    **_LOW,
+}
+_BPR = {
+    "factors": [32, 64, 128],
+    "learning_rate": Range(0.005, 0.1, 4),
+    "regularization": Range(0.001, 0.1, 4),
+    "iterations": [50, 100, 200],
+    "fold_in": Range(0.1, 20, 2),
+    "background": Range(0.001, 0.3, 4),
+    **_RECENT,
+}
+_ITEM_KNN = {"neighbours": [50, 100, 200, 500, 1000], "weighting": ["cosine", "tfidf", "bm25"]}
+_SEQUENCE_KNN = {"window": [5, 10, 20, 40, 80], "power": Range(0.3, 0.7, 2, log=False)}
+_SEQUENCE_KNN |= {"neighbours": [100, 200, 500, 1000]}
+_EASE = {"regularization": Range(10, 2000, 1), "item_power": Range(-0.5, 0.1, 2, log=False)}
 SPACES: dict[str, Space] = {
     "popularity_decayed": Space(
-        lambda **given: Popularity(kind="decayed", **given),
-        lambda trial: {"half_life_days": round(trial.suggest_float("half_life_days", 3, 2000, log=True), 1)},
+        partial(Popularity, kind="decayed"),
+        {"half_life_days": Range(3, 2000, 1)},
         (("03_popularity", None),),
         ("timestamps",),
     ),
-    "genre_popularity": Space(GenrePopularity, _genre, (("03_popularity", "genre_tuned"),), ("genres",)),
-    "als": Space(ALS, _als, (("04_als", None), ("05_item_models", "als_plain"))),
-    "als_recent": Space(
-        ALS,
-        lambda trial: {**_als(trial), "half_life": _half_life(trial)},
-        (("04_als", "recent"), ("05_item_models", "als")),
+    "genre_popularity": Space(
+        GenrePopularity,
+        {"genre_weight": Range(0, 1, 2, log=False), **_LOW, **_RECENT},
+        (("03_popularity", "genre_tuned"),),
+        ("genres",),
+    ),
+    "als": Space(ALS, _ALS, (("04_als", None), ("05_item_models", "als_plain"))),
+    "als_recent": Space(ALS, _ALS | _RECENT, (("04_als", "recent"), ("05_item_models", "als")), ("order",)),
+    "bpr": Space(BPR, _BPR, (("04_als", "bpr"), ("05_item_models", "bpr"))),
+    "item_knn": Space(ItemKNN, _ITEM_KNN | _SHRINKAGE | _LOW | _RECENT, (("05_item_models", "item_knn"),)),
+    "sequence_knn": Space(
+        SequenceKNN,
+        _SEQUENCE_KNN | _SHRINKAGE | _LOW | _RECENT,
+        (("05_item_models", "sequence_knn"),),
         ("order",),
     ),
-    "bpr": Space(BPR, _bpr, (("04_als", "bpr"), ("05_item_models", "bpr"))),
-    "item_knn": Space(ItemKNN, _item_knn, (("05_item_models", "item_knn"),)),
-    "sequence_knn": Space(SequenceKNN, _sequence_knn, (("05_item_models", "sequence_knn"),), ("order",)),
-    "ease": Space(EASE, _ease, (("05_item_models", "ease"),)),
+    "ease": Space(EASE, _EASE | _LOW | _RECENT, (("05_item_models", "ease"),)),
 }
 
 
@@ -178,13 +162,9 @@ class Tuner:
         seed: int = 0,
     ) -> None:
         again = held_out_split(split)
-        self.train = Interactions.from_frame(again.train)
-        self.task = Task.from_split(again, relevant_from)
-        self.items = items
-        self.relevant_from = relevant_from
-        self.storage = storage
-        self.identity = identity
-        self.seed = seed
+        self.train, self.items = Interactions.from_frame(again.train), items
+        self.task, self.relevant_from = Task.from_split(again, relevant_from), relevant_from
+        self.storage, self.identity, self.seed = storage, identity, seed
 
     def possible(self) -> list[str]:
         """Models that this data set can be used with."""
