@@ -18,23 +18,18 @@ import yaml
 from recsys_lib.paths import REPOSITORY, home
 
 # Names to import where they differ from the names to install.
-_MODULES = {
-    "scikit-learn": "sklearn",
-    "pytest-xdist": "xdist",
-    "pyyaml": "yaml",
-    "ir-measures": "ir_measures",
-}
+_MODULES = {"scikit-learn": "sklearn", "pytest-xdist": "xdist", "pyyaml": "yaml"}
 
 
 def machine() -> dict[str, Any]:
     """Facts about this machine: system, Python, cores, memory and free disk in GB, accelerator."""
-    gigabyte = 1e9
+    gigabyte, memory = 1e9, psutil.virtual_memory()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / gigabyte, 1),
-        "memory_free_gb": round(psutil.virtual_memory().available / gigabyte, 1),
+        "memory_gb": round(memory.total / gigabyte, 1),
+        "memory_free_gb": round(memory.available / gigabyte, 1),
         "disk_free_gb": round(shutil.disk_usage(home()).free / gigabyte, 1),
     }
 
@@ -50,23 +45,12 @@ def accelerator() -> str:
     return "none: models are fitted on the CPU"
 
 
-def pins() -> dict[str, str]:
-    """Versions that environment.yml asks for, by package."""
+def packages() -> pd.DataFrame:
+    """What environment.yml asks for beside what is installed: package, pinned, installed (missing where it is not)."""
     content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
     listed = next(entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict))
-    return dict(line.split("==") for line in listed)
-
-
-def packages() -> pd.DataFrame:
-    """Compare what is installed with what environment.yml asks for.
-
-    Returns
-    -------
-    DataFrame
-        package, pinned, installed (missing where it is not).
-    """
     rows = []
-    for name, pinned in pins().items():
+    for name, pinned in (line.split("==") for line in listed):
         try:
             installed = version(name)
         except PackageNotFoundError:
@@ -76,13 +60,7 @@ def packages() -> pd.DataFrame:
 
 
 def import_seconds(names: list[str]) -> pd.DataFrame:
-    """Import packages one after the other and time each, in seconds; the order matters, since they share parts.
-
-    Raises
-    ------
-    ImportError
-        If one cannot be imported.
-    """
+    """Import packages one after the other and time each, in seconds; the order matters, since they share parts."""
     rows = []
     for name in names:
         start = time.perf_counter()
@@ -95,11 +73,6 @@ def commit() -> str:
     """The commit that the code stands at, with "+" behind it where files were changed since; "unknown" without git."""
     if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
         return "unknown"
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
+    described = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     return described.stdout.strip() or "unknown"

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from recsys_lib.data.catalogue import KNOWN
-from recsys_lib.files import read_json
+from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full
 from recsys_lib.run.steps import STEPS
 
@@ -52,13 +52,8 @@ def defaults(notebook: Path) -> dict[str, tuple[str, Any]]:
 def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
     """Sections of a parameter file, checked against all notebooks.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ParameterError
-        If it is no mapping of sections to mappings, a section has no notebook, a name is unknown or a value has
-        another type than the parameter.
+    FileNotFoundError if there is no such file; ParameterError if it is no mapping of sections to mappings, a section
+    has no notebook, a name is unknown or a value has another type than the parameter.
     """
     file = Path(file)
     if not file.is_file():
@@ -88,18 +83,9 @@ def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
 
 
 def check_type(what: str, annotation: str, value: Any) -> None:
-    """Refuse a value of another type than the parameter's.
-
-    Raises
-    ------
-    ParameterError
-        One sentence with the value and the type that would be right.
-    """
-    wanted = TYPES.get(annotation)
-    wrong = wanted is not None and (
-        not isinstance(value, wanted) or (isinstance(value, bool) and annotation in ("int", "float"))
-    )
-    if wrong:
+    """Refuse a value of another type than the parameter's with a ParameterError."""
+    yes_or_no = isinstance(value, bool) and annotation in ("int", "float")
+    if yes_or_no or not isinstance(value, TYPES.get(annotation, object)):
         raise ParameterError(f"{what} is {value!r}, which is no {annotation}")
 
 
@@ -119,14 +105,7 @@ def file_of(dataset: str) -> Path | None:
 
 
 def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
-    """Parameters of a notebook that is opened by itself: the data set's tuned values where the cell was left alone.
-
-    Parameters
-    ----------
-    given
-        Values by name; what is no parameter of the notebook is passed over. A value that differs from the default in
-        the notebook's cell was chosen by somebody, and stands.
-    """
+    """What :meth:`recsys_lib.run.run.Run.parameters` gives; a value that differs from the cell's default stands."""
     path = next(NOTEBOOKS.rglob(f"{notebook}.ipynb"))
     known, chosen = defaults(path), parameters_for(path, file_of(dataset))
     values = {}
@@ -138,13 +117,7 @@ def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamesp
 
 
 def check_dataset(dataset: str) -> None:
-    """Refuse what is neither the name of a known data set nor a path.
-
-    Raises
-    ------
-    ParameterError
-        One sentence with the known name that is nearest.
-    """
+    """Refuse what is neither the name of a known data set nor a path: ParameterError with the nearest name."""
     if dataset in KNOWN or (dataset and any((folder / in_full(dataset)).exists() for folder in (Path(), REPOSITORY))):
         return
     near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
@@ -161,7 +134,6 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     """
     folder = Paths(dataset).outputs / "params"
     sections = read_file(file) if file else {}
-    folder.mkdir(parents=True, exist_ok=True)
     table = Path(in_full(dataset))
     about = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # so that a change is seen
     for step in STEPS:
@@ -169,7 +141,8 @@ def write_stamps(dataset: str, file: Path | None) -> None:
         text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
         stamp = folder / f"{step.name}.json"
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
-            stamp.write_text(text, encoding="utf-8")
+            with replacing(stamp) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
@@ -22,28 +22,10 @@ from recsys_lib.run.parameters import ParameterError, file_of, parameters_for
 
 
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
-    """Execute a notebook of the sequence.
+    """Execute a notebook; what comes out is ``outputs/<dataset>/notebooks/<notebook>.ipynb``, once every cell ran.
 
-    Parameters
-    ----------
-    notebook
-        Its source, in ``notebooks/``.
-    dataset
-        Name or path of the data set.
-    file
-        Parameter file, see :mod:`recsys_lib.run.parameters`.
-
-    Returns
-    -------
-    Path
-        ``outputs/<dataset>/notebooks/<notebook>.ipynb``; there only if every cell ran.
-
-    Raises
-    ------
-    ParameterError
-        Before anything runs.
-    PapermillExecutionError
-        If a cell fails; the notebook as far as it came is in ``outputs/<dataset>/logs/``.
+    ParameterError before anything runs; PapermillExecutionError if a cell fails: the notebook as far as it came is in
+    ``outputs/<dataset>/logs/`` then.
     """
     paths = Paths(dataset)
     # The kernel's working directory is the notebook's folder, so a path is handed on in full.
@@ -61,41 +43,29 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     try:
         with replacing(target) as temporary:
             try:
-                _run(notebook, temporary, given)
-                _drop_progress(temporary)
+                executed = papermill.execute_notebook(
+                    str(notebook),
+                    str(temporary),
+                    parameters=given,
+                    kernel_name="python3",
+                    cwd=str(notebook.parent),  # as in JupyterLab
+                    progress_bar={"desc": notebook.stem, "unit": "cell"},
+                    log_output=True,
+                    request_save_on_cell_execute=False,
+                    extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about loopback sockets says nothing
+                )
             except PapermillExecutionError:
                 temporary.replace(failed)
                 raise
-            _keep_times(paths, notebook.stem, temporary, started)
+            code = [cell for cell in executed.cells if cell.cell_type == "code"]
+            for cell in code:  # what is kept of a progress bar is how it stood at its start
+                cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            nbformat.write(executed, temporary)
+            write_json(paths.logs / "times" / f"{notebook.stem}.json", _times(notebook.stem, code, started))
     finally:
         logger.removeHandler(handler)
         handler.close()
     return target
-
-
-def _run(notebook: Path, target: Path, given: dict[str, Any]) -> None:
-    """Call papermill; the notebook's folder is its working directory, as in JupyterLab."""
-    papermill.execute_notebook(
-        str(notebook),
-        str(target),
-        parameters=given,
-        kernel_name="python3",
-        cwd=str(notebook.parent),
-        progress_bar={"desc": notebook.stem, "unit": "cell"},
-        log_output=True,
-        request_save_on_cell_execute=False,
-        extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about loopback sockets says nothing of the run
-    )
-
-
-def _drop_progress(executed: Path) -> None:
-    """Take progress bars out of an executed notebook: what is kept of one there is how it stood at the start."""
-    content = json.loads(executed.read_text(encoding="utf-8"))
-    for cell in content["cells"]:
-        kept = [output for output in cell.get("outputs", []) if not _is_progress(output)]
-        if len(kept) < len(cell.get("outputs", [])):
-            cell["outputs"] = kept
-    executed.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _is_progress(output: dict[str, Any]) -> bool:
@@ -108,17 +78,13 @@ def _is_progress(output: dict[str, Any]) -> bool:
     return re.search(r"\d+%\|.*\|\s*\S+/\S+ \[", "".join(text)) is not None
 
 
-def _keep_times(paths: Paths, name: str, executed: Path, started: float) -> None:
-    """Write how long the step took, and how much of it was the start of the kernel and the imports."""
-    cells = [cell for cell in json.loads(executed.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    times = [cell["metadata"]["papermill"] for cell in cells]
-    first = datetime.fromisoformat(times[0]["start_time"]).timestamp()
-    imports = next(
-        (time_["duration"] for cell, time_ in zip(cells, times, strict=True) if "import " in "".join(cell["source"])), 0
-    )
-    total = time.time() - started
-    kept = {"step": name, "seconds": round(total, 2), "start_and_import_seconds": round(first - started + imports, 2)}
-    write_json(paths.logs / "times" / f"{name}.json", kept)
+def _times(name: str, code: list[Any], started: float) -> dict[str, Any]:
+    """How long the step took, and how much of it was the start of the kernel and the imports."""
+    times = [cell.metadata.papermill for cell in code]
+    imports = next((time_.duration for cell, time_ in zip(code, times, strict=True) if "import " in cell.source), 0)
+    begun = datetime.fromisoformat(times[0].start_time).timestamp() - started
+    seconds = {"seconds": time.time() - started, "start_and_import_seconds": begun + imports}
+    return {"step": name, **{what: round(value, 2) for what, value in seconds.items()}}
 
 
 def main() -> int:

@@ -20,16 +20,9 @@ from recsys_lib.paths import Paths, run_name
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook of the sequence.
+    """One notebook of the sequence: the steps before it, and the files it reads and writes.
 
-    Attributes
-    ----------
-    name
-        Stem of the notebook.
-    needs
-        Names of the steps that must have run before.
-    reads, writes
-        Files below ``data``, ``outputs`` and ``reports``; ``{name}`` stands for the data set's folder.
+    In files, below ``data``, ``outputs`` and ``reports``, ``{name}`` stands for the data set's folder.
     """
 
     name: str
@@ -47,6 +40,7 @@ _RAW = "data/raw/{name}/*"
 _PREPARED = "data/processed/{name}/*"
 _FITTED_ON = tuple(f"data/processed/{{name}}/{table}.parquet" for table in ("train", "valid", "items", "users"))
 _MODELS = "outputs/{name}/models/*"
+_RESULTS = (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json")
 
 
 def _training(name: str, *models: str, needs: tuple[str, ...] = ("02_preprocessing",)) -> Step:
@@ -58,12 +52,7 @@ def _training(name: str, *models: str, needs: tuple[str, ...] = ("02_preprocessi
 STEPS: tuple[Step, ...] = (
     Step("00_environment", (), (), (_RAW,)),
     Step("01_exploration", ("00_environment",), (_RAW,), ("reports/{name}/exploration_report.json",)),
-    Step(
-        "02_preprocessing",
-        ("00_environment",),
-        (_RAW,),
-        (_PREPARED, "reports/{name}/preprocessing_report.json"),
-    ),
+    Step("02_preprocessing", ("00_environment",), (_RAW,), (_PREPARED, "reports/{name}/preprocessing_report.json")),
     _training("03_popularity", "popularity*", "genre_popularity*"),
     _training("04_als", "als*", "bpr"),
     _training("05_item_models", "item_knn*", "sequence_knn", "ease*", "blend", "reranker"),
@@ -86,14 +75,10 @@ STEPS: tuple[Step, ...] = (
     Step(
         "08_recommendations",
         ("07_evaluation",),
-        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json"),
+        _RESULTS,
         ("outputs/{name}/recommendations/*", "reports/{name}/recommendation_report.json"),
     ),
-    Step(
-        "09_demo",
-        ("07_evaluation",),
-        (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json"),
-    ),
+    Step("09_demo", ("07_evaluation",), _RESULTS),
 )
 
 
@@ -130,15 +115,11 @@ def overview(dataset: str) -> str:
         question = [os.environ.get("MAKE", "make"), "-q", "--no-print-directory", f"DATASET={dataset}", step.number]
         fresh = subprocess.run(question, capture_output=True, check=False).returncode == 0
         state = "up to date" if fresh else "out of date" if target.exists() else "not run yet"
+        about = [("after ", ", ".join(step.needs))] if step.needs else []
+        about += [("reads ", what) for what in step.reads] + [("writes", what) for what in step.writes]
         lines.append(f"{step.name:<20} {state}")
-        lines += [f"    {word} {what.format(name=run_name(dataset))}" for word, what in _relations(step)]
+        lines += [f"    {word} {what.format(name=run_name(dataset))}" for word, what in about]
     return "\n".join(lines)
-
-
-def _relations(step: Step) -> list[tuple[str, str]]:
-    """Lines below a step in the overview."""
-    after = [("after ", ", ".join(step.needs))] if step.needs else []
-    return after + [("reads ", what) for what in step.reads] + [("writes", what) for what in step.writes]
 
 
 def main() -> None:
