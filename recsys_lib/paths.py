@@ -62,6 +62,11 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.(csv|tsv|txt|dat|data|inter|json|jsonl|parquet|zip|gz|bz2)$", "", path.name)
 
 
+def shown(path: Path) -> str:
+    """A path as a message shows it: below the home of the run where it is there."""
+    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
+
+
 @dataclass(frozen=True)
 class Paths:
     """Folders of one data set.

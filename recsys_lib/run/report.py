@@ -18,7 +18,7 @@ import jinja2
 import mistune
 
 from recsys_lib.files import read_json, replacing
-from recsys_lib.paths import REPOSITORY, Paths, home
+from recsys_lib.paths import REPOSITORY, Paths, shown
 from recsys_lib.run.parameters import NOTEBOOKS
 from recsys_lib.run.run import Run
 from recsys_lib.run.steps import STEPS
@@ -83,9 +83,8 @@ def best_first(pooled: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
     """Models of a leaderboard, best first; those without the metric (rating models) behind."""
-    ranked = [entry for entry in leaderboard["models"] if entry["metrics"].get(metric)]
-    others = [entry for entry in leaderboard["models"] if not entry["metrics"].get(metric)]
-    return sorted(ranked, key=lambda entry: -entry["metrics"][metric]["mean"]) + others
+    means = {entry["name"]: (entry["metrics"].get(metric) or {"mean": -1})["mean"] for entry in leaderboard["models"]}
+    return sorted(leaderboard["models"], key=lambda entry: -means[entry["name"]])
 
 
 def table_text(leaderboard: dict[str, Any]) -> str:
@@ -101,8 +100,7 @@ def table_text(leaderboard: dict[str, Any]) -> str:
 
 def run_times(paths: Paths) -> list[dict[str, Any]]:
     """Seconds of each step that was run, in the order of the sequence, from the runner's logs."""
-    files = [paths.logs / "times" / f"{step.name}.json" for step in STEPS]
-    return [read_json(file) for file in files if file.is_file()]
+    return [times for step in STEPS if (times := _read(paths.logs / "times" / f"{step.name}.json"))]
 
 
 def readings(paths: Paths) -> dict[str, Any]:
@@ -114,17 +112,9 @@ def readings(paths: Paths) -> dict[str, Any]:
 
 
 def write_report(dataset: str) -> Path:
-    """Write ``reports/<dataset>/report.md`` and ``index.html``.
+    """Write ``reports/<dataset>/report.md`` and ``index.html``, whose pictures are inside: it asks no other machine.
 
-    Returns
-    -------
-    Path
-        The HTML page: one file, pictures inside, no request to any other machine.
-
-    Raises
-    ------
-    MissingArtifactError
-        If a step's JSON is not there; names the step that makes it.
+    MissingArtifactError if a step's JSON is not there; names the step that makes it.
     """
     run = Run(dataset)
     paths = run.paths
@@ -147,8 +137,8 @@ def write_report(dataset: str) -> Path:
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),
-        trials=read_json(trials) if (trials := NOTEBOOKS / "params" / f"{paths.name}.trials.json").is_file() else {},
-        environment=_environment(paths),
+        trials=_read(NOTEBOOKS / "params" / f"{paths.name}.trials.json"),
+        environment=_read(paths.logs / "environment.json"),
         **content,
         **studies,
     )
@@ -168,8 +158,7 @@ def _reachable(page: str) -> str:
 
 def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
     """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
-    file = paths.reports / "studies" / f"{name}.json"
-    content = read_json(file) if file.is_file() else {}
+    content = _read(paths.reports / "studies" / f"{name}.json")
     return content if content.get("data", {}).get("sha256") == sha256 else {}
 
 
@@ -186,8 +175,8 @@ def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
     return taken_up
 
 
-def _environment(paths: Paths) -> dict[str, Any]:
-    file = paths.logs / "environment.json"
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON file's contents; nothing where there is none."""
     return read_json(file) if file.is_file() else {}
 
 
@@ -228,19 +217,10 @@ def summary(dataset: str) -> str:
     run = Run(dataset)
     paths = run.paths
     leaderboard = read_json(run.need(paths.metrics / "leaderboard.json"))
-    where = {
-        "report": paths.reports / "index.html",
-        "notebooks": paths.outputs / "notebooks",
-        "leaderboard": paths.metrics / "leaderboard.json",
-    }
-    chosen = "" if dataset == "ml-100k" else f" DATASET={dataset}"
-    lines = [table_text(leaderboard), ""]
-    lines += [f"{name:<12} {_below_home(path)}" for name, path in where.items()]
-    return "\n".join([*lines, f"{'demo':<12} make demo{chosen}"])
-
-
-def _below_home(path: Path) -> str:
-    return path.relative_to(home()).as_posix()
+    where = {"report": paths.reports / "index.html", "notebooks": paths.outputs / "notebooks"}
+    where |= {"leaderboard": paths.metrics / "leaderboard.json"}
+    lines = [table_text(leaderboard), "", *(f"{name:<12} {shown(path)}" for name, path in where.items())]
+    return "\n".join([*lines, f"{'demo':<12} {run.command('demo')}"])
 
 
 def main() -> None:

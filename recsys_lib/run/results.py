@@ -36,6 +36,8 @@ from recsys_lib.run.run import PARTS, Run, Tables
 
 TABLES = ("per_user", "lists")  # folders below outputs/<dataset>/metrics, a file a model
 _PAIR = ["user_id", "item_id"]
+_AGAINST = ("difference", "difference_low", "difference_high", "p_t", "p_permutation", "p_holm")
+_AGAINST += ("effect_size", "effect_low", "effect_high", "smallest_difference")
 
 
 def leaderboard(
@@ -58,7 +60,7 @@ def leaderboard(
     models = []
     for row in board.to_dict("records"):
         name = row["model"]
-        against = {key: row.get(key) for key in board.columns if key in _AGAINST}
+        against = {key: row[key] for key in _AGAINST if key in row}
         entry = {"name": name, **(facts or {}).get(name, {}), "metrics": results[name].metrics()}
         models.append(entry | {"against_best": against, "distinct_from_best": bool(row.get("distinct", False))})
     protocol = results[models[0]["name"]].protocol
@@ -67,20 +69,6 @@ def leaderboard(
         "data": dict(data),
         "models": models,
     }
-
-
-_AGAINST = {
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p_t",
-    "p_permutation",
-    "p_holm",
-    "effect_size",
-    "effect_low",
-    "effect_high",
-    "smallest_difference",
-}
 
 
 def describe_data(tables: Tables, task: Task) -> dict[str, Any]:
@@ -92,23 +80,16 @@ def describe_data(tables: Tables, task: Task) -> dict[str, Any]:
 
 def facts_of(run: Run, names: list[str]) -> dict[str, dict[str, Any]]:
     """Class, params and the facts kept at saving (``fit_seconds``, ...) of saved models."""
-    table = {}
-    for name in names:
-        config = run.model_config(name)
-        identity = ("name", "sha256", "split")
-        kept = {key: value for key, value in config["data"].items() if key not in identity}
-        table[name] = {"model": config["model"], "params": config["params"], **kept}
-    return table
+    configs, identity = {name: run.model_config(name) for name in names}, run.tables.identity
+    return {
+        name: {"model": config["model"], "params": config["params"]}
+        | {key: value for key, value in config["data"].items() if key not in identity}
+        for name, config in configs.items()
+    }
 
 
 def write_results(run: Run, results: Mapping[str, Evaluation], content: Mapping[str, Any]) -> Path:
-    """Write the tables of every model, then the leaderboard; tables of models no longer there are removed.
-
-    Returns
-    -------
-    Path
-        Of ``leaderboard.json``.
-    """
+    """Write the tables of every model, then ``leaderboard.json``; tables of models no longer there are removed."""
     for table in TABLES:
         written = set()
         for name, result in results.items():
@@ -143,36 +124,22 @@ def whole_lists(result: Evaluation) -> pd.DataFrame:
 
 
 def evaluation_of(table: pd.DataFrame, task: Task, ks: list[int], **resampling: Any) -> Evaluation:
-    """Evaluate what :func:`whole_lists` kept of a model.
-
-    Raises
-    ------
-    ValueError
-        If the table is of other users or items than the task's.
-    """
+    """Evaluate what :func:`whole_lists` kept of a model; ValueError if it is of other users or items than the task."""
     first = table[table["rank"].between(1, max(*ks, BEYOND_AT)).fillna(False)]
     positions = table.loc[table["relevant"], [*_PAIR, "rank", "midrank"]] if "relevant" in table else None
     predictions = None
     if "predicted" in table:
-        said = table.loc[table["predicted"].notna(), [*_PAIR, "rating", "predicted"]]
-        predictions = task.test[_PAIR].merge(said, on=_PAIR)  # in the order of the test part
+        rows = table.loc[table["predicted"].notna(), [*_PAIR, "rating", "predicted"]]
+        predictions = task.test[_PAIR].merge(rows, on=_PAIR)  # in the order of the test part
         predictions["error"] = predictions["predicted"] - predictions["rating"].astype(np.float64)
     ranked = ranked_from_frames(first, task, positions)
     return from_ranked(ranked, task, ks, predictions=predictions, **resampling)
 
 
 def recompute(run: Run) -> tuple[dict[str, Any], dict[str, Evaluation]]:
-    """Compute the leaderboard again from the saved lists, without any model.
+    """Compute the leaderboard again from the saved lists, without any model: its contents, and evaluations by name.
 
-    Returns
-    -------
-    dict, dict
-        Contents of a leaderboard, and the evaluations by name.
-
-    Raises
-    ------
-    ValueError
-        If the lists were made for other data, another split or another threshold.
+    ValueError if the lists were made for other data, another split or another threshold.
     """
     stored = run.results.leaderboard
     tables = run.tables_with_test("recsys_lib.run.results")
@@ -183,22 +150,17 @@ def recompute(run: Run) -> tuple[dict[str, Any], dict[str, Evaluation]]:
             f"the lists in {run.paths.metrics} were made for another split of {run.name} than the one in "
             f"{run.paths.processed}; `{run.command('07')}` makes them anew"
         )
-    again = {"resamples": protocol["bootstrap"]["resamples"], "seed": protocol["bootstrap"]["seed"]}
-    results = {}
+    again = {name: protocol["bootstrap"][name] for name in ("resamples", "seed")}
+    facts, results = {}, {}
     for model in stored["models"]:
         name = model["name"]
-        table = run.results.lists(name)
-        results[name] = evaluation_of(table, task, protocol["ks"], **again)
+        results[name] = evaluation_of(run.results.lists(name), task, protocol["ks"], **again)
+        computed = ("name", "metrics", "against_best", "distinct_from_best")
+        facts[name] = {key: value for key, value in model.items() if key not in computed}
     board = compare(results, by=protocol["ranked_by"], **again)
-    same = {key: value for key, value in protocol.items() if key not in task.protocol}
-    content = leaderboard(results, board, stored["data"], {m["name"]: _kept(m) for m in stored["models"]})
-    content["protocol"] |= same
+    content = leaderboard(results, board, stored["data"], facts)
+    content["protocol"] |= {key: value for key, value in protocol.items() if key not in task.protocol}
     return content, results
-
-
-def _kept(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a leaderboard says of a model that does not follow from its lists."""
-    return {k: v for k, v in model.items() if k not in ("name", "metrics", "against_best", "distinct_from_best")}
 
 
 def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
@@ -218,14 +180,9 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def validation_means(run: Run, metric: str = MAIN) -> dict[str, float]:
     """What each training notebook measured on the held-out part, by model, where it kept such a value."""
-    values = {}
-    for file in sorted((run.paths.metrics / "training").glob("*.json")):
-        models = read_json(file).get("models", {})
-        for name, facts in models.items() if isinstance(models, dict) else ():
-            value = facts.get(f"valid_{metric}") if isinstance(facts, dict) else None
-            if isinstance(value, int | float):
-                values[name] = float(value)
-    return values
+    reports = [read_json(file)["models"] for file in sorted((run.paths.metrics / "training").glob("*.json"))]
+    values = {name: facts.get(f"valid_{metric}") for models in reports for name, facts in models.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def write_reports(run: Run, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
@@ -240,13 +197,8 @@ def write_reports(run: Run, content: Mapping[str, Any], board: pd.DataFrame, mor
     """
     training = {file.stem: read_json(file) for file in sorted((run.paths.metrics / "training").glob("*.json"))}
     identity = {"dataset": run.name, "data": content["data"]}
-    report = {
-        **identity,
-        "protocol": content["protocol"],
-        "conclusion": conclusion(board),
-        "leaderboard": _records(board),
-        **{name: _records(part) for name, part in more.items()},
-    }
+    report = {**identity, "protocol": content["protocol"], "conclusion": conclusion(board)}
+    report |= {name: _records(part) for name, part in {"leaderboard": board, **more}.items()}
     return [
         write_json(run.paths.reports / "training_report.json", {**identity, "notebooks": training}),
         write_json(run.paths.reports / "evaluation_report.json", report),

@@ -23,7 +23,7 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.files import read_json, sha256, write_json, write_parquet
 from recsys_lib.models.base import Recommender, load_model
-from recsys_lib.paths import Paths, home
+from recsys_lib.paths import Paths, shown
 from recsys_lib.run.environment import commit
 from recsys_lib.run.parameters import tuned
 from recsys_lib.run.steps import step_that_writes
@@ -250,7 +250,7 @@ class Run:
             If it does not; one sentence with the command that makes it.
         """
         if not path.exists():
-            raise MissingArtifactError(f"{_shown(path)} is missing: `{self.command_for(path)}` makes it")
+            raise MissingArtifactError(f"{shown(path)} is missing: `{self.command_for(path)}` makes it")
         return path
 
     def check_identity(self, what: str, made_from: Mapping[str, Any], path: Path) -> None:
@@ -263,8 +263,8 @@ class Run:
         """
         if any(made_from.get(key) != value for key, value in self.tables.identity.items()):
             raise OtherDataError(
-                f"{what} ({_shown(path)}) was made from other data, or another split, than the tables in "
-                f"{_shown(self.paths.processed)}: `{self.command_for(path)}` makes it again"
+                f"{what} ({shown(path)}) was made from other data, or another split, than the tables in "
+                f"{shown(self.paths.processed)}: `{self.command_for(path)}` makes it again"
             )
 
     # ---- tables -----------------------------------------------------------------------------------------------
@@ -398,11 +398,6 @@ class Run:
         folder = self.paths.outputs / record["folder"]
         if not (folder / "config.json").is_file():
             raise MissingArtifactError(
-                f"{_shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a champion anew"
+                f"{shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a champion anew"
             )
         return Champion(record["model"], str(record["version"]), folder, record)
-
-
-def _shown(path: Path) -> str:
-    """A path as a person reads it: below the home of the run where it is there."""
-    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
