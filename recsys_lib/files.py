@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 _WRITTEN: dict[Path, float] = {}
@@ -45,6 +46,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
         _WRITTEN[path.resolve()] = time.time()
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what a full disk raises names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -142,16 +146,32 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path | str, content: Any) -> Path:
-    """Write JSON with sorted-as-given keys and two-space indent; numpy scalars are turned into plain ones."""
+def write_json(path: Path | str, content: Any, *, sealed: bool = False) -> Path:
+    """Write JSON with sorted-as-given keys and two-space indent; numpy scalars are turned into plain ones.
+
+    A sealed mapping gets its own hash as one key more, which :func:`read_json` compares and takes away.
+    """
+    content = _plain(content)
+    if sealed:
+        content["content_sha256"] = json_hash(content)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON written by :func:`write_json`."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read JSON written by :func:`write_json`; ValueError if it was sealed and has been changed since."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if isinstance(content, dict) and "content_sha256" in content:
+        seal = content.pop("content_sha256")
+        if seal != json_hash(content):
+            raise ValueError(f"{path} is damaged: it is not what was written")
+    return content
+
+
+def json_hash(content: Any) -> str:
+    """SHA-256 of what JSON can hold, 64 hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_parquet(path: Path | str, frame: pd.DataFrame) -> Path:
@@ -179,7 +199,10 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
             raise TypeError(f"array {name!r} holds Python objects; give it a numeric or string dtype")
         numeric[name] = array
     with replacing(path) as temporary:
-        save_file(numeric, temporary, metadata={"layout": json.dumps({"names": list(numeric), "text": text})})
+        try:
+            save_file(numeric, temporary, metadata={"layout": json.dumps({"names": list(numeric), "text": text})})
+        except SafetensorError as error:  # the disk is full
+            raise OSError(f"{path}: {error}") from error
     return Path(path)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from recsys_lib.files import link, locked, read_json, write_json, write_parquet
+from recsys_lib.files import link, locked, write_json, write_parquet
 from recsys_lib.models.base import content_hash
 from recsys_lib.run.run import Champion, MissingArtifactError, Run
 
@@ -125,7 +125,7 @@ def rollback(run: Run, *, why: str = "by hand") -> Champion:
         *earlier, again = earlier
         away = [*now.get("put_away", []), now["version"]]
         record = again | {"why": f"rollback from {now['model']} {now['version']}, {why}", "at": _now()}
-        write_json(_file(run), record | {"before": earlier, "put_away": away})
+        write_json(_file(run), record | {"before": earlier, "put_away": away}, sealed=True)
     return run.champion
 
 
@@ -153,7 +153,7 @@ def _now() -> str:
 
 def _pointer(run: Run) -> dict[str, Any]:
     """Contents of ``champion.json``; nothing where there is none or its folder is gone."""
-    record = read_json(_file(run)) if _file(run).is_file() else {}
+    record = run.read(_file(run)) if _file(run).is_file() else {}
     return record if record and (run.paths.outputs / record["folder"] / "config.json").is_file() else {}
 
 
@@ -180,7 +180,7 @@ def _enthrone(run: Run, record: dict[str, Any], before: Mapping[str, Any], why: 
         earlier.append({key: value for key, value in before.items() if key not in ("before", "put_away")})
     earlier = earlier[1 - KEPT :]
     away = [version for version in before.get("put_away", []) if version != record["version"]]
-    write_json(_file(run), record | {"why": why, "before": earlier, "put_away": away})
+    write_json(_file(run), record | {"why": why, "before": earlier, "put_away": away}, sealed=True)
     kept = {folder, *(run.paths.outputs / one["folder"] for one in earlier)}
     for old in set(folder.parent.iterdir()) - kept:
         shutil.rmtree(old, ignore_errors=True)

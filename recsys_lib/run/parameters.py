@@ -23,7 +23,7 @@ import yaml
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full
-from recsys_lib.run.steps import STEPS
+from recsys_lib.run.steps import STEPS, gone
 
 COMMON = "common"
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -130,7 +130,8 @@ def check_dataset(dataset: str) -> None:
 def write_stamps(dataset: str, file: Path | None) -> None:
     """Keep each step's parameters in a file of its own, touched only when they change.
 
-    Make compares their times, so that a changed section re-runs its own notebook and what comes after it.
+    Make compares their times, so that a changed section re-runs its own notebook and what comes after it. An executed
+    notebook is removed where something that it made is gone, so that Make runs it again.
     """
     folder = Paths(dataset).outputs / "params"
     sections = read_file(file) if file else {}
@@ -143,6 +144,8 @@ def write_stamps(dataset: str, file: Path | None) -> None:
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
             with replacing(stamp) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+        if gone(step, dataset):
+            (Paths(dataset).outputs / "notebooks" / f"{step.name}.ipynb").unlink(missing_ok=True)
 
 
 def main() -> int:

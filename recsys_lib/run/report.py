@@ -81,6 +81,15 @@ def best_first(pooled: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(({"model": name, **row} for name, row in pooled.items()), key=lambda row: -row["mean"])
 
 
+def plain(text: Any) -> str:
+    r"""A title or an id in Markdown as it stands: no picture, link, tag or cell of a table.
+
+    >>> print(plain("![x](http://y) <b> M*A*S*H"))
+    !\[x\](http://y) \<b> M\*A\*S\*H
+    """
+    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", " ".join(str(text).split()))
+
+
 def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
     """Models of a leaderboard, best first; those without the metric (rating models) behind."""
     means = {entry["name"]: (entry["metrics"].get(metric) or {"mean": -1})["mean"] for entry in leaderboard["models"]}
@@ -118,8 +127,8 @@ def write_report(dataset: str) -> Path:
     """
     run = Run(dataset)
     paths = run.paths
-    content = {name: read_json(run.need(paths.reports / f"{name}_report.json")) for name in REPORTS}
-    leaderboard = read_json(run.need(paths.metrics / "leaderboard.json"))
+    content = {name: run.read(paths.reports / f"{name}_report.json") for name in REPORTS}
+    leaderboard = run.read(paths.metrics / "leaderboard.json")
     figures = {
         subject: _take_up(paths, captions)
         for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
@@ -129,6 +138,7 @@ def write_report(dataset: str) -> Path:
         figures["studies"] = _take_up(paths, STUDY_FIGURES)
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    templates.filters["plain"] = plain
     templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
@@ -216,7 +226,7 @@ def summary(dataset: str) -> str:
     """What a run ends with: the short table, and what to open."""
     run = Run(dataset)
     paths = run.paths
-    leaderboard = read_json(run.need(paths.metrics / "leaderboard.json"))
+    leaderboard = run.read(paths.metrics / "leaderboard.json")
     where = {"report": paths.reports / "index.html", "notebooks": paths.outputs / "notebooks"}
     where |= {"leaderboard": paths.metrics / "leaderboard.json"}
     lines = [table_text(leaderboard), "", *(f"{name:<12} {shown(path)}" for name, path in where.items())]

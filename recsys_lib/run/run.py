@@ -7,11 +7,14 @@ missing, and refuses what was made from other data than the tables beside it.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from shlex import quote
 from types import SimpleNamespace
@@ -21,7 +24,7 @@ import pandas as pd
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split
-from recsys_lib.files import read_json, sha256, write_json, write_parquet
+from recsys_lib.files import read_json, replacing, sha256, write_json
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths, shown
 from recsys_lib.run.environment import commit
@@ -36,7 +39,7 @@ class MissingArtifactError(FileNotFoundError):
 
 
 class OtherDataError(ValueError):
-    """An artefact was made from other data, or another split, than the tables beside it."""
+    """An artefact was made from other data, or another split, than the tables beside it; or it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -140,19 +143,12 @@ class Models(Mapping[str, Recommender]):
         return name in self._names
 
     def __getitem__(self, name: str) -> Recommender:
-        """Read a model.
-
-        Raises
-        ------
-        MissingArtifactError
-            If it was never fitted.
-        OtherDataError
-            If it was fitted on other data than the tables.
-        """
+        """Read a model; MissingArtifactError if it was never fitted, OtherDataError if on other data or damaged."""
         if name not in self._loaded:
-            config = self._run.model_config(name)
-            self._run.check_identity(f"the model {name}", config["data"], self._run.paths.models / name)
-            self._loaded[name] = load_model(self._run.paths.models / name)
+            config, folder = self._run.model_config(name), self._run.paths.models / name
+            self._run.check_identity(f"the model {name}", config["data"], folder)
+            with self._run.reading(folder):
+                self._loaded[name] = load_model(folder)
         return self._loaded[name]
 
     def __repr__(self) -> str:
@@ -171,17 +167,21 @@ class Champion:
         A model folder that stays as it is when the model of that name is fitted again.
     record : dict
         What ``champion.json`` says: metrics with intervals, why it became champion, when.
+    run : Run
+        Whose champion it is.
     """
 
     name: str
     version: str
     folder: Path
     record: dict[str, Any] = field(repr=False)
+    run: Run = field(repr=False)
 
     @cached_property
     def model(self) -> Recommender:
-        """The fitted model."""
-        return load_model(self.folder)
+        """The fitted model; OtherDataError if it is damaged."""
+        with self.run.reading(self.folder):
+            return load_model(self.folder)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -221,12 +221,8 @@ class Run:
     def parameters(self, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
         """Parameters of a notebook: the data set's tuned values, where the notebook's own cell was left alone.
 
-        So a notebook that is opened and run by hand does what ``make`` does.
-
-        Parameters
-        ----------
-        given
-            The notebook's variables, ``globals()``; what is no parameter of it is passed over.
+        So a notebook that is opened and run by hand does what ``make`` does. ``given`` are the notebook's variables,
+        ``globals()``; what is no parameter of it is passed over.
         """
         return tuned(self.dataset, notebook, given)
 
@@ -242,25 +238,29 @@ class Run:
         return self.command(step.number if step else "run")
 
     def need(self, path: Path) -> Path:
-        """Return the path if it exists.
-
-        Raises
-        ------
-        MissingArtifactError
-            If it does not; one sentence with the command that makes it.
-        """
+        """Return the path if it exists; else MissingArtifactError, one sentence with the command that makes it."""
         if not path.exists():
             raise MissingArtifactError(f"{shown(path)} is missing: `{self.command_for(path)}` makes it")
         return path
 
-    def check_identity(self, what: str, made_from: Mapping[str, Any], path: Path) -> None:
-        """Refuse what was made from other data, or another split, than the tables.
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Turn what damaged files raise into an OtherDataError: one sentence with the command that makes them again."""
+        try:
+            yield
+        except MissingArtifactError:
+            raise
+        except (ValueError, FileNotFoundError) as error:
+            again = f"rm -r {quote(shown(path))}; {self.command_for(path)}"
+            raise OtherDataError(f"{shown(path)} cannot be read ({error}): `{again}` makes it again") from error
 
-        Raises
-        ------
-        OtherDataError
-            One sentence with the command that makes it again.
-        """
+    def read(self, path: Path) -> dict[str, Any]:
+        """Contents of a JSON file of this run; MissingArtifactError if it is not there, OtherDataError if damaged."""
+        with self.reading(path):
+            return read_json(self.need(path))
+
+    def check_identity(self, what: str, made_from: Mapping[str, Any], path: Path) -> None:
+        """Refuse what was made from other data, or another split, than the tables, with an OtherDataError."""
         if any(made_from.get(key) != value for key, value in self.tables.identity.items()):
             raise OtherDataError(
                 f"{what} ({shown(path)}) was made from other data, or another split, than the tables in "
@@ -271,13 +271,7 @@ class Run:
 
     @cached_property
     def tables(self) -> Tables:
-        """The tables without the test part.
-
-        Raises
-        ------
-        MissingArtifactError
-            If 02_preprocessing has not run.
-        """
+        """The tables without the test part; MissingArtifactError if 02_preprocessing has not run."""
         return self._read_tables(PARTS[:2])
 
     def tables_with_test(self, reader: str) -> Tables:
@@ -296,12 +290,19 @@ class Run:
         return tables
 
     def _read_tables(self, parts: tuple[str, ...]) -> Tables:
-        manifest = read_json(self.need(self.paths.processed / "manifest.json"))
-        names = (*parts, "items", "users")
-        read = {name: pd.read_parquet(self.need(self.paths.processed / f"{name}.parquet")) for name in names}
+        manifest = self.read(self.paths.processed / "manifest.json")
+        read = {name: self._read_table(name, manifest["files"]) for name in (*parts, "items", "users")}
         read.setdefault("test", read["train"].iloc[:0])
         split = Split(*(read[part] for part in PARTS), **manifest["split"])
         return Tables(split, read["items"], read["users"], manifest)
+
+    def _read_table(self, name: str, files: Mapping[str, Any]) -> pd.DataFrame:
+        path = self.need(self.paths.processed / f"{name}.parquet")
+        with self.reading(path):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != files[path.name]["sha256"]:
+                raise ValueError("it is not what 02 wrote")
+            return pd.read_parquet(BytesIO(content))
 
     def write_tables(
         self,
@@ -313,7 +314,7 @@ class Run:
         relevant_from: float,
         **more: Any,
     ) -> dict[str, Any]:
-        """Write the tables of a split and, last, the manifest that makes them valid.
+        """Write the tables of a split and, last, the manifest that makes them valid; return the manifest.
 
         Parameters
         ----------
@@ -321,21 +322,17 @@ class Run:
             "name", "sha256", "rating_scale", "source" of the data set.
         more
             Further entries of the manifest.
-
-        Returns
-        -------
-        dict
-            The manifest.
         """
         tables = {"train": split.train, "valid": split.valid, "test": split.test, "items": items, "users": users}
-        (self.paths.processed / "manifest.json").unlink(missing_ok=True)
-        files = {}
-        for name, table in tables.items():
-            path = write_parquet(self.paths.processed / f"{name}.parquet", table)
-            files[path.name] = {"rows": len(table), "sha256": sha256(path)}
+        files: dict[str, Any] = {}
+        with ExitStack() as together:  # all are written before the first takes its place
+            for name, table in tables.items():
+                temporary = together.enter_context(replacing(self.paths.processed / f"{name}.parquet"))
+                table.to_parquet(temporary, index=False)
+                files[f"{name}.parquet"] = {"rows": len(table), "sha256": sha256(temporary)}
         manifest = {"data": data, "split": {"name": split.name, "params": split.params}}
         manifest |= {"relevant_from": relevant_from, **more, "files": files}
-        write_json(self.paths.processed / "manifest.json", manifest)
+        write_json(self.paths.processed / "manifest.json", manifest, sealed=True)
         vars(self).pop("tables", None)
         return manifest
 
@@ -353,7 +350,7 @@ class Run:
 
     def model_config(self, name: str) -> dict[str, Any]:
         """What ``config.json`` says of a fitted model: its class, params, data, facts."""
-        return read_json(self.need(self.paths.models / name / "config.json"))
+        return self.read(self.paths.models / name / "config.json")
 
     def save_model(self, name: str, model: Recommender, **facts: Any) -> Path:
         """Save a fitted model with the identity of its data.
@@ -370,34 +367,20 @@ class Run:
 
     @cached_property
     def results(self) -> Results:
-        """What 07_evaluation measured.
-
-        Raises
-        ------
-        MissingArtifactError
-            If it has not run.
-        OtherDataError
-            If it ran on other data than the tables.
-        """
-        path = self.need(self.paths.metrics / "leaderboard.json")
-        leaderboard = read_json(path)
+        """What 07_evaluation measured; MissingArtifactError if it has not run, OtherDataError if on other data."""
+        path = self.paths.metrics / "leaderboard.json"
+        leaderboard = self.read(path)
         made_from = {**leaderboard["data"], "split": leaderboard["protocol"]["split"]}
         self.check_identity("the leaderboard", made_from, path)
         return Results(self.paths.metrics, leaderboard)
 
     @property
     def champion(self) -> Champion:
-        """The model that serves.
-
-        Raises
-        ------
-        MissingArtifactError
-            If there is none yet, or its folder is gone.
-        """
-        record = read_json(self.need(self.paths.outputs / "champion.json"))
+        """The model that serves; MissingArtifactError if there is none yet, or its folder is gone."""
+        record = self.read(self.paths.outputs / "champion.json")
         folder = self.paths.outputs / record["folder"]
         if not (folder / "config.json").is_file():
             raise MissingArtifactError(
                 f"{shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a champion anew"
             )
-        return Champion(record["model"], str(record["version"]), folder, record)
+        return Champion(record["model"], str(record["version"]), folder, record, self)

@@ -14,11 +14,26 @@ from typing import Any
 
 import nbformat
 import papermill
+import psutil
 from papermill.exceptions import PapermillExecutionError
 
-from recsys_lib.files import replacing, write_json
+from recsys_lib.files import locked, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
-from recsys_lib.run.parameters import ParameterError, file_of, parameters_for
+from recsys_lib.run.parameters import file_of, parameters_for
+
+
+def claim(paths: Paths) -> None:
+    """Note which process runs a data set: the Make that calls this one, or this one.
+
+    BlockingIOError if another one does that is alive.
+    """
+    this, file = psutil.Process(), paths.outputs / ".run.json"
+    mine = next((process for process in this.parents() if process.name() in ("make", "gmake")), this)
+    with locked(paths.outputs / ".run.lock"):
+        pid, since = read_json(file) if file.is_file() else (mine.pid, mine.create_time())
+        if pid != mine.pid and psutil.pid_exists(pid) and psutil.Process(pid).create_time() == since:
+            raise BlockingIOError(f"process {pid} is running {paths.name} already; wait for it, or end it")
+        write_json(file, (mine.pid, mine.create_time()))
 
 
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
@@ -94,12 +109,14 @@ def main() -> int:
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--params", default="", help="a file; by default notebooks/params/<dataset>.yaml")
     given = parser.parse_args()
+    logging.raiseExceptions = False  # a log that cannot be written is no news beside what else fails then
     # Kernels compute on one thread: two fight over two cores, and results stay the same bit by bit.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
+        claim(Paths(given.dataset))
         execute(given.notebook.resolve(), given.dataset, Path(given.params) if given.params else file_of(given.dataset))
-    except (ParameterError, FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the kernel died
         print(f"{given.notebook.stem}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:

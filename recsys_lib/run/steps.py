@@ -8,6 +8,7 @@ because it runs before anything is installed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from recsys_lib.paths import Paths, run_name
+from recsys_lib.paths import Paths, home, run_name
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Step:
 _RAW = "data/raw/{name}/*"
 _PREPARED = "data/processed/{name}/*"
 _FITTED_ON = tuple(f"data/processed/{{name}}/{table}.parquet" for table in ("train", "valid", "items", "users"))
+_TABLES = (*_FITTED_ON, "data/processed/{name}/test.parquet", "data/processed/{name}/manifest.json")
 _MODELS = "outputs/{name}/models/*"
 _RESULTS = (_PREPARED, _MODELS, "outputs/{name}/metrics/leaderboard.json", "outputs/{name}/champion.json")
 
@@ -52,7 +54,7 @@ def _training(name: str, *models: str, needs: tuple[str, ...] = ("02_preprocessi
 STEPS: tuple[Step, ...] = (
     Step("00_environment", (), (), (_RAW,)),
     Step("01_exploration", ("00_environment",), (_RAW,), ("reports/{name}/exploration_report.json",)),
-    Step("02_preprocessing", ("00_environment",), (_RAW,), (_PREPARED, "reports/{name}/preprocessing_report.json")),
+    Step("02_preprocessing", ("00_environment",), (_RAW,), (*_TABLES, "reports/{name}/preprocessing_report.json")),
     _training("03_popularity", "popularity*", "genre_popularity*"),
     _training("04_als", "als*", "bpr"),
     _training("05_item_models", "item_knn*", "sequence_knn", "ease*", "blend", "reranker"),
@@ -95,6 +97,18 @@ def step_that_writes(path: Path | str) -> Step | None:
         if any(fnmatch(f"{text}/", f"*/{pattern.format(name='*').rstrip('*')}*") for pattern in step.writes):
             return step
     return None
+
+
+def gone(step: Step, dataset: str) -> bool:
+    """Whether something that a step makes is not there: a file, a model that its report names, the champion."""
+    outputs = Paths(dataset).outputs
+    files = [home() / pattern.format(name=run_name(dataset)) for pattern in step.writes if "*" not in pattern]
+    for report in [file for file in files if file.parent.name == "training" and file.is_file()]:
+        models = json.loads(report.read_text(encoding="utf-8"))["models"]
+        files += [outputs / "models" / model / "config.json" for model in models]
+    for pointer in [file for file in files if file.name == "champion.json" and file.is_file()]:
+        files.append(outputs / json.loads(pointer.read_text(encoding="utf-8"))["folder"] / "config.json")
+    return not all(file.is_file() for file in files)
 
 
 def words(dataset: str) -> str:
