@@ -149,6 +149,7 @@ def write_report(dataset: str) -> Path:
         readings=readings(paths),
         trials=_read(NOTEBOOKS / "params" / f"{paths.name}.trials.json"),
         environment=_read(paths.logs / "environment.json"),
+        chaos=_read(paths.reports / "benchmark_chaos.json"),
         **content,
         **studies,
     )

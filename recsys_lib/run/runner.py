@@ -56,7 +56,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     logger.addHandler(handler)
     started = time.time()
     try:
-        with replacing(target) as temporary:
+        with locked(paths.logs / f".{notebook.stem}.lock"), replacing(target) as temporary:
             try:
                 executed = papermill.execute_notebook(
                     str(notebook),

@@ -326,6 +326,7 @@ def serve(port: int) -> int:
     if uri.startswith(SERVERS):
         print(f"runs are kept at {_shown(uri)}: open that in a browser")
         return 0
+    _check(uri)
     files = (home() / "outputs" / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--serve-artifacts", "--artifacts-destination", files, "--port", str(port), "--workers", "1"]

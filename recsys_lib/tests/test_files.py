@@ -15,9 +15,10 @@ from recsys_lib.files import read_arrays, read_json, replacing, replacing_folder
 def test_a_stop_half_way_leaves_the_old_file_or_none(tmp_path, stop):
     (tmp_path / "kept.txt").write_text("old")
     for name in ("kept.txt", "new.txt"):
-        with pytest.raises((KeyboardInterrupt, OSError)), replacing(tmp_path / name) as temporary:
+        with pytest.raises((KeyboardInterrupt, OSError)) as stopped, replacing(tmp_path / name) as temporary:
             temporary.write_text("half")
             raise stop
+        assert stopped.type is KeyboardInterrupt or str(tmp_path) in str(stopped.value), "the sentence names the file"
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"kept.txt": "old"}
 
 

@@ -1,12 +1,17 @@
 """The runner: parameters are checked, outputs are whole, failures are said."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import nbformat
+import psutil
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from recsys_lib.files import read_json, write_json
 from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.run import parameters, runner
 from recsys_lib.run.run import Run
@@ -45,6 +50,38 @@ def test_a_failing_cell_leaves_no_executed_notebook_but_says_what_happened(lab_h
         runner.execute(source, "made")
     assert list((Paths("made").outputs / "notebooks").iterdir()) == []
     assert "ZeroDivisionError" in (Paths("made").logs / "90_made.failed.ipynb").read_text()
+
+
+def command(folder, source, **given):
+    """The runner as Make calls it: its exit status, and what it writes to stderr without the progress bar."""
+    environment = os.environ | {"RECSYS_HOME": str(folder), "PYTHONPATH": str(REPOSITORY)} | given
+    call = [sys.executable, "-m", "recsys_lib.run.runner", str(source), "--dataset", "made"]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, [line for line in done.stderr.splitlines() if line and "%|" not in line]
+
+
+def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
+    assert command(lab_home, notebook(lab_home, "dataset: str = 'x'", "import os; os.kill(os.getpid(), 9)")) == (
+        2,
+        ["90_made: Kernel died"],
+    )
+    source = notebook(lab_home, "dataset: str = 'x'")
+    (lab_home / "outputs").rename(lab_home / "before")
+    (lab_home / "outputs").write_text("")
+    code, lines = command(lab_home, source)
+    assert (code, len(lines)) == (2, 1)
+    assert str(lab_home / "outputs" / "made") in lines[0]
+
+
+def test_one_make_at_a_time_runs_a_data_set(lab_home):
+    source, file = notebook(lab_home, "dataset: str = 'x'"), Paths("made").outputs / ".run.json"
+    other = psutil.Process(os.getpid())
+    write_json(file, (other.pid, other.create_time()))
+    refusal = f"90_made: process {other.pid} is running made already; wait for it, or end it"
+    assert command(lab_home, source) == (2, [refusal])
+    write_json(file, (other.pid, other.create_time() - 1))  # of a process that had this number before
+    assert command(lab_home, source) == (0, [])
+    assert read_json(file)[0] != other.pid
 
 
 @pytest.mark.parametrize(
