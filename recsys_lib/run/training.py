@@ -33,13 +33,6 @@ SAMPLED = 2000  # users whose lists the cost of diversity is measured on
 class Training:
     """Models of one notebook, judged on held-out data within train and validation; the test part is never read.
 
-    Parameters
-    ----------
-    run
-        Of the data set.
-    notebook
-        Stem of the notebook: the report's name.
-
     Attributes
     ----------
     tables : Tables
@@ -51,14 +44,11 @@ class Training:
     """
 
     def __init__(self, run: Run, notebook: str) -> None:
-        self.run = run
-        self.notebook = notebook
-        self.started = time.time()
-        self.tables = run.tables
+        self.run, self.notebook, self.tables, self.started = run, notebook, run.tables, time.time()
         self.held_out = held_out_split(self.tables.split)
         self.train = Interactions.from_frame(self.held_out.train)
-        self._kept: dict[str, dict[str, Any]] = {}
         self._models: dict[str, Recommender] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._noted: dict[str, Any] = {}
         self._judged: dict[int, tuple[Recommender, pd.Series]] = {}  # by identity; kept, so that it stays theirs
 
@@ -71,7 +61,7 @@ class Training:
     def task(self) -> Task | None:
         """The validation as a task; None where nothing was held out, or nothing in it is relevant."""
         held, from_ = self.held_out.test, self.tables.relevant_from
-        usable = len(held) and ("rating" not in held or (held["rating"] >= from_).any() or from_ <= 0)
+        usable = len(held) and (from_ <= 0 or "rating" not in held or (held["rating"] >= from_).any())
         return Task.from_split(self.held_out, from_) if usable else None
 
     @property
@@ -153,7 +143,7 @@ class Training:
         return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
     def judge_crosswise(self, model: Reranker, held_out: HeldOut) -> float:
-        """NDCG@10 on held-out data that the model learns from: of each person, as learnt from other people alone."""
+        """NDCG@10 on held-out data that the model learns from: of each user, as learnt from others alone."""
         scores = model.learnt_by_others(held_out, self.tables.items)
         codes, _ = top_k(scores, LISTED, exclude=held_out.histories.matrix)
         return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)], held_out.users)
@@ -166,16 +156,10 @@ class Training:
         row = intervals(pd.DataFrame({name: self._judged[id(model)][1]})).loc[name]
         return {name: float(row["mean"]), f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
-    def compare(self, models: Mapping[str, Recommender], *, quiet: bool = False) -> pd.DataFrame:
-        """Fit each model on train and judge it on what was held out.
-
-        Returns
-        -------
-        DataFrame
-            model, ndcg@10 (on validation), fit_seconds; in the order given.
-        """
+    def compare(self, models: Mapping[str, Recommender]) -> pd.DataFrame:
+        """Fit models on train and judge them on what was held out: model, ndcg@10, fit_seconds, in the order given."""
         rows = []
-        for name, model in tqdm(models.items(), desc="models", disable=quiet, leave=False):
+        for name, model in tqdm(models.items(), desc="models", leave=False):
             seconds = self.fit(model)
             rows.append({"model": name, f"ndcg@{LISTED}": self.judge(model), "fit_seconds": seconds})
         return pd.DataFrame(rows)
@@ -212,40 +196,34 @@ class Training:
         """A model that was kept, fitted on the history."""
         return self._models[name]
 
-    def cost_of_diversity(self, model: Recommender, ways: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
-        """Measure NDCG@10 of lists of growing diversity, of a model fitted on train, for up to 2,000 users.
+    def cost_of_diversity(self, model: Recommender, methods: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
+        """Lists of growing diversity of a model fitted on train, for up to 2,000 users.
 
         Returns
         -------
         DataFrame
-            diversify, diversity, films shown (different ones), ndcg@10.
+            diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out).
         """
-        people = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
-        scored = model.scores_to_list(self.train.rows(self.train.user_codes(people)), people)  # once for all
+        users = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
+        scored = model.scores_to_list(self.train.rows(self.train.user_codes(users)), users)  # once for all
         rows = []
-        for way, amount in product(ways, amounts):
-            codes, *_ = model.recommend_codes(people, LISTED, scored=scored, diversify=way, diversity=amount)
-            row = {"diversify": way, "diversity": amount, "films shown": len(np.unique(codes[codes >= 0]))}
-            worth = np.nan
+        for how, amount in product(methods, amounts):
+            codes, *_ = model.recommend_codes(users, LISTED, scored=scored, diversify=how, diversity=amount)
+            listed, worth = len(np.unique(codes[codes >= 0])), np.nan
             if self.task is not None:
-                worth = float(ndcg(judge(codes, self.task.relevant[: len(people)]), LISTED).mean())
-            rows.append({**row, f"ndcg@{LISTED}": worth})
+                worth = float(ndcg(judge(codes, self.task.relevant[: len(users)]), LISTED).mean())
+            rows.append({"diversify": how, "diversity": amount, "films shown": listed, f"ndcg@{LISTED}": worth})
         return pd.DataFrame(rows)
 
     def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
         """Add a table or a value to the notebook's report."""
         self._noted[name] = table.to_dict("records") if isinstance(table, pd.DataFrame) else table
 
-    def report(self, **more: Any) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Write ``metrics/training/<notebook>.json``: the data, the models kept, what was noted; and track the run."""
-        content = {
-            "notebook": self.notebook,
-            "data": self.tables.identity,
-            "judged_on": {"part": repr(self.held_out), "metric": f"ndcg@{LISTED}"},
-            "models": self._kept,
-            **self._noted,
-            **more,
-        }
+        judged_on = {"part": repr(self.held_out), "metric": f"ndcg@{LISTED}"}
+        content = {"notebook": self.notebook, "data": self.tables.identity, "judged_on": judged_on}
+        content |= {"models": self._kept, **self._noted}
         file = write_json(self.run.paths.metrics / "training" / f"{self.notebook}.json", content)
         tracking.log(self.run, self.notebook, file, self.started)
         return content

@@ -25,9 +25,9 @@ from recsys_lib.data.splits import Split, held_out_split
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import replacing
 from recsys_lib.models import ALS, BPR, EASE, GenrePopularity, ItemKNN, Popularity, Recommender, SequenceKNN
-from recsys_lib.paths import REPOSITORY, Paths
 from recsys_lib.plots.models import tuning_figure
 from recsys_lib.plots.style import save_figure, use_style
+from recsys_lib.run.parameters import NOTEBOOKS
 from recsys_lib.run.run import Run
 
 LISTED = 10
@@ -135,14 +135,12 @@ SPACES: dict[str, Space] = {
 
 
 class Tuner:
-    """Searches on one data set, kept in ``outputs/<dataset>/tuning.db``.
+    """Searches on one data set.
 
     Parameters
     ----------
     split
         Its train and validation parts are used, and nothing else: see :func:`recsys_lib.data.splits.held_out_split`.
-    items
-        The table of items.
     relevant_from
         Ratings from here on are relevant, and count as liked.
     storage
@@ -159,12 +157,11 @@ class Tuner:
         relevant_from: float = 4.0,
         storage: str | None = None,
         identity: str = "",
-        seed: int = 0,
     ) -> None:
         again = held_out_split(split)
         self.train, self.items = Interactions.from_frame(again.train), items
         self.task, self.relevant_from = Task.from_split(again, relevant_from), relevant_from
-        self.storage, self.identity, self.seed = storage, identity, seed
+        self.storage, self.identity = storage, identity
 
     def possible(self) -> list[str]:
         """Models that this data set can be used with."""
@@ -175,16 +172,10 @@ class Tuner:
 
     def search(self, name: str, trials: int = TRIALS) -> optuna.Study:
         """Search until so many trials are done, those of earlier runs included."""
-        space = SPACES[name]
-        sampler = optuna.samplers.TPESampler(seed=self.seed)
-        study = optuna.create_study(
-            study_name=f"{name}-{self.identity}",
-            storage=self.storage,
-            sampler=sampler,
-            direction="maximize",
-            load_if_exists=True,
-        )
-        done = len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE])
+        space, sampler = SPACES[name], optuna.samplers.TPESampler(seed=0)
+        kept = {"study_name": f"{name}-{self.identity}", "storage": self.storage, "load_if_exists": True}
+        study = optuna.create_study(**kept, sampler=sampler, direction="maximize")
+        done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
 
         def judge(trial: optuna.Trial) -> float:
             given = space.suggest(trial)
@@ -253,18 +244,18 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    paths = Paths(given.dataset)
-    prepared = Run(given.dataset).tables
+    run = Run(given.dataset)
+    prepared, paths = run.tables, run.paths
     paths.outputs.mkdir(parents=True, exist_ok=True)
     tuner = Tuner(
         prepared.split,
         prepared.items,
         relevant_from=prepared.relevant_from,
-        storage=f"sqlite:///{paths.outputs / 'tuning.db'}",
+        storage=f"sqlite:///{paths.outputs / 'tuning.db'}",  # goes on where an earlier search stopped
         identity=f"{prepared.identity['sha256'][:8]}-{prepared.split.name}",
     )
     studies = {name: tuner.search(name, given.trials) for name in given.models or tuner.possible()}
-    file = write_chosen(given.params or REPOSITORY / "notebooks" / "params" / f"{paths.name}.yaml", chosen(studies))
+    file = write_chosen(given.params or NOTEBOOKS / "params" / f"{run.name}.yaml", chosen(studies))
     table = results(studies.values())
     print(table.groupby("model", sort=False)["value"].agg(["count", "max"]).round(4).to_string())
     use_style()
