@@ -23,7 +23,7 @@ import pandas as pd
 
 from recsys_lib.files import link, locked, write_json, write_parquet
 from recsys_lib.models.base import content_hash
-from recsys_lib.run.run import Champion, MissingArtifactError, Run
+from recsys_lib.run.run import Champion, MissingArtifactError, OtherDataError, Run
 
 if TYPE_CHECKING:
     from recsys_lib.evaluation.task import Evaluation
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.action == "promote":
             promote(run, given.model)
         print(overview(run))
-    except (LookupError, MissingArtifactError) as problem:
+    except (LookupError, MissingArtifactError, OtherDataError) as problem:
         sys.stderr.write(f"{problem.args[0] if isinstance(problem, LookupError) else problem}\n")
         return 1
     return 0
