@@ -192,7 +192,7 @@ def running(
     environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
         environment[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
-    environment |= {"MALLOC_TRIM_THRESHOLD_": "131072", **(variables or {})}
+    environment |= {"MALLOC_TRIM_THRESHOLD_": "131072", "PYTHONDONTWRITEBYTECODE": "", **(variables or {})}
     with started(command, f"http://{ip}:{port}/", log, environment) as server:
         server.wait_for("Voilà is running at")
         if pool:

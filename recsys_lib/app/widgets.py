@@ -11,7 +11,6 @@ from typing import Any
 
 import anywidget
 import ipywidgets as w
-import plotly.graph_objects as go
 from IPython.display import HTML, display
 from traitlets import Unicode, link
 
@@ -112,13 +111,14 @@ class View(Following, w.HTML):
 
 
 class Chart(Following, w.Output):
-    """A plotly figure that follows traits of an application; as :class:`View`, with ``make`` returning a figure."""
+    """A chart that follows traits of an application; as :class:`View`, with ``make`` giving a figure or its dict."""
 
     def put(self, content: Any) -> None:
         """Show a figure, or HTML in its place."""
-        bundle = {"text/html": str(content), "text/plain": "chart"}
-        if isinstance(content, go.Figure):
-            figure = json.loads(content.to_json()) | {"config": {"displayModeBar": False, "responsive": True}}
+        bundle = {"text/html": content, "text/plain": "chart"}
+        if not isinstance(content, str):
+            figure = content if isinstance(content, dict) else json.loads(content.to_json())
+            figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
             bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
         self.outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},) if content else ()
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import nbformat
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,7 +200,7 @@ def test_the_genres_chart_shows_liking_and_not_counts(lab, app):
     history = lab.history_of(app.user)
     has = lab.has_genre[lab.known.item_codes(history["item_id"])]
     mean = history["rating"].mean()
-    name, value = figure.data[0].y[-1].split(" (")[0], figure.data[0].x[-1]
+    name, value = figure["data"][0]["y"][-1].split(" (")[0], figure["data"][0]["x"][-1]
     mine = history["rating"].to_numpy()[has[:, lab.genres.index(name)] > 0]
     assert value == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean, abs=1e-5)
 
@@ -360,7 +361,7 @@ def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     run.save_model("ease", EASE().fit(run.known))
     app = App(Lab(Run("plays")))
     app.liked, app.models = {20: 1.0}, ("ease",)
-    html = "".join(str(page(app)) for page in PAGES) + "".join(chart(app).to_json() for chart in CHARTS)
+    html = "".join(str(page(app)) for page in PAGES) + "".join(go.Figure(chart(app)).to_json() for chart in CHARTS)
     assert "★" not in html
     assert "year not known" in html
     assert "No leaderboard yet" in html
@@ -392,11 +393,11 @@ def test_the_champion_is_the_model_shown_first(lab_home):
 
 
 def test_the_kernel_stays_light(lab):
-    heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "scipy.stats"]
-    heavy += ["scipy.optimize"]
+    heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "plotly"]
+    heavy += ["scipy.optimize", "scipy.stats"]
     code = (
         "import sys; from recsys_lib.app.kernel import slim; slim();"
-        "from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
+        "from recsys_lib.app import charts, views, widgets; a = widgets.open_app('made');"
         "[a.lab.model(name) for name in a.lab.models];"
         f"print([m for m in {heavy} if sys.modules.get(m)], 'films for user' in views.user_list(a))"
     )
