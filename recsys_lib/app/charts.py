@@ -23,7 +23,10 @@ def _figure(traces: list[dict[str, Any]], title: str, height: int, **axes: Any) 
     layout: dict[str, Any] = {"height": height, "margin": {"l": 10, "r": 16, "t": 40, "b": 40}}
     layout |= {"title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}}}
     layout |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
-    layout |= {"legend": {"orientation": "h", "y": -0.18}, "font": {"family": "system-ui, sans-serif", "size": 13}}
+    layout |= {
+        "legend": {"orientation": "h", "yref": "container", "y": 0},
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+    }
     for axis in ("xaxis", "yaxis"):
         layout[axis] = {"automargin": True, "zeroline": False, **axes.get(axis, {})}
     return {"data": traces, "layout": layout}
@@ -72,8 +75,8 @@ def trade_offs(app: App) -> dict[str, Any]:
         for axis, metric in (("x", app.against), ("y", app.metric)):
             trace[axis] = [means[metric] for means in points.values()]
         traces.append(trace)
-    title = f"{label(app.metric)} against {label(app.against)}, by length of history"
-    axes = {"xaxis": {"title": label(app.against)}, "yaxis": {"title": label(app.metric)}}
+    title = f"{label(app.metric)} against {label(app.against)}"
+    axes = {"xaxis": {"title": {"text": label(app.against)}}, "yaxis": {"title": {"text": label(app.metric)}}}
     return _figure(traces, title, 430, **axes)
 
 

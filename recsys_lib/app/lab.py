@@ -196,6 +196,10 @@ class Lab:
         """A film by its id, with the columns of :attr:`films` as attributes; None where the models do not know it."""
         return self._rows.get(item)
 
+    def page_of(self, item: Any) -> str:
+        """Address of a film's page where the data set has pages of its own; "" where it has none."""
+        return f"https://movielens.org/movies/{item}" if self.tables.identity["name"].startswith("ml-latest") else ""
+
     @cached_property
     def best_known(self) -> np.ndarray:
         """Columns of the films, the most rated first."""

@@ -65,13 +65,6 @@ def image(film: Any) -> str:
     return ""
 
 
-def film_facts(lab: Lab, film: Any) -> str:
-    """Year, genres, mean rating and number of ratings of a film, in one line."""
-    rated = f"mean {film.mean:.2f} of {lab.scale[1]:g} stars from {film.n:,} ratings"
-    rated = rated if lab.has_ratings else f"{film.n:,} users"
-    return " · ".join(filter(None, [str(film.year or ""), ", ".join(film.genres), rated]))
-
-
 # ---- lists ---------------------------------------------------------------------------------------------------
 
 
@@ -97,23 +90,23 @@ def _options(app: App) -> dict[str, Any]:
 
 def _cards(app: App, table: pd.DataFrame, user: Any, rated: dict[Any, float], *, explained: bool = False) -> str:
     if table.empty:
-        return templates().empty("No film fits these choices", "Allow more years or another genre.")
-    lab, films = app.lab, app.lab.films.loc[table["item_id"]]
+        return templates().message("Allow more years or another genre.", "No film fits these choices", "empty")
+    films = app.lab.films.loc[table["item_id"]]
     unit, values = _scores(app, app.model, table)
     heights = table["score"] - min(0.0, table["score"].min())
     widths = np.clip(100 * heights / (heights.max() or 1.0), 2, 100).round()
     rows = []
-    for item, rank, value, width in zip(films.index.tolist(), table["rank"], values, widths, strict=True):
-        film, is_open = lab.film(item), app.film == item
-        row = {"film": film, "rank": rank, "value": value, "width": width, "rated": rated.get(item), "open": is_open}
-        rows.append(row | {"details": details(app, film, user, rated) if is_open or explained else ""})
+    for film, rank, value, width in zip(films.itertuples(), table["rank"], values, widths, strict=True):
+        row = {"film": film, "rank": rank, "value": value, "width": width, "rated": rated.get(film.id)}
+        row["open"] = app.film == film.id
+        rows.append(row | {"details": details(app, film, user, rated) if row["open"] or explained else ""})
     exported = films[["id", "title", "year"]].assign(**{unit: values}).rename(columns={"id": "item_id"})
     exported.insert(0, "rank", table["rank"].to_numpy())
     file = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
     new = user is app.liked
     title = f"{len(rows)} films for {'you' if new else f'user {user}'} by {label(app.model)}"
     served = served_by(app, app.model, len(rated), table)
-    return templates().cards(title, lab.about(app.model), served, rows, lab.has_ratings, unit, file, new)
+    return templates().cards(title, app.lab.about(app.model), served, rows, app.lab.has_ratings, unit, file, new)
 
 
 def _scores(app: App, name: str, table: pd.DataFrame) -> tuple[str, list[str]]:
@@ -143,9 +136,7 @@ def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
     """A film's facts, what speaks for it, similar films, and the data set's own page of it, where it has one."""
     lead, reasons = why(app, film.id, user, rated)
     similar = [app.lab.film(item) for item in app.lab.model(app.model).similar_items([film.id], 5)["similar_item_id"]]
-    own = app.lab.tables.manifest["data"]["name"].startswith("ml-latest")
-    address = f"https://movielens.org/movies/{film.id}" if own else ""
-    return templates().details(film, film_facts(app.lab, film), lead, reasons, similar, address)
+    return templates().details(app.lab, film, lead, reasons, similar)
 
 
 def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, list[dict[str, Any]]]:
@@ -195,28 +186,30 @@ def _days(seconds: pd.Series) -> list[str]:
 
 def history(app: App) -> str:
     """Everything the user has rated, with any column of the items table."""
-    lab, table = app.lab, app.lab.history_of(app.user).reset_index(drop=True)
-    films = lab.films.loc[table["item_id"]]
-    column = {"title": films["title"], "mean": films["mean"].round(2), "ratings": films["n"]}.get(app.column)
-    column = lab.items.loc[table["item_id"], app.column] if column is None else column
-    table = table.assign(title=films["title"].to_numpy(), column=column.array)
-    table["day"] = _days(table["timestamp"]) if "timestamp" in table else "–"
+    lab, t, table = app.lab, templates(), app.lab.history_of(app.user).reset_index(drop=True)
+    films = lab.films.loc[table["item_id"]].reset_index(drop=True)
+    column = {"mean": films["mean"].round(2), "ratings": films["n"]}.get(app.column)
+    table["title"] = films["title"]
+    table["column"] = lab.items.loc[table["item_id"], app.column].array if column is None else column
     if app.order != "latest":
         text = app.order == "title" or not pd.api.types.is_numeric_dtype(table[app.order])
         key = (lambda values: values.astype(str)) if text else None
         table = table.sort_values(app.order, key=key, ascending=app.order != "rating", kind="stable")
-    shown = table["column"].astype(object)
-    table["column"] = [", ".join(v) if isinstance(v, list) else "–" if pd.isna(v) else v for v in shown]
-    return templates().history(table.to_dict("records"), label(app.column), lab.has_ratings)
+    shown = [", ".join(v) if isinstance(v, list) else "–" if pd.isna(v) else v for v in table["column"].astype(object)]
+    cells = {"Film": [t.link(film) for film in films.loc[table.index].itertuples()]}
+    cells |= {"Rating": map(t.stars, table["rating"])} if lab.has_ratings else {}
+    cells |= {label(app.column): shown}
+    cells |= {"When": _days(table["timestamp"])} if "timestamp" in table else {}
+    return Markup("<h2>History</h2>") + t.table("History", list(cells), list(zip(*cells.values(), strict=True)))
 
 
 def picks(app: App) -> str:
     """The new user's ratings, groups of films to begin with, and films to add."""
-    lab, (low, high) = app.lab, app.lab.scale
+    lab, (low, high), liked = app.lab, app.lab.scale, list(app.liked)
     stars = np.arange(low, high + 0.01, 1.0 if low == 1 and high <= 6 else 0.5).tolist() if lab.has_ratings else []
-    groups = [[lab.film(item) for item in group] for group in lab.groups(list(app.liked))] if len(app.liked) < 8 else []
-    rows = [(lab.film(item), rating) for item, rating in app.liked.items()]
-    return templates().picks(rows, stars, [lab.film(item) for item in lab.suggestions(list(app.liked))], groups)
+    groups = [[lab.film(item) for item in group] for group in lab.groups(liked)] if len(liked) < 8 else []
+    suggestions = [(item, f"+ {lab.film(item).title}") for item in lab.suggestions(liked)]
+    return templates().picks([(lab.film(item), app.liked[item]) for item in liked], stars, suggestions, groups)
 
 
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
@@ -259,13 +252,12 @@ def _key(text: str) -> str:
 
 def model_chips(app: App) -> str:
     """The models, to choose those side by side."""
-    return templates().chips(app.lab.models, app.models, MOST_MODELS)
+    return templates().chips("model", app.lab.models.items(), f"Side by side, at most {MOST_MODELS}", app.models)
 
 
 def film_card(app: App) -> str:
     """The film that others are compared with."""
-    film = app.lab.film(app.similar_to)
-    return templates().film(film, film_facts(app.lab, film))
+    return templates().film(app.lab, app.lab.film(app.similar_to))
 
 
 def similar_lists(app: App) -> str:
@@ -279,33 +271,39 @@ def similar_lists(app: App) -> str:
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
     everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)]
-    summary = templates().everywhere(everywhere, len(columns))
-    return templates().columns(summary, columns, "", [], app.lab.has_ratings)
+    summary = f"In all {len(columns)} lists: {', '.join(everywhere) or 'no film'}." if len(columns) > 1 else ""
+    return templates().columns(summary, columns, app.lab.has_ratings)
 
 
 def compare_lists(app: App) -> str:
     """The same user's lists by several models, and what the user rated next."""
     lab, new = app.lab, app.who == "new user"
     after = {} if new else lab.rated_next(app.user)
-    if new:
-        columns = _columns(app, lambda model: model.recommend_new(app.liked, app.k), len(app.liked))
-    else:
-        n = len(lab.history_of(app.user))
-        columns = _columns(app, lambda model: model.recommend([app.user], app.k), n, after)
+    n = len(app.liked if new else lab.history_of(app.user))
+
+    def ask(model: Any) -> pd.DataFrame:
+        return model.recommend_new(app.liked, app.k) if new else model.recommend([app.user], app.k)
+
+    columns = _columns(app, ask, n, after)
     times = Counter(row["film"].id for column in columns for row in column["rows"])
-    rows = [{"film": lab.film(item), "rating": rating, "lists": times[item]} for item, rating in after.items()]
-    rows = sorted((row for row in rows if row["film"]), key=lambda row: (-row["lists"], -row["rating"]))
+    following = [item for item in sorted(after, key=lambda item: (-times[item], -after[item])) if lab.film(item)]
+    rows = [
+        {"film": lab.film(item), "rank": "", "value": f"in {times[item]} of these lists", "rating": after[item]}
+        | {"hit": times[item] > 0, "lists": 0}
+        for item in following
+    ]
     most = max(column["hits"] for column in columns)
     best = [column["label"] for column in columns if column["hits"] == most]
     summary = templates().compared(app, len(after), most, best)
-    return templates().columns(summary, columns, f"What user {app.user} rated next", rows, lab.has_ratings)
+    return templates().columns(summary, columns, lab.has_ratings, f"What user {app.user} rated next", rows)
 
 
 def _columns(app: App, ask: Callable, n: int | None = None, after: Any = None) -> list[dict[str, Any]]:
     """One list a model, each row knowing in how many lists its film stands, or why there is none."""
     columns, after = [], after or {}
     for name in app.models:
-        column = {"name": name, "label": label(name), "about": app.lab.about(name), "rows": [], "more": "", "hits": 0}
+        column = {"name": name, "label": label(name), "about": app.lab.about(name), "rows": [], "hits": 0}
+        column |= dict.fromkeys(("more", "served", "failed"), "")
         columns.append(column)
         try:
             table = ask(app.lab.model(name))
@@ -359,20 +357,18 @@ def board(app: App) -> str:
     ranking, kind = app.lab.ranking(app.metric), app.metric.split("@")[0]
     if not ranking:
         command = app.lab.run.command_for(app.lab.run.paths.metrics / "leaderboard.json")
-        return templates().empty("No leaderboard yet", f"`{command}` makes it; then open this page again.")
+        return templates().message(f"`{command}` makes it; then open this page again.", "No leaderboard yet", "empty")
     rows = [
-        {"label": label(entry["name"]), "about": app.lab.about(entry["name"]), "seconds": entry.get("fit_seconds")}
-        | {"low": None, "high": None, **entry["metrics"][app.metric]}
-        for entry in ranking
+        {"label": label(entry["name"]), "low": None, "high": None, **entry["metrics"][app.metric]} for entry in ranking
     ]
+    cells = []
+    for entry, row in zip(ranking, rows, strict=True):
+        about = Markup("{}<small>{}</small>").format(row["label"], app.lab.about(entry["name"]))
+        interval = "not measured" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
+        seconds = entry.get("fit_seconds")
+        cells.append([about, f"{row['mean']:.3f}", interval, "–" if seconds is None else f"{seconds:.1f} s"])
+    metric, heads = label(app.metric), ["Model", label(app.metric), "95 % interval", "Fitted in"]
+    table = templates().table(f"Leaderboard by {metric}", heads, cells, True)
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
     p, lower = app.lab.computed["p"].get(app.metric), kind in LOWER_IS_BETTER
-    return templates().board(app.lab, label(app.metric), meaning, rows, lower, kind != "popularity_lift", p)
-
-
-def takeaway(app: App) -> str:
-    """What can be asked, in one sentence computed from what is there."""
-    best = app.lab.ranking("ndcg@10")
-    first = f"{label(best[0]['name'])} comes first on the leaderboard" if best else "there is no leaderboard yet"
-    users, films = app.lab.known.n_users, app.lab.known.n_items
-    return f"{len(app.lab.models)} models can be asked about {users:,} users, {films:,} films, or a new user; {first}."
+    return templates().board(app.lab, metric, meaning, rows, table, lower, kind != "popularity_lift", p)

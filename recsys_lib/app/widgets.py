@@ -47,15 +47,13 @@ def open_app(dataset: str = "ml-100k") -> App | None:
         log.addHandler(handler)
     try:
         return App(Lab(run))
-    except MissingArtifactError as error:
-        title, text = "The lab has not been run yet", str(error)
-    except OtherDataError as error:
-        title, text = "These results do not belong together", str(error)
+    except (MissingArtifactError, OtherDataError) as error:
+        text = str(error)
     except (OSError, ValueError, KeyError):
         log.exception("The application could not open %s", run.name)
         text = f"The results of {run.name} cannot be read: `{run.command()}` makes them again"
-        title = "The lab could not be opened"
-    display(HTML(f"<style>{STYLE}</style><div class='film-lab'>{views.templates().stopped(title, text)}</div>"))
+    page = views.templates().message(f"{text}. Then load the page again.", "Nothing to show yet", "stop")
+    display(HTML(f"<style>{STYLE}</style><div class='film-lab'>{page}</div>"))
     if "VOILA_PREHEAT" not in os.environ:  # Voilà would show its own words in the place of these
         raise SystemExit(text)
     return None
@@ -83,25 +81,15 @@ class Following:
         try:
             self.put("" if self.hidden else self.make(self.app))
         except NotPossibleError as error:
-            self.put(views.templates().sorry(str(error)))
+            self.put(views.templates().message(str(error)))
         except Exception:  # whatever fails in one view leaves the others alone
             log.exception("The application could not make %s", self.make.__name__)
-            self.put(views.templates().sorry(SORRY))
+            self.put(views.templates().message(SORRY))
 
 
 class View(Following, w.HTML):
-    """HTML that follows traits of an application.
+    """HTML that ``make`` makes of ``app``, made again when a trait of one of the ``names`` changes.
 
-    Parameters
-    ----------
-    app : App
-    make
-        Makes the HTML from ``app``.
-    names
-        Traits of ``app`` that it depends on.
-
-    Examples
-    --------
     ``View(app, lambda app: f"<p>{len(app.liked)} ratings</p>", "liked")``
     """
 
@@ -162,8 +150,9 @@ def filters(app: App, *, rated: bool = True) -> w.Accordion:
     return w.Accordion([w.VBox([control(app, name) for name in names])], titles=["Filters and diversity"])
 
 
-def picker(app: App, text: str, labels: dict[str, Any], verb: str) -> w.VBox:
+def picker(app: App, verb: str, text: str) -> w.VBox:
     """A field to find a user or a film by words, spelling mistakes allowed; ``verb`` as in :meth:`App.do`."""
+    labels = app.lab.user_labels if verb == "user" else app.lab.film_labels
     shown = {str(value): name for name, value in labels.items()}
     box = w.Combobox(options=list(labels)[:2000], description=text, placeholder="Type and press Enter", style=WIDE)
     box.continuous_update = False
@@ -178,14 +167,15 @@ def picker(app: App, text: str, labels: dict[str, Any], verb: str) -> w.VBox:
         if words in ("", shown.get(str(getattr(app, verb, "")))):
             return
         if verb == "user" and number.isdecimal():
-            hits, refusal = [shown[number]] if number in shown else [], f"Nobody here has the id “{number}”."
+            hits = [shown[number]] if number in shown else []
         else:
-            hits, refusal = [words] if words in labels else search(words, labels, 6), f"Nothing matches “{words}”."
+            hits = [words] if words in labels else search(words, labels, 6)
         if hits:
             app.do(verb, str(labels[hits[0]]))
         else:
-            app.notice = refusal
-        others.value = str(views.templates().matches(verb, [(labels[hit], hit) for hit in hits[1:]]))
+            app.notice = f"Nothing here is called “{words}”."
+        more = [(labels[hit], hit) for hit in hits[1:]]
+        others.value = str(views.templates().chips(verb, more, "Or did you mean")) if more else ""
         current()
 
     current()
@@ -201,44 +191,34 @@ def user_controls(app: App) -> w.VBox:
     for text, verb, value in (("← Previous", "step", "-1"), ("Anybody", "any", ""), ("Next →", "step", "1")):
         steps.append(w.Button(description=text, layout=FIT))
         steps[-1].on_click(lambda _, verb=verb, value=value: app.do(verb, value))
-    return w.VBox([picker(app, "User", app.lab.user_labels, "user"), w.HBox(steps)])
-
-
-def film_search(app: App, verb: str) -> w.VBox:
-    """A field to find a film: for the trait "similar_to", or to "like" it as the new user."""
-    return picker(app, "Find a film" if verb == "like" else "Film", app.lab.film_labels, verb)
+    return w.VBox([picker(app, "user", "User"), w.HBox(steps)])
 
 
 def upload(app: App) -> w.VBox:
     """Import of one's own ratings: a CSV file of Letterboxd or IMDb, matched by title and year, shown before use."""
     file = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout=FIT)
     use = w.Button(description="Use these ratings", disabled=True, layout=FIT)
-    shown, ratings = w.HTML(), []
+    shown, ratings, t = w.HTML(), [], views.templates()
 
     def read(change: Any) -> None:
         ratings.clear()
         try:
             table = views.read_ratings(app.lab, bytes(change["new"][0]["content"]))
         except ValueError as error:
-            text = str(error) if isinstance(error, NotPossibleError) else "The file is no CSV table."
-            shown.value = str(views.templates().sorry(text))
+            shown.value = t.message(str(error) if isinstance(error, NotPossibleError) else "The file is no CSV table.")
         else:
             matched = table.dropna()
             ratings.extend(f"{row.item_id}:{row.rating}" for row in matched.itertuples())
-            rows = [(row, app.lab.film(row.item_id)) for row in matched.itertuples()]
+            cells = [(row.given, app.lab.film(row.item_id).title, t.stars(row.rating)) for row in matched.itertuples()]
             missed = table["given"].drop(matched.index).tolist()
-            shown.value = str(views.templates().imported(rows, missed))
+            text = f"{len(matched)} ratings match films here; {len(missed)} do not{': ' * bool(missed)}"
+            text += ", ".join(missed[:5]) + " …" * (len(missed) > 5)
+            shown.value = t.message(text, kind="soft") + t.table("Matches", ["Your file", "Film", "Rating"], cells)
         use.disabled = not ratings
 
     file.observe(lambda change: change["new"] and read(change), "value")
     use.on_click(lambda _: app.do("rate", "\n".join(ratings)))
     return w.VBox([w.HBox([file, use]), shown])
-
-
-def history_view(app: App) -> w.VBox:
-    """Everything the user has rated, with any column of the items table, in any order."""
-    controls = [control(app, "column"), control(app, "order")]
-    return w.VBox([w.HTML("<h2>History</h2>"), *controls, View(app, views.history, "user", "column", "order")])
 
 
 def columns(*parts: w.Widget) -> w.Box:
@@ -276,18 +256,7 @@ class Browser(anywidget.AnyWidget):
 
 
 class Page(w.VBox):
-    """The application: a head and tabs.
-
-    Parameters
-    ----------
-    app : App
-    tabs
-        Widgets by the title of their tab.
-
-    Examples
-    --------
-    ``Page(app, {"For you": for_you, "My view": View(app, my_view, "user")})``
-    """
+    """The application: a head and tabs, ``Page(app, {"For you": for_you, "My view": View(app, my_view, "user")})``."""
 
     def __init__(self, app: App, tabs: dict[str, w.Widget]) -> None:
         counts = f"{app.lab.known.n_users:,} users · {app.lab.known.n_items:,} films"
