@@ -98,14 +98,12 @@ class Lab:
         if config is None:
             return "On the leaderboard, but not among the saved models."
         alike = [other["params"] for other in self.configs.values() if other["model"] == config["model"]]
-        more = (
-            _parts(config)
-            or [
-                f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-                for key, value in config["params"].items()
-                if any(params.get(key) != value for params in alike) and isinstance(value, int | float | str)
-            ][:3]
-        )
+        differs = [
+            f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+            for key, value in config["params"].items()
+            if isinstance(value, int | float | str) and any(params.get(key) != value for params in alike)
+        ]
+        more = _parts(config) or differs[:3]
         return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
@@ -148,10 +146,9 @@ class Lab:
         """item_id, rating, timestamp (where known) of a user, the latest first."""
         row = self.known.rows(self.known.user_codes([user]))
         frame = pd.DataFrame({"item_id": self.known.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if row.timestamps is None:
-            return frame
-        frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
-        return frame if self.known.dated else frame.drop(columns="timestamp")  # an order without dates
+        if row.timestamps is not None:
+            frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
+        return frame if self.known.dated else frame[["item_id", "rating"]]  # an order may have no dates
 
     def rated_next(self, user: Any) -> dict[Any, float]:
         """The test part of a user: rating by item id."""
@@ -179,22 +176,20 @@ class Lab:
         films["genres"] = [genres if isinstance(genres, list) else [] for genres in films["genres"]]
         films["n"] = self.known.item_counts.astype(int)
         films["mean"] = np.asarray(self.known.matrix.sum(axis=0)).ravel() / films["n"]
-        films["label"] = [
-            f"{title} ({year})" if year else title for title, year in zip(films["title"], films["year"], strict=True)
-        ]
+        years = films["year"].map(lambda year: f" ({year})" if year else "")
+        films["label"] = films["title"] + years
         words = films["title"].str.findall(r"\b(?:[^\W\d_][^\W_]{3}|[A-Z0-9])").str[:2]
         films["initials"] = ["".join(word[0] for word in each).upper() or "?" for each in words]
         rarest = np.where(self.has_genre > 0, self.has_genre.sum(0), np.inf).argmin(1) if self.genres else 0
-        films["hue"] = 137 * rarest % 360
-        return films.assign(id=films.index)
+        return films.assign(hue=137 * rarest % 360, id=films.index)
 
     @cached_property
-    def _rows(self) -> dict[Any, Any]:
+    def _films(self) -> dict[Any, Any]:
         return {film.id: film for film in self.films.itertuples(index=False, name="Film")}
 
     def film(self, item: Any) -> Any:
         """A film by its id, with the columns of :attr:`films` as attributes; None where the models do not know it."""
-        return self._rows.get(item)
+        return self._films.get(item)
 
     def page_of(self, item: Any) -> str:
         """Address of a film's page where the data set has pages of its own; "" where it has none."""
@@ -231,32 +226,30 @@ class Lab:
         rated /= np.maximum(np.linalg.norm(rated, axis=0), 1e-9)
         return rated.T @ rated
 
+    def _near(self, picked: list[Any], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Well-known films that were not picked: ids, how alike their audiences are, nearness to what was picked."""
+        codes = self.known.item_codes(picked)
+        pool = self.best_known[:size][~np.isin(self.best_known[:size], codes)]
+        alike = self.alike(np.append(pool, codes))
+        return self.known.item_ids[pool], alike[: len(pool), : len(pool)], alike[: len(pool), len(pool) :].sum(axis=1)
+
     def groups(self, picked: list[Any], n: int = 3, size: int = 4) -> list[list[Any]]:
         """Groups of well-known films, liked by the same users within each, to begin with or near to those picked."""
-        pool = self.best_known[:150]
-        alike, ids = self.alike(pool), self.known.item_ids[pool]
-        taken = np.isin(ids, picked)
-        free = ~taken
-        if taken.any():
-            near = alike[taken].sum(axis=0)
-            free &= near >= np.quantile(near[~taken], 0.6)
-        groups, chosen = [], np.zeros(len(pool), dtype=bool)
-        while len(groups) < n and (free & ~chosen).sum() >= size:
-            left = np.flatnonzero(free & ~chosen)
-            first = left[np.argmin(alike[left][:, chosen].max(axis=1, initial=-1))]  # least like the groups before
+        ids, alike, near = self._near(picked, 150)
+        groups, chosen, shown = [], np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+        chosen[np.argsort(near, kind="stable")[: int(0.6 * len(ids)) if picked else 0]] = True  # too far
+        while len(groups) < n and (~chosen).sum() >= size:
+            left = np.flatnonzero(~chosen)
+            first = left[np.argmin(alike[left][:, shown].max(axis=1, initial=-1))]  # least like the groups before
             group = left[np.argsort(-alike[first, left], kind="stable")[:size]]
-            chosen[group] = True
+            chosen[group] = shown[group] = True
             groups.append(ids[group].tolist())
         return groups
 
     def suggestions(self, picked: list[Any], n: int = 8) -> list[Any]:
         """Well-known films to add: near to those that were picked, or the best known where none was."""
-        order, codes = self.best_known, self.known.item_codes(picked)
-        if len(codes):
-            rated = (self.known.matrix > 0).astype(float)
-            together = np.asarray(rated.T @ rated[:, codes].sum(axis=1)).ravel()
-            order = np.argsort(-together / np.sqrt(self.known.item_counts + 20), kind="stable")
-        return self.known.item_ids[order[~np.isin(order, codes)][:n]].tolist()
+        ids, _, near = self._near(picked, 300)
+        return ids[np.argsort(-near, kind="stable")[:n]].tolist()
 
 
 def _parts(config: dict[str, Any]) -> list[str]:

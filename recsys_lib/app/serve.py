@@ -42,6 +42,15 @@ OPTIONS = {
     "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
 }
 
+SMALL = {  # kernels: memory given back at once, one thread, bytecode kept
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
+
 
 # ---- Voilà's own process -----------------------------------------------------------------------------------------
 
@@ -166,20 +175,9 @@ def running(
 ) -> Iterator[Server]:
     """Serve the application until the block ends; then server and kernels are ended.
 
-    Parameters
-    ----------
-    log
-        File for what the server says.
-    port
-        Where to listen, or the next free port; 0 for any.
-    pool
-        Kernels kept ready, so that a page opens at once; each takes about as much memory as a session.
-    cull_after
-        Seconds after which a kernel whose page was closed is ended.
-    most
-        Kernels at once; whoever comes then is asked to come again later.
-    variables
-        Further environment variables.
+    ``log`` takes what the server says. It listens on ``port`` or the next free one (0: any), keeps ``pool`` kernels
+    ready, so that a page opens at once, ends a kernel ``cull_after`` seconds after its page was closed, and asks those
+    who come when ``most`` kernels live to come again later. ``variables`` are added to the environment.
     """
     port = free_port(port, ip)
     options = OPTIONS | {"Voila.ip": ip, "Voila.port": port, "KernelManager.most": most}
@@ -188,12 +186,10 @@ def running(
     options |= {"MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4))}
     given = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-W", "ignore", "-m", "recsys_lib.app.serve", str(NOTEBOOK), *given]
-    environment = {"RECSYS_DATASET": dataset, "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    environment |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {"RECSYS_DATASET": dataset, **SMALL}
     for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
         environment[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
-    environment |= {"MALLOC_TRIM_THRESHOLD_": "131072", "PYTHONDONTWRITEBYTECODE": "", **(variables or {})}
-    with started(command, f"http://{ip}:{port}/", log, environment) as server:
+    with started(command, f"http://{ip}:{port}/", log, environment | (variables or {})) as server:
         server.wait_for("Voilà is running at")
         if pool:
             server.wait_for("Kernel pool of .* is filled")
@@ -203,9 +199,9 @@ def running(
 def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C, and print where."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app", description=__doc__.splitlines()[0])
+    anybody = "address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)"
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
-    anybody = "address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)"
     parser.add_argument("--ip", default="127.0.0.1", help=anybody)
     parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
     parser.add_argument("--most", type=int, default=24, help="kernels at once")

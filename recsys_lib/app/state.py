@@ -166,14 +166,15 @@ class App(HasTraits):
     @property
     def said(self) -> str:
         """What the open tab shows, in one sentence for those who listen to the page."""
+        whom = f"user {self.user}" if self.who == "user" else self.who
         about = {
             "For you": f"{self.k} films by {label(self.model)} for user {self.user}",
             "New user": f"{self.k} films by {label(self.model)} for {len(self.liked)} ratings",
             "Similar films": f"films similar to {self.lab.film(self.similar_to).title}",
-            "Compare models": f"{len(self.models)} models for "
-            + (f"user {self.user}" if self.who == "user" else self.who),
+            "Compare models": f"{len(self.models)} models for {whom}",
+            "Data and results": label(self.metric),
         }
-        return f"{self.tab}: {about.get(self.tab, label(self.metric))}"
+        return f"{self.tab}: {about.get(self.tab, '')}"
 
 
 def _id_of(value: Any, ids: np.ndarray, codes: Any, refusal: str) -> Any:

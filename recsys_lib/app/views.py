@@ -135,7 +135,8 @@ def served_by(app: App, name: str, n: int, table: pd.DataFrame) -> str:
 def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
     """A film's facts, what speaks for it, similar films, and the data set's own page of it, where it has one."""
     lead, reasons = why(app, film.id, user, rated)
-    similar = [app.lab.film(item) for item in app.lab.model(app.model).similar_items([film.id], 5)["similar_item_id"]]
+    best = next(iter(app.lab.computed["similar"]), app.model)
+    similar = map(app.lab.film, app.lab.model(best).similar_items([film.id], 5)["similar_item_id"])
     return templates().details(app.lab, film, lead, reasons, similar)
 
 
@@ -265,9 +266,11 @@ def similar_lists(app: App) -> str:
     own = app.lab.film(app.similar_to).genres
     names = {"item_id": "film", "similar_item_id": "item_id"}
     columns = _columns(app, lambda model: model.similar_items([app.similar_to], app.k).rename(columns=names))
+    shares = app.lab.computed["similar"]
+    columns.sort(key=lambda column: -shares.get(column["name"], 0))
     for column in columns:
-        share = app.lab.computed["similar"].get(column["name"], 0)
-        column["about"] = f"Of such lists, {100 * share:.1f} % were liked later by users who had liked the film."
+        share = 100 * shares.get(column["name"], 0)
+        column["about"] = f"Of such lists, {share:.1f} % were liked later by users who had liked the film."
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
     everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)]
@@ -288,7 +291,12 @@ def compare_lists(app: App) -> str:
     times = Counter(row["film"].id for column in columns for row in column["rows"])
     following = [item for item in sorted(after, key=lambda item: (-times[item], -after[item])) if lab.film(item)]
     rows = [
-        {"film": lab.film(item), "rank": "", "value": f"in {times[item]} of these lists", "rating": after[item]}
+        {
+            "film": lab.film(item),
+            "rank": "",
+            "value": f"in {times[item] or 'none'} of these lists",
+            "rating": after[item],
+        }
         | {"hit": times[item] > 0, "lists": 0}
         for item in following
     ]
@@ -364,9 +372,9 @@ def board(app: App) -> str:
     cells = []
     for entry, row in zip(ranking, rows, strict=True):
         about = Markup("{}<small>{}</small>").format(row["label"], app.lab.about(entry["name"]))
-        interval = "not measured" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
+        interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u00a0{row['high']:.3f}"
         seconds = entry.get("fit_seconds")
-        cells.append([about, f"{row['mean']:.3f}", interval, "–" if seconds is None else f"{seconds:.1f} s"])
+        cells.append([about, f"{row['mean']:.3f}", interval, "–" if seconds is None else f"{seconds:.1f}\u00a0s"])
     metric, heads = label(app.metric), ["Model", label(app.metric), "95 % interval", "Fitted in"]
     table = templates().table(f"Leaderboard by {metric}", heads, cells, True)
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")

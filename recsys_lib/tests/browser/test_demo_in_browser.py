@@ -96,7 +96,7 @@ def test_a_user_is_found_with_the_keyboard_and_back_leads_back(visitor):
     assert field.input_value().startswith("User 17 ·")
     assert "user=17" in page.url
     visitor.enter("User", "99999")
-    page.wait_for_selector(".notice:has-text('Nobody here has the id')")
+    page.wait_for_selector(".notice:has-text('Nothing here is called “99999”')")
     page.go_back()
     page.wait_for_function("text => !document.body.innerText.includes(text)", arg="10 films for user 17")
     visitor.settled()
