@@ -22,14 +22,15 @@ def _figure(traces: list[dict[str, Any]], title: str, height: int, **axes: Any) 
     """A figure without colours of its own: the page's theme gives them."""
     layout: dict[str, Any] = {"height": height, "margin": {"l": 10, "r": 16, "t": 40, "b": 40}}
     layout |= {"title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}}}
+    layout |= {"legend": {"orientation": "h", "yref": "container", "y": 0}, "font": {"family": "system-ui", "size": 13}}
     layout |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
-    layout |= {
-        "legend": {"orientation": "h", "yref": "container", "y": 0},
-        "font": {"family": "system-ui, sans-serif", "size": 13},
-    }
     for axis in ("xaxis", "yaxis"):
         layout[axis] = {"automargin": True, "zeroline": False, **axes.get(axis, {})}
     return {"data": traces, "layout": layout}
+
+
+def _points(x: Any, y: Any, names: list[str], **more: Any) -> dict[str, Any]:
+    return {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "hovertext": names, **more}
 
 
 def genres(app: App) -> dict[str, Any]:
@@ -55,13 +56,11 @@ def leaderboard(app: App) -> dict[str, Any]:
     """Means and 95 % intervals of one metric."""
     entries = app.lab.ranking(app.metric)[::-1]
     values = [{"low": None, "high": None, **entry["metrics"][app.metric]} for entry in entries]
-    points = {"type": "scatter", "mode": "markers", "marker": {"size": 9, "color": BLUE}, "xhoverformat": ".3f"}
-    points |= {"x": [value["mean"] for value in values], "y": [label(entry["name"]) for entry in entries]}
-    points["error_x"] = {
-        "array": [0 if value["high"] is None else value["high"] - value["mean"] for value in values],
-        "arrayminus": [0 if value["low"] is None else value["mean"] - value["low"] for value in values],
-        "color": BLUE,
-    }
+    means, names = [value["mean"] for value in values], [label(entry["name"]) for entry in entries]
+    error = {"color": BLUE, "symmetric": False}
+    error["array"] = [0 if value["high"] is None else value["high"] - value["mean"] for value in values]
+    error["arrayminus"] = [0 if value["low"] is None else value["mean"] - value["low"] for value in values]
+    points = _points(means, names, names, marker={"size": 9, "color": BLUE}, error_x=error, xhoverformat=".3f")
     return _figure([points], f"{label(app.metric)}: mean and 95 % interval", 90 + 24 * len(entries))
 
 
@@ -69,15 +68,12 @@ def trade_offs(app: App) -> dict[str, Any]:
     """One metric against another, a point a model and group of users."""
     traces = []
     for number, (group, models) in enumerate(app.lab.computed["segments"].items()):
-        points = {label(name): means for name, means in models.items() if app.metric in means and app.against in means}
-        trace = {"type": "scatter", "mode": "markers", "name": group, "hovertext": list(points)}
-        trace["marker"] = {"size": 10, "color": COLOURS[number], "symbol": number}
-        for axis, metric in (("x", app.against), ("y", app.metric)):
-            trace[axis] = [means[metric] for means in points.values()]
-        traces.append(trace)
-    title = f"{label(app.metric)} against {label(app.against)}"
+        known = {label(name): means for name, means in models.items() if {app.metric, app.against} <= {*means}}
+        x, y = ([means[metric] for means in known.values()] for metric in (app.against, app.metric))
+        marker = {"size": 10, "color": COLOURS[number], "symbol": number}
+        traces.append(_points(x, y, list(known), name=group, marker=marker))
     axes = {"xaxis": {"title": {"text": label(app.against)}}, "yaxis": {"title": {"text": label(app.metric)}}}
-    return _figure(traces, title, 430, **axes)
+    return _figure(traces, f"{label(app.metric)} against {label(app.against)}", 430, **axes)
 
 
 def film_map(app: App) -> dict[str, Any]:
@@ -87,15 +83,9 @@ def film_map(app: App) -> dict[str, Any]:
     pool = lab.best_known[:MAP_SIZE]
     pool = np.append(pool[pool != own], own)
     _, vectors = np.linalg.eigh(lab.alike(pool))
-    place = vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])
-    names = lab.films["label"].iloc[pool].tolist()
-    traces = [
-        {"type": "scatter", "mode": "markers", "hoverinfo": "text", "name": name, "hovertext": names[part]}
-        | {"x": place[part, 0].tolist(), "y": place[part, 1].tolist(), "marker": {"color": colour, "size": size}}
-        for name, part, colour, size in (
-            ("well-known films", slice(0, -1), BLUE, 6),
-            (names[-1], slice(-1, None), COLOURS[1], 14),
-        )
-    ]
-    hidden = {"showticklabels": False, "showgrid": False}
-    return _figure(traces, "Map of films: neighbours have the same audience", 420, xaxis=hidden, yaxis=hidden)
+    x, y = (vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])).T.tolist()
+    names, style = lab.films["label"].iloc[pool].tolist(), {"hoverinfo": "text"}
+    others = _points(x[:-1], y[:-1], names[:-1], name="well-known films", marker={"color": BLUE}, **style)
+    this = _points(x[-1:], y[-1:], names[-1:], name=names[-1], marker={"color": COLOURS[1], "size": 14}, **style)
+    axes = dict.fromkeys(("xaxis", "yaxis"), {"showticklabels": False, "showgrid": False})
+    return _figure([others, this], "Map of films: neighbours have the same audience", 420, **axes)

@@ -115,14 +115,12 @@ class Lab:
     # ---- users -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def facts(self) -> pd.DataFrame:
-        """The users table by id."""
-        return self.tables.users.drop_duplicates("user_id").set_index("user_id")
-
-    def facts_of(self, user: Any) -> dict[str, str]:
-        """Demographics of a user that are known."""
-        row = self.facts.loc[user].dropna() if user in self.facts.index else {}
-        return {str(name).replace("_", " "): str(value) for name, value in row.items()}
+    def facts(self) -> dict[Any, dict[str, str]]:
+        """Demographics that are known, by user."""
+        table = self.tables.users.rename(columns=lambda name: name.replace("_", " ")).astype(object)
+        rows = table.drop(columns="user id").to_dict("records")
+        known = [{name: str(value) for name, value in row.items() if pd.notna(value)} for row in rows]
+        return dict(zip(table["user id"], known, strict=True))
 
     @cached_property
     def user_labels(self) -> dict[str, Any]:
@@ -132,7 +130,9 @@ class Lab:
         favourites = (counts + 5 * usual) / (counts.sum(1, keepdims=True) + 5) / np.maximum(usual, 1e-9)
         labels = {}
         for code, (user, n) in enumerate(zip(self.known.user_ids.tolist(), self.lengths, strict=True)):
-            facts = [f"{name} {value}" if value.isdigit() else value for name, value in self.facts_of(user).items()]
+            facts = [
+                f"{name} {value}" if value.isdigit() else value for name, value in self.facts.get(user, {}).items()
+            ]
             genre = [self.genres[favourites[code].argmax()]] if self.genres else []
             labels[" · ".join([f"User {user}", f"{n} films", *facts[:3], *genre])] = user
         return labels

@@ -70,7 +70,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
             parts = [("", views.profile(app) + views.user_list(app, explained=True))]
             parts += [("Models side by side", views.compare_lists(app)), ("", views.history(app))]
             write(f"users/{number}.html", f"User {app.user}", parts=parts)
-            facts = [f"{len(lab.history_of(app.user))} films", *lab.facts_of(app.user).values()]
+            facts = [f"{len(lab.history_of(app.user))} films", *lab.facts.get(app.user, {}).values()]
             links.append((f"users/{number}.html", f"User {app.user}", " · ".join(facts[:4])))
         text = f"Users from the least to the most active: what {label(app.model)} and others list, and what came next."
         write("users.html", "For users", text, links)
@@ -98,11 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Build the site of a data set and print where it opens."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app.site", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
-    parser.add_argument("--users", type=int, default=24)
-    parser.add_argument("--films", type=int, default=36)
-    given = parser.parse_args(arguments)
     try:
-        page = build(Run(given.dataset), users=given.users, films=given.films)
+        page = build(Run(parser.parse_args(arguments).dataset))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error
     sys.stdout.write(f"{page}: open it in a browser\n")

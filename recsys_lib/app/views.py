@@ -178,7 +178,7 @@ def profile(app: App) -> str:
         numbers["mean rating"] = f"★ {table['rating'].mean():.2f}"
     if "timestamp" in table:
         numbers["from"], numbers["until"] = _days(table["timestamp"].agg(["min", "max"]))
-    return templates().profile(app.user, app.lab.facts_of(app.user), numbers)
+    return templates().profile(app.user, app.lab.facts.get(app.user, {}), numbers)
 
 
 def _days(seconds: pd.Series) -> list[str]:
@@ -290,16 +290,10 @@ def compare_lists(app: App) -> str:
     columns = _columns(app, ask, n, after)
     times = Counter(row["film"].id for column in columns for row in column["rows"])
     following = [item for item in sorted(after, key=lambda item: (-times[item], -after[item])) if lab.film(item)]
-    rows = [
-        {
-            "film": lab.film(item),
-            "rank": "",
-            "value": f"in {times[item] or 'none'} of these lists",
-            "rating": after[item],
-        }
-        | {"hit": times[item] > 0, "lists": 0}
-        for item in following
-    ]
+    rows = []
+    for item in following:
+        row = {"film": lab.film(item), "rank": "", "value": f"in {times[item] or 'none'} of these lists"}
+        rows.append(row | {"rating": after[item], "hit": times[item] > 0, "lists": 0})
     most = max(column["hits"] for column in columns)
     best = [column["label"] for column in columns if column["hits"] == most]
     summary = templates().compared(app, len(after), most, best)

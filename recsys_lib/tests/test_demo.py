@@ -108,7 +108,7 @@ def test_films_and_users_are_found_by_words_and_in_spite_of_spelling_mistakes(la
         assert search(text, lab.film_labels)[0].startswith("The Usual Suspects"), text
     assert search("qqqqqq", lab.film_labels) == []
     assert search("User 11", lab.user_labels)[0].startswith("User 11 ")
-    age = lab.facts.loc[7, "age"]
+    age = lab.facts[7]["age"]
     assert any(label.startswith("User 7 ") for label in search(f"age {age} writer", lab.user_labels, 200))
 
 
