@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -283,19 +284,20 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
     scores[np.isnan(scores)] = -np.inf
     if exclude is not None:
         scores[np.repeat(np.arange(len(scores)), np.diff(exclude.indptr)), exclude.indices] = np.nan
-    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
     rank, midrank = np.zeros(relevant.nnz, np.int64), np.full(relevant.nnz, np.nan)
-    inside = np.flatnonzero(relevant.indices < scores.shape[1])
-    step = max(1, SCRATCH // max(scores.shape[1], 1))
-    for start in range(0, len(inside), step):
-        part = inside[start : start + step]
-        column = relevant.indices[part]
-        own, others = scores[rows[part], column], scores[rows[part]]
-        above, same = (others > own[:, None]).sum(axis=1), others == own[:, None]
-        before = (same & (np.arange(scores.shape[1]) < column[:, None])).sum(axis=1)
-        rank[part] = np.where(np.isneginf(own) | np.isnan(own), 0, above + before + 1)
-        midrank[part] = above + (same.sum(axis=1) + 1) / 2
-    return Positions(rank, midrank, relevant.indptr, (~np.isnan(scores)).sum(axis=1))
+    n_candidates = np.count_nonzero(~np.isnan(scores), axis=1)
+    for row, (start, stop) in enumerate(pairwise(relevant.indptr)):  # a sort serves all relevant items of a user
+        entries = start + np.flatnonzero(relevant.indices[start:stop] < scores.shape[1])
+        columns, ordered = relevant.indices[entries], np.sort(scores[row])[: n_candidates[row]]
+        own = scores[row, columns]
+        lower, upper = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
+        above, same = len(ordered) - upper, upper - lower
+        before = np.zeros(len(own), np.int64)  # equal scores of lower columns
+        for place in np.flatnonzero(same > 1):
+            before[place] = np.count_nonzero(scores[row, : columns[place]] == own[place])
+        rank[entries] = np.where(np.isneginf(own) | np.isnan(own), 0, above + before + 1)
+        midrank[entries] = above + (same + 1) / 2
+    return Positions(rank, midrank, relevant.indptr, n_candidates)
 
 
 def auc(positions: Positions) -> np.ndarray:
