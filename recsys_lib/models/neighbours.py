@@ -89,37 +89,47 @@ class ItemKNN(Neighbours):
         norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
         rows = columns.T.tocsr()
 
-        def similarity(block: slice) -> np.ndarray:
-            table = (rows[block] @ columns).toarray()
-            scale = norms[block, None] * norms + np.float32(self.shrinkage)
-            return np.divide(table, scale, out=np.zeros_like(table), where=scale > 0)
+        def similarity(block: slice) -> csr_matrix:
+            table = (rows[block] @ columns).tocsr()
+            scale = norms[block][rows_of(table)] * norms[table.indices] + np.float32(self.shrinkage)
+            table.data = np.divide(table.data, scale, out=np.zeros_like(table.data), where=scale > 0)
+            return table
 
         self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceKNN(Neighbours):
-    """Items are similar that users watched soon after one another.
+    """An item leads to those that users watched soon after it, and to those soon before it as far as ``backward`` says.
 
-    :class:`Neighbours` with ``s_ij = c_ij / ((n_i n_j) ** power + shrinkage)``: c counts the users who had both
-    within ``window`` items of each other, in their order of watching; n counts users. So an item leads to those watched
-    around it, and not to everything that the same users saw in other years.
+    :class:`Neighbours` with ``s_ij = (c_ij + backward * c_ji) / (n_i ** power * n_j ** next_power + shrinkage)``: c_ij
+    sums ``apart ** -decay`` over the users who had j at most ``window`` items after i, n counts users. Entries of the
+    same second count in the order of their columns: with those, ``backward=1`` alone makes up no order.
 
     Parameters
     ----------
     window
         How many items apart, at most.
-    power
-        .5 is the cosine, 0 the bare count, which favours popular items.
+    decay
+        How fast a pair counts less with the distance; 0: all alike.
+    backward
+        What a pair counts against its direction: 1 forgets the order, 0 follows it alone.
+    power, next_power
+        Of the audience of the item in the history, and of the one that it leads to (None: as ``power``). .5 for both is
+        the cosine, 0 the bare count, which favours popular items.
 
     References
     ----------
     M. Ludewig, D. Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018 (session kNN, of
-    which this is the item-to-item form).
+    which this is the item-to-item form). S. Kamehkhosh, D. Jannach, M. Ludewig, "A Comparison of Frequent Pattern
+    Techniques and a Deep Learning Method for Session-Based Recommendation", 2017 (sequential rules: direction, decay).
     """
 
     window: int = 40
+    decay: float = 0.0
+    backward: float = 1.0
     power: float = 0.5
+    next_power: float | None = None
     half_life: float | None = 10.0
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
@@ -127,31 +137,50 @@ class SequenceKNN(Neighbours):
             raise ValueError("SequenceKNN needs timestamps or positions, and the interactions have neither")
         weights = self._weights_fitted()
         values = np.asarray(weights[train.row_of_entry, train.matrix.indices]).ravel().astype(np.float32)
-        counts = followed(train, values, self.window)
-        counts = (counts + counts.T).tocsr()
-        audience = np.asarray(weights.sum(axis=0)).ravel() ** self.power
+        counts = followed(train, values, self.window, self.decay)
+        counts = (counts + np.float32(self.backward) * counts.T).tocsr()
+        audience = np.asarray(weights.sum(axis=0)).ravel()
+        next_power = self.power if self.next_power is None else self.next_power
+        scale = (audience**self.power)[rows_of(counts)] * (audience**next_power)[counts.indices]
+        counts.data /= scale + np.float32(self.shrinkage)
+        self.similarity_ = nearest(counts.__getitem__, train.n_items, self.neighbours)
 
-        def similarity(block: slice) -> np.ndarray:
-            scale = audience[block, None] * audience + np.float32(self.shrinkage)
-            return counts[block].toarray() / np.maximum(scale, 1e-9)
+    def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
+        """As for all models, and in a column ``users`` how many users had the item after that of the history."""
+        table = super().explain(user_or_history, item_id, k)
+        column = self._columns([item_id])
+        audience = self.train.only(np.flatnonzero(np.diff(self.train.matrix[:, column].indptr)))
+        counts = followed(audience, np.ones(audience.matrix.nnz, np.float32), self.window)[:, column].toarray().ravel()
+        own = table["reason"] == "history"
+        table.loc[own, "users"] = counts[self.train.item_codes(table.loc[own, "item_id"])]
+        return table.astype({"users": "Int64"})
 
-        self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
+
+def rows_of(matrix: csr_matrix) -> np.ndarray:
+    """Row of each stored entry, (nnz,) int64."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def nearest(similarity: Callable[[slice], np.ndarray], n_items: int, neighbours: int) -> csr_matrix:
+def nearest(similarity: Callable[[slice], csr_matrix], n_items: int, neighbours: int) -> csr_matrix:
     """Keep the ``neighbours`` largest similarities of each row, none with itself; equal ones by the lower column.
 
-    ``similarity`` gives the rows of a block, (block, n_items), 0 or more: memory is block x n_items.
+    ``similarity`` gives the rows of a block, (block, n_items); what is not above 0 is not kept.
     """
     blocks = []
     for start in range(0, n_items, _BLOCK):
-        block = slice(start, min(start + _BLOCK, n_items))
-        table = similarity(block)
-        table[np.arange(len(table)), np.arange(block.start, block.stop)] = 0
-        codes, best = top_k(np.where(table > 0, table, np.nan), neighbours)
-        rows, places = np.nonzero(codes >= 0)
-        blocks.append(csr_matrix((best[rows, places], (rows, codes[rows, places])), table.shape))
-    return vstack(blocks, format="csr", dtype=np.float32)
+        table = similarity(slice(start, min(start + _BLOCK, n_items)))
+        table.data[(table.data <= 0) | (table.indices == rows_of(table) + start)] = 0
+        table.eliminate_zeros()
+        crowded = np.diff(table.indptr) > neighbours
+        full = table[crowded].toarray()
+        codes, best = top_k(np.where(full > 0, full, np.nan), neighbours)
+        starts = np.arange(0, codes.size + 1, neighbours)
+        chosen = csr_matrix((best.ravel(), codes.ravel(), starts), full.shape)
+        order = np.argsort(np.concatenate([np.flatnonzero(~crowded), np.flatnonzero(crowded)]))
+        blocks.append(vstack([table[~crowded], chosen], format="csr")[order])
+    similarity_ = csr_matrix(vstack(blocks, format="csr", dtype=np.float32))
+    similarity_.sort_indices()
+    return similarity_
 
 
 def followed(train: Interactions, weights: np.ndarray, window: int, power: float = 0.0) -> csr_matrix:

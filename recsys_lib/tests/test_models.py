@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 
 import lightgbm
 import numpy as np
@@ -164,11 +165,26 @@ def test_item_knn_keeps_so_many_neighbours(known):
         assert [np.flatnonzero(row).tolist() for row in kept] == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
 
 
-def test_sequence_knn_counts_within_its_window():
-    rows = [(1, item, 5.0, item * 10) for item in range(1, 6)] + [(2, 1, 5.0, 0), (2, 5, 5.0, 10)]
-    model = SequenceKNN(window=2, power=0, shrinkage=0, neighbours=10).fit(made(rows))
-    expected = [[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [0, 1, 1, 0, 1], [1, 0, 1, 1, 0]]
-    np.testing.assert_allclose(model.similarity_.toarray(), expected)
+@pytest.mark.parametrize("directed", [{}, {"decay": 0.5, "backward": 0.3, "power": 0.4, "next_power": 0.2}])
+def test_sequence_knn_counts_what_follows_within_its_window(directed):
+    """Pair by pair, from the order alone; either direction counts alike by default."""
+    histories = {1: [1, 2, 3, 4, 5], 2: [1, 5], 3: [5, 3, 1, 2]}
+    rows = [(user, item, place) for user, items in histories.items() for place, item in enumerate(items)]
+    train = Interactions.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "position"]))
+    model = SequenceKNN(window=2, shrinkage=0.7, neighbours=10, half_life=1, **directed).fit(train)
+    counts, n = np.zeros((5, 5)), np.bincount(train.matrix.indices)
+    for items in histories.values():
+        for first, then in combinations(range(len(items)), 2):
+            worth = (then - first) ** -model.decay if then - first <= 2 else 0
+            counts[items[first] - 1, items[then] - 1] += worth
+            counts[items[then] - 1, items[first] - 1] += worth * model.backward
+    expected = counts / (np.outer(n**model.power, n ** directed.get("next_power", model.power)) + 0.7)
+    np.testing.assert_allclose(model.similarity_.toarray(), expected, rtol=1e-5)
+    recency = np.array([0.5, 1, 0.25, 0, 0.125])  # the last user had 5, 3, 1 and 2, in this order
+    np.testing.assert_allclose(model.score(train.rows([2]))[0], recency @ expected, rtol=1e-5)
+    follows = model.similar_items([1], k=5)["similar_item_id"].tolist()
+    assert follows == [item for item in (np.argsort(-expected[0], kind="stable") + 1) if expected[0, item - 1]]
+    assert model.explain([1, 3], 2).set_index("item_id")["users"].to_dict() == {1: 2, 3: 1}
 
 
 # ---- EASE --------------------------------------------------------------------------------------------------------
