@@ -29,7 +29,7 @@ ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 
 
 @dataclass(frozen=True)
 class Split:
-    """Three tables that share no pair of user and item.
+    """Three tables that share no pair of user and item, but for what :func:`leave_one_out` says of repeats.
 
     Attributes
     ----------
@@ -51,7 +51,9 @@ class Split:
     @property
     def history(self) -> pd.DataFrame:
         """Everything before the test: train and validation together."""
-        return pd.concat([self.train, self.valid], ignore_index=True)
+        rows = pd.concat([self.train, self.valid], ignore_index=True)
+        repeats = self.params.get("repeats")
+        return rows if repeats is None else _without_repeats(rows, repeats).reset_index(drop=True)
 
     def for_validation(self) -> Split:
         """The same users one step earlier: train as history, validation as test. The test part is not in it."""
@@ -244,26 +246,53 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     return _from_codes(interactions, part, "random", {"test": test, "valid": valid, "seed": seed})
 
 
-def leave_one_out(interactions: pd.DataFrame, *, seed: int = 0) -> Split:
+def leave_one_out(interactions: pd.DataFrame, *, repeats: str = "last") -> Split:
     """Hold out each user's last interaction as test and the one before it as validation.
 
     Common in papers on sequences; one item a user makes noisy means. A user with two interactions gives none to the
     validation, one with a single interaction none to the test. The order is that of :func:`temporal_user`; without
-    timestamps and positions the two are those with the highest values of a hash of (user_id, item_id, seed).
+    timestamps and positions it is that of the rows.
 
+    Parameters
+    ----------
+    repeats : {"last", "first", "count"}
+        Which row train and history keep of an item that a user had more than once: the last, the first, or the last
+        with the sum of the ratings (1 each without such). What is held out stays, also where it repeats an
+        item of the history: such a row cannot be hit while lists leave out what was seen, and a task counts them.
+
+    Examples
+    --------
     >>> frame = pd.DataFrame({"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 5], "timestamp": [30, 10, 20, 10]})
     >>> split = leave_one_out(frame)
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist(), len(split.train)
     ([5], [7], 2)
+    >>> again = leave_one_out(pd.DataFrame({"user_id": 1, "item_id": [5, 6, 5, 7, 5]}))
+    >>> again.train["item_id"].tolist(), again.valid["item_id"].tolist(), again.test["item_id"].tolist()
+    ([6, 5], [7], [5])
     """
     require_ids(interactions)
+    if repeats not in ("last", "first", "count"):
+        raise ValueError(f"repeats is {repeats!r}; it must be 'last', 'first' or 'count'")
     users, _ = pd.factorize(interactions["user_id"])
     ordered = order_column(interactions) is not None
-    left, size = _left(
-        users, _order(interactions, users) if ordered else np.lexsort((_by_chance(interactions, seed), users))
-    )
+    order = _order(interactions, users) if ordered else np.argsort(users, kind="stable")
+    left, size = _left(users, order)
     part = np.where((left == 1) & (size >= 2), TEST, np.where((left == 2) & (size >= 3), VALID, TRAIN))
-    return _from_codes(interactions, part, "leave_one_out", {} if ordered else {"seed": seed})
+    if not interactions.duplicated(["user_id", "item_id"]).any():
+        return _from_codes(interactions, part, "leave_one_out", {})
+    if repeats == "count" and "rating" not in interactions:
+        interactions = interactions.assign(rating=np.float32(1))
+    train = order[part[order] == TRAIN]
+    kept = _without_repeats(interactions.iloc[train].set_axis(train), repeats).sort_index().reset_index(drop=True)
+    return replace(_from_codes(interactions, part, "leave_one_out", {"repeats": repeats}), train=kept)
+
+
+def _without_repeats(rows: pd.DataFrame, repeats: str) -> pd.DataFrame:
+    """Keep one row of each pair of user and item; a user's rows must stand in their order."""
+    pair = ["user_id", "item_id"]
+    if repeats == "count":
+        rows = rows.assign(rating=rows.groupby(pair)["rating"].transform("sum"))
+    return rows.drop_duplicates(pair, keep="first" if repeats == "first" else "last")
 
 
 def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1, seed: int = 0) -> Split:

@@ -52,7 +52,8 @@ class Task:
     known : Interactions
         The history that every model must have been fitted on.
     served : Interactions
-        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`).
+        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`, or
+        ``strict`` in :meth:`from_split`).
         Users and items are those of ``known``.
     test : DataFrame
         The test part; of implicit feedback without a rating column.
@@ -81,11 +82,19 @@ class Task:
     content: pd.DataFrame | None = None
 
     @classmethod
-    def from_split(cls, split: Split, relevant_from: float | None = None, *, items: pd.DataFrame | None = None) -> Task:
+    def from_split(
+        cls,
+        split: Split,
+        relevant_from: float | None = None,
+        *,
+        items: pd.DataFrame | None = None,
+        strict: bool = False,
+    ) -> Task:
         """Make the task of a split; ``items`` is the table with genres, for metrics that need them.
 
         ``relevant_from=None`` takes :func:`recsys_lib.data.interactions.relevance_threshold` of the history's ratings,
-        and warns where that is not 4.
+        and warns where that is not 4. ``strict`` is the protocol of papers on sequences: models are fitted on the train
+        part alone, served with the whole history, and rank every item of the history or of ``items``.
 
         Raises
         ------
@@ -96,7 +105,11 @@ class Task:
         if len(test) == 0:
             raise ValueError("the test part of the split is empty: read it with read_prepared(paths, test=True)")
         implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
-        known = Interactions.from_frame(history)
+        known = served = Interactions.from_frame(history)
+        if strict:
+            catalogue = [history["item_id"]] if items is None else [history["item_id"], items["item_id"]]
+            ids = {"user_ids": known.user_ids, "item_ids": pd.concat(catalogue)}
+            served, known = Interactions.from_frame(history, **ids), Interactions.from_frame(split.train, **ids)
         test = test.drop(columns="rating", errors="ignore") if implicit else test
         if relevant_from is None and not implicit:
             relevant_from = relevance_threshold(known.matrix.data)
@@ -107,8 +120,8 @@ class Task:
                     f"{high:g}; relevant_from= sets another threshold",
                     stacklevel=3,
                 )
-        about = {"split": {"name": split.name, "params": split.params}}
-        return cls._of(known, known, test, None if implicit else relevant_from, about, items)
+        about = {"split": {"name": split.name, "params": split.params}} | ({"fitted_on": "train"} if strict else {})
+        return cls._of(known, served, test, None if implicit else relevant_from, about, items)
 
     @classmethod
     def _of(
@@ -139,6 +152,7 @@ class Task:
             stamp.update(history.matrix.indptr.tobytes() + history.matrix.indices.tobytes())
         stamp.update(relevant.indptr.tobytes() + relevant.indices.tobytes() + relevant.data.tobytes())
         stamp.update("\n".join(map(str, users)).encode())
+        repeats = served.rows(served.user_codes(users)).matrix.astype(bool).multiply(relevant[:, : known.n_items])
         n_relevant, n_tested = np.diff(relevant.indptr), int(test["user_id"].nunique())
         protocol = about | {
             "relevant_from": relevant_from,
@@ -150,6 +164,7 @@ class Task:
             "relevant": int(relevant.nnz),
             "relevant_per_user": {"mean": float(n_relevant.mean()), "median": float(np.median(n_relevant))},
             "relevant_outside_catalogue": float((relevant.indices >= known.n_items).mean()),
+            "relevant_seen_before": repeats.nnz / relevant.nnz,
             "seen_excluded": True,
             "sampled": False,
             "ties": "lower item code first",
@@ -328,7 +343,7 @@ def check_fitted_on(model: Recommender, task: Task) -> None:
     test = _pairs(task.test["user_id"], task.test["item_id"], train)
     own = train.row_of_entry * train.n_items + train.matrix.indices
     leaked, missing = int(np.isin(test, own).sum()), int((~np.isin(history, own)).sum())
-    advice = "fit it on Interactions.from_frame(split.history)"
+    advice = f"fit it on Interactions.from_frame(split.{task.protocol.get('fitted_on', 'history')})"
     if leaked:
         raise ValueError(f"{name} was fitted on {leaked:,} of the {len(test):,} rows it is to be tested on; {advice}")
     if missing or len(own) != len(history):

@@ -7,8 +7,8 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation import segments
-from recsys_lib.evaluation.task import Task, compare, conclusion, evaluate, mean_ndcg, ndcg_given
-from recsys_lib.models import Popularity
+from recsys_lib.evaluation.task import Task, check_fitted_on, compare, conclusion, evaluate, mean_ndcg, ndcg_given
+from recsys_lib.models import Popularity, SequenceKNN
 from recsys_lib.models.base import Recommender
 
 
@@ -82,6 +82,22 @@ def test_blocks_and_faster_ways_give_the_same(split, history, results, monkeypat
     quick = evaluate(model, split, whole=False)
     assert {"mrr", "auc", "r_precision"}.isdisjoint(quick.means)
     pd.testing.assert_frame_equal(quick.per_user, expected.per_user[list(quick.per_user.columns)])
+
+
+def test_the_strict_protocol_fits_on_train_and_serves_the_history():
+    """Who had 1 goes on to 2 in the train part, and to 3 after the item held out for validation."""
+    visits = {1: [1, 2, 3, 4], 2: [1, 2, 3, 5], 3: [2, 3, 4], 4: [4, 1, 2]}
+    rows = [(user, item, place) for user, items in visits.items() for place, item in enumerate(items)]
+    split = splits.leave_one_out(pd.DataFrame(rows, columns=["user_id", "item_id", "position"]))
+    items = pd.DataFrame({"item_id": [1, 2, 3, 4, 5, 6], "genres": [[]] * 6})
+    task = Task.from_split(split, items=items, strict=True)
+    assert (task.known.item_ids.tolist(), task.known.matrix.nnz, task.served.matrix.nnz) == ([1, 2, 3, 4, 5, 6], 6, 10)
+    assert task.protocol["relevant_outside_catalogue"] == task.protocol["relevant_seen_before"] == 0
+    model = SequenceKNN(backward=0, shrinkage=0).fit(Interactions.from_frame(split.train, item_ids=items["item_id"]))
+    lists = evaluate(model, task, (2,)).lists.groupby("user_id")["item_id"].agg(list)
+    assert {3, *visits[1][:3]}.isdisjoint(lists[1])
+    with pytest.raises(ValueError, match=r"has 6.*fit it on Interactions.from_frame\(split.train\)"):
+        check_fitted_on(SequenceKNN().fit(task.served), task)
 
 
 def test_ratings(split, results):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recsys_lib import splits
 from recsys_lib.data.splits import Split
+from recsys_lib.evaluation.task import Task
 from recsys_lib.paths import REPOSITORY
 
 TIMED = ("temporal_user", "return_visit", "temporal_global", "leave_one_out")
@@ -138,7 +139,29 @@ def test_without_timestamps_the_splits_that_need_them_say_so(name):
         splits.by_name(frame, name)
     with pytest.raises(ValueError, match="rolling needs timestamps"):
         next(splits.rolling(frame))
-    assert splits.leave_one_out(pd.DataFrame({"user_id": [1] * 5, "item_id": range(5)}), seed=2).test.shape[0] == 1
+    given_order = splits.leave_one_out(pd.DataFrame({"user_id": [1, 2, 1, 1], "item_id": [9, 7, 8, 3]}))
+    assert (given_order.test["item_id"].tolist(), given_order.valid["item_id"].tolist()) == ([3], [8])
+
+
+@pytest.mark.parametrize(
+    "repeats, train, history",
+    [
+        ("last", [(1, 5, 2), (2, 1, 4), (2, 2, 5)], [(1, 5, 3), (2, 1, 4), (2, 2, 5)]),
+        ("first", [(1, 5, 1), (2, 1, 4), (2, 2, 5)], [(1, 5, 1), (2, 1, 4), (2, 2, 5)]),
+        ("count", [(1, 5, 2, 2), (2, 1, 4, 1), (2, 2, 5, 1)], [(1, 5, 3, 3), (2, 1, 4, 1), (2, 2, 5, 1)]),
+    ],
+)
+def test_leave_one_out_keeps_one_row_of_a_repeated_item_and_all_that_is_held_out(repeats, train, history):
+    """User 1 has item 5 at every turn; the order is that of the positions, not of the rows."""
+    rows = [(1, 5, 4), (1, 5, 3), (2, 1, 4), (2, 2, 5), (1, 5, 2), (1, 5, 1), (2, 3, 6), (2, 1, 7)]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "position"])
+    split = splits.leave_one_out(frame, repeats=repeats)
+    found = [part.sort_values(["user_id", "item_id"]) for part in (split.train, split.history, split.test)]
+    assert list(found[0].itertuples(index=False, name=None)) == train
+    assert list(found[1][found[1]["item_id"] != 3].itertuples(index=False, name=None)) == history
+    assert found[2][["user_id", "item_id", "position"]].values.tolist() == [[1, 5, 4], [2, 1, 7]]
+    task = Task.from_split(split, 1.0 if repeats == "count" else None, strict=True)
+    assert task.protocol["relevant_seen_before"] == 1.0
 
 
 @pytest.mark.parametrize("shares", [{"test": 0.0}, {"test": 1.0}, {"test": 0.6, "valid": 0.4}, {"valid": -0.1}])
