@@ -41,8 +41,8 @@ def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels, with_twins):
 @pytest.mark.parametrize("order", [1, -1])
 def test_long_rows_with_many_ties(k, order):
     """Values that fall or rise along the row, or are all the same."""
-    counts = np.floor(300 / np.arange(1, 1002))[::order]
-    scores = np.stack([counts, np.zeros(1001), np.where(np.arange(1001) < 5, 1.0, np.nan)]).astype(np.float32)
+    counts = np.floor(300 / np.arange(1, 3002))[::order]
+    scores = np.stack([counts, np.zeros(3001), np.where(np.arange(3001) < 5, 1.0, np.nan)]).astype(np.float32)
     codes, best = top_k(scores, k)
     for row in range(3):
         expected = np.argsort(-np.nan_to_num(scores[row], nan=-1), kind="stable")[:k]
