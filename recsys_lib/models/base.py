@@ -38,6 +38,7 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "ALS": "als",
     "BPR": "bpr",
     "ItemKNN": "neighbours",
+    "AttributeKNN": "neighbours",
     "SequenceKNN": "neighbours",
     "EASE": "ease",
     "Blend": "stack.blend",

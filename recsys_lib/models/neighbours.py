@@ -85,7 +85,7 @@ class ItemKNN(Neighbours):
             raise ValueError(f"weighting is {self.weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        columns = user_weighting(self._weights_fitted(), self.weighting)
+        columns = user_weighting(self._entries(train), self.weighting)
         norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
         rows = columns.T.tocsr()
 
@@ -96,6 +96,25 @@ class ItemKNN(Neighbours):
             return table
 
         self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
+
+    def _entries(self, train: Interactions) -> csr_matrix:
+        return self._weights_fitted()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class AttributeKNN(ItemKNN):
+    """Items are similar that have attributes in common: :class:`ItemKNN` with attributes in the place of users.
+
+    Attributes are what stands in the column ``genres``: genres, or brands and categories. With ``weighting="tfidf"``
+    rare ones count more. Items that nobody had yet are scored like others.
+    """
+
+    shrinkage: float = 0.0
+
+    def _entries(self, train: Interactions) -> csr_matrix:
+        if self.genres is None:
+            raise ValueError("AttributeKNN needs genres, and no item has one: fit(..., items=items), with 'genres'")
+        return csr_matrix(self.genres.T, dtype=np.float32)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

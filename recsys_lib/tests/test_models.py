@@ -17,6 +17,7 @@ from recsys_lib.models import (
     ALS,
     BPR,
     EASE,
+    AttributeKNN,
     Blend,
     GenrePopularity,
     ItemKNN,
@@ -153,6 +154,20 @@ def test_item_knn_is_the_formula(known, weighting):
         np.testing.assert_array_equal(model.score(known.rows([user]))[0], scores[user])
 
 
+def test_attribute_knn_is_the_cosine_of_rare_attributes():
+    items = pd.DataFrame({"item_id": [1, 2, 3, 4], "genres": [["A", "x"], ["A", "x"], ["A", "y"], ["y"]]})
+    train = Interactions.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 3]}), item_ids=items["item_id"])
+    model = AttributeKNN().fit(train, items=items)
+    a, x, y = np.log(4 / np.array([3, 2, 2]))  # what an attribute of so many of the four items counts
+    vectors = np.array([[a, x, 0], [a, x, 0], [a, 0, y], [0, 0, y]])
+    cosine = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
+    np.testing.assert_allclose(model.score(train.rows([0, 1])), (cosine - np.eye(4))[[0, 2]], rtol=1e-5, atol=1e-7)
+    assert model.recommend([1], 1)["item_id"].tolist() == [2]  # which nobody has had
+    assert model.similar_items([4], 1)["similar_item_id"].tolist() == [3]
+    with pytest.raises(ValueError, match="needs genres, and no item has one"):
+        AttributeKNN().fit(train)
+
+
 def test_item_knn_keeps_so_many_neighbours(known):
     kept = ItemKNN(neighbours=5).fit(known).similarity_
     assert np.diff(kept.indptr).max() == 5
@@ -286,6 +301,10 @@ def test_what_is_held_out_is_the_end_of_each_history_or_another_part_in_each_fol
         np.testing.assert_array_equal((kept.matrix + relevant).toarray(), known.matrix.toarray())
         seen = seen + (relevant != 0)
     assert seen.max() == 1
+    short = made([(user, item, 5.0, item) for user in (1, 2, 3) for item in range(user)])
+    kept, relevant = hold_out(short, 0.25, "recent", 4.0)
+    assert (kept.matrix.toarray() > 0).tolist() == [[True, False, False], [True, False, False], [True, True, False]]
+    assert np.diff(relevant.indptr).tolist() == [0, 1, 1]
 
 
 def test_short_histories_are_left_to_one_model(known, tables):

@@ -246,7 +246,7 @@ def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, n
 def hold_out(
     train: Interactions, share: float, holdout: str, relevant_from: float | str, fold: int = 0
 ) -> tuple[Interactions, csr_matrix]:
-    """Hold out a share of every history, rounded down.
+    """Hold out a share of every history, rounded down, and one item at least of two or more.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def hold_out(
     else:
         order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
     place = places_in_rows(rows, order, train.n_users)
-    size = np.floor(share * lengths)
+    size = np.where(lengths > 1, np.maximum(np.floor(share * lengths), 1), 0)
     end = (lengths - fold * size)[rows]
     kept = (place < end - size[rows]) | (place >= end)
     liked_from = threshold(train, relevant_from)
