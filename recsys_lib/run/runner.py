@@ -102,6 +102,14 @@ def _times(name: str, code: list[Any], started: float) -> dict[str, Any]:
     return {"step": name, **{what: round(value, 2) for what, value in seconds.items()}}
 
 
+def _reason(error: PapermillExecutionError, failed: Path) -> str:
+    """Why a cell failed; where the kernel could not even say that, for want of files or memory, its last line."""
+    cells = nbformat.read(failed, as_version=4).cells
+    cell = next(cell for cell in cells if cell.metadata.get("papermill", {}).get("exception"))
+    lines = "".join(output.get("text", "") for output in cell.outputs).strip().splitlines()
+    return f"{error.ename}: {error.evalue}" if error.evalue or not lines else lines[-1]
+
+
 def main() -> int:
     """Execute one notebook of the sequence."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.runner", description=main.__doc__)
@@ -120,9 +128,9 @@ def main() -> int:
         print(f"{given.notebook.stem}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
-        logs = Paths(given.dataset).logs
-        print(f"{given.notebook.stem} failed: {error.ename}: {error.evalue}", file=sys.stderr)
-        print(f"The notebook as far as it came: {logs / given.notebook.stem}.failed.ipynb", file=sys.stderr)
+        failed = Paths(given.dataset).logs / f"{given.notebook.stem}.failed.ipynb"
+        print(f"{given.notebook.stem} failed: {_reason(error, failed)}", file=sys.stderr)
+        print(f"The notebook as far as it came: {failed}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{given.notebook.stem} was stopped; run the same command again to go on", file=sys.stderr)

@@ -65,6 +65,9 @@ def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
         2,
         ["90_made: Kernel died"],
     )
+    silent = "get_ipython().showtraceback = lambda *_, **__: print('OSError: too many open files')\n1 / 0"
+    code, lines = command(lab_home, notebook(lab_home, "dataset: str = 'x'", silent))
+    assert (code, lines[0]) == (1, "90_made failed: OSError: too many open files")
     source = notebook(lab_home, "dataset: str = 'x'")
     (lab_home / "outputs").rename(lab_home / "before")
     (lab_home / "outputs").write_text("")
