@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import html
-import itertools
 import json
 import mimetypes
 import re
@@ -48,7 +47,7 @@ STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "col
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
-def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
+def interval(metric: dict[str, Any] | None) -> str:
     """A mean with its interval as text; a dash where there is none.
 
     >>> interval({"mean": 0.2214, "low": 0.2101, "high": 0.2333, "n_users": 906})
@@ -59,8 +58,7 @@ def interval(metric: dict[str, Any] | None, digits: int = 3) -> str:
     if not metric or metric.get("mean") is None:
         return "–"
     low, high = metric.get("low"), metric.get("high")
-    spread = "" if low is None or high is None else f" ({low:.{digits}f}–{high:.{digits}f})"
-    return f"{metric['mean']:.{digits}f}{spread}"
+    return f"{metric['mean']:.3f}" + ("" if low is None or high is None else f" ({low:.3f}–{high:.3f})")
 
 
 def ratio(measured: dict[str, Any]) -> str:
@@ -94,17 +92,6 @@ def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> li
     """Models of a leaderboard, best first; those without the metric (rating models) behind."""
     means = {entry["name"]: (entry["metrics"].get(metric) or {"mean": -1})["mean"] for entry in leaderboard["models"]}
     return sorted(leaderboard["models"], key=lambda entry: -means[entry["name"]])
-
-
-def table_text(leaderboard: dict[str, Any]) -> str:
-    """The short table for a terminal: model, NDCG@10 with its interval, RMSE where there is one."""
-    rows = leaderboard_rows(leaderboard)
-    width = max(len(entry["name"]) for entry in rows)
-    lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
-    for entry in rows:
-        ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
-        lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")
-    return "\n".join(lines)
 
 
 def run_times(paths: Paths) -> list[dict[str, Any]]:
@@ -208,19 +195,17 @@ def results_table(report: str) -> str:
     >>> results_table("# Title\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\nText\n\n| c |\n")
     '| a | b |\n| - | - |\n| 1 | 2 |'
     """
-    lines = report.splitlines()
-    first = next(place for place, line in enumerate(lines) if line.startswith("|"))
-    return "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[first:]))
+    return re.search(r"(?:^\|.*\n)+", report, re.M)[0].rstrip()
 
 
 def write_readme_results(readme: Path, report: Path) -> None:
     """Put the leaderboard of a report between README's marks ``<!-- results ... -->`` and ``<!-- /results -->``."""
     table = results_table(report.read_text(encoding="utf-8"))
-    before, rest = readme.read_text(encoding="utf-8").split("<!-- results", 1)
-    mark, after = rest.split("-->", 1)[0], rest.split("<!-- /results -->", 1)[1]
+    before, mark, _, after = re.split(
+        r"(<!-- results.*?-->)(.*?)(?=<!-- /results -->)", readme.read_text("utf-8"), flags=re.S
+    )
     with replacing(readme) as temporary:
-        text = f"{before}<!-- results{mark}-->\n\n{table}\n\n<!-- /results -->{after}"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(f"{before}{mark}\n\n{table}\n\n{after}", encoding="utf-8")
 
 
 def summary(dataset: str) -> str:
@@ -230,7 +215,12 @@ def summary(dataset: str) -> str:
     leaderboard = run.read(paths.metrics / "leaderboard.json")
     where = {"report": paths.reports / "index.html", "notebooks": paths.outputs / "notebooks"}
     where |= {"leaderboard": paths.metrics / "leaderboard.json"}
-    lines = [table_text(leaderboard), "", *(f"{name:<12} {shown(path)}" for name, path in where.items())]
+    width = max(len(entry["name"]) for entry in leaderboard["models"])
+    lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
+    for entry in leaderboard_rows(leaderboard):
+        ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
+        lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")
+    lines += ["", *(f"{name:<12} {shown(path)}" for name, path in where.items())]
     return "\n".join([*lines, f"{'demo':<12} {run.command('demo')}"])
 
 
