@@ -54,7 +54,12 @@ def _training(name: str, *models: str, needs: tuple[str, ...] = ("02_preprocessi
 STEPS: tuple[Step, ...] = (
     Step("00_environment", (), (), (_RAW,)),
     Step("01_exploration", ("00_environment",), (_RAW,), ("reports/{name}/exploration_report.json",)),
-    Step("02_preprocessing", ("00_environment",), (_RAW,), (*_TABLES, "reports/{name}/preprocessing_report.json")),
+    Step(
+        "02_preprocessing",
+        ("00_environment",),
+        (_RAW,),
+        (_PREPARED, *_TABLES, "reports/{name}/preprocessing_report.json"),
+    ),
     _training("03_popularity", "popularity*", "genre_popularity*"),
     _training("04_als", "als*", "bpr"),
     _training("05_item_models", "item_knn*", "sequence_knn", "ease*", "blend", "reranker"),
