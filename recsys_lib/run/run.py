@@ -291,7 +291,12 @@ class Run:
 
     def _read_tables(self, parts: tuple[str, ...]) -> Tables:
         manifest = self.read(self.paths.processed / "manifest.json")
-        read = {name: self._read_table(name, manifest["files"]) for name in (*parts, "items", "users")}
+        try:
+            read = {name: self._read_table(name, manifest["files"]) for name in (*parts, "items", "users")}
+        except OtherDataError:
+            if self.read(self.paths.processed / "manifest.json") == manifest:
+                raise
+            return self._read_tables(parts)  # they were written anew meanwhile
         read.setdefault("test", read["train"].iloc[:0])
         split = Split(*(read[part] for part in PARTS), **manifest["split"])
         return Tables(split, read["items"], read["users"], manifest)

@@ -142,6 +142,21 @@ def test_a_process_may_end_at_any_change_of_a_file(made, tmp_path, monkeypatch, 
     assert stop > 40, "so many changes were tried"
 
 
+def test_tables_that_are_written_anew_while_they_are_read_are_the_new_ones(made, lab_home, monkeypatch):
+    program(made, 0)
+    old, read_one, again = Run("made").tables, Run._read_table, [1]
+
+    def read_table(self, name, files):
+        if again and name == "items":
+            program(made, again.pop())
+        return read_one(self, name, files)
+
+    monkeypatch.setattr(Run, "_read_table", read_table)
+    new = Run("made").tables
+    assert old.items["title"].str.removesuffix("0").tolist() == new.items["title"].str.removesuffix("1").tolist()
+    assert new.manifest["files"] != old.manifest["files"]
+
+
 def damaged(run, kind):
     """The files of a kind."""
     return {
