@@ -52,12 +52,8 @@ def question(
     """What the champion is chosen by, and the models' evaluations on it.
 
     The return visit (items of sittings more than an hour later), for that is what serving is about; the leaderboard's
-    own question where fewer than 100 users come back, or nobody knows when.
-
-    Parameters
-    ----------
-    visits
-        From :func:`recsys_lib.evaluation.return_visits.by_gap`.
+    own question where fewer than 100 users come back, or nobody knows when. ``visits`` are from
+    :func:`recsys_lib.evaluation.return_visits.by_gap`.
     """
     from recsys_lib.evaluation.inference import LEAST_USERS
     from recsys_lib.evaluation.return_visits import GAPS

@@ -48,14 +48,8 @@ def leaderboard(
 ) -> dict[str, Any]:
     """Contents of ``leaderboard.json``, best model first.
 
-    Parameters
-    ----------
-    board
-        From :func:`recsys_lib.evaluation.task.compare`.
-    data
-        Name, checksum and sizes of the data.
-    facts
-        What else to say of each model: class, params, fit_seconds, ...
+    ``board`` is from :func:`recsys_lib.evaluation.task.compare`, ``data`` from :func:`describe_data`; ``facts`` what
+    else to say of each model: class, params, fit_seconds, ...
     """
     models = []
     for row in board.to_dict("records"):
@@ -188,12 +182,7 @@ def validation_means(run: Run, metric: str = MAIN) -> dict[str, float]:
 def write_reports(run: Run, content: Mapping[str, Any], board: pd.DataFrame, more: Mapping[str, Any]) -> list[Path]:
     """Write the training report (what each training notebook left) and the evaluation report.
 
-    Parameters
-    ----------
-    content
-        The leaderboard.
-    more
-        Further parts of the evaluation report; tables become lists of records.
+    ``content`` is the leaderboard, ``more`` further parts of the evaluation report; tables become lists of records.
     """
     training = {file.stem: read_json(file) for file in sorted((run.paths.metrics / "training").glob("*.json"))}
     identity = {"dataset": run.name, "data": content["data"]}
@@ -224,13 +213,9 @@ def with_other_seeds(
 ) -> dict[str, np.ndarray]:
     """What the seed does: models that were fitted within ``within`` seconds are fitted again with other seeds.
 
-    A model that is an average of several with seeds of their own (``by_seed`` gives them) is not fitted
-    again: those are evaluated one by one, whatever the time it took.
-
-    Returns
-    -------
-    dict
-        By model: the metric of each user and seed, (n_users, seeds) float64.
+    A model that is an average of several with seeds of their own (``by_seed`` gives them) is not fitted again: those
+    are evaluated one by one, whatever the time it took. By model: the metric of each user and seed, (n_users, seeds)
+    float64.
     """
     table = {}
     for name, model in models.items():

@@ -96,14 +96,9 @@ class Tables:
 
 @dataclass(frozen=True)
 class Results:
-    """What 07_evaluation measured.
+    """What 07_evaluation measured: in ``outputs/<dataset>/metrics``, the contents of ``leaderboard.json`` there.
 
-    Attributes
-    ----------
-    folder
-        ``outputs/<dataset>/metrics``.
-    leaderboard : dict
-        Contents of ``leaderboard.json``: "protocol", "data", "models" (best first).
+    These are "protocol", "data" and "models", best first.
     """
 
     folder: Path
@@ -159,16 +154,8 @@ class Models(Mapping[str, Recommender]):
 class Champion:
     """The model that serves: the version that the registry calls ``champion``.
 
-    Attributes
-    ----------
-    name, version
-        Of the registered model, such as ``"reranker"`` and ``"3"``.
-    folder
-        A model folder that stays as it is when the model of that name is fitted again.
-    record : dict
-        What ``champion.json`` says: metrics with intervals, why it became champion, when.
-    run : Run
-        Whose champion it is.
+    Its folder stays as it is when the model of that name is fitted again. The record is what ``champion.json`` says:
+    metrics with intervals, why it became champion, when.
     """
 
     name: str
@@ -188,20 +175,8 @@ class Champion:
 
 
 class Run:
-    """One data set's run on disk.
+    """One run on disk, of a known data set's name or the path of a table or an archive; ``paths`` are its folders.
 
-    Parameters
-    ----------
-    dataset
-        A known data set's name, or the path of a table or an archive.
-
-    Attributes
-    ----------
-    paths : Paths
-        Its folders.
-
-    Examples
-    --------
     >>> Run("ml-latest-small").command("05")
     'make 05 DATASET=ml-latest-small'
     """
@@ -321,12 +296,7 @@ class Run:
     ) -> dict[str, Any]:
         """Write the tables of a split and, last, the manifest that makes them valid; return the manifest.
 
-        Parameters
-        ----------
-        data
-            "name", "sha256", "rating_scale", "source" of the data set.
-        more
-            Further entries of the manifest.
+        ``data`` has the "name", "sha256", "rating_scale" and "source" of the data set; ``more`` goes into the manifest.
         """
         tables = {"train": split.train, "valid": split.valid, "test": split.test, "items": items, "users": users}
         files: dict[str, Any] = {}
@@ -358,15 +328,7 @@ class Run:
         return self.read(self.paths.models / name / "config.json")
 
     def save_model(self, name: str, model: Recommender, **facts: Any) -> Path:
-        """Save a fitted model with the identity of its data.
-
-        Parameters
-        ----------
-        name
-            Of the folder, and of the model on the leaderboard.
-        facts
-            ``fit_seconds``, ``trials`` and whatever else the leaderboard should show.
-        """
+        """Save a fitted model with the identity of its data and facts for the leaderboard: ``fit_seconds``, ..."""
         vars(self).pop("models", None)
         return model.save(self.paths.models / name, data={**self.tables.identity, **facts})
 

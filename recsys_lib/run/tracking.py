@@ -66,14 +66,8 @@ def address() -> str | None:
 def log(run: Run, notebook: str, report: Path, started: float = IMPORTED) -> None:
     """Track a notebook that fitted or evaluated models, with the figures that this process made since it started.
 
-    A failure to send is one sentence on stderr; the run is kept, and goes with the next.
-
-    Parameters
-    ----------
-    report
-        What it wrote: ``metrics/training/<notebook>.json`` or ``metrics/leaderboard.json``.
-    started
-        UNIX seconds.
+    ``report`` is what it wrote, ``metrics/training/<notebook>.json`` or ``metrics/leaderboard.json``; ``started`` is in
+    UNIX seconds. A failure to send is one sentence on stderr; the run is kept, and goes with the next.
     """
     if address() is None:
         return
@@ -90,9 +84,7 @@ def log(run: Run, notebook: str, report: Path, started: float = IMPORTED) -> Non
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         failed = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
     except subprocess.TimeoutExpired:
-        failed = (
-            f"tracking: {_shown(address())} took longer than {PATIENCE:.0f} s; the run is kept and goes with the next"
-        )
+        failed = f"tracking: MLflow took longer than {PATIENCE:.0f} s; the run is kept and goes with the next"
     if failed:
         print(failed, file=sys.stderr)
 
@@ -132,17 +124,10 @@ def curves(log: list[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:
 
 
 def send(run: Run) -> int:
-    """Send the runs that wait to MLflow, and give the champion its alias there; one process sends at a time.
+    """Send the runs that wait to MLflow, and give the champion its alias there; return how many there were.
 
-    Returns
-    -------
-    int
-        How many notebooks' runs were sent.
-
-    Raises
-    ------
-    TrackingError
-        If they could not be sent: the tracking server is out of reach, the database locked, ... They are kept.
+    One process sends at a time. TrackingError if they could not be sent (the tracking server is out of reach, the
+    database locked, ...); they are kept.
     """
     uri = address()
     if uri is None:
@@ -343,13 +328,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=5000, help="of the pages (5000)")
     given = parser.parse_args(arguments)
-    failed = 0
     try:
         send(Run(given.dataset))
     except TrackingError as problem:
         sys.stderr.write(f"{problem}\n")
-        failed = 1
-    return serve(given.port) if given.action == "ui" else failed
+        if given.action == "send":
+            return 1
+    return serve(given.port) if given.action == "ui" else 0
 
 
 if __name__ == "__main__":
