@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from recsys_lib.files import locked, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import file_of, parameters_for
 
+CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
+
 
 def claim(paths: Paths) -> None:
     """Note which process runs a data set: the Make that calls this one, or this one.
@@ -31,8 +34,9 @@ def claim(paths: Paths) -> None:
     mine = next((process for process in this.parents() if process.name() in ("make", "gmake")), this)
     with locked(paths.outputs / ".run.lock"):
         pid, since = read_json(file) if file.is_file() else (mine.pid, mine.create_time())
-        if pid != mine.pid and psutil.pid_exists(pid) and psutil.Process(pid).create_time() == since:
-            raise BlockingIOError(f"process {pid} is running {paths.name} already; wait for it, or end it")
+        with suppress(psutil.NoSuchProcess):
+            if pid != mine.pid and abs(psutil.Process(pid).create_time() - since) < CLOCK:
+                raise BlockingIOError(f"process {pid} is running {paths.name} already; wait for it, or end it")
         write_json(file, (mine.pid, mine.create_time()))
 
 

@@ -82,7 +82,7 @@ def test_one_make_at_a_time_runs_a_data_set(lab_home):
     write_json(file, (other.pid, other.create_time()))
     refusal = f"90_made: process {other.pid} is running made already; wait for it, or end it"
     assert command(lab_home, source) == (2, [refusal])
-    write_json(file, (other.pid, other.create_time() - 1))  # of a process that had this number before
+    write_json(file, (other.pid, other.create_time() - 100))  # of a process that had this number before
     assert command(lab_home, source) == (0, [])
     assert read_json(file)[0] != other.pid
 
