@@ -22,7 +22,7 @@ from recsys_lib.api import service
 from recsys_lib.api.app import create_app
 from recsys_lib.api.server import Connection, Server, listen
 from recsys_lib.benchmarks.api import measure, running
-from recsys_lib.files import write_json
+from recsys_lib.files import read_json, write_json
 from recsys_lib.models import EASE
 from recsys_lib.run.run import Run
 from recsys_lib.tests.api_home import connect, crown, is_problem, with_champion
@@ -296,12 +296,15 @@ def test_what_cannot_be_read_leaves_the_old_champion(home, monkeypatch):
     config, arrays = folder / "config.json", next(folder.glob("arrays-*"))
     flipped = bytearray(arrays.read_bytes())
     flipped[-5] ^= 1
+    other = read_json(manifest)
+    other["data"]["sha256"] = "f" * 64
+    other = write_json(home / "other.json", other, sealed=True).read_bytes()
     for path, content, sentence in (
         (record, b'{"model": "ease", "ver', "cannot be read"),
         (record, record.read_bytes().replace(b"registry/ease/1", b"registry/ease/9"), "is gone"),
         (config, None, "is gone"),
         (arrays, None, "cannot be read"),
-        (manifest, manifest.read_bytes().replace(b"0" * 64, b"f" * 64), "other data"),
+        (manifest, other, "other data"),
         (arrays, bytes(flipped), "damaged"),
     ):
         whole = path.read_bytes()
