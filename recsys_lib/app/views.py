@@ -122,13 +122,12 @@ def _fallback(table: pd.DataFrame) -> bool:
 
 
 def served_by(app: App, name: str, n: int, table: pd.DataFrame) -> str:
-    """Which other model answers in the place of the one that was asked; "" where it answers itself."""
+    """What answers in the place of the model that was asked, or beside it; "" where it answers alone."""
     if _fallback(table):
         return f"Served by popularity{', until one film is known' if n == 0 else ': this history cannot be scored'}."
-    params = app.lab.configs[name]["params"]
-    alone = params.get("new_users")  # of a blend that leaves short histories to one of its models
-    if alone and n < params["few"]:
-        return f"Served by {label(alone)}: {label(name)} leaves histories of fewer than {params['few']} films to it."
+    few = app.lab.model(name).few  # films from which on it answers alone
+    if n < few:
+        return f"Given {n} of {few} films: {label(name)} with popularity and the genres and decades of these."
     return ""
 
 

@@ -24,6 +24,7 @@ from recsys_lib.data.catalogue import genre_matrix, twin_groups
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, ids_like
 from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
+from recsys_lib.models.short import FEW, with_popularity
 from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
 from recsys_lib.paths import Paths
 
@@ -71,6 +72,8 @@ class Recommender(ABC):
         What the model was fitted on, so that it can serve a known user by id.
     genres : ndarray, (n_items, n_genres) uint8, or None
         Of each column, where ``fit`` was given a table of items with genres.
+    years : ndarray, (n_items,) float32, or None
+        Of each column, NaN where it is not known.
     twins : ndarray, (n_items,) int64, or None
         Of each column, the first one of the same title and year, where any two columns have the same.
     """
@@ -81,6 +84,7 @@ class Recommender(ABC):
     made_of: ClassVar[str] = ""
     train: Interactions | None = None
     genres: np.ndarray | None = None
+    years: np.ndarray | None = None
     twins: np.ndarray | None = None
     _classes: ClassVar[dict[str, type[Recommender]]] = {}
 
@@ -100,7 +104,8 @@ class Recommender(ABC):
 
     def _learnt(self) -> dict[str, Any]:
         """What ``fit`` learnt: arrays, sparse matrices, what JSON can hold, and lists and dicts of such."""
-        return {name: value for name, value in vars(self).items() if name.endswith("_") or name in ("genres", "twins")}
+        content = ("genres", "years", "twins")
+        return {name: value for name, value in vars(self).items() if name.endswith("_") or name in content}
 
     def _restore(self, learnt: dict[str, Any]) -> None:
         """Take back what :meth:`_learnt` gave; :attr:`train` and :attr:`members` are there already."""
@@ -184,7 +189,7 @@ class Recommender(ABC):
         if train.matrix.nnz == 0:
             raise ValueError(f"{type(self).__name__} cannot be fitted: there is not one interaction")
         self._set_train(train)
-        self.genres, self.twins = genres_of(items, train), twins_of(items, train)
+        self.genres, self.years, self.twins = genres_of(items, train), years_of(items, train), twins_of(items, train)
         with one_blas_thread():
             self._fit(train, items, users)
         return self
@@ -252,12 +257,41 @@ class Recommender(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores as :meth:`recommend` lists them, (n, n_items) float32, and who cannot be scored at all, (n,) bool.
 
-        Their rows hold the counts of the interactions fitted on: they get popularity.
+        Their rows hold the counts of the interactions fitted on: they get popularity. Histories of fewer than
+        :attr:`few` items are listed as :func:`recsys_lib.models.short.with_popularity` says.
         """
+        histories = histories if isinstance(histories, Histories) else Histories(csr_matrix(histories))
         scores = np.array(self.score(histories, users))
         fallback = np.isnan(scores).all(axis=1)
         scores[fallback] = self.train.item_counts
+        short = np.flatnonzero((np.diff(histories.matrix.indptr) < self.few) & ~fallback)
+        if len(short):
+            given = histories.matrix[short], self.few, self.train.relevant_from, self._liked_by, self._traits
+            with one_blas_thread():
+                scores[short] = with_popularity(scores[short], *given)
         return scores, fallback
+
+    @cached_property
+    def few(self) -> int:
+        """Items from which on a history is listed by the model's scores alone: 12, or what 95 % of users have.
+
+        Where a model needs no history it is 0.
+        """
+        return int(min(FEW, np.quantile(np.diff(self.train.matrix.indptr), 0.05))) if self.needs_history else 0
+
+    @cached_property
+    def _liked_by(self) -> np.ndarray:
+        """How many users like each item, (n_items,) float32."""
+        matrix = self.train.matrix
+        liked = matrix.data >= self.train.relevant_from
+        return np.bincount(matrix.indices[liked], minlength=matrix.shape[1]).astype(np.float32)
+
+    @cached_property
+    def _traits(self) -> np.ndarray:
+        """Genres and decades of the items as zeros and ones, (n_items, n_traits) float32."""
+        decade = np.full(self.train.n_items, np.nan) if self.years is None else self.years // 10
+        decades = decade[:, None] == np.unique(decade[np.isfinite(decade)])
+        return np.hstack([decades, decades[:, :0] if self.genres is None else self.genres]).astype(np.float32)
 
     def recommend(
         self,
@@ -567,6 +601,13 @@ def genres_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | N
     """Genres of each column as zeros and ones, (n_items, n_genres) uint8; None where there are none."""
     genres, names = genre_matrix(items, train.item_ids)
     return genres.astype(np.uint8) if names else None
+
+
+def years_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray:
+    """Year of release of each column, (n_items,) float32; NaN where it is not known."""
+    if items is None or "year" not in items:
+        return np.full(train.n_items, np.nan, dtype=np.float32)
+    return items.set_index("item_id")["year"].reindex(train.item_ids).to_numpy(np.float32, na_value=np.nan)
 
 
 def twins_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray | None:

@@ -224,3 +224,26 @@ def _unit_range(scores: np.ndarray) -> np.ndarray:
     low, high = (np.fmin.reduce(scores, axis=1), np.fmax.reduce(scores, axis=1))
     span = np.where(high > low, high - low, 1)
     return (scores - low[:, None]) / span[:, None]
+
+
+def z_scores(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores by mean and standard deviation of each row's unseen items, (n, n_items); the latter two, (n, 1) each."""
+    counted = np.isfinite(scores)
+    counted[np.repeat(np.arange(len(scores)), np.diff(seen.indptr)), seen.indices] = False
+    return standardised(scores, counted)
+
+
+def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift and scale each row so that what is counted has mean 0 and standard deviation 1; NaN becomes 0.
+
+    Also returns the mean and the standard deviation, (n, 1) float64 each; 1 for a row of equal values.
+
+    >>> standardised(np.array([[1.0, 2.0, 3.0, 9.0]]), np.array([[True, True, True, False]]))[0].round(2)
+    array([[-1.22,  0.  ,  1.22,  8.57]])
+    """
+    n = np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    mean = np.where(counted, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
+    centred = values - mean.astype(values.dtype)
+    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, keepdims=True, dtype=np.float64) / n)
+    spread[spread < 1e-12] = 1
+    return np.nan_to_num(centred / spread.astype(values.dtype), nan=0.0), mean, spread

@@ -285,7 +285,7 @@ def test_users_are_served_from_their_longer_histories(name, earlier_and_later, k
         history = model.train.rows(model.train.user_codes([mine]))
         np.testing.assert_allclose(
             model.recommend([mine], k=1)["score"],
-            np.nanmax(np.where(history.matrix.toarray() > 0, np.nan, model.score(history))),
+            np.nanmax(np.where(history.matrix.toarray() > 0, np.nan, model.scores_to_list(history)[0])),
         )
 
 

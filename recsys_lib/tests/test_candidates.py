@@ -6,7 +6,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.features.candidates import DAY, YEAR, CandidateFeatures, years_of
+from recsys_lib.models.base import years_of
+from recsys_lib.models.features.candidates import DAY, YEAR, CandidateFeatures
 
 START = 30 * YEAR  # the year 2000
 ROWS = [  # item 3 follows item 2 twice; user 3 comes long after the others

@@ -10,7 +10,7 @@ from recsys_lib import splits
 from recsys_lib.data.interactions import Histories
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation.task import Task, evaluate
-from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity
+from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
 from recsys_lib.tests.made import made_tables, small_model
 
@@ -42,6 +42,39 @@ def test_what_a_model_does_with_nothing_is_what_it_says(fitted, name):
     if falls_back or name in ("Popularity", "GenrePopularity"):
         order = np.lexsort((np.arange(model.train.n_items), -model.train.item_counts))
         assert listed["item_id"].tolist() == model.train.item_ids[order[:5]].tolist()
+
+
+def test_a_short_history_is_listed_by_scores_popularity_and_taste():
+    scores = np.array([[0.0, 1.0, 2.0, 3.0, 9.0, np.nan]] * 2, dtype=np.float32)
+    histories = csr_matrix(np.array([[0, 0, 0, 0, 5.0, 0], [0, 0, 0, 4.0, 1.0, 0]]))
+    popular, traits = np.float32([1, 2, 0, 4, 8, 5]), np.float32([[1, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 1]]).T
+    mixed = short.with_popularity(scores, histories, 8.0, 4.0, popular, traits)
+    base = popular @ traits / 20
+    for row, liked in enumerate(([4], [3])):
+        unseen = [item for item in range(5) if histories[row, item] == 0]
+        t = (histories[row].nnz / 8) ** 0.5
+        lift = np.log((traits[liked].sum(axis=0) + 20 * base) / (len(liked) + 20) / base)
+        own, common = scores[row][unseen].astype(float), popular[[*unseen, 5]].astype(float)
+        taste = traits[unseen] @ np.maximum(lift, 0)
+        common = ((common - common.mean()) / common.std())[:-1]
+        expected = own.mean() + own.std() * (
+            t * (own - own.mean()) / own.std() + (1 - t) * common + 6 * t * (1 - t) * taste
+        )
+        np.testing.assert_allclose(mixed[row, unseen], expected, rtol=1e-5)
+    assert np.isnan(mixed[:, 5]).all()
+
+
+def test_only_short_histories_are_moved_and_only_where_few_users_have_such(task):
+    model, popular = EASE().fit(task.known), Popularity().fit(task.known)
+    lengths = np.diff(task.known.matrix.indptr)
+    assert model.few == min(12, int(np.quantile(lengths, 0.05)))
+    assert popular.few == 0
+    whole = task.known.rows(np.flatnonzero(lengths >= model.few))
+    np.testing.assert_array_equal(model.scores_to_list(whole)[0], model.score(whole))
+    given = whole.first(2)
+    assert (model.scores_to_list(given)[0] != model.score(given)).all()
+    one_each = EASE().fit(task.known.to_frame().groupby("user_id").head(2))
+    assert one_each.few == 2
 
 
 def test_the_table_of_nothing(fitted):

@@ -152,14 +152,15 @@ def test_scores_say_their_unit(lab, app, monkeypatch):
     assert re.search(r"predicted <span[^>]+ stars", views.user_list(app))
 
 
-def test_another_model_that_answers_is_named(lab, app, monkeypatch):
+def test_what_answers_beside_a_model_is_named(lab, app):
     app.model = "blend"
     assert "Served by popularity, until one film is known" in views.new_user_list(app)
     app.liked = {20: 5.0}
+    few = lab.model("blend").few
+    assert f"Given 1 of {few} films: Blend with popularity and the genres" in views.new_user_list(app)
+    app.liked = dict.fromkeys(range(1, few + 1), 5.0)
     assert "Served by" not in views.new_user_list(app)
-    params = {**lab.configs["blend"]["params"], "new_users": "item_knn", "few": 12}
-    monkeypatch.setitem(lab.configs, "blend", {**lab.configs["blend"], "params": params})
-    assert "Served by Item kNN" in views.new_user_list(app)
+    assert f"of {few} films" not in views.new_user_list(app)
 
 
 def test_reasons_are_sorted_add_up_and_have_no_nothing(lab, app):

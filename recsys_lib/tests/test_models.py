@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import (
@@ -27,8 +27,9 @@ from recsys_lib.models import (
     Trending,
 )
 from recsys_lib.models import ease as ease_module
+from recsys_lib.models.lists import standardised
 from recsys_lib.models.neighbours import user_weighting
-from recsys_lib.models.stack.blend import HeldOut, hold_out, listwise_fit, search_weights, standardised, z_scores
+from recsys_lib.models.stack.blend import HeldOut, hold_out, listwise_fit, search_weights
 from recsys_lib.models.stack.trees import PARAMS, grow, tree_scores
 from recsys_lib.models.weights import confidence, whole
 
@@ -307,23 +308,6 @@ def test_what_is_held_out_is_the_end_of_each_history_or_another_part_in_each_fol
     assert np.diff(relevant.indptr).tolist() == [0, 1, 1]
 
 
-def test_short_histories_are_left_to_one_model(known, tables):
-    parts = two_models()
-    blend = Blend(parts, new_users="popularity", few=4).fit(known, items=tables[1])
-    alone = parts["popularity"]
-    histories = known.rows(np.arange(6))
-    short = blend.history_of(known.item_ids[:3])
-    both = Histories(vstack([short.matrix, histories.matrix], format="csr"))
-    for model in (blend, Reranker(blend, depth=10, trees=5).fit(known, items=tables[1])):
-        scores = model.score(both)
-        np.testing.assert_array_equal(scores[0], z_scores(alone.score(short), short.matrix)[0][0])
-        np.testing.assert_allclose(scores[1:], model.score(Histories(histories.matrix)), atol=1e-5)
-        reasons = model.explain(known.item_ids[:3].tolist(), known.item_ids[5], k=5)
-        assert reasons["contribution"].sum() == pytest.approx(float(scores[0, 5]), abs=1e-4)
-    assert blend.served_by_one(both).tolist() == [True] + [False] * 6
-    assert not Blend(parts).fit(known).served_by_one(both).any()
-
-
 def test_a_blend_and_its_reranker_learn_from_every_fold(known, tables):
     parts = two_models()
     blend = Blend(parts, holdout="random", share=0.2, folds=3).fit(known, items=tables[1])
@@ -423,8 +407,6 @@ def test_a_blend_and_a_reranker_name_what_they_lack(known):
         Blend().fit(known)
     with pytest.raises(ValueError, match="no model 'als' in this blend; its models are ease"):
         Blend({"ease": EASE()}, weights={"als": 1}).fit(known)
-    with pytest.raises(ValueError, match="no model 'bpr' in this blend; its models are ease, popularity"):
-        Blend(two_models(), new_users="bpr").fit(known)
     with pytest.raises(ValueError, match="Reranker needs a blend"):
         Reranker().fit(known)
     for held, folds in (("recent", 2), ("random", 6), ("random", 0)):

@@ -208,13 +208,6 @@ class _Tables:
         return int(self.train.timestamps.min()), span, order, begins, np.sort(times)
 
 
-def years_of(items: pd.DataFrame | None, train: Interactions) -> np.ndarray:
-    """Year of release of each column, (n_items,) float32; NaN where it is not known."""
-    if items is None or "year" not in items:
-        return np.full(train.n_items, np.nan, dtype=np.float32)
-    return items.set_index("item_id")["year"].reindex(train.item_ids).to_numpy(np.float32, na_value=np.nan)
-
-
 def _row_means(matrix: csr_matrix) -> np.ndarray:
     """Mean of the stored entries of each row, (n,); 0 of an empty one."""
     return np.asarray(matrix.sum(axis=1)).ravel() / np.maximum(np.diff(matrix.indptr), 1)

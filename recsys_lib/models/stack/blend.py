@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions, places_in_rows, row_starts
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import top_k
+from recsys_lib.models.lists import top_k, z_scores
 from recsys_lib.models.weights import threshold
 
 MOST_USERS = 2000  # enough to learn a dozen weights from,
@@ -106,9 +106,6 @@ class Blend(Recommender):
     penalty
         How strongly weights that are learnt are drawn to being equal: with few users, what is most probable is not
         what makes the best lists. 0 where one model is far better than the others.
-    new_users, few
-        The model that alone serves histories of fewer than ``few`` items. What is best for long histories, which
-        weights are learnt from, can be worse than popularity for short ones. None: all are served alike.
 
     References
     ----------
@@ -126,8 +123,6 @@ class Blend(Recommender):
     folds: int = 1
     relevant_from: float | str = "scale"
     penalty: float = 1.0
-    new_users: str | None = None
-    few: int = 12
 
     def __post_init__(self) -> None:
         if self.holdout not in ("recent", "random"):
@@ -154,7 +149,7 @@ class Blend(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if not self.models:
             raise ValueError("Blend needs models: Blend({'als': ALS(), 'ease': EASE()})")
-        for name in [*(self.weights or {}), *([self.new_users] if self.new_users else [])]:
+        for name in self.weights or {}:
             if name not in self.models:
                 raise ValueError(f"there is no model {name!r} in this blend; its models are {', '.join(self.models)}")
         weights = self.weights
@@ -190,57 +185,23 @@ class Blend(Recommender):
         total = max(float(self.weights_.sum()), 1e-12)
         return dict(zip(self.models, (self.weights_ / total).round(4).tolist(), strict=True))
 
-    def served_by_one(self, histories: Histories) -> np.ndarray:
-        """Whose history is so short that one model serves it, (n,) bool."""
-        return (np.diff(histories.matrix.indptr) < self.few) & (self.new_users is not None)
-
-    def weights_for(self, histories: Histories) -> np.ndarray:
-        """Weight of each model for each history, (models, n, 1) float32."""
-        alone = np.array([name == self.new_users for name in self.models])[:, None]
-        weights = np.where(self.served_by_one(histories), alone, self.weights_[:, None])
-        return weights[:, :, None].astype(np.float32)
-
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         total = np.zeros(histories.matrix.shape, dtype=np.float32)
-        for weights, part in zip(self.weights_for(histories), self.models.values(), strict=True):
-            if weights.any():
-                total += weights * z_scores(part.score(histories, users), histories.matrix)[0]
+        for weight, part in zip(self.weights_.astype(np.float32), self.models.values(), strict=True):
+            if weight:
+                total += weight * z_scores(part.score(histories, users), histories.matrix)[0]
         return total
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         users, parts = None if user is None else np.array([user]), np.zeros(history.matrix.nnz)
-        for weight, part in zip(self.weights_for(history).ravel(), self.models.values(), strict=True):
-            if weight != 0:
-                _, spread = z_scores(part.score(history, users), history.matrix)
+        for weight, part in zip(self.weights_.astype(np.float32), self.models.values(), strict=True):
+            if weight:
+                _, _, spread = z_scores(part.score(history, users), history.matrix)
                 parts += weight / spread[0] * part._contributions(history, item, user)
         return parts
 
     def _similarity(self, codes: np.ndarray) -> np.ndarray:
         return list(self.models.values())[int(np.argmax(self.weights_))]._similarity(codes)
-
-
-def z_scores(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Scores by mean and standard deviation of each row's unseen items, (n, n_items) float32; the latter, (n, 1)."""
-    counted = np.isfinite(scores)
-    counted[_rows_of(seen), seen.indices] = False
-    z, _, spread = standardised(scores, counted)
-    return z, spread
-
-
-def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shift and scale each row so that what is counted has mean 0 and standard deviation 1; NaN becomes 0.
-
-    Also returns the mean and the standard deviation, (n, 1) float64 each; 1 for a row of equal values.
-
-    >>> standardised(np.array([[1.0, 2.0, 3.0, 9.0]]), np.array([[True, True, True, False]]))[0].round(2)
-    array([[-1.22,  0.  ,  1.22,  8.57]])
-    """
-    n = np.maximum(counted.sum(axis=1, keepdims=True), 1)
-    mean = np.where(counted, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
-    centred = values - mean.astype(values.dtype)
-    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, keepdims=True, dtype=np.float64) / n)
-    spread[spread < 1e-12] = 1
-    return np.nan_to_num(centred / spread.astype(values.dtype), nan=0.0), mean, spread
 
 
 def hold_out(

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.base import Recommender, genres_of
-from recsys_lib.models.features.candidates import CandidateFeatures, years_of
-from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit, standardised, z_scores
+from recsys_lib.models.base import Recommender, genres_of, years_of
+from recsys_lib.models.features.candidates import CandidateFeatures
+from recsys_lib.models.lists import standardised, z_scores
+from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
@@ -55,7 +56,6 @@ class Reranker(Recommender):
             raise ValueError("Reranker needs a blend: Reranker(Blend({'als': ALS(), 'ease': EASE()}))")
         if self.blend.train is not train:
             self.blend.fit(train, items=items, users=users)
-        self.years_ = years_of(items, train)
         held_out = self.blend.held_out(train, items=items, users=users)
         self._learn([(part, self._features_of(part.train, items)) for part in held_out])
 
@@ -94,14 +94,15 @@ class Reranker(Recommender):
 
     @cached_property
     def _served_features(self) -> CandidateFeatures:
-        return CandidateFeatures(self.train, self.years_, self.genres, relevant_from=self.blend.relevant_from)
+        return CandidateFeatures(self.train, self.years, self.genres, relevant_from=self.blend.relevant_from)
 
     def _candidates(
         self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Candidates and which places are filled, (n, depth); their features; the blend's scores, (n, n_items)."""
         z = [z_scores(table, histories.matrix)[0] for table in scores]
-        blended = sum(weights * table for weights, table in zip(self.blend.weights_for(histories), z, strict=True))
+        weights = self.blend.weights_.astype(np.float32)
+        blended = sum(weight * table for weight, table in zip(weights, z, strict=True))
         codes, filled = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
         return codes, filled, np.concatenate([own, extra.features(histories, codes)], axis=-1), blended
@@ -123,7 +124,7 @@ class Reranker(Recommender):
         result = blended - shift - 1
         rows, places = np.nonzero(filled)
         result[rows, codes[rows, places]] = new[rows, places]
-        return np.where(self.blend.served_by_one(histories)[:, None], blended, result)
+        return result
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         members = [part.score(histories, users) for part in self.blend.models.values()]
