@@ -1,7 +1,8 @@
 """How models serve new users: NDCG given none, one or a few of their ratings.
 
 A new user is made of a user of the test part: only some items of the history are shown to the model, under no id, and
-what it lists is judged on the user's test part, as in the evaluation.
+what it lists is judged on the user's test part, as in the evaluation. Which items are shown is drawn by chance: the
+first ones that a user rated in MovieLens are what the site listed first, and say more of the site than of the user.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
+from recsys_lib.data.catalogue import genre_matrix
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
-from recsys_lib.evaluation.task import Task, ndcg_given
+from recsys_lib.evaluation.metrics import ranking
+from recsys_lib.evaluation.task import Task, lists_given
 from recsys_lib.models.base import Recommender
 
 SIZES = (0, 1, 3, 5, 10)
+TASTES = ("Animation", "Horror", "Western", "Musical")
+DECADES = (1940,)
 WAYS = {
+    "any": "films of theirs drawn by chance",
     "first": "the first films they rated",
     "last": "the last films they rated",
     "known": "the best known of the films they rated",
@@ -38,14 +45,15 @@ def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -
     >>> from scipy.sparse import csr_matrix
     >>> histories = Histories(csr_matrix(np.array([[5.0, 3.0, 4.0]])), np.array([20, 10, 30]))
     >>> [shown_films(histories, 1, way, np.array([1, 9, 5])).matrix.indices.tolist() for way in WAYS]
-    [[1], [2], [1], [0]]
+    [[2], [1], [2], [1], [0]]
     """
     if way not in WAYS:
         raise ValueError(f"there is no way {way!r} to choose films; there are {', '.join(WAYS)}")
     matrix, rows = histories.matrix, histories.row_of_entry
     when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
     met = -np.asarray(counts)[matrix.indices]
-    keys = {"first": (when,), "last": (-when,), "known": (met,), "liked": (met, -matrix.data)}[way]
+    chance = np.random.default_rng(0).random(matrix.nnz)
+    keys = {"any": (chance,), "first": (when,), "last": (-when,), "known": (met,), "liked": (met, -matrix.data)}[way]
     return histories.first(size, np.lexsort((matrix.indices, *keys, rows)))
 
 
@@ -54,11 +62,11 @@ def new_user_table(
     task: Task,
     sizes: tuple[int, ...] = SIZES,
     *,
-    ways: tuple[str, ...] = ("first",),
+    ways: tuple[str, ...] = ("any",),
     whole: bool = True,
     k: int = 10,
 ) -> pd.DataFrame:
-    """NDCG@k of every new user, model and number of items shown.
+    """NDCG@k of every new user, model and number of items shown, and how much of what is shown the list reflects.
 
     Whoever cannot be scored gets the most rated items, as :meth:`Recommender.recommend_new` gives them. Everything in
     the history stays out of the lists, shown or not, and only users with as many items as the largest size take part:
@@ -72,7 +80,8 @@ def new_user_table(
     Returns
     -------
     DataFrame
-        model, way, size, user_id, value: a row a new user.
+        model, way, size, user_id, value, reflected: a row a new user. ``reflected`` is the share of the list that has
+        a genre of what was shown; NaN where nothing was or the model knows no genres.
     """
     users = np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1))
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
@@ -80,12 +89,71 @@ def new_user_table(
     for name, model in models.items() if len(users) else ():
         for way, size in asked:
             shown = None if size < 0 else partial(shown_films, size=size, way=way, counts=task.popularity)
-            values = {"user_id": task.users[users], "value": ndcg_given(model, task, users, shown, k)}
+            codes = lists_given(model, task, users, shown, k)
+            values = {"value": ranking.ndcg(ranking.judge(codes, task.relevant[users]), k), "reflected": np.nan}
+            if model.genres is not None and size != 0:
+                given = task.served.rows(task.codes[users])
+                values["reflected"] = _reflected(codes, (given if size < 0 else shown(given)).matrix, model.genres)
+            values["user_id"] = task.users[users]
             parts.append(pd.DataFrame({"model": name, "way": way, "size": size, **values}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
 
 
-_COLUMNS = ["model", "way", "size", "user_id", "value"]
+_COLUMNS = ["model", "way", "size", "user_id", "value", "reflected"]
+
+
+def _reflected(codes: np.ndarray, given: csr_matrix, genres: np.ndarray) -> np.ndarray:
+    """Share of each list that has a genre of what was given, (n,) float64."""
+    alike = (given.astype(bool).astype(np.float32) @ genres) @ genres.T > 0
+    return (np.take_along_axis(alike, np.maximum(codes, 0), axis=1) & (codes >= 0)).sum(axis=1) / codes.shape[1]
+
+
+def tastes(
+    models: Mapping[str, Recommender], items: pd.DataFrame, *, given: int = 5, k: int = 10, least: int = 15
+) -> pd.DataFrame:
+    """Share of a new user's list that is of the kind of the films given: the best known ones of one kind.
+
+    Kinds are the genres of ``TASTES`` and the ``DECADES`` that the data has at least ``least`` films of.
+
+    Returns
+    -------
+    DataFrame
+        taste, given (titles), and a column a model: the share of its k films, 0 to 1.
+    """
+    train, rows = next(iter(models.values())).train, []
+    table, (flags, genres) = items.set_index("item_id").reindex(train.item_ids), genre_matrix(items, train.item_ids)
+    kinds = {name: flags[:, place] > 0 for place, name in enumerate(genres) if name in TASTES}
+    kinds |= {f"{decade}s": (table["year"] // 10 * 10).eq(decade).fillna(False).to_numpy(bool) for decade in DECADES}
+    for taste, kind in kinds.items():
+        if kind.sum() < least:
+            continue
+        best = train.item_ids[np.argsort(-train.item_counts * kind, kind="stable")[:given]]
+        lists = {name: train.item_codes(model.recommend_new(best, k)["item_id"]) for name, model in models.items()}
+        shares = {name: kind[codes].mean() for name, codes in lists.items()}
+        rows.append({"taste": taste, "given": "; ".join(table.loc[best, "title"]), **shares})
+    return pd.DataFrame(rows, columns=["taste", "given", *models])
+
+
+def steps(values: pd.DataFrame, model: str, others: tuple[str, ...], *, resamples: int = 1000) -> pd.DataFrame:
+    """A model's means by size, and its paired differences to the size before and to other models, with intervals.
+
+    Parameters
+    ----------
+    values
+        From :func:`new_user_table`, one way to choose the items.
+
+    Returns
+    -------
+    DataFrame
+        A row a size; columns "ndcg", "the size before" and the others' names, each with mean, low, high.
+    """
+    wide = values[values["size"] >= 0].pivot(index="user_id", columns=["model", "size"], values="value")
+    own = wide[model].sort_index(axis=1)
+    parts = {"ndcg": own, "the size before": own.diff(axis=1).iloc[:, 1:]} | {name: own - wide[name] for name in others}
+    return pd.concat(
+        {name: inference.intervals(part, resamples=resamples)[["mean", "low", "high"]] for name, part in parts.items()},
+        axis=1,
+    )
 
 
 def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -96,7 +164,7 @@ def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.D
 
 
 def new_users_task(
-    split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "first"
+    split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "any"
 ) -> Task:
     """Ask what users whom no model has met liked, beside the few items that they are known by.
 

@@ -397,14 +397,14 @@ def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True, 
     return Ranked(codes, scores, rank, midrank)
 
 
-def ndcg_given(
+def lists_given(
     model: Recommender,
     task: Task,
     users: np.ndarray,
     shown: Callable[[Histories], Histories] | None = None,
     k: int = 10,
 ) -> np.ndarray:
-    """NDCG@k of some users of a task when the model is served what ``shown`` leaves of their histories, (n,) float64.
+    """List k items for some users of a task, served what ``shown`` leaves of their histories: columns, (n, k) int64.
 
     Nobody is served by id, and whoever cannot be scored gets the most popular items, as in
     :meth:`Recommender.recommend_new`. What a user has seen stays out of the lists, shown or not.
@@ -416,13 +416,23 @@ def ndcg_given(
     shown
         None: the whole histories.
     """
-    lists = np.full((len(users), k), -1)
+    lists = [np.empty((0, k), np.int64)]
     for start in range(0, len(users), BLOCK):
         histories = task.served.rows(task.codes[users[start : start + BLOCK]])
         scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
-        best, _ = top_k(scores, k, exclude=histories.matrix, twins=model.twins)
-        lists[start : start + BLOCK, : best.shape[1]] = best
-    return ranking.ndcg(ranking.judge(lists, task.relevant[users]), k)
+        lists.append(top_k(scores, k, exclude=histories.matrix, twins=model.twins)[0])
+    return np.concatenate(lists)
+
+
+def ndcg_given(
+    model: Recommender,
+    task: Task,
+    users: np.ndarray,
+    shown: Callable[[Histories], Histories] | None = None,
+    k: int = 10,
+) -> np.ndarray:
+    """NDCG@k of the lists of :func:`lists_given`, (n,) float64."""
+    return ranking.ndcg(ranking.judge(lists_given(model, task, users, shown, k), task.relevant[users]), k)
 
 
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:

@@ -7,11 +7,12 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys_lib import splits
-from recsys_lib.data.interactions import Histories
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
+from recsys_lib.models.lists import top_k
 from recsys_lib.tests.made import made_tables, small_model
 
 
@@ -94,8 +95,12 @@ def test_the_films_shown(task):
         when = histories.timestamps[histories.row_of_entry == 4]
         expected = row[np.lexsort((row, key * when))[:3]]
         assert shown.matrix[[4]].indices.tolist() == sorted(expected)
-    with pytest.raises(ValueError, match="no way 'best' to choose films; there are first, last, known, liked"):
+    with pytest.raises(ValueError, match="no way 'best' to choose films; there are any, first, last, known, liked"):
         cold_start.shown_films(histories, 3, "best", task.popularity)
+
+    drawn = [cold_start.shown_films(histories, size, "any", task.popularity).matrix.toarray() > 0 for size in (1, 3)]
+    assert (drawn[0] <= drawn[1]).all()
+    assert drawn[1].any(axis=0).sum() > 20  # not the same films for everybody
 
     histories = Histories(csr_matrix(np.array([[5.0, 3.0, 5.0, 1.0]])), np.arange(4))
     counts = np.array([2, 9, 7, 8])
@@ -124,6 +129,43 @@ def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
     assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
 
 
+def test_what_was_given_is_reflected_and_every_step_is_measured(task):
+    _, items, _ = made_tables()
+    model = Popularity().fit(task.known, items=items)
+    values = cold_start.new_user_table({"popularity": model}, task, (0, 2), whole=False).set_index(["user_id", "size"])
+    assert values.xs(0, level="size")["reflected"].isna().all()
+    user = values.index[0][0]
+    history = task.served.rows(task.codes[task.users == user])
+    given = cold_start.shown_films(task.served.rows(task.codes), 2, "any", task.popularity).matrix[task.users == user]
+    own = set(np.flatnonzero(model.genres[given.indices].any(axis=0)))
+    listed = top_k(model.score(history), 10, exclude=history.matrix)[0][0]
+    alike = [bool(own & set(np.flatnonzero(model.genres[code]))) for code in listed]
+    assert values.loc[(user, 2), "reflected"] == np.mean(alike)
+
+    values = pd.DataFrame(
+        {"model": ["a"] * 4 + ["b"] * 4, "size": [0, 0, 1, 1] * 2, "user_id": [1, 2] * 4}
+        | {"value": [0.1, 0.2, 0.3, 0.6, 0.1, 0.1, 0.2, 0.2]}
+    )
+    steps = cold_start.steps(values, "a", ("b",), resamples=20)
+    assert steps["ndcg", "mean"].tolist() == pytest.approx([0.15, 0.45])
+    assert steps["the size before", "mean"].tolist() == pytest.approx([np.nan, 0.3], nan_ok=True)
+    assert steps["b", "mean"].tolist() == pytest.approx([0.05, 0.25])
+
+
+def test_a_list_for_one_taste_is_of_its_kind():
+    items = pd.DataFrame({"item_id": range(40), "title": [f"Film {item}" for item in range(40)], "year": 1990})
+    items["genres"] = [["Horror"] if item < 20 else ["Drama"] for item in range(40)]
+    items.loc[items["item_id"] >= 20, "year"] = 1944
+    rows = [(user, item, 5.0) for user in range(40) for item in range(20 * (user % 2), 20 * (user % 2) + 20)]
+    known = Interactions.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "rating"]))
+    models = {"knn": ItemKNN().fit(known, items=items), "popularity": Popularity().fit(known, items=items)}
+    table = cold_start.tastes(models, items).set_index("taste")
+    assert table.index.tolist() == ["Horror", "1940s"]  # of the others there are no films
+    assert table["knn"].tolist() == [1, 1]
+    assert table["popularity"].tolist() == [1, 0]
+    assert table.loc["1940s", "given"] == "; ".join(f"Film {item}" for item in range(20, 25))
+
+
 def test_better_from_when_on():
     gained = pd.DataFrame(
         {
@@ -147,7 +189,7 @@ def test_better_from_when_on():
 def test_new_users_are_in_no_training_data():
     interactions, _, _ = made_tables()
     split = splits.temporal_user(interactions)
-    task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1)
+    task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1, way="first")
     assert (np.diff(task.histories.indptr) == 4).all()
     fitted = cold_start.fitted_without(
         {"knn": ItemKNN(), "net": NeuralRanker(embedding_dim=2, epochs=1, n_models=3)}, task, {}
