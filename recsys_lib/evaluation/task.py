@@ -404,7 +404,7 @@ def lists_given(
     shown: Callable[[Histories], Histories] | None = None,
     k: int = 10,
 ) -> np.ndarray:
-    """List k items for some users of a task, served what ``shown`` leaves of their histories: columns, (n, k) int64.
+    """List k items for users of a task, served what ``shown`` leaves of their histories: columns, (n, k), -1 for none.
 
     Nobody is served by id, and whoever cannot be scored gets the most popular items, as in
     :meth:`Recommender.recommend_new`. What a user has seen stays out of the lists, shown or not.
@@ -416,12 +416,13 @@ def lists_given(
     shown
         None: the whole histories.
     """
-    lists = [np.empty((0, k), np.int64)]
+    lists = np.full((len(users), k), -1)
     for start in range(0, len(users), BLOCK):
         histories = task.served.rows(task.codes[users[start : start + BLOCK]])
         scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
-        lists.append(top_k(scores, k, exclude=histories.matrix, twins=model.twins)[0])
-    return np.concatenate(lists)
+        best, _ = top_k(scores, k, exclude=histories.matrix, twins=model.twins)
+        lists[start : start + BLOCK, : best.shape[1]] = best
+    return lists
 
 
 def ndcg_given(
