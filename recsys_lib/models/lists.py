@@ -244,6 +244,9 @@ def standardised(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, n
     n = np.maximum(counted.sum(axis=1, keepdims=True), 1)
     mean = np.where(counted, values, 0).sum(axis=1, keepdims=True, dtype=np.float64) / n
     centred = values - mean.astype(values.dtype)
-    spread = np.sqrt(np.square(np.where(counted, centred, 0)).sum(axis=1, keepdims=True, dtype=np.float64) / n)
+    squares = np.where(counted, centred, 0)
+    np.square(squares, out=squares)
+    spread = np.sqrt(squares.sum(axis=1, keepdims=True, dtype=np.float64) / n)
     spread[spread < 1e-12] = 1
-    return np.nan_to_num(centred / spread.astype(values.dtype), nan=0.0), mean, spread
+    centred /= spread.astype(values.dtype)
+    return centred if np.isfinite(centred).all() else np.nan_to_num(centred, nan=0.0), mean, spread

@@ -85,8 +85,8 @@ class Weighted(Recommender):
 
 def last_times(histories: Histories, train: Interactions) -> np.ndarray:
     """Last moment of each history, (n,) int64; the end of what the model was fitted on where there is none."""
-    last = np.full(histories.matrix.shape[0], train.timestamps.max())
-    filled = np.diff(histories.matrix.indptr) > 0
-    if histories.timestamps is not None and filled.any():
+    filled = (np.diff(histories.matrix.indptr) > 0) & (histories.timestamps is not None)
+    last = np.full(len(filled), 0 if filled.all() else train.timestamps.max())
+    if filled.any():
         last[filled] = np.maximum.reduceat(histories.timestamps, histories.matrix.indptr[:-1][filled])
     return last

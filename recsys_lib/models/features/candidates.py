@@ -9,10 +9,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix, diags_array, issparse
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models.neighbours import followed
+from recsys_lib.models.neighbours import followed, nearest
 from recsys_lib.models.popularity import DAY
 from recsys_lib.models.weights import confidence, last_times, threshold
 
@@ -20,6 +20,7 @@ YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
 LONG_AGO = 5000.0  # days since an item was last rated, where it had no rating by then
 WHOLE = 1e9  # half-life of a history that forgets nothing
+WIDE, NEAREST = 2**14, 1000  # items of a catalogue of which all cosines take over 1 GB, and how many of each are kept
 
 Columns = dict[str, np.ndarray]  # features by name, each (n, depth) or (n, 1)
 
@@ -87,10 +88,8 @@ class CandidateFeatures:
         return columns
 
     def _items(self, codes: np.ndarray) -> Columns:
-        data, counts = self.train.matrix.data, self.train.item_counts
-        totals = np.bincount(self.train.matrix.indices, data, minlength=self.train.n_items)
-        mean = (totals + SHRINKAGE * data.mean()) / (counts + SHRINKAGE)
-        columns = {"item: log(1 + ratings)": np.log1p(counts)[codes], "item: shrunk mean rating": mean[codes]}
+        columns = {"item: log(1 + ratings)": np.log1p(self.train.item_counts)[codes]}
+        columns["item: shrunk mean rating"] = self._tables.mean_ratings[codes]
         return columns if self.years is None else columns | {"item: year": self.years[codes]}
 
     def _users(self, histories: Histories) -> Columns:
@@ -133,7 +132,7 @@ class CandidateFeatures:
         weights = np.stack([high, low, last, above, np.ones(matrix.nnz)]).astype(np.float32)  # (5, nnz)
         sums = np.zeros((len(weights), *codes.shape), np.float32)
         for row, (start, stop) in enumerate(pairwise(matrix.indptr)):  # each user has other candidates
-            cosines = self._tables.cosines[matrix.indices[start:stop]][:, codes[row]]  # (history, depth)
+            cosines = _cells(self._tables.cosines, matrix.indices[start:stop], codes[row])
             sums[:, row] = weights[:, start:stop] @ cosines
         names = (f"similarity: with the items rated {which}" for which in ("high", "low", "last"))
         columns = dict(zip(names, sums, strict=False))
@@ -142,11 +141,18 @@ class CandidateFeatures:
     def _moment(self, histories: Histories, codes: np.ndarray) -> Columns:
         start, span, order, begins, times = self._tables.calendar
         now = np.clip(last_times(histories, self.train) - start, 0, span - 1)[:, None]
-        before = np.searchsorted(order, codes * span + now) - begins[codes]
+        sorting = np.argsort(codes * span + now, axis=None)  # so that one search comes where the last one was
+
+        def ratings_before(then: np.ndarray) -> np.ndarray:
+            places = np.empty(codes.size, np.int64)
+            places[sorting] = np.searchsorted(order, (codes * span + then).ravel()[sorting])
+            return places.reshape(codes.shape) - begins[codes]
+
+        before = ratings_before(now)
         columns = {"ratings until now": np.log1p(before)}
         for days in (30, 180, 730):
             then = np.maximum(now - int(days * DAY), 0)
-            recent = before + begins[codes] - np.searchsorted(order, codes * span + then)
+            recent = before - ratings_before(then)
             columns[f"ratings in {days} days"] = np.log1p(recent)
             if days == 180:
                 total = np.searchsorted(times, now) - np.searchsorted(times, then)
@@ -164,7 +170,14 @@ class CandidateFeatures:
             weights = np.where(weights > 1e-2, weights, 0).astype(np.float32)
             last = csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape, copy=True)
             last.eliminate_zeros()
-            columns[f"sequence: followed the last within {reach}"] = _at((last @ table).toarray(), codes)
+            if issparse(table):
+                sums = _at((last @ table).toarray(), codes)
+            else:  # of the candidates alone, added up in the order of the product
+                sums = np.empty(codes.shape, np.float32)
+                for row, (start, stop) in enumerate(pairwise(last.indptr)):
+                    cells = _cells(table, last.indices[start:stop], codes[row])
+                    sums[row] = (last.data[start:stop, None] * cells).sum(axis=0)
+            columns[f"sequence: followed the last within {reach}"] = sums
         return columns
 
 
@@ -181,21 +194,30 @@ class _Tables:
         return cls._made.setdefault(id(train), cls(train))
 
     @cached_property
+    def mean_ratings(self) -> np.ndarray:
+        """Mean rating of each item, drawn to the overall mean, (n_items,) float64."""
+        data = self.train.matrix.data
+        totals = np.bincount(self.train.matrix.indices, data, minlength=self.train.n_items)
+        return (totals + SHRINKAGE * data.mean()) / (self.train.item_counts + SHRINKAGE)
+
+    @cached_property
     def cosines(self) -> np.ndarray | csr_matrix:
-        """Shrunk cosines between items by who had them, (n_items, n_items) float32; dense where that is smaller."""
+        """Shrunk cosines between items by who had them, (n_items, n_items) float32; of wide catalogues the largest."""
         matrix, scale = self.train.matrix, diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))
         ones = csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
         users = (ones @ scale).tocsr()
-        cosines = (users.T @ users).tocsr().astype(np.float32)
-        return cosines.toarray() if 2 * cosines.nnz > matrix.shape[1] ** 2 else cosines
+        items = users.T.tocsr()
+        if self.train.n_items > WIDE:
+            return nearest(lambda block: (items[block] @ users).toarray(), self.train.n_items, NEAREST)
+        return _quicker((items @ users).astype(np.float32))
 
     @cached_property
-    def followers(self) -> dict[int, csr_matrix]:
+    def followers(self) -> dict[int, np.ndarray | csr_matrix]:
         """How often an item (column) followed another (row) within so many items, over the root of both counts."""
         scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
             counts = followed(self.train, np.ones(self.train.matrix.nnz, np.float32), reach, power)
-            tables[reach] = (scale @ counts @ scale).tocsr().astype(np.float32)
+            tables[reach] = _quicker((scale @ counts @ scale).tocsr().astype(np.float32))
         return tables
 
     @cached_property
@@ -218,6 +240,18 @@ def _shares(histories: Histories, half_life: float) -> csr_matrix:
     weights, rows, matrix = np.exp2(-histories.steps_back() / half_life), histories.row_of_entry, histories.matrix
     totals = np.bincount(rows, weights, minlength=matrix.shape[0])
     return csr_matrix((weights / totals[rows], matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _quicker(table: csr_matrix) -> np.ndarray | csr_matrix:
+    """The table as it is, or dense, which is quicker to look up, where that takes at most twice the memory."""
+    return table.toarray() if 4 * table.nnz > table.shape[0] * table.shape[1] else table
+
+
+def _cells(table: np.ndarray | csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray | csr_matrix:
+    """The cells where some rows and columns cross, (rows, columns)."""
+    if issparse(table):
+        return table[rows][:, columns]
+    return table.ravel().take(rows[:, None] * table.shape[1] + columns)
 
 
 def _at(table: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 2048  # rows that go down all trees at once
+BLOCK = 512  # rows that go down all trees at once
 PARAMS = {
     "objective": "binary",
     "learning_rate": 0.08,
@@ -78,16 +78,18 @@ def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
     >>> tree_scores(stump, np.array([[0.2], [0.7]], dtype=np.float32))
     array([-1.,  1.])
     """
-    roots = np.arange(table.shape[1], dtype=np.int32)[:, None] * table.shape[2]  # nodes are numbered through all trees
-    feature, left, right = (table[row].astype(np.int32) for row in (0, 2, 3))
-    feature, left, right = feature.ravel(), (left + roots).ravel(), (right + roots).ravel()
-    threshold, value, total = table[1].ravel(), table[4].ravel(), np.empty(len(features))
+    roots = np.arange(table.shape[1], dtype=np.int32) * table.shape[2]  # nodes are numbered through all trees
+    feature = table[0].astype(np.int32).ravel()
+    children = np.stack([table[3], table[2]], axis=-1).astype(np.int32) + roots[:, None, None]  # (right, left)
+    children, threshold, value = children.ravel(), table[1].ravel(), table[4].ravel()
+    total = np.empty(len(features))
     for start in range(0, len(features), BLOCK):
         block = np.ascontiguousarray(features[start : start + BLOCK])
-        flat, offset = block.ravel(), (np.arange(len(block)) * block.shape[1])[:, None]
-        node = np.broadcast_to(roots.ravel(), (len(block), len(roots)))
+        flat, offset = block.ravel(), (np.arange(len(block), dtype=np.int32) * block.shape[1])[:, None]
+        node = np.broadcast_to(roots, (len(block), len(roots)))
         while True:
-            following = np.where(flat[offset + feature[node]] <= threshold[node], left[node], right[node])
+            left = flat.take(offset + feature.take(node)) <= threshold.take(node)
+            following = children.take(2 * node + left)
             if np.array_equal(following, node):
                 break
             node = following
