@@ -24,6 +24,8 @@ import pyarrow as pa
 from pyarrow import csv
 from tabulate import tabulate
 
+from recsys_lib.benchmarks.scale import made_tables
+
 TYPES = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
 
 
@@ -34,25 +36,14 @@ def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int)
 
 
 def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
-    """Write ratings.csv (no pair twice, by user) and movies.csv in the format and the proportions of ml-25m."""
+    """Write :func:`.scale.made_tables` as ratings.csv and movies.csv in the format of ml-25m."""
     folder.mkdir(parents=True, exist_ok=True)
-    n_users, n_items = (int(share * rows**0.5) + 10 for share in (32, 12))  # at 25 million as many as ml-25m has
-    rng, keys = np.random.default_rng(seed), np.empty(0, np.int64)
-    while len(keys) < rows:
-        size = int((rows - len(keys)) * 1.3) + 1000
-        keys = np.union1d(keys, _power_law(rng, n_users, 0.6, size) * n_items + _power_law(rng, n_items, 0.9, size))
-    keys = keys[np.sort(rng.permutation(len(keys))[:rows])]
-    table = pa.table(
-        {
-            "userId": keys // n_items + 1,
-            "movieId": keys % n_items + 1,
-            "rating": (rng.integers(1, 11, rows) / 2).astype(np.float32),
-            "timestamp": rng.integers(800_000_000, 1_600_000_000, rows),
-        }
-    )
+    interactions, items = made_tables(rows, seed)
+    names = {"user_id": "userId", "item_id": "movieId"}
+    table = pa.Table.from_pandas(interactions.rename(columns=names), preserve_index=False)
     csv.write_csv(table, folder / "ratings.csv", csv.WriteOptions(quoting_style="none"))
-    ids = np.arange(1, n_items + 1)
-    films = pd.DataFrame({"movieId": ids, "title": [f"Film {i} (1999)" for i in ids], "genres": "Drama|War"})
+    titles = items["title"] + items["year"].map(" ({})".format)
+    films = pd.DataFrame({"movieId": items["item_id"], "title": titles, "genres": items["genres"].str.join("|")})
     films.to_csv(folder / "movies.csv", index=False)
     return folder
 

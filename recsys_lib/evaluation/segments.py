@@ -16,6 +16,7 @@ from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, ndcg_g
 from recsys_lib.models.base import Recommender
 
 COLD = 10  # items with fewer ratings in the history are cold
+CURVE_USERS = 10_000  # of a learning curve, at most
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}") -> pd.Categorical:
@@ -134,8 +135,8 @@ def learning_curve(
 ) -> pd.DataFrame:
     """How soon a model knows a user: NDCG@k when only the last few ratings of each are shown to it.
 
-    Every user with at least as many ratings as the largest size takes part in every point; the models are not fitted
-    again, and everything seen stays out of the lists.
+    Every user with at least as many ratings as the largest size takes part in every point, ``CURVE_USERS`` of them at
+    most, drawn at random; the models are not fitted again, and everything seen stays out of the lists.
 
     Returns
     -------
@@ -143,6 +144,8 @@ def learning_curve(
         model, size, mean, low, high, n_users.
     """
     chosen = np.flatnonzero(np.diff(task.histories.indptr) >= max(sizes))
+    if len(chosen) > CURVE_USERS:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, CURVE_USERS, replace=False))
     values = {}
     for name, model in models.items() if len(chosen) else ():
         columns = {size: ndcg_given(model, task, chosen, partial(Histories.first, size=size), k) for size in sizes}

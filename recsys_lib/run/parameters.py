@@ -23,6 +23,7 @@ import yaml
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full
+from recsys_lib.run.sizing import sized_for
 from recsys_lib.run.steps import STEPS, gone
 
 COMMON = "common"
@@ -104,10 +105,20 @@ def file_of(dataset: str) -> Path | None:
     return file if file.is_file() else None
 
 
+def chosen_for(dataset: str, notebook: Path, file: Path | None = None) -> dict[str, Any]:
+    """Parameters of a notebook by a file, the data set's own where none is given, or else by the size of the data."""
+    file = file or file_of(dataset)
+    if file:
+        return parameters_for(notebook, file)
+    changes = sized_for(dataset).get(notebook.stem, {})
+    known = defaults(notebook) if changes else {}
+    return {name: known[name][1] | new if isinstance(new, dict) else new for name, new in changes.items()}
+
+
 def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
     """What :meth:`recsys_lib.run.run.Run.parameters` gives; a value that differs from the cell's default stands."""
     path = next(NOTEBOOKS.rglob(f"{notebook}.ipynb"))
-    known, chosen = defaults(path), parameters_for(path, file_of(dataset))
+    known, chosen = defaults(path), chosen_for(dataset, path)
     values = {}
     for name, (annotation, default) in known.items():
         value = given.get(name, default)

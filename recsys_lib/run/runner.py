@@ -20,7 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import locked, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
-from recsys_lib.run.parameters import file_of, parameters_for
+from recsys_lib.run.parameters import chosen_for, file_of
+from recsys_lib.run.sizing import announcement
 
 CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
 
@@ -48,7 +49,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     """
     paths = Paths(dataset)
     # The kernel's working directory is the notebook's folder, so a path is handed on in full.
-    given = {**parameters_for(notebook, file), "dataset": in_full(dataset)}
+    given = {**chosen_for(dataset, notebook, file), "dataset": in_full(dataset)}
     target = paths.outputs / "notebooks" / notebook.name
     failed = paths.logs / f"{notebook.stem}.failed.ipynb"
     paths.logs.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,11 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         claim(Paths(given.dataset))
-        execute(given.notebook.resolve(), given.dataset, Path(given.params) if given.params else file_of(given.dataset))
+        file = Path(given.params) if given.params else file_of(given.dataset)
+        first = not file and given.notebook.stem.startswith("03")  # of those that work on what 02 prepared
+        if first and (text := announcement(given.dataset)):
+            print(text, file=sys.stderr)
+        execute(given.notebook.resolve(), given.dataset, file)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the kernel died
         print(f"{given.notebook.stem}: {error}", file=sys.stderr)
         return 2

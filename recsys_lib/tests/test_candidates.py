@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import years_of
+from recsys_lib.models.features import candidates
 from recsys_lib.models.features.candidates import DAY, YEAR, CandidateFeatures
 
 START = 30 * YEAR  # the year 2000
@@ -33,11 +34,11 @@ def train():
 @pytest.fixture(scope="module")
 def features(train):
     """Features of some items for one user, by name."""
-    candidates = CandidateFeatures(train, YEARS, GENRES)
+    known = CandidateFeatures(train, YEARS, GENRES)
 
     def of(user, items):
         history = user if isinstance(user, Histories) else train.rows([user])
-        return {name: list(values) for name, values in candidates.table(history, np.array([items])).items()}
+        return {name: list(values) for name, values in known.table(history, np.array([items])).items()}
 
     return of
 
@@ -95,15 +96,19 @@ def test_similarity_is_the_sum_of_shrunk_cosines(train, features):
     np.testing.assert_allclose(table["similarity: ratings above the mean, weighted"], above, rtol=1e-5)
 
 
-@pytest.mark.parametrize("apart", [1, 20])  # groups of users that share no items: the cosines of many are sparse
-def test_similarity_of_every_candidate_in_a_small_and_in_a_wide_catalogue(apart):
+# Groups of users that share no items: the cosines of many are sparse; of a wide catalogue only the nearest are kept.
+@pytest.mark.parametrize(("apart", "wide"), [(1, 2**14), (20, 2**14), (20, 1)])
+def test_similarity_of_every_candidate_in_a_small_and_in_a_wide_catalogue(apart, wide, monkeypatch):
+    monkeypatch.setattr(candidates, "WIDE", wide)
     groups = [FRAME.assign(user_id=FRAME["user_id"] + 10 * n, item_id=FRAME["item_id"] + 10 * n) for n in range(apart)]
     train = Interactions.from_frame(pd.concat(groups, ignore_index=True))
     codes = np.tile(np.arange(train.n_items), (train.n_users, 1))
     table = CandidateFeatures(train).table(train.rows(np.arange(train.n_users)), codes)
     rated_high = (train.matrix.toarray() >= 4) | ((train.matrix.toarray() > 0) & (train.user_ids % 10 == 3)[:, None])
     expected = rated_high @ cosines(train)  # the third user of a group has no rating of 4 or more: all count
-    np.testing.assert_allclose(table["similarity: with the items rated high"], expected.ravel(), atol=1e-6)
+    unseen = train.matrix.toarray().ravel() == 0
+    similarity = table["similarity: with the items rated high"][unseen]
+    np.testing.assert_allclose(similarity, expected.ravel()[unseen], atol=1e-6)
 
 
 def test_taste_is_the_distance_from_what_was_watched(features):

@@ -271,9 +271,9 @@ def test_years_of_items_are_checked(table):
 
 
 def test_the_benchmark_measures_what_the_lab_does(tmp_path, lab_home):
-    folder = reading.made_ratings(tmp_path / "made", rows=3_000)
+    folder = reading.made_ratings(tmp_path / "made", rows=50_000)
     result = reading.measure(reading.lab, folder)
-    assert result["rows"] == 3_000 == reading.measure(reading.read_pandas, folder)["rows"]
+    assert result["rows"] == 50_000 == reading.measure(reading.read_pandas, folder)["rows"]
     assert list(result["steps"]) == ["read and check", "index", "split"]
     assert sum(result["steps"].values()) <= result["seconds"] and 0 < result["peak_gib"] < 8
     assert "rows/s" in reading.table_of([result])

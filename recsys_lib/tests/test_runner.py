@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import read_json, write_json
 from recsys_lib.paths import REPOSITORY, Paths
-from recsys_lib.run import parameters, runner
+from recsys_lib.run import parameters, runner, sizing
 from recsys_lib.run.run import Run
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -117,6 +118,29 @@ def test_a_notebook_run_by_hand_takes_the_tuned_parameters(lab_home, monkeypatch
     chosen = Run("ml-100k").parameters("04_als", by_hand | {"factors": 7, "liked": 4.0})
     assert chosen.factors == 7, "what a person has changed stands"
     assert not hasattr(chosen, "liked")
+
+
+def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
+    for size in ((500_000, 3_000, 3_000), (25_000_000, 160_000, 59_000)):
+        for name, section in sizing.sized(*size).items():
+            known = parameters.defaults(NOTEBOOKS / f"{name}.ipynb")
+            for key, value in section.items():
+                parameters.check_type(key, known[key][0], value)
+                assert isinstance(value, list) or known[key][1] != value
+    ease = parameters.defaults(NOTEBOOKS / "05_item_models.ipynb")["ease"][1]
+    monkeypatch.setattr(sizing, "LARGE", 6)
+    monkeypatch.setattr(sizing, "EASE_ITEMS", 1)
+    assert parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb") == {}, "nothing is prepared"
+    folder = Paths("made").processed
+    folder.mkdir(parents=True)
+    for part in ("train", "valid", "test"):
+        pd.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"]}).to_parquet(folder / f"{part}.parquet")
+    assert sizing.size_of("made") == (6, 1, 2)
+    assert parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb")["ease"] == ease | {"max_items": 1}
+    text = sizing.announcement("made")
+    assert text.startswith("6 rows, 1 users, 2 items: ") and "EASE models the 1 most popular" in text
+    (lab_home / "more.yaml").write_text(text[text.index("03_popularity") :])
+    assert parameters.read_file(lab_home / "more.yaml") == sizing.sized(6, 1, 2), "what is printed is a parameter file"
 
 
 @pytest.mark.parametrize("source", SEQUENCE, ids=lambda path: path.stem)

@@ -208,7 +208,7 @@ class _Tables:
         users = (ones @ scale).tocsr()
         items = users.T.tocsr()
         if self.train.n_items > WIDE:
-            return nearest(lambda block: (items[block] @ users).toarray(), self.train.n_items, NEAREST)
+            return nearest(lambda block: items[block] @ users, self.train.n_items, NEAREST)
         return _quicker((items @ users).astype(np.float32))
 
     @cached_property

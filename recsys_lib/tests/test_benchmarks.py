@@ -1,0 +1,39 @@
+"""The benchmarks compare and measure what they say."""
+
+import numpy as np
+
+from recsys_lib.benchmarks import metrics, scale
+from recsys_lib.files import read_json
+
+
+def test_values_are_those_of_implicit_and_trec_eval():
+    rows = metrics.run(400, ["implicit", "ir-measures"], repeats=1)
+    assert [row["library"] for row in rows] == ["recsys_lib", "implicit", "ir-measures"]
+    assert max(row["largest"] for row in rows) < 1e-6
+    assert rows[1]["compared"] == 6
+    assert rows[2]["compared"] == 12
+
+
+def test_made_lists_are_what_they_are_said_to_be():
+    lists, relevant = metrics.made_lists(500)
+    assert lists.shape == (500, metrics.LENGTH)
+    assert (np.sort(lists, axis=1)[:, 1:] != np.sort(lists, axis=1)[:, :-1]).all()
+    assert (np.diff(relevant.indptr) == metrics.RELEVANT).all()
+    judged = metrics.ranking.judge(lists, relevant)
+    assert 0.15 < judged.hits.mean() < 0.25
+
+
+def test_command(capsys):
+    assert metrics.main(["--users", "200", "--peers", "implicit"]) == 0
+    assert "largest difference" in capsys.readouterr().out
+
+
+def test_made_tables_have_their_size_and_a_structure_to_learn(lab_home, capsys):
+    interactions, items = scale.made_tables(20_000)
+    assert len(interactions) == 20_000 and not interactions.duplicated(["user_id", "item_id"]).any()
+    assert set(interactions["item_id"]) <= set(items["item_id"]) and interactions["rating"].between(1, 5).all()
+    assert scale.main(["2e4", "4e4", "--models", "Popularity", "ALS"]) == 0
+    assert "slope" in capsys.readouterr().out
+    stages = read_json(lab_home / "reports" / "scale.json")["stages"]
+    assert {stage["rows"] for stage in stages} == {20_000, 40_000} and all(stage["peak_gib"] > 0 for stage in stages)
+    assert {"implicit: fit", "ALS: fit", "ALS: evaluate, all metrics"} <= {stage["stage"] for stage in stages}
