@@ -109,6 +109,7 @@ class Stages:
         taken = {"cpu_s": time.process_time() - start}
         taken["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
         self.rows.append({"stage": stage, "rows": self.size, **taken})
+        print(f"{self.size:>12,} {stage:<44} {taken['cpu_s']:8.2f} s {taken['peak_gib']:6.2f} GiB", flush=True)
         return result
 
     def apart(self, work: Callable[[Stages], None]) -> None:

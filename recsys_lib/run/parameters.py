@@ -4,6 +4,8 @@ A file in ``notebooks/params`` has one section a notebook, and ``common`` for wh
 
     common: {relevant_from: 3.5}
     04_als: {factors: 32}
+
+A data set without a file gets the defaults, and smaller searches and nets where it is large: see ``sizing.py``.
 """
 
 from __future__ import annotations
