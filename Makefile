@@ -35,7 +35,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies neural-study bench bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies neural-study bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -135,11 +135,12 @@ studies: $(READY) $(if $(filter ml-100k,$(NAME)),canonical)  ## all studies, on 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
 	$(PY) notebooks/studies/neural_study.py
 
-bench: $(READY)  ## speed: reading, metrics, models, nets
+bench: $(READY)  ## speed: reading, metrics
 	$(PY) -m recsys_lib.benchmarks.reading
 	$(PY) -m recsys_lib.benchmarks.metrics
-	$(PY) -m recsys_lib.benchmarks.models
-	$(PY) -m recsys_lib.benchmarks.neural
+
+bench-scale: $(READY)  ## how time and memory of each stage grow with the data (SIZES="1e6 1e7", say)
+	$(PY) -m recsys_lib.benchmarks.scale $(SIZES)
 
 bench-demo: $(READY)  ## speed and memory of the application
 	$(PY) -m recsys_lib.benchmarks.demo
