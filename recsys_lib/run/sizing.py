@@ -69,7 +69,7 @@ def announcement(dataset: str) -> str:
     million = rows / 1e6
     lines = [
         f"{rows:,} rows, {users:,} users, {items:,} items: searches and nets are made smaller, so that the run takes "
-        f"about {15 * million**1.1:,.0f} CPU minutes and {1.2 + 0.8 * million:,.1f} GB."
+        f"about {15 * million**1.1:,.0f} CPU minutes and {2.2 + 0.8 * million:,.1f} GB."
     ]
     if "ease" in sections["05_item_models"]:
         lines += [f"EASE models the {EASE_ITEMS:,} most popular items; the others have no score by it."]
