@@ -29,7 +29,7 @@ def sized(rows: int, users: int, items: int) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {
         "03_popularity": {"half_lives": [30, 120, 1000], "genre_weights": [0.0, 0.3, 0.6]},
         "04_als": {"regularizations": [3, 100], "bpr": bpr},
-        "05_item_models": {"lambdas": [100, 1000], "half_lives": [7, 40], "bpr": bpr},
+        "05_item_models": {"lambdas": [100, 1000], "half_lives": [7, 40], "bpr": dict(bpr)},
         "06_neural_hybrid": {
             "epochs": max(2, round(5 * less)),
             "batch_size": rows // 40,
