@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import asyncio
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
+import warnings
 import webbrowser
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.ioloop import IOLoop
 from tornado.web import HTTPError
 from traitlets import Int
 from voila.app import Voila
@@ -30,8 +28,7 @@ SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
 GRACE = 20.0  # seconds from the page that is sent to the connection of its kernel
 OPTIONS = {
-    "Voila.port_retries": 0,
-    "Voila.open_browser": False,
+    "Voila.open_browser": True,
     "VoilaConfiguration.template": "recsys",
     "VoilaConfiguration.allow_template_override": "NO",
     "VoilaConfiguration.allow_theme_override": "NO",
@@ -41,7 +38,6 @@ OPTIONS = {
     "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
     "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
 }
-
 SMALL = {  # kernels: memory given back at once, one thread, bytecode kept
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -50,9 +46,6 @@ SMALL = {  # kernels: memory given back at once, one thread, bytecode kept
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "",
 }
-
-
-# ---- Voilà's own process -----------------------------------------------------------------------------------------
 
 
 class KernelManager(AsyncMappingKernelManager):
@@ -86,11 +79,13 @@ class KernelManager(AsyncMappingKernelManager):
 
 
 class LabVoila(Voila):
-    """Voilà for one application: no log-in, and no other host.
+    """Voilà for one application: one line in the terminal, no log-in, and no other host.
 
     A page elsewhere that lets its name lead here (DNS rebinding) is answered 404: it has neither an address of this
     machine nor its name in its Host header.
     """
+
+    terminal, said = sys.stdout, False
 
     def init_handlers(self) -> list:
         """Handlers of the application's addresses."""
@@ -99,123 +94,47 @@ class LabVoila(Voila):
         self.app.add_handlers(own, handlers)
         return []  # none for the other names
 
+    def launch_browser(self) -> None:
+        """Say where the application is, and open it where there is a screen, once the first kernels are ready."""
+        IOLoop.current().add_callback(self._ready)
 
-# ---- what starts it ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Server:
-    """A running server: where it answers, its process, the file with what it says."""
-
-    url: str
-    process: subprocess.Popen
-    log: Path
-
-    def kernels(self) -> list[psutil.Process]:
-        """Its kernels that live now."""
-        kernels = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                kernels += [child] if "recsys_lib.app.kernel" in child.cmdline() else []
-        return kernels
-
-    def wait_for(self, pattern: str) -> None:
-        """Wait until the log has a line; TimeoutError if it never comes, ChildProcessError if the server ends first."""
-        until = time.monotonic() + 90
-        while not re.search(pattern, self.log.read_text()):
-            if self.process.poll() is not None or time.monotonic() > until:
-                error = TimeoutError if self.process.poll() is None else ChildProcessError
-                raise error(f"the server never said {pattern!r}:\n{self.log.read_text()[-2000:]}")
-            time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def started(command: list[str], url: str, log: Path, variables: dict[str, str]) -> Iterator[Server]:
-    """Start a server whose words go to a file; when the block ends, it and all its kernels are ended."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            command, env=os.environ | variables, stdout=said, stderr=said, start_new_session=True
-        )
-    try:
-        yield Server(url, process, log)
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-        for each in psutil.wait_procs(family, timeout=5)[1]:
-            with contextlib.suppress(psutil.Error):
-                each.kill()
-        process.kill()
-        process.wait()
-
-
-def free_port(first: int = 0, ip: str = "127.0.0.1") -> int:
-    """The first port from ``first`` on that nobody listens on; 0: any."""
-    for port in range(first, first + 50) if first else (0,):
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((ip, port))
-            return tried.getsockname()[1]
-    raise OSError(f"no port from {first} to {first + 49} is free")
-
-
-@contextlib.contextmanager
-def running(
-    dataset: str,
-    log: Path,
-    *,
-    ip: str = "127.0.0.1",
-    port: int = 0,
-    pool: int = 2,
-    cull_after: int = 300,
-    most: int = 24,
-    variables: dict[str, str] | None = None,
-) -> Iterator[Server]:
-    """Serve the application until the block ends; then server and kernels are ended.
-
-    ``log`` takes what the server says. It listens on ``port`` or the next free one (0: any), keeps ``pool`` kernels
-    ready, so that a page opens at once, ends a kernel ``cull_after`` seconds after its page was closed, and asks those
-    who come when ``most`` kernels live to come again later. ``variables`` are added to the environment.
-    """
-    port = free_port(port, ip)
-    options = OPTIONS | {"Voila.ip": ip, "Voila.port": port, "KernelManager.most": most}
-    options |= {"VoilaConfiguration.preheat_kernel": pool > 0, "VoilaConfiguration.default_pool_size": pool}
-    options |= {"MappingKernelManager.cull_idle_timeout": cull_after}
-    options |= {"MappingKernelManager.cull_interval": max(5, min(60, cull_after // 4))}
-    given = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-W", "ignore", "-m", "recsys_lib.app.serve", str(NOTEBOOK), *given]
-    environment = {"RECSYS_DATASET": dataset, **SMALL}
-    for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
-        environment[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
-    with started(command, f"http://{ip}:{port}/", log, environment | (variables or {})) as server:
-        server.wait_for("Voilà is running at")
-        if pool:
-            server.wait_for("Kernel pool of .* is filled")
-        yield server
+    async def _ready(self) -> None:
+        pools = getattr(self.kernel_manager, "_pools", {}).values()
+        await asyncio.gather(*(task for pool in pools for task in pool), return_exceptions=True)
+        url, LabVoila.said = f"http://{self.ip}:{self.port}/", True
+        print(f"The application is at {url} (Ctrl-C ends it)", file=self.terminal, flush=True)
+        if os.environ.get("DISPLAY") or sys.platform == "darwin":
+            webbrowser.open(url)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until Ctrl-C, and print where."""
+    """Serve until Ctrl-C; what the server says goes to ``outputs/<data set>/logs/voila.log``."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.app", description=__doc__.splitlines()[0])
     anybody = "address to listen on (0.0.0.0: all; then everybody who reaches this machine can use it)"
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
     parser.add_argument("--ip", default="127.0.0.1", help=anybody)
-    parser.add_argument("--pool", type=int, default=2, help="kernels kept ready")
-    parser.add_argument("--most", type=int, default=24, help="kernels at once")
+    parser.add_argument("--pool", type=int, default=2, help="kernels kept ready, so that a page opens at once")
+    parser.add_argument("--most", type=int, default=24, help="kernels at once; then a page asks to come again later")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
-    given = vars(parser.parse_args(arguments))
-    dataset = given.pop("dataset")
+    given = parser.parse_args(arguments)
+    options = OPTIONS | {"Voila.ip": given.ip, "Voila.port": given.port, "KernelManager.most": given.most}
+    options |= {"VoilaConfiguration.preheat_kernel": given.pool > 0}
+    options |= {"VoilaConfiguration.default_pool_size": given.pool}
+    options |= {"MappingKernelManager.cull_idle_timeout": given.cull_after}
+    options |= {"MappingKernelManager.cull_interval": max(5, min(60, given.cull_after // 4))}
+    os.environ |= {"RECSYS_DATASET": given.dataset, **SMALL}
+    for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
+        os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+    warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with contextlib.suppress(KeyboardInterrupt), running(dataset, Paths(dataset).logs / "voila.log", **given) as server:
-        sys.stdout.write(f"The application is at {server.url} (Ctrl-C ends it)\n")
-        sys.stdout.flush()
-        if os.environ.get("DISPLAY") or sys.platform == "darwin":
-            webbrowser.open(server.url)
-        server.process.wait()
-
-
-if __name__ == "__main__":
-    LabVoila.launch_instance()
+    log = Paths(given.dataset).logs / "voila.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.dup(1), "w") as LabVoila.terminal, log.open("w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)  # for the kernels, too
+        try:
+            LabVoila.launch_instance([str(NOTEBOOK), *(f"--{name}={value}" for name, value in options.items())])
+        finally:
+            if not LabVoila.said:
+                print(f"The application did not start; {log} says why.", file=LabVoila.terminal)

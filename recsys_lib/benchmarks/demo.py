@@ -8,18 +8,22 @@ pictures instead: ``reports/<data set>/figures/demo_*.png``.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shutil
+import socket
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 
-from recsys_lib.app import serve
 from recsys_lib.files import replacing
 from recsys_lib.paths import Paths
 
@@ -34,7 +38,70 @@ TABS = ("New user", "Similar films", "Compare models", "Data and results", "For 
 PICTURES = {"for_you": ("For you", "light"), "compare": ("Compare models", "dark"), "results": (TABS[3], "light")}
 
 
-def opened(browser: Any, server: serve.Server, **options: Any) -> Any:
+@dataclass
+class Server:
+    """A running server: where it answers, its process, the file with what it says."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+    def kernels(self) -> list[psutil.Process]:
+        """Its kernels that live now."""
+        kernels = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                kernels += [child] if "recsys_lib.app.kernel" in child.cmdline() else []
+        return kernels
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return tried.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(command: list[str], url: str, log: Path, said: str, variables: dict[str, str]) -> Iterator[Server]:
+    """Start a server and wait until it has said something; when the block ends, it and all its children are ended.
+
+    Raises
+    ------
+    RuntimeError
+        If it ends first, or has not said it after 90 seconds; with the end of what it said.
+    """
+    with log.open("w") as file:
+        environment = os.environ | variables
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+    try:
+        until = time.monotonic() + 90
+        while said not in log.read_text():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"the server never said {said!r}:\n{log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield Server(url, process, log)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        for each in psutil.wait_procs(family, timeout=5)[1]:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        process.kill()
+        process.wait()
+
+
+def running(dataset: str, log: Path, variables: dict[str, str] | None = None, **options: int) -> Any:
+    """Serve the application on a free port as :func:`started`; ``options`` as of ``python -m recsys_lib.app``."""
+    options["port"] = port = free_port()
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "recsys_lib.app", dataset, *given]
+    return started(command, f"http://127.0.0.1:{port}/", log, "The application is at", variables or {})
+
+
+def opened(browser: Any, server: Server, **options: Any) -> Any:
     """A page that shows its first widget."""
     page = browser.new_context(**options).new_page()
     page.goto(server.url)
@@ -67,7 +134,7 @@ def changes(page: Any) -> dict[str, list[float]]:
     return taken
 
 
-def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
+def at_once(browser: Any, server: Server, sessions: int) -> list[float]:
     """Seconds until each of several sessions that are opened together shows its widget."""
     pages = [browser.new_context().new_page() for _ in range(sessions)]
     began = time.perf_counter()
@@ -82,7 +149,7 @@ def at_once(browser: Any, server: serve.Server, sessions: int) -> list[float]:
     return seconds
 
 
-def measure(browser: Any, server: serve.Server, *, loads: int, sessions: int) -> None:
+def measure(browser: Any, server: Server, *, loads: int, sessions: int) -> None:
     """Measure everything above and print it."""
     say, first = sys.stdout.write, []
     for _ in range(loads):
@@ -107,7 +174,7 @@ def measure(browser: Any, server: serve.Server, *, loads: int, sessions: int) ->
     say(f"  kernels left         {max(0, len(server.kernels()) - POOL):6d}     after the pages were closed\n")
 
 
-def take_pictures(browser: Any, server: serve.Server, paths: Paths) -> None:
+def take_pictures(browser: Any, server: Server, paths: Paths) -> None:
     """Take the README's pictures of the application."""
     for name, (tab, theme) in PICTURES.items():
         page = opened(browser, server, color_scheme=theme, viewport={"width": 1280, "height": 760})
@@ -137,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     with sync_playwright() as playwright, TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         log = Path(folder) / "voila.log"
-        with serve.running(given.dataset, log, pool=POOL, cull_after=CULL_AFTER) as server:
+        with running(given.dataset, log, pool=POOL, cull_after=CULL_AFTER) as server:
             if given.pictures:
                 take_pictures(browser, server, Paths(given.dataset))
             else:

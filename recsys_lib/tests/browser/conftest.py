@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from recsys_lib.app import serve
-from recsys_lib.benchmarks.demo import PANEL, SETTLED
+from recsys_lib.app.serve import NOTEBOOK
+from recsys_lib.benchmarks.demo import PANEL, SETTLED, free_port, running, started
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.demo_home import make_run
 
@@ -44,7 +44,7 @@ def made_home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(made_home, tmp_path_factory):
     variables = alone(tmp_path_factory.mktemp("home")) | {"RECSYS_HOME": str(made_home)}
-    with serve.running("made", made_home / "voila.log", variables=variables, pool=2, cull_after=10) as server:
+    with running("made", made_home / "voila.log", variables, pool=2, cull_after=10) as server:
         yield server
 
 
@@ -52,17 +52,17 @@ def server(made_home, tmp_path_factory):
 def jupyterlab(made_home, tmp_path):
     """Address of a copy of the notebook in a JupyterLab that nobody has used before."""
     (tmp_path / "work").mkdir()
-    shutil.copy(serve.NOTEBOOK, tmp_path / "work")
-    port = serve.free_port()
+    shutil.copy(NOTEBOOK, tmp_path / "work")
+    port = free_port()
     options = {"ServerApp.port": port, "ServerApp.port_retries": 0, "IdentityProvider.token": ""}
     options |= {"ServerApp.root_dir": tmp_path / "work", "ServerApp.open_browser": False, "ServerApp.allow_root": True}
     options |= {"LabApp.news_url": "None", "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
     command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
     variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home), "RECSYS_DATASET": "made"}
     variables["PYTHONPATH"] = str(REPOSITORY)
-    with serve.started(command, f"http://127.0.0.1:{port}/", tmp_path / "lab.log", variables) as server:
-        server.wait_for("is running at")
-        yield f"{server.url}lab/tree/{serve.NOTEBOOK.name}?reset"
+    url = f"http://127.0.0.1:{port}/"
+    with started(command, url, tmp_path / "lab.log", "is running at", variables):
+        yield f"{url}lab/tree/{NOTEBOOK.name}?reset"
 
 
 def run_all(page, url) -> None:

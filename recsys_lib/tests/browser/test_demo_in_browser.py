@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lib.app import serve, site
+from recsys_lib.app import site
+from recsys_lib.benchmarks.demo import running
 from recsys_lib.run.run import Run
 from recsys_lib.tests.browser.conftest import alone, run_all
 from recsys_lib.tests.made import made_tables
@@ -301,7 +302,7 @@ def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(j
 
 def test_missing_artefacts_are_explained(tmp_path, visitor_of):
     variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(tmp_path)}
-    with serve.running("ml-latest-small", tmp_path / "voila.log", variables=variables, pool=0) as empty:
+    with running("ml-latest-small", tmp_path / "voila.log", variables, pool=0) as empty:
         visitor = visitor_of(empty).open(ready=".stop")
         assert "make 02 DATASET=ml-latest-small" in visitor.page.inner_text(".stop")
         assert "error" not in visitor.page.inner_text("body")
@@ -309,7 +310,7 @@ def test_missing_artefacts_are_explained(tmp_path, visitor_of):
 
 def test_kernels_of_closed_pages_end_and_too_many_are_refused(made_home, tmp_path, visitor_of):
     variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home)}
-    with serve.running("made", tmp_path / "voila.log", variables=variables, pool=0, cull_after=2, most=1) as server:
+    with running("made", tmp_path / "voila.log", variables, pool=0, cull_after=2, most=1) as server:
         visitor = visitor_of(server).open()
         late = visitor_of(server)
         late.page.goto(server.url)
