@@ -54,14 +54,13 @@ def genres(app: App) -> dict[str, Any]:
 
 def leaderboard(app: App) -> dict[str, Any]:
     """Means and 95 % intervals of one metric."""
-    entries = app.lab.ranking(app.metric)[::-1]
-    values = [{"low": None, "high": None, **entry["metrics"][app.metric]} for entry in entries]
-    means, names = [value["mean"] for value in values], [label(entry["name"]) for entry in entries]
+    rows = app.lab.ranking(app.metric)[::-1]
+    means, names = [row["mean"] for row in rows], [row["label"] for row in rows]
     error = {"color": BLUE, "symmetric": False}
-    error["array"] = [0 if value["high"] is None else value["high"] - value["mean"] for value in values]
-    error["arrayminus"] = [0 if value["low"] is None else value["mean"] - value["low"] for value in values]
+    error["array"] = [0 if row["high"] is None else row["high"] - row["mean"] for row in rows]
+    error["arrayminus"] = [0 if row["low"] is None else row["mean"] - row["low"] for row in rows]
     points = _points(means, names, names, marker={"size": 9, "color": BLUE}, error_x=error, xhoverformat=".3f")
-    return _figure([points], f"{label(app.metric)}: mean and 95 % interval", 90 + 24 * len(entries))
+    return _figure([points], f"{label(app.metric)}: mean and 95 % interval", 90 + 24 * len(rows))
 
 
 def trade_offs(app: App) -> dict[str, Any]:

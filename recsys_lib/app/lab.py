@@ -107,10 +107,13 @@ class Lab:
         return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
-        """Entries of the leaderboard that have a metric, best first."""
-        entries = [entry for entry in self.board if (entry["metrics"].get(metric) or {}).get("mean") is not None]
-        sign = 1 if metric.split("@")[0] in LOWER_IS_BETTER else -1
-        return sorted(entries, key=lambda entry: sign * entry["metrics"][metric]["mean"])
+        """Models that have a metric, best first: name, label, seconds, mean, low, high, n_users (None if not known)."""
+        rows = []
+        for entry in self.board:
+            row = {"name": entry["name"], "label": label(entry["name"]), "seconds": entry.get("fit_seconds")}
+            row |= dict.fromkeys(("mean", "low", "high", "n_users")) | (entry["metrics"].get(metric) or {})
+            rows += [row] if row["mean"] is not None else []
+        return sorted(rows, key=lambda row: row["mean"] if metric.split("@")[0] in LOWER_IS_BETTER else -row["mean"])
 
     # ---- users -----------------------------------------------------------------------------------------------
 

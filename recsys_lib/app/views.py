@@ -355,21 +355,18 @@ def data(app: App) -> str:
 
 def board(app: App) -> str:
     """The leaderboard of one metric as a table, with what may be said of the best."""
-    ranking, kind = app.lab.ranking(app.metric), app.metric.split("@")[0]
-    if not ranking:
-        command = app.lab.run.command_for(app.lab.run.paths.metrics / "leaderboard.json")
+    lab, rows, kind, cells = app.lab, app.lab.ranking(app.metric), app.metric.split("@")[0], []
+    if not rows:
+        command = lab.run.command_for(lab.run.paths.metrics / "leaderboard.json")
         return templates().message(f"`{command}` makes it; then open this page again.", "No leaderboard yet", "empty")
-    rows = [
-        {"label": label(entry["name"]), "low": None, "high": None, **entry["metrics"][app.metric]} for entry in ranking
-    ]
-    cells = []
-    for entry, row in zip(ranking, rows, strict=True):
-        about = Markup("{}<small>{}</small>").format(row["label"], app.lab.about(entry["name"]))
+    for row in rows:
+        about = Markup("{}<small>{}</small>").format(row["label"], lab.about(row["name"]))
         interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u00a0{row['high']:.3f}"
-        seconds = entry.get("fit_seconds")
-        cells.append([about, f"{row['mean']:.3f}", interval, "–" if seconds is None else f"{seconds:.1f}\u00a0s"])
-    metric, heads = label(app.metric), ["Model", label(app.metric), "95 % interval", "Fitted in"]
+        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}\u00a0s"
+        cells.append([about, f"{row['mean']:.3f}", interval, seconds])
+    metric = label(app.metric)
+    heads = ["Model", metric, "95 % interval", "Fitted in"]
     table = templates().table(f"Leaderboard by {metric}", heads, cells, True)
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
-    p, lower = app.lab.computed["p"].get(app.metric), kind in LOWER_IS_BETTER
-    return templates().board(app.lab, metric, meaning, rows, table, lower, kind != "popularity_lift", p)
+    p, lower = lab.computed["p"].get(app.metric), kind in LOWER_IS_BETTER
+    return templates().board(lab, metric, meaning, rows, table, lower, kind != "popularity_lift", p)
