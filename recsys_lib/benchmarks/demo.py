@@ -179,6 +179,8 @@ def take_pictures(browser: Any, server: Server, paths: Paths) -> None:
     for name, (tab, theme) in PICTURES.items():
         page = opened(browser, server, color_scheme=theme, viewport={"width": 1280, "height": 760})
         page.click(f".lm-TabBar-tab:has-text('{tab}')")
+        if tab == "For you":
+            page.click(".card h3 button")  # the reasons
         page.wait_for_timeout(1500)
         with replacing(paths.reports / "figures" / f"demo_{name}.png") as temporary:
             page.screenshot(path=temporary, type="png")
