@@ -14,6 +14,7 @@ import pandas as pd
 
 from recsys_lib.data.splits import Split
 from recsys_lib.files import read_arrays, read_json, write_arrays, write_json
+from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import Run, Tables
 
 PARTS = ("train", "valid", "test", "items", "users")
@@ -102,7 +103,7 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
 
 
 def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
-    """Of the 10 films that each model finds most similar to a user's last relevant one, the share relevant later."""
+    """Of the 10 films most similar to a user's last relevant one, by models that learn it, the share relevant later."""
     before, after = (part[part["rating"] >= tables.relevant_from] for part in (tables.history, tables.split.test))
     order = ["user_id", *({"timestamp", "position"} & {*before})]
     last = before.sort_values(order, kind="stable").groupby("user_id")["item_id"].last().rename("last")
@@ -110,9 +111,13 @@ def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
     shares = pd.Series(dtype=float)
     for name in run.models:
         try:
-            similar = run.models[name].similar_items(last.unique(), 10)
+            model = run.models[name]
         except (OSError, ValueError, KeyError):  # whoever asks for the model is told
             continue
+        by = type(model)
+        if (by.item_vectors, by._similarity) == (Recommender.item_vectors, Recommender._similarity):
+            continue  # it learns none: that of the audiences answers
+        similar = model.similar_items(last.unique(), 10)
         hits = pairs.merge(similar, left_on=["last", "item_id"], right_on=["item_id", "similar_item_id"])
         shares[name] = len(hits) / (10 * max(pairs["user_id"].nunique(), 1))
     return shares.sort_values(ascending=False, kind="stable").to_dict()

@@ -270,6 +270,8 @@ def similar_lists(app: App) -> str:
     for column in columns:
         share = 100 * shares.get(column["name"], 0)
         column["about"] = f"Of such lists, {share:.1f} % were liked later by users who had liked the film."
+        if column["name"] not in shares and not column["failed"]:
+            column["about"], column["served"] = "", "Served by common audiences: the model learns no similarity."
         for row in column["rows"]:
             row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
     everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)]
