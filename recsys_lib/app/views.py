@@ -173,11 +173,10 @@ def profile(app: App) -> str:
     """Who the user is, as far as it is known."""
     table = app.lab.history_of(app.user)
     numbers = {"films rated": len(table)}
-    if app.lab.has_ratings:
-        numbers["mean rating"] = f"★ {table['rating'].mean():.2f}"
+    numbers |= {"mean rating": f"★ {table['rating'].mean():.2f}"} if app.lab.has_ratings else {}
     if "timestamp" in table:
         numbers["from"], numbers["until"] = _days(table["timestamp"].agg(["min", "max"]))
-    return templates().profile(app.user, app.lab.facts.get(app.user, {}), numbers)
+    return templates().numbers(numbers | app.lab.facts.get(app.user, {}), f"User {app.user}")
 
 
 def _days(seconds: pd.Series) -> list[str]:
