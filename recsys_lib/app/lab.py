@@ -25,6 +25,7 @@ KINDS = {  # what models of a class do, in words for visitors
     "ALS": "Matrix factorisation: tastes behind who rated what, and the films that fit them.",
     "BPR": "Matrix factorisation that learns to rank rated films above the others.",
     "ItemKNN": "Films rated by the same users as the films of the history.",
+    "AttributeKNN": "Films with the genres of those in the history.",
     "SequenceKNN": "Films that others rated soon after the latest films of the history.",
     "EASE": "A linear model: how much each film of the history speaks for every other.",
     "Blend": "A weighted sum of several models.",

@@ -21,12 +21,13 @@ from traitlets import TraitError
 
 from recsys_lib import splits
 from recsys_lib.app import charts, prepared, serve, site, views, widgets
-from recsys_lib.app.lab import Lab, search
+from recsys_lib.app.lab import KINDS, Lab, search
 from recsys_lib.app.state import IN_LINK, App
 from recsys_lib.app.widgets import open_app
 from recsys_lib.evaluation.inference import permutation_p
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import EASE
+from recsys_lib.models.base import MODULES
 from recsys_lib.run.run import Run
 from recsys_lib.tests.demo_home import HOSTILE, make_run
 from recsys_lib.tests.made import made_tables
@@ -150,6 +151,11 @@ def test_scores_say_their_unit(lab, app, monkeypatch):
     assert "score (no unit)" in views.user_list(app)
     monkeypatch.setattr(EASE, "predicts_ratings", True)
     assert re.search(r"predicted <span[^>]+ stars", views.user_list(app))
+
+
+def test_every_model_is_described(lab):
+    assert set(KINDS) == set(MODULES)
+    assert len({lab.about(name) for name in lab.models}) == len(lab.models)
 
 
 def test_what_answers_beside_a_model_is_named(lab, app):
