@@ -202,13 +202,19 @@ def history(app: App) -> str:
     return Markup("<h2>History</h2>") + t.table("History", list(cells), list(zip(*cells.values(), strict=True)))
 
 
+def groups(app: App) -> str:
+    """Groups of films for a new user to begin with, as long as little is known."""
+    groups = app.lab.groups(list(app.liked)) if len(app.liked) < 8 else []
+    films = [list(map(app.lab.film, group)) for group in groups]
+    return templates().groups(films, not app.liked) if films else ""
+
+
 def picks(app: App) -> str:
-    """The new user's ratings, groups of films to begin with, and films to add."""
+    """The new user's ratings, and films to add."""
     lab, (low, high), liked = app.lab, app.lab.scale, list(app.liked)
     stars = np.arange(low, high + 0.01, 1.0 if low == 1 and high <= 6 else 0.5).tolist() if lab.has_ratings else []
-    groups = [[lab.film(item) for item in group] for group in lab.groups(liked)] if len(liked) < 8 else []
     suggestions = [(item, f"+ {lab.film(item).title}") for item in lab.suggestions(liked)]
-    return templates().picks([(lab.film(item), app.liked[item]) for item in liked], stars, suggestions, groups)
+    return templates().picks([(lab.film(item), app.liked[item]) for item in liked], stars, suggestions)
 
 
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:

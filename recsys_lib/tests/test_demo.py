@@ -32,8 +32,8 @@ from recsys_lib.run.run import Run
 from recsys_lib.tests.demo_home import HOSTILE, make_run
 from recsys_lib.tests.made import made_tables
 
-PAGES = [views.user_list, views.new_user_list, views.profile, views.history, views.picks, views.similar_lists]
-PAGES += [views.compare_lists, views.film_card, views.model_chips, views.data, views.board]
+PAGES = [views.user_list, views.new_user_list, views.profile, views.history, views.picks, views.groups]
+PAGES += [views.similar_lists, views.compare_lists, views.film_card, views.model_chips, views.data, views.board]
 CHARTS = [charts.genres, charts.leaderboard, charts.trade_offs, charts.film_map]
 
 
