@@ -282,6 +282,8 @@ def test_a_phone_shows_the_list_early(server, visitor_of):
     for tab in visitor.page.locator(".film-lab > .widget-tab > .lm-TabBar .lm-TabBar-tab").all():
         box = tab.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
+    visitor.tab("New user")  # the ratings stand below the list
+    assert visitor.panel().locator(".card").first.bounding_box()["y"] < 1000
 
 
 def test_in_jupyterlab_it_is_the_same_and_keys_are_no_commands_to_the_notebook(jupyterlab, chromium):
