@@ -192,7 +192,8 @@ def nearest(similarity: Callable[[slice], csr_matrix], n_items: int, neighbours:
         table.eliminate_zeros()
         crowded = np.diff(table.indptr) > neighbours
         full = table[crowded].toarray()
-        codes, best = top_k(np.where(full > 0, full, np.nan), neighbours)
+        # What is not to be kept gets values of its own: many equal ones would make the search several times as long.
+        codes, best = top_k(np.where(full > 0, full, np.arange(-1, -1 - n_items, -1, np.float32)), neighbours)
         starts = np.arange(0, codes.size + 1, neighbours)
         chosen = csr_matrix((best.ravel(), codes.ravel(), starts), full.shape)
         order = np.argsort(np.concatenate([np.flatnonzero(~crowded), np.flatnonzero(crowded)]))
