@@ -7,7 +7,7 @@ table lacks what a way needs (an id, timestamps), or nothing is left to train on
 Equal timestamps are common (three of four ratings of ml-100k share a user and a second). Where a rule needs an order
 that time does not give, it is the order of a 64-bit hash of (user_id, item_id): independent of the order of the rows,
 and without relation to popularity (the low item ids of ml-100k are popular films). Data with an order and no times (a
-column ``position``) is ordered by position.
+column ``position``) is ordered by position; :func:`leave_one_out` takes the order of the rows where there is neither.
 """
 
 from __future__ import annotations

@@ -122,8 +122,9 @@ class SequenceKNN(Neighbours):
     """An item leads to those that users watched soon after it, and to those soon before it as far as ``backward`` says.
 
     :class:`Neighbours` with ``s_ij = (c_ij + backward * c_ji) / (n_i ** power * n_j ** next_power + shrinkage)``: c_ij
-    sums ``apart ** -decay`` over the users who had j at most ``window`` items after i, n counts users. Entries of the
-    same second count in the order of their columns: with those, ``backward=1`` alone makes up no order.
+    sums ``apart ** -decay`` over the users who had j at most ``window`` items after i, n counts users. So
+    :meth:`similar_items` lists what follows an item. Entries of the same second count in the order of their columns:
+    with those, ``backward=1`` alone makes up no order.
 
     Parameters
     ----------
@@ -159,10 +160,14 @@ class SequenceKNN(Neighbours):
         counts = followed(train, values, self.window, self.decay)
         counts = (counts + np.float32(self.backward) * counts.T).tocsr()
         audience = np.asarray(weights.sum(axis=0)).ravel()
-        next_power = self.power if self.next_power is None else self.next_power
-        scale = (audience**self.power)[rows_of(counts)] * (audience**next_power)[counts.indices]
-        counts.data /= scale + np.float32(self.shrinkage)
-        self.similarity_ = nearest(counts.__getitem__, train.n_items, self.neighbours)
+        first, then = audience**self.power, audience ** (self.power if self.next_power is None else self.next_power)
+
+        def similarity(block: slice) -> csr_matrix:
+            table = counts[block]
+            table.data /= first[block][rows_of(table)] * then[table.indices] + np.float32(self.shrinkage)
+            return table
+
+        self.similarity_ = nearest(similarity, train.n_items, self.neighbours)
 
     def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
         """As for all models, and in a column ``users`` how many users had the item after that of the history."""
