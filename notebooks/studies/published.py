@@ -149,13 +149,14 @@ def read(sequences: Path, attributes: Path) -> tuple[pd.DataFrame, pd.DataFrame]
     table = pd.DataFrame(pairs, columns=["user_id", "title", "position"])
     known = {str(item): [str(value) for value in values] for item, values in json.loads(attributes.read_text()).items()}
     titles = distinct_ids(table["title"])
-    if missing := [title for title in titles if title not in known]:
+    missing = [title for title in titles if title not in known]
+    if 2 * len(missing) > len(titles):
         raise ValueError(
             f"{attributes.name} belongs to other ids: it lacks {len(missing):,} of the {len(titles):,} items of "
             f"{sequences.name}, {missing[0]} first"
         )
     items = pd.DataFrame({"item_id": np.random.default_rng(0).permutation(len(titles)), "title": titles})
-    items["genres"] = items["title"].map(known)
+    items["genres"] = [known.get(title, []) for title in titles]
     table["item_id"] = table["title"].map(items.set_index("title")["item_id"])
     table["user_id"] = table["user_id"].astype("int64")
     return table[["user_id", "item_id", "position"]], items.sort_values("item_id", ignore_index=True)

@@ -47,7 +47,9 @@ def test_other_files_lines_without_items_and_attributes_of_other_ids_are_refused
     with pytest.raises(ValueError, match="line 4 has no items"):
         published.read(sequences, attributes)
     sequences.write_text(LINES.replace("4", "6"))
-    with pytest.raises(ValueError, match="lacks 1 of the 4 items of Beauty.txt, 6 first"):
+    assert [] in published.read(sequences, attributes)[1]["genres"].tolist()
+    attributes.write_text('{"1": [7], "8": [7]}')
+    with pytest.raises(ValueError, match="lacks 3 of the 4 items of Beauty.txt, 2 first"):
         published.read(sequences, attributes)
 
     def out_of_reach(url, path):
