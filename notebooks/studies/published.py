@@ -233,9 +233,11 @@ def _of_the_lab(name: str) -> Callable[[optuna.Trial], Recommender]:
 
 def spaces(table: Table) -> dict[str, Callable[[optuna.Trial], Recommender]]:
     """What is searched for a table, by the model's name."""
-    if not table.sequences:
-        return {name: _of_the_lab(name) for name in ("als", "ease", "item_knn")}
-    return {"sequence_knn": directed, "attributes": attributes, "als": _of_the_lab("als_recent")}
+    if table.sequences:
+        chosen = {"sequence_knn": directed, "als": _of_the_lab("als_recent")}
+    else:
+        chosen = {name: _of_the_lab(name) for name in ("als", "ease", "item_knn")}
+    return chosen | ({"attributes": attributes} if table.items["genres"].map(len).any() else {})
 
 
 def search(space: Callable[[optuna.Trial], Recommender], task: Task, trials: int, seed: int) -> optuna.Study:
