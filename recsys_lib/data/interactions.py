@@ -15,11 +15,13 @@ FEW = 16  # ids that are not worth the search for equal ones among them
 
 
 def as_ids(values: Iterable) -> np.ndarray:
-    """Ids as a one-dimensional array of integers or strings, never of Python objects.
+    """Ids as a one-dimensional array of integers or strings, never of Python objects; a lone id is one.
 
-    >>> as_ids(["b", "a"]).dtype.kind, as_ids([3, 1]).dtype.kind
-    ('U', 'i')
+    >>> as_ids(["b", "a"]).dtype.kind, as_ids([3, 1]).dtype.kind, as_ids("12")
+    ('U', 'i', array(['12'], dtype='<U2'))
     """
+    if np.isscalar(values):
+        values = [values]
     array = np.asarray(values if isinstance(values, np.ndarray | pd.Series | pd.Index) else list(values))
     if array.ndim != 1:
         raise ValueError(f"ids must be one-dimensional, not of shape {array.shape}")
@@ -52,10 +54,25 @@ def ids_like(values: Iterable, known: np.ndarray) -> np.ndarray:
     """
     ids = as_ids(values)
     if known.dtype.kind == "U":
-        return ids if ids.dtype.kind == "U" else ids.astype(str)
-    if ids.dtype.kind == "U" and all(len(text) < 19 and text.removeprefix("-").isdecimal() for text in ids.tolist()):
-        return ids.astype(np.int64)
-    return ids
+        if ids.dtype.kind == "f":  # 7.0 is "7"
+            return np.array([f"{number:.0f}" if number.is_integer() else str(number) for number in ids.tolist()], str)
+        return ids.astype(str)
+    return ids.astype(np.int64) if ids.dtype.kind == "U" and all(map(_is_whole, ids.tolist())) else ids
+
+
+def _is_whole(text: str) -> bool:
+    return len(text) < 19 and text.removeprefix("-").isdecimal()
+
+
+def _codes_like(ids: Iterable, known: np.ndarray) -> np.ndarray:
+    """:func:`codes_of` by :func:`ids_like`; one id of another kind takes no other with it."""
+    ids = ids_like(ids, known)
+    if ids.dtype.kind != "U" or known.dtype.kind == "U":
+        return codes_of(ids, known)
+    codes = np.full(len(ids), -1, dtype=np.int64)
+    whole = np.array(list(map(_is_whole, ids.tolist())), dtype=bool)
+    codes[whole] = codes_of(ids[whole].astype(np.int64), known)
+    return codes
 
 
 def distinct_ids(values: Iterable) -> np.ndarray:
@@ -259,11 +276,11 @@ class Interactions:
 
     def user_codes(self, user_ids: Iterable) -> np.ndarray:
         """Row of each user id, int64; -1 where unknown. "7" is 7 where the ids are numbers."""
-        return codes_of(ids_like(user_ids, self.user_ids), self.user_ids)
+        return _codes_like(user_ids, self.user_ids)
 
     def item_codes(self, item_ids: Iterable) -> np.ndarray:
         """Column of each item id, int64; -1 where unknown. "7" is 7 where the ids are numbers."""
-        return codes_of(ids_like(item_ids, self.item_ids), self.item_ids)
+        return _codes_like(item_ids, self.item_ids)
 
     def rows(self, codes: np.ndarray) -> Histories:
         """Histories of the users at these rows; -1 gives an empty one."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from csv import Error as CsvError
 from csv import reader
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,13 @@ _SPELLINGS = {
     "position": ("position",),
     "title": ("title", "booktitle"),
     "genres": ("genres",),
-    "year": ("year",),
+    "year": ("year", "releaseyear", "publicationyear", "yearofpublication", "originalpublicationyear"),
 }
 _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
 _OF_ITEMS = {"id": "item_id", "name": "title"}  # understood in a table of items that has no better
 _ATTRIBUTES = "_item2attributes.json"
-_MISSING = ["", "nan", "NaN", "None"]
+_MISSING = ["", "nan", "NaN", "None", "NULL", r"\N"]
+_KINDS = {"timestamp": "iufbM", "position": "iuf"}  # dtypes of cells that can be numbers; others are texts
 _PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bz2"}
 _HEAD_BYTES, _HEAD_LINES = 1 << 16, 50
 _BLOCK_BYTES = 16 << 20
@@ -63,8 +65,9 @@ class RawTables:
 
     Attributes
     ----------
-    files, columns
-        File of each table, for messages; names in the file of the interactions, where the table is one's own.
+    files, columns, spare
+        File of each table, for messages; names in the file of the interactions, where the table is one's own, and
+        those of them that were not understood.
     first_line
         Line of its file that the first row of the interactions stands on.
     unread, skipped
@@ -87,6 +90,7 @@ class RawTables:
     notes: list[str] = field(default_factory=list)
     whole_ids: bool = False
     columns: list[str] = field(default_factory=list)
+    spare: list[str] = field(default_factory=list)
 
     def file(self, table: str) -> str:
         """Name of a table's file."""
@@ -221,6 +225,7 @@ def read_typed(
     quoted: bool = True,
     newlines: bool = False,
     missing: Sequence[str] = ("",),
+    escaped: bool = False,
 ) -> pd.DataFrame:
     """Read a delimited file, the columns that are named in ``types`` with those types.
 
@@ -240,6 +245,8 @@ def read_typed(
         Whether double quotes can hold a delimiter; whether they can hold the end of a line, which is slower.
     missing
         What stands for a missing value where it is not quoted.
+    escaped
+        Whether a double quote within others stands behind a backslash.
     """
     lines, encoding = _head(path)
     present = list(names or (_fields(lines[0], delimiter) if lines else ()))
@@ -269,7 +276,7 @@ def read_typed(
             ),
             parse_options=csv.ParseOptions(
                 delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=newlines,
-                invalid_row_handler=skip,
+                escape_char="\\" if escaped else False, invalid_row_handler=skip,
             ),
             convert_options=csv.ConvertOptions(
                 column_types=types, include_columns=kept, null_values=list(missing), strings_can_be_null=True,
@@ -650,10 +657,9 @@ def read_frames(
     for name, frame in given.items():
         names = our_names(frame.columns, columns or {})
         kept = [theirs for theirs in frame if name != "interactions" or names.get(theirs) in _WANTED]
-        frame = frame[kept].rename(columns=names)
-        for column in frame.select_dtypes(["object", "string"]).columns.intersection(_WANTED):
-            frame[column] = frame[column].mask(frame[column].isin(_MISSING))
+        frame = _cells(frame[kept].copy(), names, f"the {name}").rename(columns=names)
         _keep(tables, name, frame, time_unit)
+    tables.spare = [theirs for theirs in interactions if theirs not in our_names(interactions.columns, columns or {})]
     _agree_on_ids(tables)
     return tables
 
@@ -727,7 +733,7 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
     wanted = {theirs: ours for theirs, ours in names.items() if table != "interactions" or ours in _WANTED}
     only = [theirs for theirs in form.names if theirs in wanted or table != "interactions"]
     if form.kind == "parquet":
-        frame = parquet.read_table(path, columns=only).to_pandas(ignore_metadata=True)
+        frame = _cells(_frame(parquet.read_table(path, columns=only), names), names, path.name)
     elif form.kind == "attributes":
         lists = {item: list(dict.fromkeys(map(str, values))) for item, values in json.loads(_bytes_of(path)).items()}
         frame = pd.DataFrame(lists.items(), columns=form.names)
@@ -736,11 +742,15 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
     elif form.kind == "Netflix prize":
         frame = _netflix(path)
     elif form.kind == "JSON lines":
-        frame = arrow_json.read_json(pa.BufferReader(_bytes_of(path))).select(only).to_pandas()
+        table = arrow_json.read_json(pa.BufferReader(_bytes_of(path))).select(only)
+        frame = _cells(_frame(table, names), names, path.name)
     else:
         frame = _text(path, only, wanted, form, tables)
     taken = ", ".join(theirs if theirs == ours else f"{theirs!r} as {ours}" for theirs, ours in wanted.items())
-    left = ", ".join(str(theirs) for theirs in form.names if theirs not in only)
+    spare = [theirs for theirs in form.names if theirs not in only]
+    if table == "interactions":
+        tables.spare = spare
+    left = ", ".join(map(str, spare))
     tables.notes.append(
         f"{path.name}: {form}, {len(frame):,} rows; took {taken or 'no column'}{left and f'; left out {left}'}"
     )
@@ -753,11 +763,63 @@ def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tab
     kinds |= dict.fromkeys(("rating", WEIGHT), pa.float32())
     types = {theirs: kinds[ours] for theirs, ours in names.items() if ours in kinds}
     how = {"delimiter": form.separator, "names": form.names, "header": form.header, "only": only, "missing": _MISSING}
+    if path != tables.files["interactions"]:  # before a separator a backslash is but a letter, as in "C:\\"
+        how["escaped"] = bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
     frame = read_typed(path, types, tables, **how)
     titles = next((theirs for theirs, ours in names.items() if ours == "title"), None)
     if titles is None or form.header or "year" in names.values():
         return frame
     return pd.concat([frame.drop(columns=titles), split_year(frame[titles]).rename(columns={"title": titles})], axis=1)
+
+
+def _frame(table: pa.Table, names: Mapping[str, str]) -> pd.DataFrame:
+    """An Arrow table in pandas, where a missing id would make floats of the others: such columns are text."""
+    for place, column in enumerate(table.schema):
+        whole = names.get(column.name) in ("user_id", "item_id") and pa.types.is_integer(column.type)
+        if whole and table.column(place).null_count:
+            table = table.set_column(place, column.name, table.column(place).cast(pa.string()))
+    return table.to_pandas(ignore_metadata=True)
+
+
+def _cells(frame: pd.DataFrame, names: Mapping[str, str], file: str) -> pd.DataFrame:
+    """Make typed cells those that text could hold: numbers, texts and dates; missing ones missing.
+
+    ValueError for a column of lists or structs. Spans of time, and dates where there should be none, become texts, so
+    that the checks name the rows.
+    """
+    for theirs in (theirs for theirs, ours in names.items() if ours in (*_WANTED, "year")):
+        values, ours = frame[theirs], names[theirs]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.astype(object)
+        kind, full = values.dtype.kind, bool(values.notna().all())
+        if kind in "iufb" and not isinstance(values.dtype, np.dtype):  # pandas's own numbers, which can be missing
+            if ours in ("user_id", "item_id") and kind in "iu" and not full:
+                values = values.map(str, na_action="ignore")
+            else:
+                values = pd.Series(values.to_numpy() if full else values.to_numpy(float, na_value=np.nan))
+        if values.dtype == object:
+            nested = [cell for cell in values if isinstance(cell, list | tuple | set | dict | np.ndarray)]
+            if nested:
+                shown = nested[0].tolist() if isinstance(nested[0], np.ndarray) else nested[0]
+                raise ValueError(f"{file}, column {theirs!r} holds {shown}, not single values; a {ours} is one value")
+            values = pd.Series([_as_text(cell) for cell in values], dtype=object)  # whole numbers stay whole
+        elif isinstance(values.dtype, pd.StringDtype):
+            values = values.astype("str")  # with NaN for what is missing
+        elif kind not in _KINDS.get(ours, "iufb"):
+            values = values.astype(object).map(str, na_action="ignore")
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            values = values.mask(values.isin(_MISSING))
+        frame[theirs] = values
+    return frame
+
+
+def _as_text(cell: object) -> object:
+    """Bytes and decimals as text; other cells as they are."""
+    if isinstance(cell, bytes):
+        with suppress(UnicodeDecodeError):
+            return cell.decode()
+        return str(cell)
+    return f"{cell:f}" if isinstance(cell, Decimal) else cell
 
 
 def _sequences(path: Path, form: Form) -> pd.DataFrame:
@@ -810,7 +872,7 @@ def _seconds(values: pd.Series, unit: str = "s") -> pd.Series:
         strange = seconds.isna() & values.notna()
         if strange.any():
             return seconds.astype(object).mask(strange, values)
-    return seconds.astype(np.int64) if np.isfinite(seconds).all() else seconds
+    return seconds.astype(np.int64) if seconds.abs().lt(2**62).all() else seconds
 
 
 def _since_1970(dates: pd.Series) -> pd.Series:
@@ -847,10 +909,9 @@ def are_whole(ids: pd.Series) -> bool:
     [True, True, False, False]
     """
     if ids.dtype.kind in "iu":
-        return ids.empty or int(ids.max()) <= np.iinfo(np.int64).max
+        return not ids.notna().any() or int(ids.max()) <= np.iinfo(np.int64).max
     if ids.dtype.kind == "f":
-        known = ids.dropna()
-        return bool((np.isfinite(known) & (known % 1 == 0)).all())
+        return bool((ids.isna() | ids.mod(1).eq(0) | np.isinf(ids)).all())
     with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         for part in (ids.head(1000), ids):  # the first rows mostly tell
             text = pc.replace_substring_regex(pc.cast(pa.array(part), pa.large_string()), r"\.0+$", "")
@@ -864,9 +925,11 @@ def as_ids(ids: pd.Series, *, whole: bool) -> pd.Series:
     """Ids as int64, or as text; missing ones stay missing."""
     missing = ids.isna()
     if whole:
-        numbers = ids if pd.api.types.is_numeric_dtype(ids.dtype) else ids.str.replace(r"\.0+$", "", regex=True)
-        numbers = pd.to_numeric(numbers)
-        return numbers if missing.any() else numbers.astype(np.int64)
+        if not pd.api.types.is_numeric_dtype(ids.dtype):
+            numbers = ids.map(str, na_action="ignore").astype("str").str.replace(r"\.0+$", "", regex=True)
+            return numbers.astype("Int64") if missing.any() else pd.to_numeric(numbers).astype(np.int64)
+        unsafe = missing.any() or (ids.dtype.kind == "f" and ids.abs().max() > 2**53)  # refused by the checks
+        return ids if unsafe else ids.astype(np.int64)
     if isinstance(ids.dtype, pd.StringDtype):
         return ids
     return ids.map(str).astype("str").mask(missing)
@@ -879,7 +942,9 @@ def _as_items(items: pd.DataFrame) -> pd.DataFrame:
     n = len(items)
     title = items["title"].astype("str") if "title" in items else pd.Series([None] * n, dtype="str")
     lists = _genres(items["genres"]) if "genres" in items else pd.Series([[] for _ in range(n)], dtype=object)
-    year = items["year"] if "year" in items else pd.Series([pd.NA] * n, dtype="Int16")
+    year = (
+        items["year"].mask(items["year"].isin([0, "0"])) if "year" in items else pd.Series([pd.NA] * n, dtype="Int16")
+    )
     first = pd.DataFrame({"item_id": items["item_id"], "title": title, "year": year, "genres": lists})
     return pd.concat([first, items.drop(columns=list(first.columns), errors="ignore")], axis=1)
 

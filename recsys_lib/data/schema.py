@@ -16,8 +16,9 @@ from recsys_lib.data.readers import WEIGHT, RawTables, lines_of
 Scale = tuple[float, float]
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
 _SHOWN = 3
+_LARGEST = float(np.finfo(np.float32).max)
 _log = logging.getLogger(__name__)
-_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+_UNITS = {"milliseconds": ("ms", 1e3), "microseconds": ("us", 1e6), "nanoseconds": ("ns", 1e9)}
 _TYPES = {"rating": np.float32, "timestamp": np.int64, "position": np.int64, "year": "Int16"}
 _IDS = ("user_id", "item_id")
 
@@ -96,6 +97,15 @@ def _there(column: str) -> Rule:
     return Rule(column, "there", lambda s: s.notna() & s.ne(""), "no value", f"every row needs its {column}")
 
 
+def _id_rules(column: str) -> list[Rule]:
+    right = "a column of floats keeps no larger ones apart: write ids as integers or text"
+    return [_there(column), Rule(column, "exact", _is_exact, "an id beyond 2**53", right)]
+
+
+def _is_exact(ids: pd.Series) -> pd.Series:
+    return ~(ids.astype(float).abs() > 2**53) if ids.dtype.kind == "f" else pd.Series(True, index=ids.index)
+
+
 def _unique(column: str) -> Rule:
     return Rule(column, "unique", lambda s: ~s.duplicated(), f"the {column} of an earlier row", "one row each is right")
 
@@ -112,13 +122,13 @@ def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: b
     weights
         Whether the ratings are weights of implicit feedback, which are positive.
     """
-    rules = [_there("user_id"), _there("item_id")]
+    rules = [*_id_rules("user_id"), *_id_rules("item_id")]
     if "rating" in columns:
-        finite = Rule("rating", "finite", lambda s: ~np.isinf(s), "an infinite rating", "ratings are finite")
+        finite = Rule("rating", "finite", lambda s: ~(s.abs() > _LARGEST), "an infinite rating", "ratings are finite")
         rules += [_there("rating"), finite]
         if scale is not None:
             right = f"ratings here go from {scale[0]:g} to {scale[1]:g}"
-            within = lambda s: s.between(*scale) | s.isna() | np.isinf(s)  # noqa: E731
+            within = lambda s: s.between(*scale) | s.isna() | (s.abs() > _LARGEST)  # noqa: E731
             rules.append(Rule("rating", "scale", within, "a rating off the scale", right))
         if weights:
             positive = Rule("rating", "positive", lambda s: ~(s <= 0), "a weight of 0 or less", "weights are positive")
@@ -132,7 +142,8 @@ def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: b
         ]
     if "position" in columns:
         right = "positions count a user's interactions in their order, from 0 or 1"
-        rules += [_there("position"), Rule("position", "negative", lambda s: ~(s < 0), "a negative position", right)]
+        counts = lambda s: s.isna() | (s.between(0, 2**53) & s.mod(1).eq(0))  # noqa: E731
+        rules += [_there("position"), Rule("position", "count", counts, "a position that counts nothing", right)]
     return rules
 
 
@@ -140,20 +151,21 @@ def _unit(values: pd.Series) -> str:
     """Name what timestamps that are too large seem to be counted in.
 
     >>> _unit(pd.Series([881250949000]))
-    'timestamps that look like milliseconds (divide them by 1,000)'
+    "timestamps that look like milliseconds (divide them by 1,000, or pass time_unit='ms' if all are)"
     """
     middle = float(values.median())
-    for unit, factor in _UNITS.items():
+    for unit, (short, factor) in _UNITS.items():
         if 1e8 <= middle / factor < LATEST:
-            return f"timestamps that look like {unit} (divide them by {int(factor):,})"
+            by = f"{int(factor):,}"
+            return f"timestamps that look like {unit} (divide them by {by}, or pass time_unit={short!r} if all are)"
     return "an absurdly late timestamp"
 
 
 def item_rules(columns: Sequence[str]) -> list[Rule]:
     """Rules of the items: one row each, with a year that can be one where there are years."""
-    good, right = lambda s: ~((s < 1800) | (s > 2100) | (s % 1 > 0)), "years are whole, 1800 to 2100"
+    good, right = lambda s: ~((s < -3000) | (s > 2100) | (s % 1 > 0)), "years are whole, -3000 to 2100"
     years = [Rule("year", "year", good, "an absurd year", right)] if "year" in columns else []
-    return [_there("item_id"), _unique("item_id"), *years]
+    return [*_id_rules("item_id"), _unique("item_id"), *years]
 
 
 def check(
@@ -164,6 +176,7 @@ def check(
     *,
     skipped: Sequence[int] = (),
     columns: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> Outcome:
     """Check a table against rules, every one of them, in one go over each column.
 
@@ -175,8 +188,8 @@ def check(
         Their columns must be there.
     file, first_line, skipped
         Name of the file, the line that the first row stands on, and those that were skipped, for the sentences.
-    columns
-        Names in the file, if the table is one's own; by default those of the table.
+    columns, spare
+        Names in the file, if the table is one's own (by default those of the table), and those that may be mapped.
 
     Examples
     --------
@@ -197,10 +210,9 @@ def check(
         return Outcome([], bad, [])
     lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
     present = ", ".join(columns or map(str, frame.columns)) or "none"
-    hint = " (say which is which: columns={{{!r}: {!r}}})" if columns else ""
-    problems = [
-        f"{file} has no column {column!r}; it has {present}{hint.format(*columns[:1], column)}" for column in lacking
-    ]
+    mapping = dict(zip(spare, lacking, strict=False))
+    hint = f" (say which is which, such as columns={mapping})" if len(mapping) == len(lacking) > 0 else ""
+    problems = [f"{file} has no column {column!r}; it has {present}{hint}" for column in lacking]
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
@@ -345,6 +357,7 @@ def _check_table(
     if own and not len(frame) and not len(frame.columns):
         return []  # an empty file, which the reader has named
     how = {"skipped": tables.skipped.get(file, ()), "columns": tables.columns if own else ()}
+    how["spare"] = tables.spare if own else ()
     first = tables.first_line if own else 1 + (tables.first_line == 2)
     type_rules_here = type_rules(frame.columns, whole_ids=tables.whole_ids)
     types = check(frame, type_rules_here, file, first, **how)

@@ -41,7 +41,8 @@ def test_all_problems_of_a_table_at_once(frame):
         "ratings here go from 1 to 5",
         "t.csv, column 'timestamp': 1 row with a negative timestamp (line 2: -1.0); "
         "timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)",
-        "t.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000) "
+        "t.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000, or "
+        "pass time_unit='ms' if all are) "
         "(line 7: 900000000000.0); timestamps are UNIX seconds, from 0 (1970) to before 4102444800 (2100)",
     ]
 
@@ -49,9 +50,9 @@ def test_all_problems_of_a_table_at_once(frame):
 @pytest.mark.parametrize(
     ("factor", "named"),
     [
-        (10**3, "look like milliseconds (divide them by 1,000)"),
-        (10**6, "look like microseconds (divide them by 1,000,000)"),
-        (10**9, "look like nanoseconds (divide them by 1,000,000,000)"),
+        (10**3, "look like milliseconds (divide them by 1,000, or pass time_unit='ms' if all are)"),
+        (10**6, "look like microseconds (divide them by 1,000,000, or pass time_unit='us' if all are)"),
+        (10**9, "look like nanoseconds (divide them by 1,000,000,000, or pass time_unit='ns' if all are)"),
         (7, "an absurdly late timestamp"),
     ],
 )
@@ -91,7 +92,8 @@ def test_problems_of_all_files_are_in_one_error(tmp_path, lab_home):
         "ratings.csv, column 'timestamp': 1 row with a timestamp that is not a number (line 2: 'five')",
         "ratings.csv, column 'item_id': 1 row with no value (line 3: nothing)",
         "ratings.csv, column 'rating': 1 row with an infinite rating (line 7: inf)",
-        "ratings.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000) "
+        "ratings.csv, column 'timestamp': 1 row with timestamps that look like milliseconds (divide them by 1,000, or "
+        "pass time_unit='ms' if all are) "
         "(line 5: 881250949000.0)",
         "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 3: 1)",
         "ratings.csv, column 'item_id': 1 row with an item that movies.csv lacks (line 8: 9.0)",
@@ -106,7 +108,8 @@ def test_problems_of_all_files_are_in_one_error(tmp_path, lab_home):
         (
             "u,i,n\n1,2,3\n",
             [
-                f"t.csv has no column '{column}'; it has u, i, n (say which is which: columns={{'u': '{column}'}})"
+                f"t.csv has no column '{column}'; it has u, i, n "
+                "(say which is which, such as columns={'u': 'user_id', 'i': 'item_id'})"
                 for column in ("user_id", "item_id")
             ],
         ),

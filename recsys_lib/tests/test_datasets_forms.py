@@ -216,6 +216,34 @@ def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
         load_dataset(path)
 
 
+def test_book_crossing(tmp_path, lab_home):
+    (tmp_path / "BX-Book-Ratings.csv").write_text(
+        '"User-ID";"ISBN";"Book-Rating"\n"276725";"034545104X";"0"\n"276726";"0155061224";"5"\n"276727";"0155061224";"9"\n'
+    )
+    (tmp_path / "BX-Books.csv").write_text(
+        '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication"\n'
+        '"034545104X";"Adventures with the Real \\"Peterman\\"; \\"J.\\" &amp; co";"Paul A. O\'Day";"0"\n'
+        '"0155061224";"C:\\\\";NULL;"1999"\n'
+    )
+    (tmp_path / "BX-Users.csv").write_text(
+        '"User-ID";"Location";"Age"\n"276725";"a, b";NULL\n"276726";"c \\"d\\"e";"18"\n'
+    )
+    data = load_dataset(tmp_path, not_rated=0)
+    assert data.interactions.values.tolist() == [[276726, "0155061224", 5], [276727, "0155061224", 9]]
+    assert data.titles().tolist() == ['Adventures with the Real "Peterman"; "J." &amp; co', "C:\\"]
+    assert data.items["year"].tolist() == [pd.NA, 1999] and data.items["Book-Author"].isna().tolist() == [False, True]
+    (tmp_path / "BX-Books.csv").write_text('"ISBN";"Book-Title"\n"0155061224";"C:\\"\n"034545104X";"""b\\"""\n')
+    assert load_dataset(tmp_path).titles().tolist() == ["C:\\", '"b\\"']  # no quote behind a backslash: a letter
+    assert data.users["Location"].tolist()[0] == 'c "d"e' and data.users["Age"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["year", "original_publication_year", "Year-Of-Publication", "releaseYear"])
+def test_years_by_any_name(tmp_path, lab_home, name):
+    (tmp_path / "ratings.csv").write_text(written())
+    (tmp_path / "items.csv").write_text(f"item_id,{name}\n10,-750.0\n11,1999.0\n12,\n13,0\n")
+    assert load_dataset(tmp_path).items["year"].tolist() == [-750, 1999, pd.NA, pd.NA]
+
+
 @pytest.mark.parametrize(
     "content", [gzip.compress(written().encode(), mtime=0)[:60], b"PAR1 no", b"\x89PNG\0", b'[{"user_id": 1}]']
 )

@@ -1,9 +1,12 @@
 """Tables of one's own: other names, other ids, no ratings, no times, twice the same pair."""
 
+import ast
 import csv
 import gzip
 import logging
+import re
 import zipfile
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -100,12 +103,62 @@ def test_ids_stay_what_they_are(table, written, read):
         (pd.Series(["a", "b"], dtype="category"), ["a", "b"]),
         (pd.Series([True, False]), ["True", "False"]),
         (pd.to_datetime(pd.Series(["2020-01-01", "2020-01-02"])), ["2020-01-01 00:00:00", "2020-01-02 00:00:00"]),
-        (pd.Series([b"\xff", b"a"]), ["b'\\xff'", "b'a'"]),
+        (pd.Series([b"\xff", b"a"]), ["b'\\xff'", "a"]),
+        (pd.Series([b"7", b"8"]), [7, 8]),
+        (pd.Series([Decimal("7.0"), Decimal("8.0")]), [7, 8]),
+        (pd.Series([2**53 + 1, 2**53 + 3, None], dtype="Int64"), [2**53 + 1, 2**53 + 3]),
+        (pd.Series([2**53 + 1, 2**53 + 3, None], dtype="category"), [2**53 + 1, 2**53 + 3]),
+        (pd.Series(["7", "8", "NULL"]), [7, 8]),
+        (pd.to_timedelta(pd.Series([1, 2]), unit="s"), ["0 days 00:00:01", "0 days 00:00:02"]),
     ],
 )
 def test_ids_of_parquet(tmp_path, lab_home, ids, expected):
-    pd.DataFrame({"user_id": ids, "item_id": [1, 1]}).to_parquet(tmp_path / "plays.parquet")
-    assert load_dataset(tmp_path / "plays.parquet").interactions["user_id"].tolist() == expected
+    frame = pd.DataFrame({"user_id": ids, "item_id": 1})
+    frame.to_parquet(tmp_path / "plays.parquet")
+    for source in (tmp_path / "plays.parquet", frame):
+        assert load_dataset(source, bad_rows="drop").interactions["user_id"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "says"),
+    [
+        ("user_id", [1e300, 2.0], r"1 row with an id beyond 2\*\*53 \(line \d: 1e\+300\); .* as integers or text"),
+        ("item_id", [2.0, np.inf], r"1 row with an id beyond"),
+        ("user_id", [[1], [2]], r"holds \[1\], not single values; a user_id is one value"),
+        ("item_id", [{"a": 1}, {"a": 2}], "holds {'a': 1}, not single values"),
+        ("rating", [[1], [2]], "not single values"),
+        ("rating", [1e300, 2.0], "1 row with an infinite rating"),
+        ("rating", pd.to_datetime(["2020-01-01", "2020-01-02"]), "2 rows with a rating that is not a number"),
+        ("weight", pd.to_timedelta([1, 2], unit="s"), "2 rows with a rating that is not a number"),
+        ("timestamp", [1e300, 2.0], "1 row with an absurdly late timestamp"),
+        ("timestamp", pd.to_timedelta([1, 2], unit="s"), "2 rows with a timestamp that is not a number"),
+        ("timestamp", [True, False], "2 rows with a timestamp that is not a number"),
+        ("position", [1.5, 2.0], "1 row with a position that counts nothing"),
+        ("position", pd.Series([2**64 - 1, 1], dtype="uint64"), "1 row with a position that counts nothing"),
+        ("position", [True, False], "2 rows with a position that is not a number"),
+    ],
+)
+def test_cells_that_cannot_be_what_their_column_is(tmp_path, lab_home, column, cells, says):
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4]}).assign(**{column: cells})
+    frame.to_parquet(tmp_path / "plays.parquet")
+    for source, name in ((tmp_path / "plays.parquet", "plays.parquet"), (frame, "the interactions")):
+        with pytest.raises(ValueError, match=f"{name}, column '{'rating' if column == 'weight' else column}'.*{says}"):
+            load_dataset(source)
+
+
+@pytest.mark.parametrize(
+    "kind", ["Int64", "Float64", "string", "int64[pyarrow]", "string[pyarrow]", "category", object]
+)
+@pytest.mark.parametrize("column", ["user_id", "rating", "timestamp", "position"])
+def test_dtypes_of_a_frame(lab_home, column, kind):
+    frame = pd.DataFrame({"user_id": [1, 2, 3], "item_id": 4, column: [5, 6, 7]})
+    text = kind in ("string", "string[pyarrow]")
+    cells = frame[column].astype("str" if text else "int64").astype(kind)
+    assert load_dataset(frame.assign(**{column: cells})).interactions[column].tolist() == [5, 6, 7]
+    lacking = frame.assign(**{column: cells.mask([False, False, True])})
+    with pytest.raises(BadTableError, match=f"column '{column}': 1 row with no value"):
+        load_dataset(lacking)
+    assert load_dataset(lacking, bad_rows="drop").interactions[column].tolist() == [5, 6]
 
 
 def test_all_files_agree_on_the_kind_of_ids(table, tmp_path):
@@ -157,6 +210,52 @@ def test_weights_of_a_pair_are_added_up(table):
     assert sorted(values(table("user,item\n1,1\n1,1\n2,1\n"), duplicates="sum")) == [[1, 1, 2], [2, 1, 1]]
     with pytest.raises(ValueError, match="ratings cannot be added up"):
         load_dataset(table("user,item,rating\n1,1,3\n"), duplicates="sum")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "proposal", "read"),
+    [
+        ("1,2,3,4,0\n2,3,4,5,6\n", {}, r"(names)=(\[.*?\])", [[1, 2, 3, 4], [2, 3, 4, 5]]),
+        ("who,item\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
+        ("user,what\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
+        ("who,what\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
+        ("user,item,time\n1,2,881250949123\n", {}, "(time_unit)=('ms')", [[1, 2, 1, 881250949]]),
+        ("user,item,time\n1,2,881250949123456\n", {}, "(time_unit)=('us')", [[1, 2, 1, 881250949]]),
+        ("user,item,time\n1,2,881250949123456789\n", {}, "(time_unit)=('ns')", [[1, 2, 1, 881250949]]),
+        ("user,item,rating,weight\n1,2,3,9\n", {}, "(implicit)=(True)", [[1, 2, 9]]),
+        ("user,item,rating\n1,2,3\n1,2,4\n", {"duplicates": "sum"}, "(duplicates)=.* keep the ('last')", [[1, 2, 4]]),
+        ("user,item\n1,2\n", {"duplicates": "all"}, "(duplicates)=.* one of 'last', ('sum')", [[1, 2, 1]]),
+        ("user,item\n1,\n1,2\n", {"bad_rows": "skip"}, "(bad_rows)=.* one of 'raise', ('drop')", [[1, 2, 1]]),
+        ("user,item\n1,2\n1,3\n", {"items": "item\n2\n"}, "(missing_items)=('keep')", [[1, 2, 1], [1, 3, 1]]),
+        ("user,item\n1,2\n1,3\n", {"items": "item\n2\n"}, "(missing_items)=('drop')", [[1, 2, 1]]),
+    ],
+)
+def test_what_a_message_proposes_works(table, text, options, proposal, read):
+    path = table(text)
+    if "items" in options:
+        options = {"items": table(options["items"], "films.csv")}
+    with pytest.raises(ValueError) as refused:
+        load_dataset(path, **options)
+    argument, value = re.search(proposal, str(refused.value)).groups()
+    assert values(path, **options | {argument: ast.literal_eval(value)}) == read
+
+
+def test_names_that_a_message_proposes_are_understood(tmp_path, lab_home):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("user,item\n1,2\n")
+    with pytest.raises(FileNotFoundError) as refused:
+        load_dataset(tmp_path)
+    names = re.search("call it one of (.*) \\(or", str(refused.value)).group(1).split(", ")
+    for name in [*names, "interactions.tsv"]:
+        (tmp_path / "a.csv").rename(tmp_path / name)
+        assert values(tmp_path) == [[1, 2, 1]]
+        (tmp_path / name).rename(tmp_path / "a.csv")
+    frame = pd.DataFrame({"who": [1], "item": [2]})
+    with pytest.raises(ValueError, match=r"mapped by columns=$"):
+        load_dataset(frame, names=["user_id", "item_id"])
+    assert values(frame, columns={"who": "user_id"}) == [[1, 2, 1]]
+    with pytest.raises(ValueError, match="has no column 'user_id'; it has who, item .*columns={'who'"):
+        load_dataset(frame)
 
 
 @pytest.mark.parametrize(

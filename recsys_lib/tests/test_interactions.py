@@ -38,6 +38,18 @@ def test_ids_of_another_kind_are_unknown():
         as_ids(np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("asked", "codes"),
+    [(["x", 9], [-1, 1]), ([None, 9], [-1, 1]), ([9.0, 7.5], [1, -1]), ([9, float("nan")], [1, -1]), ("12", [2])],
+)
+@pytest.mark.parametrize("kind", [int, str])
+def test_an_id_of_another_kind_takes_no_known_one_with_it(asked, codes, kind):
+    known = Interactions.from_frame(pd.DataFrame({"user_id": [7, 9, 12], "item_id": [7, 9, 12]}).astype(kind))
+    place = {7: 0, 9: 1, 12: 2} if kind is int else {"7": 1, "9": 2, "12": 0}
+    expected = [-1 if code < 0 else place[known.item_ids.dtype.type([7, 9, 12][code]).item()] for code in codes]
+    assert known.item_codes(asked).tolist() == known.user_codes(asked).tolist() == expected
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_from_frame_and_to_frame_are_inverse(data):
