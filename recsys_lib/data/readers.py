@@ -547,7 +547,8 @@ def form_of(
     if first.startswith("[{") or first == "[":
         raise ValueError(f"{path.name} is one JSON array: write it as JSON lines, one object a line")
     if first.startswith("{"):
-        return Form("JSON lines", list(json.loads(first)) if len(lines) > 1 or first.endswith("}") else [])
+        objects = [json.loads(line) for line in lines if line.lstrip().startswith("{")]
+        return Form("JSON lines", list(dict.fromkeys(name for one in objects for name in one)))
     separator = separator or _separator(lines)
     rows = [_fields(line, separator) for line in lines]
     cells, header = rows[0], _is_header(rows[0])
@@ -657,6 +658,7 @@ def read_frames(
     for name, frame in given.items():
         names = our_names(frame.columns, columns or {})
         kept = [theirs for theirs in frame if name != "interactions" or names.get(theirs) in _WANTED]
+        _check_once(kept, f"the {name}")
         frame = _cells(frame[kept].copy(), names, f"the {name}").rename(columns=names)
         _keep(tables, name, frame, time_unit)
     tables.spare = [theirs for theirs in interactions if theirs not in our_names(interactions.columns, columns or {})]
@@ -732,6 +734,7 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
         }
     wanted = {theirs: ours for theirs, ours in names.items() if table != "interactions" or ours in _WANTED}
     only = [theirs for theirs in form.names if theirs in wanted or table != "interactions"]
+    _check_once(only, path.name)
     if form.kind == "parquet":
         frame = _cells(_frame(parquet.read_table(path, columns=only), names), names, path.name)
     elif form.kind == "attributes":
@@ -757,6 +760,11 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
     return frame.rename(columns=wanted)
 
 
+def _check_once(names: Sequence[str], file: str) -> None:
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        raise ValueError(f"{file} has two columns {twice[0]!r}: rename one of them, or leave it out")
+
+
 def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tables: RawTables) -> pd.DataFrame:
     """Read delimited text: ids as text first, so that "007" stays what it is."""
     kinds = dict.fromkeys(("user_id", "item_id", "title", "genres"), pa.string())
@@ -766,6 +774,10 @@ def _text(path: Path, only: list[str], names: Mapping[str, str], form: Form, tab
     if path != tables.files["interactions"]:  # before a separator a backslash is but a letter, as in "C:\\"
         how["escaped"] = bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
     frame = read_typed(path, types, tables, **how)
+    mark = form.separator
+    if mark != " " and all(0 < line.count(mark) == line.count(mark + " ") for line in _head(path)[0]):
+        for name in (name for name, kind in types.items() if pa.types.is_string(kind)):
+            frame[name] = frame[name].str.lstrip(" ")  # a blank behind every separator belongs to it
     titles = next((theirs for theirs, ours in names.items() if ours == "title"), None)
     if titles is None or form.header or "year" in names.values():
         return frame

@@ -37,6 +37,7 @@ FORMS = {
     "packed": gzip.compress(written().encode(), mtime=0),
     "packed.csv.bz2": bz2.compress(written().encode()),
     "not-packed.csv.gz": written().encode(),
+    "blank-too.csv": written(", ").encode(),
     "comma.csv": written(";").replace("3.5", "3,5").encode(),
     "floats.csv": written().replace("\n1,", "\n1.0,").encode(),
     "dates.csv": written().replace("1400000200", "2014-05-13 16:56:40").encode(),
@@ -102,6 +103,20 @@ def test_a_frame_in_memory_is_read_like_a_file(tmp_path, lab_home):
         load_dataset(tmp_path / "same.csv", items=items)
     with pytest.raises(ValueError, match="items= must be a DataFrame"):
         load_dataset(frame, items=tmp_path / "same.csv")
+
+
+def test_a_column_that_stands_there_twice(tmp_path, lab_home):
+    frame = pd.DataFrame([[1, 2, 3, 4]], columns=["user", "item", "rating", "rating"])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for source, name in ((tmp_path / "t.csv", "t.csv"), (frame, "the interactions")):
+        with pytest.raises(ValueError, match=f"{name} has two columns 'rating': rename one of them"):
+            load_dataset(source)
+
+
+def test_a_key_that_the_first_line_lacks(tmp_path, lab_home):
+    (tmp_path / "t.jsonl").write_text('{"user": 1, "item": 2}\n{"user": 1, "item": 3, "rating": 4}\n')
+    with pytest.raises(BadTableError, match="column 'rating': 1 row with no value .line 1: nothing"):
+        load_dataset(tmp_path / "t.jsonl")
 
 
 def test_the_netflix_prize(tmp_path, lab_home):

@@ -130,17 +130,25 @@ def test_string_ids_and_no_rows_for_a_user_are_fine():
     frame = pd.DataFrame({"user_id": list("aab"), "item_id": ["x", "y", "x"], "timestamp": [1, 2, 3]})
     assert splits.leave_one_out(frame).test["item_id"].tolist() == ["y"]
     assert splits.random(frame, test=0.34, valid=0).test.shape[0] == 1
-
-
-@pytest.mark.parametrize("name", ["temporal_user", "temporal_global"])
-def test_without_timestamps_the_splits_that_need_them_say_so(name):
-    frame = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
-    with pytest.raises(ValueError, match=f"{name} needs timestamps.*use random or leave_one_out"):
-        splits.by_name(frame, name)
-    with pytest.raises(ValueError, match="rolling needs timestamps"):
-        next(splits.rolling(frame))
     given_order = splits.leave_one_out(pd.DataFrame({"user_id": [1, 2, 1, 1], "item_id": [9, 7, 8, 3]}))
     assert (given_order.test["item_id"].tolist(), given_order.valid["item_id"].tolist()) == ([3], [8])
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "proposed"),
+    [
+        ("temporal_user", {}, ["random", "leave_one_out"]),
+        ("temporal_global", {}, ["random", "leave_one_out"]),
+        ("rolling", {}, ["random", "leave_one_out"]),
+        ("temporal_global", {"position": [0, 1, 2, 3, 4] * 4}, ["temporal_user", "leave_one_out"]),
+    ],
+)
+def test_a_split_that_needs_timestamps_names_others_that_do_not(name, order, proposed):
+    frame = pd.DataFrame({"user_id": np.repeat([1, 2, 3, 4], 5), "item_id": range(20), **order})
+    with pytest.raises(ValueError, match=f"{name} needs timestamps.*; use {' or '.join(proposed)}$"):
+        next(splits.rolling(frame)) if name == "rolling" else splits.by_name(frame, name)
+    for other in proposed:
+        assert len(splits.by_name(frame, other).test) > 0
 
 
 @pytest.mark.parametrize(
