@@ -938,7 +938,8 @@ def as_ids(ids: pd.Series, *, whole: bool) -> pd.Series:
     missing = ids.isna()
     if whole:
         if not pd.api.types.is_numeric_dtype(ids.dtype):
-            numbers = ids.map(str, na_action="ignore").astype("str").str.replace(r"\.0+$", "", regex=True)
+            text = ids if isinstance(ids.dtype, pd.StringDtype) else ids.map(str, na_action="ignore").astype("str")
+            numbers = text.str.replace(r"\.0+$", "", regex=True)
             return numbers.astype("Int64") if missing.any() else pd.to_numeric(numbers).astype(np.int64)
         unsafe = missing.any() or (ids.dtype.kind == "f" and ids.abs().max() > 2**53)  # refused by the checks
         return ids if unsafe else ids.astype(np.int64)
@@ -954,9 +955,8 @@ def _as_items(items: pd.DataFrame) -> pd.DataFrame:
     n = len(items)
     title = items["title"].astype("str") if "title" in items else pd.Series([None] * n, dtype="str")
     lists = _genres(items["genres"]) if "genres" in items else pd.Series([[] for _ in range(n)], dtype=object)
-    year = (
-        items["year"].mask(items["year"].isin([0, "0"])) if "year" in items else pd.Series([pd.NA] * n, dtype="Int16")
-    )
+    year = items["year"] if "year" in items else pd.Series([pd.NA] * n, dtype="Int16")
+    year = year.mask(year.isin([0, "0"]))  # unknown, in Book-Crossing
     first = pd.DataFrame({"item_id": items["item_id"], "title": title, "year": year, "genres": lists})
     return pd.concat([first, items.drop(columns=list(first.columns), errors="ignore")], axis=1)
 

@@ -55,7 +55,7 @@ class Rule:
 
     column: str
     name: str
-    good: Callable[[pd.Series], pd.Series | np.ndarray]
+    good: Callable[[pd.Series], pd.Series | np.ndarray | bool]
     wrong: str | Callable[[pd.Series], str]
     right: str
 
@@ -102,8 +102,8 @@ def _id_rules(column: str) -> list[Rule]:
     return [_there(column), Rule(column, "exact", _is_exact, "an id beyond 2**53", right)]
 
 
-def _is_exact(ids: pd.Series) -> pd.Series:
-    return ~(ids.astype(float).abs() > 2**53) if ids.dtype.kind == "f" else pd.Series(True, index=ids.index)
+def _is_exact(ids: pd.Series) -> pd.Series | bool:
+    return ids.dtype.kind != "f" or ~(ids.astype(float).abs() > 2**53)
 
 
 def _unique(column: str) -> Rule:
