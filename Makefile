@@ -35,7 +35,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies neural-study bench bench-scale bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -131,6 +131,13 @@ studies: $(READY) $(if $(filter ml-100k,$(NAME)),canonical)  ## all studies, on 
 	@for study in eighteen_people leakage_audit; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset ml-latest-small || exit 1; done
 	@$(PY) -m recsys_lib.run.report write "$$DATASET"
+
+published: $(READY)  ## the lab in published tables: ml-100k and five sequence sets
+	@for set in ml-100k LastFM Beauty Toys_and_Games Sports_and_Outdoors Yelp; do \
+	  $(PY) -m recsys_lib.run.runner notebooks/studies/published_tables.ipynb --dataset $$set || exit 1; done
+
+chaos: $(READY)  ## kills at random moments of a small run, and whether its results stay the same
+	$(PY) -m recsys_lib.benchmarks.chaos
 
 neural-study: $(READY)  ## what each part of the neural models is worth, on validation
 	$(PY) notebooks/studies/neural_study.py
