@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from recsys_lib.paths import Paths
@@ -51,6 +49,9 @@ def sized_for(dataset: str) -> dict[str, dict[str, Any]]:
 
 def size_of(dataset: str) -> tuple[int, int, int] | None:
     """Rows, users and items of the prepared tables; None where there are none."""
+    import pyarrow.compute as pc  # not for the application, whose kernels are to stay light
+    import pyarrow.parquet as pq
+
     tables = [Paths(dataset).processed / f"{part}.parquet" for part in ("train", "valid", "test")]
     if not all(table.is_file() for table in tables):
         return None
