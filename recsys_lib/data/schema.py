@@ -99,11 +99,17 @@ def _there(column: str) -> Rule:
 
 def _id_rules(column: str) -> list[Rule]:
     right = "a column of floats keeps no larger ones apart: write ids as integers or text"
-    return [_there(column), Rule(column, "exact", _is_exact, "an id beyond 2**53", right)]
+    exact = Rule(column, "exact", _is_exact, "an id beyond 2**53", right)
+    one_line = "an id is on one line: is a quote before it not closed?"
+    return [_there(column), exact, Rule(column, "line", _is_on_one_line, "an id with a line end", one_line)]
 
 
 def _is_exact(ids: pd.Series) -> pd.Series | bool:
     return ids.dtype.kind != "f" or ~(ids.astype(float).abs() > 2**53)
+
+
+def _is_on_one_line(ids: pd.Series) -> pd.Series | bool:
+    return not isinstance(ids.dtype, pd.StringDtype) or ~ids.str.contains("\n", regex=False, na=False)
 
 
 def _unique(column: str) -> Rule:
@@ -236,7 +242,8 @@ def _shown(value: object) -> str:
     """A value as it would be written."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "nothing"
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def take_feedback(tables: RawTables, *, implicit: bool, duplicates: str) -> bool:

@@ -291,3 +291,13 @@ def test_a_missing_id_is_refused_everywhere(kind):
     for use in (Interactions.from_frame, temporal_user):
         with pytest.raises(ValueError, match=r"1 row has no user_id \(row 1 first\)"):
             use(frame)
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_rows(tmp_path):
+    (tmp_path / "open.csv").write_text('user_id,item_id\n1,a\n2,b\n3,"c\n' + "4,d\n" * 1000)
+    with pytest.raises(
+        ValueError, match=r"open.csv, column 'item_id': 1 row with an id with a line end \(line 4: "
+    ) as e:
+        load_dataset(tmp_path / "open.csv")
+    assert "is a quote before it not closed?" in str(e.value)
+    assert len(str(e.value)) < 300
