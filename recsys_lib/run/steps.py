@@ -113,7 +113,7 @@ def gone(step: Step, dataset: str) -> bool:
         files += [outputs / "models" / model / "config.json" for model in models]
     for pointer in [file for file in files if file.name == "champion.json" and file.is_file()]:
         files.append(outputs / json.loads(pointer.read_text(encoding="utf-8"))["folder"] / "config.json")
-    return not all(file.is_file() for file in files)
+    return not all(file.exists() for file in files)
 
 
 def words(dataset: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from recsys_lib.paths import REPOSITORY, Paths, in_full, run_name
 from recsys_lib.run.parameters import write_stamps
 from recsys_lib.run.run import MissingArtifactError, Run
-from recsys_lib.run.steps import STEPS, step_that_writes
+from recsys_lib.run.steps import STEPS, gone, step_that_writes
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -33,6 +33,17 @@ def test_every_file_that_is_read_is_written_by_a_step_before():
                 continue  # a folder that several steps write to
             assert writer is not None, pattern
             assert STEPS.index(writer) < place, pattern
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_a_step_that_has_made_all_it_makes_is_not_run_again(step, lab_home):
+    for pattern in step.writes:
+        file = lab_home / pattern.format(name="made").replace("*", "x")
+        if "/models/" in pattern or not file.suffix:  # folders
+            file = file / "config.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"models": {}, "folder": "champions/x"}))
+    assert not gone(step, "made")
 
 
 def test_a_missing_artefact_names_the_step_that_makes_it(lab_home):
