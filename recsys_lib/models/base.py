@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -22,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from recsys_lib.data.catalogue import genre_matrix, twin_groups
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, ids_like
-from recsys_lib.files import read_json, write_arrays, write_json
+from recsys_lib.files import json_hash, read_json, write_arrays, write_json
 from recsys_lib.models.lists import calibrate, mmr, top_k
 from recsys_lib.models.short import FEW, with_popularity
 from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
@@ -470,11 +468,10 @@ class Recommender(ABC):
         folder, arrays = Path(folder), {}
         config = self._config("", arrays)
         hashes = {name: array_hash(value) for name, value in arrays.items()}
-        file = folder / f"arrays-{_json_hash(hashes)[:16]}.safetensors"
+        file = folder / f"arrays-{json_hash(hashes)[:16]}.safetensors"
         write_arrays(file, arrays)
-        config |= {"format": FORMAT, "arrays": {"file": file.name, "hashes": hashes}}
-        config = json.loads(json.dumps(config, default=np.generic.item), parse_constant=lambda _: None)  # as it is read
-        write_json(folder / "config.json", config | {"sha256": _json_hash(config), "data": dict(data or {})})
+        config |= {"format": FORMAT, "arrays": {"file": file.name, "hashes": hashes}, "data": dict(data or {})}
+        write_json(folder / "config.json", config, sealed=True)
         for old in folder.glob("arrays-*.safetensors"):
             if old != file:
                 old.unlink(missing_ok=True)
@@ -499,9 +496,6 @@ class Recommender(ABC):
         config = _read_config(folder)
         if config.get("format") != FORMAT:
             raise ValueError(f"{folder} was saved by another version of the lab: `make run` fits it anew")
-        served = {name: part for name, part in config.items() if name not in ("sha256", "data")}
-        if config.get("sha256", _json_hash(served)) != _json_hash(served):
-            raise ValueError(f"{folder} is damaged: its config.json is not what was saved")
         try:
             arrays = load_arrays(Path(folder) / config["arrays"]["file"], config["arrays"]["hashes"])
         except FileNotFoundError:
@@ -650,7 +644,7 @@ def content_hash(folder: Path | str) -> str:
         return [config["model"], config["params"], {name: definition(part) for name, part in config["members"].items()}]
 
     config = _read_config(folder)
-    return _json_hash([definition(config), config["arrays"]["hashes"]])
+    return json_hash([definition(config), config["arrays"]["hashes"]])
 
 
 def _read_config(folder: Path | str) -> dict[str, Any]:
@@ -660,7 +654,3 @@ def _read_config(folder: Path | str) -> dict[str, Any]:
         return read_json(Path(folder) / "config.json")
     except ValueError as error:
         raise ValueError(f"{folder} is damaged: its config.json is not what was saved") from error
-
-
-def _json_hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -243,10 +243,13 @@ def test_what_cannot_be_loaded_is_refused_in_one_sentence(fitted, tmp_path):
         (older, "another version of the lab: `make run`"),
         (renamed, "argument 'was': `make run`"),
     ):
-        changed = {name: part for name, part in (config | change).items() if name != "sha256"}
+        changed = {name: part for name, part in (config | change).items() if name != "content_sha256"}
         (folder / "config.json").write_text(json.dumps(changed))
         with pytest.raises(ValueError, match=f"model.* {sentence} fits"):
             load_model(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"data": {"fit_seconds": 1}}))
+    with pytest.raises(ValueError, match="model is damaged"):
+        load_model(folder)
 
 
 # ---- new interactions without a new fit --------------------------------------------------------------------------
