@@ -13,9 +13,11 @@ VENV    := .venv
 ifeq ($(origin PY),undefined)
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
-API     := $(VENV)/.api
-MYFM    := $(VENV)/.studies
 endif
+# PyTorch's own index has a build for Linux without CUDA, which spares 3 GB and is not on PyPI. Who sets PIP_FIND_LINKS
+# says where that wheel is to be had instead.
+TORCH   ?= https://download.pytorch.org/whl/cpu
+export PIP_FIND_LINKS ?= $(TORCH)/torch/
 # One thread a process: two fight over two cores, and results stay the same bit by bit.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
@@ -35,7 +37,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -43,24 +45,26 @@ help:  ## list the targets
 	@echo "  make 00 ... 09    one notebook and what it needs"
 	@printf 'Variables: DATASET=%s PARAMS=%s\n' "$$DATASET" "$$PARAMS"
 
-setup: $(READY)  ## .venv from environment.yml (done by the other targets when needed)
+# Every file is checked by its hash; the lock is complete, so pip is to add nothing.
+PIP     := -m pip install --quiet --disable-pip-version-check --no-deps
+INSTALL  = $(1) $(PIP) --require-hashes -r requirements.lock && $(1) $(PIP) --no-build-isolation -e .
 
-$(VENV)/.ready: environment.yml pyproject.toml
+setup: $(READY)  ## .venv from requirements.lock (done by the other targets when needed), or the same into PY
+	$(if $(READY),,$(call INSTALL,$(PY)))
+
+$(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	sed -n 's/^      - //p' environment.yml > $(VENV)/requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(call INSTALL,$(VENV)/bin/python)
 	touch $@
 
-# The extra `api` of pyproject.toml, for the targets that need the REST service.
-$(VENV)/.api: pyproject.toml $(VENV)/.ready
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[api]'
-	touch $@
-
-# The extra `studies`, for the comparison of rating models.
-$(VENV)/.studies: pyproject.toml $(VENV)/.ready
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[studies]'
-	touch $@
+UV      := uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: $(READY)  ## requirements.lock from environment.yml, for Python 3.11 to 3.13; NEWEST=--upgrade: not as it was
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	cp requirements.lock outputs/.lock
+	sed -n 's/^      - //p' environment.yml | $(PY) -m $(UV) $(NEWEST) --no-emit-index-url --no-emit-package torch \
+	  --find-links $(TORCH)/torch/ --output-file outputs/.lock > /dev/null
+	grep -o 'torch==[^ ]*' environment.yml | $(PY) -m $(UV) --no-emit-index-url --no-deps --index-url $(TORCH) >> outputs/.lock
+	mv outputs/.lock requirements.lock
 
 # A step's parameters in a file of its own, touched only when they change: Make then re-runs that step and what
 # comes after it. Once the environment is there, they and the data set's name are checked whenever Make starts on the
@@ -105,7 +109,7 @@ demo: $(READY)  ## the Voilà application, on what `make run` made
 lab: $(READY)  ## JupyterLab
 	$(PY) -m jupyterlab --ServerApp.default_url=/lab/tree/notebooks
 
-api: $(API)  ## the REST service on this machine's port 8000, on what `make run` made
+api: $(READY)  ## the REST service on this machine's port 8000, on what `make run` made
 	$(PY) -m recsys_lib.api "$$DATASET"
 
 site: $(READY)  ## the report and lists for a sample of users as static pages, opened from the disk
@@ -121,7 +125,7 @@ rollback: $(READY)  ## give the title of champion back to the version that had i
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
 	$(PY) -m recsys_lib.run.tuning "$$DATASET"
 
-canonical: $(MYFM)  ## ratings on the five published folds of ml-100k, times told and times never seen
+canonical: $(READY)  ## ratings on the five published folds of ml-100k, times told and times never seen
 	$(PY) -W ignore notebooks/studies/canonical.py
 
 # Two of them rebuild a public project, on the data set that it used.
@@ -152,7 +156,7 @@ bench-scale: $(READY)  ## how time and memory of each stage grow with the data (
 bench-demo: $(READY)  ## speed and memory of the application
 	$(PY) -m recsys_lib.benchmarks.demo
 
-bench-api: $(API)  ## the REST service under load, beside a bare endpoint; a new champion in the middle
+bench-api: $(READY)  ## the REST service under load, beside a bare endpoint; a new champion in the middle
 	$(PY) -m recsys_lib.benchmarks.api "$$DATASET"
 
 readme: run  ## put the leaderboard of the report into the README
@@ -160,15 +164,15 @@ readme: run  ## put the leaderboard of the report into the README
 
 # Unit tests and doctests; then every notebook in its order, on made data with the small parameters of
 # notebooks/params/test.yaml; then the application in a browser.
-test: $(READY) $(API)  ## all tests
+test: $(READY)  ## all tests
 	$(PY) -m pytest -q -n 2 recsys_lib
 	$(PY) -m recsys_lib.tests.notebooks
 	$(PY) -m pytest -q recsys_lib/tests/browser -o addopts=-ra
 
 # --strict: what the advisory service does not know fails, too, so that silence is not taken for safety.
-audit: $(API)  ## known vulnerabilities of the packages installed; asks PyPI's advisories
-	$(PY) -m pip list --format=freeze --exclude-editable --disable-pip-version-check | sed 's/+.*//' > outputs/.installed.txt
-	$(PY) -m pip_audit --strict --no-deps --disable-pip --requirement outputs/.installed.txt
+audit: $(READY)  ## known vulnerabilities of the packages in the lock; asks PyPI's advisories
+	sed 's/+cpu//' requirements.lock > outputs/.audit.txt
+	$(PY) -m pip_audit --strict --require-hashes --disable-pip --requirement outputs/.audit.txt
 
 lint: $(READY)  ## style of the package and the notebooks, and that these are stripped of outputs
 	$(PY) -m ruff check .

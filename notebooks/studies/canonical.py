@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import myfm
 import numpy as np
 import pandas as pd
 from bayesian_factors import BayesianFactors
@@ -30,11 +31,6 @@ from recsys_lib.files import write_json
 from recsys_lib.models.features.pairs import Catalogue
 from recsys_lib.models.neural.hybrid import NeuralHybrid
 from recsys_lib.paths import Paths
-
-try:
-    import myfm  # the extra `studies`
-except ImportError:
-    myfm = None
 
 HELD_OUT = 0.1  # of the base file, to choose the weights of the mixes
 DAY = 86_400
@@ -105,9 +101,7 @@ def predict_all(
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, float]]:
     """Fit every model on ``train``: predictions for ``asked`` (a column a model), the models, CPU seconds."""
     models = {f"neural hybrid, seed {seed}": NeuralHybrid(**params, seed=seed) for seed in seeds}
-    models["Bayesian factors"] = BayesianFactors(seed=seeds[0])
-    if myfm is not None:
-        models["myFM"] = MyFM(seed=seeds[0])
+    models |= {"Bayesian factors": BayesianFactors(seed=seeds[0]), "myFM": MyFM(seed=seeds[0])}
     known, seconds = Interactions.from_frame(train), {}
     table = pd.DataFrame({"shrunk biases": bias_predictions(train, asked)})
     for name, model in models.items():
@@ -240,8 +234,6 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     data = load_dataset("ml-100k")
     params = {} if given.epochs is None else {"epochs": given.epochs}
-    if myfm is None:
-        sys.stdout.write("myfm is not installed (pip install -e '.[studies]'): its rows are left out\n")
     folds = {f"u{k}": measure_fold(data, k, given.seeds, params) for k in given.folds}
     boards = {seen: summary(pd.concat([fold["tables"][seen] for fold in folds.values()])) for seen in SEEN}
     passed = all(finding["passed"] for fold in folds.values() for finding in fold["leak_checks"])

@@ -57,7 +57,6 @@ def test_errors_are_over_rows_and_tests_over_users():
     assert board.loc["neural hybrid", "p_shrunk biases"] < 0.01
 
 
-@pytest.mark.skipif(canonical.myfm is None, reason="myfm is an extra")
 def test_myfm_beats_the_biases(split, tables):
     known = Interactions.from_frame(split.train)
     model = canonical.MyFM(sweeps=40).fit(known, items=tables[1], users=tables[2])

@@ -46,6 +46,16 @@ def test_steps_need_the_standard_library_alone():
     assert result.stdout.strip() == "00_environment"
 
 
+def test_the_lock_has_what_the_environment_asks_for_and_a_hash_for_every_entry():
+    pinned = re.findall(r"^      - (\S+==\S+)$", (REPOSITORY / "environment.yml").read_text(encoding="utf-8"), re.M)
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    entry = r"^([\w.-]+==[\w.+]+)(?: ; .*)? \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+"
+    entries = re.findall(entry, lock, re.M)
+    assert len(pinned) > 50 and set(pinned) <= set(entries)
+    assert len(entries) == len(re.findall(r"^[^# ]", lock, re.M)), "nothing without a hash"
+    assert not [name for name in entries if name.startswith(("nvidia", "triton"))]
+
+
 def test_nothing_unpickles():
     forbidden = re.compile(r"\b(pickle|joblib|torch)\.load\(|allow_pickle=True|weights_only=False|read_pickle")
     assert not [path.name for path in SOURCES if forbidden.search(path.read_text(encoding="utf-8"))]
