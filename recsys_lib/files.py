@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import re
 import shutil
@@ -207,7 +206,10 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """Read what :func:`write_arrays` wrote; the arrays are read-only views of the mapped file, not copies.
+    """Read what :func:`write_arrays` wrote; the arrays are read-only views of the file's content in memory.
+
+    The file is not mapped: one that is written over in place would change what was checked, or, when it gets shorter,
+    end the process.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "arrays.safetensors"
@@ -215,17 +217,16 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     >>> {name: array.tolist() for name, array in read_arrays(file).items()}
     {'ids': ['a', 'bc'], 'x': [0, 1, 2]}
     """
-    with Path(path).open("rb") as handle:
-        mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    start = 8 + int.from_bytes(mapping[:8], "little")
-    header = json.loads(mapping[8:start])
+    content = Path(path).read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
     layout, arrays = json.loads(header["__metadata__"]["layout"]), {}
     for name in layout["names"]:
         about = header[name]
         shape, dtype = about["shape"], _DTYPES[about["dtype"]]
         if name in layout["text"]:
             shape, dtype = shape[:-1], f"<U{layout['text'][name]}"
-        arrays[name] = np.ndarray(shape, dtype, mapping, start + about["data_offsets"][0])
+        arrays[name] = np.ndarray(shape, dtype, content, start + about["data_offsets"][0])
     return arrays
 
 

@@ -1,13 +1,12 @@
-"""Arrays of saved models: checked against their hashes, mapped from their file, and held once where they are equal.
+"""Arrays of saved models: checked against their hashes when they are read, and held once where they are equal.
 
-What is not read takes no memory, and processes that serve the same model share what is. Models of one run have much in
-common: they were fitted on the same interactions, and the members of a blend also stand beside it.
+Models of one run have much in common: they were fitted on the same interactions, and the members of a blend also stand
+beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def array_hash(array: np.ndarray) -> str:
 
 
 def load_arrays(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Map the arrays of a saved model, read-only; an array that another model has loaded already is shared with it.
+    """Read the arrays of a saved model, read-only; an array that another model has loaded already is shared with it.
 
     ValueError if an array is missing, or differs from the one that was saved.
     """
@@ -46,10 +45,11 @@ def load_arrays(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
         array = stored[name]
         if array_hash(array) != saved:
             raise ValueError(f"{path} is damaged: its array {name!r} is not what was saved")
-        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array.base.madvise(mmap.MADV_DONTNEED)  # what was read to be hashed comes back when it is wanted
-        # A view: sparse matrices keep views, each of which keeps the array held alive.
-        arrays[name] = _held.setdefault(saved, array)[...]
+        held = _held.get(saved)
+        if held is None:
+            held = _held[saved] = array.copy()  # else one array would keep the whole content of the file
+            held.flags.writeable = False
+        arrays[name] = held[...]  # a view: sparse matrices keep views, each of which keeps the array held alive
     return arrays
 
 

@@ -97,7 +97,7 @@ def test_arrays_come_back_and_objects_are_refused(tmp_path):
     assert list(back) == list(given)
     for name, array in given.items():
         np.testing.assert_array_equal(back[name], array, strict=True)
-        assert not back[name].flags.owndata, "a view of the mapped file"
+        assert not back[name].flags.writeable
     with pytest.raises(TypeError, match="'ids' holds Python objects"):
         write_arrays(tmp_path / "b", {"ids": np.array(["x", 1], dtype=object)})
     assert not (tmp_path / "b").exists()

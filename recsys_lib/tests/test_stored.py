@@ -1,7 +1,9 @@
-"""Saved models: whole or absent, checked, mapped, shared, and the same numbers as before."""
+"""Saved models: whole or absent, checked, shared, and the same numbers as before."""
 
 import contextlib
 import gc
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +54,27 @@ def test_equal_arrays_are_held_once_and_as_long_as_they_are_needed(tmp_path):
     assert one["a"].base is two["b"].base
     del one
     gc.collect()
-    new = saved(tmp_path / "b", b=LARGE * 3)["b"]  # the file is replaced while it is mapped
+    new = saved(tmp_path / "b", b=LARGE * 3)["b"]
     assert (two["b"] == LARGE * 2).all()
     assert (new == LARGE * 3).all()
+
+
+WRITTEN_OVER = """
+import sys
+from recsys_lib.files import read_arrays
+arrays = read_arrays(sys.argv[1])
+with open(sys.argv[1], "r+b") as file:
+    file.truncate(10)
+    file.write(b"other" * 10)
+print(int(sum(array.sum() for array in arrays.values())))
+"""
+
+
+def test_a_file_that_is_written_over_in_place_ends_no_reader_and_changes_nothing(tmp_path):
+    """In a process of its own, because what a reader had mapped would end it with SIGBUS."""
+    path = write_arrays(tmp_path / "a.safetensors", {"large": np.ones((1000, 1000)), "small": np.ones(3)})
+    done = subprocess.run([sys.executable, "-c", WRITTEN_OVER, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1000003"]
 
 
 @pytest.mark.parametrize("name", list(base.MODULES))
