@@ -16,6 +16,7 @@ from recsys_lib.models.lists import top_k
 POPULAR = "cannot score: gets the most rated items, flagged as a fallback"
 WITH_NOTHING = {  # what each class does with an empty history; models trained on a table of users may know more by id
     **dict.fromkeys(("ALS", "BPR", "ItemKNN", "AttributeKNN", "SequenceKNN", "EASE", "Blend", "Reranker"), POPULAR),
+    "CausalTransformer": POPULAR,
     "Popularity": "its own list, the same for everybody",
     "Trending": "its own list: what is watched at the end of the data",
     "GenrePopularity": "its own list: popularity alone, since no genre is known",

@@ -32,6 +32,7 @@ KINDS = {  # what models of a class do, in words for visitors
     "Reranker": "Candidates of other models, re-ranked by genres, age and recency.",
     "NeuralHybrid": "A neural network that predicts ratings; it was not trained to rank.",
     "NeuralRanker": "A neural network that reads the history and predicts what comes next.",
+    "CausalTransformer": "A neural network that reads the last films of the history in their order, one by one.",
 }
 
 

@@ -44,6 +44,7 @@ MODULES = {  # which module below recsys_lib.models holds a class; nothing is im
     "Reranker": "stack.rerank",
     "NeuralHybrid": "neural.hybrid",
     "NeuralRanker": "neural.ranker",
+    "CausalTransformer": "neural.causal",
 }
 _controller = cache(ThreadpoolController)
 

@@ -63,7 +63,7 @@ STEPS: tuple[Step, ...] = (
     _training("03_popularity", "popularity*", "genre_popularity*"),
     _training("04_als", "als*", "bpr"),
     _training("05_item_models", "item_knn*", "sequence_knn", "ease*", "blend", "reranker"),
-    _training("06_neural_hybrid", "neural_*", needs=("02_preprocessing", "05_item_models")),
+    _training("06_neural_hybrid", "neural_*", "causal_*", needs=("02_preprocessing", "05_item_models")),
     Step(
         "07_evaluation",
         ("03_popularity", "04_als", "05_item_models", "06_neural_hybrid"),

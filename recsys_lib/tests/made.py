@@ -79,6 +79,7 @@ SMALL = {
     "BPR": {"factors": 4, "iterations": 2},
     "NeuralHybrid": {"embedding_dim": 4, "hidden": (4,), "epochs": 1},
     "NeuralRanker": {"embedding_dim": 4, "hidden": 4, "epochs": 1},
+    "CausalTransformer": {"embedding_dim": 4, "epochs": 1},
 }
 
 
