@@ -8,7 +8,6 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 AT_ONCE = 2**20  # scores that are searched at once: 4 MB, which stay in the cache
-GROUP = 16  # scores of which the highest stands for all while a border is sought
 
 
 def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | None = None) -> np.ndarray:
@@ -91,7 +90,7 @@ def top_k(
 
 def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`top_k` returns for rows without NaN; -inf is not to be listed."""
-    border = _kth(scores, k)
+    border = np.partition(scores, -k, axis=1)[:, -k, None]
     kept = scores >= np.maximum(border, np.finfo(np.float32).min)  # which -inf is not
     crowded = np.flatnonzero(np.count_nonzero(kept, axis=1) > k)
     tied = scores[crowded] == border[crowded]  # of values equal to the border the first ones are kept
@@ -106,26 +105,6 @@ def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     codes[rows, places], best[rows, places] = columns, scores[rows, columns]
     order = np.argsort(-best, axis=1, kind="stable")  # equal values stay in the order of their columns, NaN comes last
     return np.take_along_axis(codes, order, axis=1), np.take_along_axis(best, order, axis=1)
-
-
-def _kth(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k-th highest value of each row, (n, 1); on wide rows sought among those not below the k-th best group.
-
-    Where most scores are equal, such as 0, a partition of all takes five times as long.
-    """
-    groups = scores.shape[1] // GROUP
-    if groups < 16 * k:
-        return np.partition(scores, -k, axis=1)[:, -k, None]
-    best = scores[:, : groups * GROUP].reshape(len(scores), GROUP, groups).max(axis=1)
-    high = scores >= np.partition(best, -k, axis=1)[:, -k, None]
-    counts = np.count_nonzero(high, axis=1)
-    many = counts > scores.shape[1] // 4  # equal values
-    high[many], counts[many] = False, 0
-    few = np.full((len(scores), counts.max(initial=k)), -np.inf, scores.dtype)
-    few[np.arange(few.shape[1]) < counts[:, None]] = scores[high]
-    border = np.partition(few, -k, axis=1)[:, -k, None]
-    border[many] = np.partition(scores[many], -k, axis=1)[:, -k, None]
-    return border
 
 
 def mmr(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from recsys_lib.models.lists import top_k
 from recsys_lib.models.weights import Weighted
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
-DENSE = 4096  # items up to which similarities are multiplied as a dense table,
-MANY = 32  # where at least so many users are scored at once
 _BLOCK = 1024  # items whose neighbours are sought at once
 
 
@@ -41,15 +38,7 @@ class Neighbours(Weighted):
     shrinkage: float = 10.0
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
-        weights = self._weights(histories)
-        # A third of the time for the memory of a small table; the sums have the same order and come out the same.
-        if self.train.n_items <= DENSE and weights.shape[0] >= MANY:
-            return weights @ self._dense_similarity
-        return (weights @ self.similarity_).toarray()
-
-    @cached_property
-    def _dense_similarity(self) -> np.ndarray:
-        return self.similarity_.toarray()
+        return (self._weights(histories) @ self.similarity_).toarray()
 
     def _similarity(self, codes: np.ndarray) -> np.ndarray:
         table = self.similarity_[codes].toarray()
