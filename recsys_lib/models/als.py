@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
@@ -13,7 +11,6 @@ from recsys_lib.models.fold_in import Factorised
 from recsys_lib.models.weights import whole
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ALS(Factorised):
     """Implicit-feedback ALS, by the ``implicit`` library.
 

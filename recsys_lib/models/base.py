@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 import pandas as pd
@@ -54,10 +55,11 @@ def one_blas_thread() -> AbstractContextManager:
     return _controller().limit(limits=1, user_api="blas")
 
 
+@dataclass_transform(kw_only_default=True)
 class Recommender(ABC):
     """The interface of a model and the work that all share; sub-classes write ``_fit`` and ``_score``.
 
-    Hyper-parameters are keyword arguments of ``__init__``, kept under their own names.
+    A sub-class is a dataclass whose fields are its hyper-parameters, given by keyword and kept under their own names.
 
     Attributes
     ----------
@@ -89,7 +91,7 @@ class Recommender(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Recommender._classes[cls.__name__] = cls
+        Recommender._classes[cls.__name__] = dataclass(cls, kw_only=True, eq=False, repr=False)
 
     # ---- to be written by each model -------------------------------------------------------------------------
 

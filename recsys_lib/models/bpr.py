@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
@@ -12,7 +10,6 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.fold_in import Factorised
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class BPR(Factorised):
     """Bayesian personalised ranking, by the ``implicit`` library, with users folded in.
 

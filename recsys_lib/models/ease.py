@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ GIB = 2**30
 DENSE = 4096  # items up to which weights between all items are kept, whichever matrix was inverted
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class EASE(Weighted):
     """Each item is predicted from all others by ridge regression, in one matrix inversion.
 

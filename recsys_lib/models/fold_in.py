@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +19,6 @@ TOLERANCE = 2e-6  # of the residual, relative to the right side
 MAX_STEPS = 40  # after which a user is solved directly
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Factorised(Weighted):
     """A model whose items have factors Y; those of a user are solved from the history that is served.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ WEIGHTINGS = ("cosine", "tfidf", "bm25")
 _BLOCK = 1024  # items whose neighbours are sought at once
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Neighbours(Weighted):
     """Score items by their similarity to those of the history: ``score(u, i) = sum over j of weight_uj s_ji``.
 
@@ -49,7 +47,6 @@ class Neighbours(Weighted):
         return (weights * self.similarity_[:, [item]].toarray().ravel())[history.matrix.indices]
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class ItemKNN(Neighbours):
     """Items are similar that the same users watched.
 
@@ -90,7 +87,6 @@ class ItemKNN(Neighbours):
         return self._weights_fitted()
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class AttributeKNN(ItemKNN):
     """Items are similar that have attributes in common: :class:`ItemKNN` with attributes in the place of users.
 
@@ -106,7 +102,6 @@ class AttributeKNN(ItemKNN):
         return csr_matrix(self.genres.T, dtype=np.float32)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SequenceKNN(Neighbours):
     """An item leads to those that users watched soon after it, and to those soon before it as far as ``backward`` says.
 

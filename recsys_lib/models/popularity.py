@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ DAY = 86_400  # seconds
 KINDS = ("count", "sum", "mean", "decayed", "recent")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Popularity(Recommender):
     """One list for all users, those with an empty history among them.
 
@@ -70,7 +68,6 @@ class Popularity(Recommender):
         return np.tile(self.scores_, (histories.matrix.shape[0], 1))
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Trending(Recommender):
     """What was being watched when the user was last here.
 
@@ -111,7 +108,6 @@ class Trending(Recommender):
         return (self.counts_.T @ kernel.T).T + self.floor * self.share_
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class GenrePopularity(Weighted):
     """Popularity mixed with how well an item's genres fit what the user watched.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -65,7 +63,6 @@ def whole(train: Interactions) -> Histories:
     return Histories(train.matrix, train.timestamps)
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class Weighted(Recommender):
     """A model that works on weights made from ratings and recency: its parameters are those of :func:`confidence`."""
 

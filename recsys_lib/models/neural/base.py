@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class NeuralModel(Recommender):
     """An average of ``n_models`` nets. Sub-classes say what to train, and serve the states.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -27,7 +26,6 @@ PARTS = {  # of the net, that can be left out to see what they are worth: tensor
 LEAVE_OUT = (*PARTS, "time", "dense features", "leave-one-out")
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class NeuralHybrid(NeuralModel):
     """Predict ratings from both histories, IDs, content and the features of the pair.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ MONTH = 30.44 * 86_400  # seconds
 MAX_MONTHS = 120
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class NeuralRanker(NeuralModel):
     """Rank what comes next from what a user has seen, by a net trained on histories cut at random places.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -77,7 +77,6 @@ class HeldOut:
         return HeldOut(self.train, self.users[rows], scores, self.relevant[rows])
 
 
-@dataclass(eq=False, repr=False)
 class Blend(Recommender):
     """Weighted sum of the z-scores that each model gives a user's unseen items.
 
@@ -115,8 +114,7 @@ class Blend(Recommender):
 
     needs_history = True
     made_of = "models"
-    models: Mapping[str, Recommender] | None = None
-    _: KW_ONLY
+    models: Mapping[str, Recommender] | None = field(default=None, kw_only=False)
     weights: Mapping[str, float] | None = None
     holdout: str = "recent"
     share: float = 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,6 @@ from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at
 from recsys_lib.models.stack.trees import grow, tree_scores
 
 
-@dataclass(eq=False, repr=False)
 class Reranker(Recommender):
     """Order the ``depth`` best of a blend anew, by the scores of its models and :class:`CandidateFeatures` beside them.
 
@@ -43,8 +42,7 @@ class Reranker(Recommender):
 
     needs_history = True
     made_of = "blend"
-    blend: Blend | None = None
-    _: KW_ONLY
+    blend: Blend | None = field(default=None, kw_only=False)
     depth: int = 100
     penalty: float = 0.01
     trees: int = 80
