@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,7 @@ class BayesianFactors(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("BayesianFactors predicts ratings, and these are all alike")
-        self.catalogue = Catalogue.of(train, items, users)
-        self.features = PairFeatures(train, self.catalogue)
+        self.catalogue_ = vars(Catalogue.of(train, items, users))
         training = self.features.training()
         dense, target = _with_constant(training["dense"].astype(np.float64)), training["target"]
         gram = dense.T @ dense
@@ -58,6 +58,16 @@ class BayesianFactors(Recommender):
         chosen = np.unique(np.linspace(0, len(draws) - 1, min(self.kept, len(draws))).astype(int))
         for name in draws[0]:
             setattr(self, name, np.stack([draws[i][name] for i in chosen]).astype(np.float32))
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """All users and items that have factors, and their content."""
+        return Catalogue(**self.catalogue_)
+
+    @cached_property
+    def features(self) -> PairFeatures:
+        """The dense features of pairs, fitted on :attr:`train`."""
+        return PairFeatures(self.train, self.catalogue)
 
     def _sample(self, residuals: np.ndarray) -> list[dict[str, np.ndarray]]:
         """Draw from the posterior; what is drawn after the burn-in, by the attribute that keeps it."""
@@ -117,14 +127,6 @@ class BayesianFactors(Recommender):
         precisions, means = side.conditional(self.item_factors_[draw].astype(np.float64), float(self.noise_[draw]))
         factors[:, side.free] = np.linalg.solve(precisions, means[:, :, None])[:, :, 0]
         return factors
-
-    def _learnt(self) -> dict[str, Any]:
-        return {**super()._learnt(), "catalogue": vars(self.catalogue)}
-
-    def _restore(self, learnt: dict[str, Any]) -> None:
-        self.catalogue = Catalogue(**learnt.pop("catalogue"))
-        super()._restore(learnt)
-        self.features = PairFeatures(self.train, self.catalogue)
 
 
 class _Side:

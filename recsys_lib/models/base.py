@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix, eye, issparse
 from threadpoolctl import ThreadpoolController
 
 from recsys_lib.data.catalogue import genre_matrix, twin_groups
@@ -27,7 +27,7 @@ from recsys_lib.models.short import FEW, with_popularity
 from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
 from recsys_lib.paths import Paths
 
-FORMAT = 2  # of the folders that `save` writes
+FORMAT = 3  # of the folders that `save` writes
 BLOCK = 1024  # users scored at once, at most, so that memory does not grow with their number,
 SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -97,20 +97,15 @@ class Recommender(ABC):
 
     @abstractmethod
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
-        """Learn from ``train``; attributes learnt end in an underscore."""
+        """Learn from ``train``.
+
+        What is learnt becomes attributes, which are saved: arrays, sparse matrices, what JSON can hold, and lists and
+        dicts of such. Names that begin with an underscore are not saved, nor are cached properties.
+        """
 
     @abstractmethod
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         """Scores of all items, (n, n_items); NaN where the model cannot tell."""
-
-    def _learnt(self) -> dict[str, Any]:
-        """What ``fit`` learnt: arrays, sparse matrices, what JSON can hold, and lists and dicts of such."""
-        content = ("genres", "years", "twins")
-        return {name: value for name, value in vars(self).items() if name.endswith("_") or name in content}
-
-    def _restore(self, learnt: dict[str, Any]) -> None:
-        """Take back what :meth:`_learnt` gave; :attr:`train` and :attr:`members` are there already."""
-        vars(self).update(learnt)
 
     def _similarity(self, codes: np.ndarray) -> np.ndarray:
         """How alike all items are to those of some columns, (n, n_items); NaN where unrelated."""
@@ -220,9 +215,12 @@ class Recommender(ABC):
 
     def _set_train(self, train: Interactions) -> None:
         """Stand on other interactions, and drop what was cached for the earlier ones."""
-        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]:
+        for name in self._cached():
             delattr(self, name)
         self.train = train
+
+    def _cached(self) -> list[str]:
+        return [name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)]
 
     def score(self, histories: csr_matrix | Histories, users: Iterable | None = None) -> np.ndarray:
         """Score the whole catalogue for each history.
@@ -416,12 +414,10 @@ class Recommender(ABC):
         """
         items = ids_like(items, self.train.item_ids)
         codes, size, lists = self._columns(items), self._block_size(), []
+        itself = eye(self.train.n_items, format="csr")
         for start in range(0, max(1, len(codes)), size):
             block = codes[start : start + size]
-            itself = csr_matrix(
-                (np.ones(len(block)), block, np.arange(len(block) + 1)), (len(block), self.train.n_items)
-            )
-            lists.append(top_k(self._similarity(block), k, exclude=itself, twins=self.twins))
+            lists.append(top_k(self._similarity(block), k, exclude=itself[block], twins=self.twins))
         best, values = map(np.concatenate, zip(*lists, strict=True))
         table = self._table(items, best, values, np.zeros(len(items), bool)).drop(columns="fallback")
         return table.rename(columns={"user_id": "item_id", "item_id": "similar_item_id"})
@@ -482,11 +478,13 @@ class Recommender(ABC):
 
     def _config(self, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """The model as JSON can hold it; it names the arrays, which are added to ``arrays``, each once."""
+        others = {"train", self.made_of, *self.params(), *self._cached()}
+        learnt = {name: value for name, value in vars(self).items() if name[0] != "_" and name not in others}
         return {
             "model": type(self).__name__,
             "params": self.params(),
             "train": pack(arrays_of(self.train), f"{prefix}train", arrays),
-            "learnt": {name: pack(value, f"{prefix}{name}", arrays) for name, value in self._learnt().items()},
+            "learnt": {name: pack(value, f"{prefix}{name}", arrays) for name, value in learnt.items()},
             "members": {name: part._config(f"{prefix}{name}/", arrays) for name, part in self.members.items()},
         }
 
@@ -523,7 +521,7 @@ class Recommender(ABC):
         members = {name: Recommender._from_config(part, arrays) for name, part in config["members"].items()}
         model = kind._build(config["params"], members)
         model.train = interactions_of(unpack(config["train"], arrays))
-        model._restore(unpack(config["learnt"], arrays))
+        vars(model).update(unpack(config["learnt"], arrays))
         return model
 
     def __repr__(self) -> str:

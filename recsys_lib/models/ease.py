@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import psutil
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix, diags_array, eye
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.weights import Weighted
@@ -124,8 +124,7 @@ class EASE(Weighted):
 
     def _of_alone(self, places: np.ndarray) -> np.ndarray:
         """Rows of B: the scores of all items for a history of one item alone, (n, n_modelled)."""
-        parts = np.ones(len(places), np.float32), places, np.arange(len(places) + 1)
-        return self._product(csr_matrix(parts, (len(places), len(self.modelled_))))
+        return self._product(eye(len(self.modelled_), dtype=np.float32, format="csr")[places])
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         parts = np.zeros(self.train.n_items)

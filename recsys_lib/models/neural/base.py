@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -94,11 +95,10 @@ class NeuralModel(Recommender):
 
     def _with(self, states: list[State]) -> Self:
         """A copy of this model that serves with these states."""
-        copy = type(self)(**self.params())
-        vars(copy).update(vars(self))
-        copy._set_train(self.train)  # what was made from all states is not that of some
-        copy.states = states
-        return copy
+        model = copy(self)
+        model.states = states
+        vars(model).pop("_unit_vectors", None)  # those of other states
+        return model
 
     def _mean_parts(self, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
         parts = [self._attributed(state, history, item, user) for state in self.states]
@@ -123,9 +123,6 @@ class NeuralModel(Recommender):
         rows.append((*self.rest, item_id if self.rest[0] == "item" else None, score - sum(row[3] for row in rows)))
         table = pd.DataFrame(rows, columns=["part", "reason", "item_id", "contribution"])
         return table.sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True)
-
-    def _learnt(self) -> dict[str, Any]:
-        return {**super()._learnt(), "states": self.states, "log": self.log}
 
 
 def numpy_weights(net: Any) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -91,9 +92,18 @@ class NeuralHybrid(NeuralModel):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("NeuralHybrid predicts ratings, and these are all alike; use NeuralRanker")
-        self.catalogue = Catalogue.of(train, items, users)
-        self.features = PairFeatures(train, self.catalogue, self.without)
+        self.catalogue_ = vars(Catalogue.of(train, items, users))
         self._train_nets()
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """All users and items that have a vector, and their content."""
+        return Catalogue(**self.catalogue_)
+
+    @cached_property
+    def features(self) -> PairFeatures:
+        """The dense features of pairs, fitted on :attr:`train`."""
+        return PairFeatures(self.train, self.catalogue, self.without)
 
     def _plan(self, seed: int) -> Plan:
         import torch
@@ -222,13 +232,3 @@ class NeuralHybrid(NeuralModel):
             ("item", "its vector", item_id, parts["item"]),
             *(("features", name, None, v) for name, v in zip(self.features.names(), parts["dense"], strict=True)),
         ]
-
-    # ---- on disk ---------------------------------------------------------------------------------------------
-
-    def _learnt(self) -> dict[str, Any]:
-        return {**super()._learnt(), "catalogue": vars(self.catalogue)}
-
-    def _restore(self, learnt: dict[str, Any]) -> None:
-        self.catalogue = Catalogue(**learnt.pop("catalogue"))
-        super()._restore(learnt)
-        self.features = PairFeatures(self.train, self.catalogue, self.without)

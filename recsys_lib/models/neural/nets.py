@@ -243,12 +243,12 @@ class RankingBatch:
 class RankingNet(nn.Module):
     """A user is the pooled embeddings of their history; an item's score is a dot product with it."""
 
-    def __init__(self, model: NeuralRanker) -> None:
+    def __init__(self, model: NeuralRanker, content: np.ndarray) -> None:
         super().__init__()
         dim, heads, levels = model.embedding_dim, model.heads, model.levels_
         context = 1 + len(model.months_[2:]) + model.demographics_.shape[1]
         self.heads = heads
-        self.register_buffer("features", _tensor(model.content))
+        self.register_buffer("features", _tensor(content))
         n_items, n_features = self.features.shape
         self.item_in, self.item_out = _embedding(n_items, dim), _embedding(n_items, dim)
         self.side_in, self.side_out = _embedding(n_features, dim), _embedding(n_features, dim)

@@ -11,6 +11,7 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.features.pairs import item_features, user_features
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
 from recsys_lib.models.neural.serving import State, event_weights, pooled_history, ranking_scores, ranking_slopes
+from recsys_lib.models.weights import last_times
 
 if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
@@ -71,7 +72,7 @@ class NeuralRanker(NeuralModel):
         self.levels_ = np.unique(train.matrix.data)
         self.demographics_, self.user_names = user_features(users, train.user_ids)
         self.months_ = _months(train.seconds)
-        self.content, _ = item_features(items, train.item_ids)
+        self._content, _ = item_features(items, train.item_ids)
         self._train_nets()
 
     def _plan(self, seed: int) -> Plan:
@@ -82,7 +83,7 @@ class NeuralRanker(NeuralModel):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = nets.RankingNet(self)
+            net = nets.RankingNet(self, self._content)
         examples = nets.Prefixes(self, choose_device(self.device))
         how = {"average": self.average, "seed": seed, "device": self.device}
         what = net, net.groups(self.weight_decay), examples, examples.steps, nets.ranking_loss
@@ -115,10 +116,7 @@ class NeuralRanker(NeuralModel):
         """Codes of the ratings, (nnz,), and context, (n, c)."""
         lengths = np.diff(histories.matrix.indptr)
         codes = np.full(len(lengths), -1) if users is None else self.train.user_codes(users)
-        last = None
-        if histories.timestamps is not None:
-            last = np.zeros(len(lengths), np.int64)
-            np.maximum.at(last, histories.row_of_entry, histories.timestamps)
+        last = None if histories.timestamps is None else last_times(histories, self.train)
         return self.rating_codes(histories.matrix.data), self.context(codes, lengths, last)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
@@ -144,11 +142,6 @@ class NeuralRanker(NeuralModel):
         months = [f"month {number + 1} of the data" for number in range(len(self.months_) - 2)]
         names = ["length of the history", *months, *self.user_names]
         return [("user", name, None, value) for name, value in zip(names, parts["context"], strict=True) if value]
-
-    # ---- on disk ---------------------------------------------------------------------------------------------
-
-    def _learnt(self) -> dict[str, Any]:
-        return {**super()._learnt(), "user_names": self.user_names}
 
 
 def _months(timestamps: np.ndarray | None) -> np.ndarray:

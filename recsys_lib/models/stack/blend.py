@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from recsys_lib.data.interactions import Histories, Interactions, places_in_rows, row_starts
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k, z_scores
+from recsys_lib.models.neighbours import rows_of
 from recsys_lib.models.weights import threshold
 
 MOST_USERS = 2000  # enough to learn a dozen weights from,
@@ -248,12 +249,8 @@ def best_unseen(scores: np.ndarray, seen: csr_matrix, depth: int) -> tuple[np.nd
 
 def labels_at(relevant: csr_matrix, codes: np.ndarray) -> np.ndarray:
     """Whether each of the columns ``codes``, (n, depth), is stored in its row of ``relevant``, (n, depth) bool."""
-    stored = _rows_of(relevant) * relevant.shape[1] + relevant.indices
+    stored = rows_of(relevant) * relevant.shape[1] + relevant.indices
     return np.isin(np.arange(len(codes))[:, None] * relevant.shape[1] + codes, stored)
-
-
-def _rows_of(matrix: csr_matrix) -> np.ndarray:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def search_weights(held_out: Sequence[HeldOut], *, penalty: float = 0.0) -> dict[str, float]:
