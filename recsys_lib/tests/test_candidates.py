@@ -31,69 +31,64 @@ def train():
     return Interactions.from_frame(FRAME)
 
 
-@pytest.fixture(scope="module")
-def features(train):
-    """Features of some items for one user, by name."""
-    known = CandidateFeatures(train, YEARS, GENRES)
-
-    def of(user, items):
-        history = user if isinstance(user, Histories) else train.rows([user])
-        return {name: list(values) for name, values in known.table(history, np.array([items])).items()}
-
-    return of
-
-
 def cosines(train):
     watched = (train.matrix.toarray() > 0).astype(float)
     return watched.T @ watched / np.sqrt(np.outer(train.item_counts + 5, train.item_counts + 5))
 
 
-def test_what_is_known_of_an_item(features):
-    table, overall = features(0, [0, 3]), np.mean([row[2] for row in ROWS])
-    np.testing.assert_allclose(table["item: log(1 + ratings)"], np.log1p([2, 1]), rtol=1e-6)
-    np.testing.assert_allclose(
-        table["item: shrunk mean rating"], [(8 + 5 * overall) / 7, (1 + 5 * overall) / 6], rtol=1e-6
-    )
-    assert table["item: year"] == [1990, 1995]  # an unknown year is the middle one
-
-
-def test_what_is_known_of_a_user(features):
-    table = features(0, [3])
-    np.testing.assert_allclose(table["user: log(1 + ratings)"], np.log1p(3), rtol=1e-6)
-    np.testing.assert_allclose(table["user: mean rating"], 11 / 3, rtol=1e-6)
-    np.testing.assert_allclose(table["user: log(1 + days since the first)"], np.log1p(2), rtol=1e-6)
-    np.testing.assert_allclose(table["user: log(1 + seconds since the sixth last)"], np.log1p(2 * DAY), rtol=1e-6)
-
-
-def test_the_moment_counts_nothing_that_came_later(features):
-    """Item 1 at the last moment of user 2: rated once, two days before; what user 3 does later is not known."""
-    table = features(1, [0, 3])
-    for when in ("until now", "in 30 days", "in 180 days", "in 730 days"):
-        np.testing.assert_allclose(table[f"moment: ratings {when}"], np.log1p([1, 0]), rtol=1e-6)
-    share = np.log1p([1e4 * 1 / 3, 0])  # of the three that came before that moment
-    np.testing.assert_allclose(table["moment: share of all in 180 days"], share, rtol=1e-6)
-    np.testing.assert_allclose(table["moment: days since the last"], np.log1p([2, 5000]), rtol=1e-6)
-    age = [10 + 2 * DAY / YEAR, 5 + 2 * DAY / YEAR]
-    np.testing.assert_allclose(table["moment: age in years"], age, rtol=1e-6)
-    later = features(2, [1])
-    np.testing.assert_allclose(later["moment: ratings until now"], np.log1p(2), rtol=1e-6)
-    assert later["moment: ratings in 30 days"] == [0]
-
-
-def test_what_follows_follows_in_one_direction(train, features):
-    table = features(Histories(csr_matrix(np.array([[0.0, 4.0, 0.0, 0.0]])), np.array([int(START)])), [0, 2, 3])
+def test_features_by_hand(train):
+    """Item 1 at the last moment of user 2 was rated once; what user 3 does later does not count."""
+    overall, cosine, high = FRAME["rating"].mean(), cosines(train)[:3, 3], np.array([5, 4, 2]) - 11 / 3
+    last = np.exp2(-np.array([2, 1, 0]) / 3) / np.exp2(-np.array([2, 1, 0]) / 3).sum()
+    spread = np.sqrt(last @ YEARS[:3] ** 2 - (last @ YEARS[:3]) ** 2)
     scale = 1 / np.sqrt((train.item_counts[1] + 3) * (train.item_counts[2] + 3))
-    for reach in (20, 3):
-        np.testing.assert_allclose(table[f"sequence: followed the last within {reach}"], [0, 2 * scale, 0], rtol=1e-6)
-
-
-def test_similarity_is_the_sum_of_shrunk_cosines(train, features):
-    table, cosine = features(0, [3]), cosines(train)
-    expected = {"high": cosine[0, 3] + cosine[1, 3], "low": cosine[2, 3], "last": cosine[:3, 3].sum()}
-    for which, value in expected.items():
-        np.testing.assert_allclose(table[f"similarity: with the items rated {which}"], value, rtol=1e-5)
-    above = (np.array([5, 4, 2]) - 11 / 3) @ cosine[:3, 3] / (cosine[:3, 3].sum() + 0.5)
-    np.testing.assert_allclose(table["similarity: ratings above the mean, weighted"], above, rtol=1e-5)
+    had_item_2 = Histories(csr_matrix(np.array([[0.0, 4.0, 0.0, 0.0]])), np.array([int(START)]))
+    by_hand = [
+        (
+            train.rows([0]),
+            [0, 3],
+            {
+                "item: log(1 + ratings)": np.log1p([2, 1]),
+                "item: shrunk mean rating": [(8 + 5 * overall) / 7, (1 + 5 * overall) / 6],
+                "item: year": [1990, 1995],  # an unknown year is the middle one
+            },
+        ),
+        (
+            train.rows([0]),
+            [3],
+            {
+                "user: log(1 + ratings)": np.log1p(3),
+                "user: mean rating": 11 / 3,
+                "user: log(1 + days since the first)": np.log1p(2),
+                "user: log(1 + seconds since the sixth last)": np.log1p(2 * DAY),
+                "similarity: with the items rated high": cosine[0] + cosine[1],
+                "similarity: with the items rated low": cosine[2],
+                "similarity: with the items rated last": cosine.sum(),
+                "similarity: ratings above the mean, weighted": high @ cosine / (cosine.sum() + 0.5),
+                "year: distance to the last 3": abs(1995 - last @ YEARS[:3]) / (spread + 2),
+                "year: minus the mean of all": 0,
+                "genres: cosine with the last 3": 0.5**0.5,
+                "genres: cosine with all": 0.5**0.5,
+            },
+        ),
+        (
+            train.rows([1]),
+            [0, 3],
+            {
+                **{f"moment: ratings in {days} days": np.log1p([1, 0]) for days in (30, 180, 730)},
+                "moment: ratings until now": np.log1p([1, 0]),
+                "moment: share of all in 180 days": np.log1p([1e4 * 1 / 3, 0]),  # of the three before that moment
+                "moment: days since the last": np.log1p([2, 5000]),
+                "moment: age in years": [10 + 2 * DAY / YEAR, 5 + 2 * DAY / YEAR],
+            },
+        ),
+        (train.rows([2]), [1], {"moment: ratings until now": np.log1p(2), "moment: ratings in 30 days": 0}),
+        (had_item_2, [0, 2, 3], {f"sequence: followed the last within {n}": [0, 2 * scale, 0] for n in (20, 3)}),
+    ]
+    for history, items, expected in by_hand:
+        table = CandidateFeatures(train, YEARS, GENRES).table(history, np.array([items]))
+        for name, values in expected.items():
+            np.testing.assert_allclose(table[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 # Groups of users that share no items: the cosines of many are sparse; of a wide catalogue only the nearest are kept.
@@ -109,17 +104,6 @@ def test_similarity_of_every_candidate_in_a_small_and_in_a_wide_catalogue(apart,
     unseen = train.matrix.toarray().ravel() == 0
     similarity = table["similarity: with the items rated high"][unseen]
     np.testing.assert_allclose(similarity, expected.ravel()[unseen], atol=1e-6)
-
-
-def test_taste_is_the_distance_from_what_was_watched(features):
-    table, shares = features(0, [3]), np.exp2(-np.array([2, 1, 0]) / 3)
-    shares /= shares.sum()
-    mean = shares @ YEARS[:3]
-    distance = abs(1995 - mean) / (np.sqrt(shares @ YEARS[:3] ** 2 - mean**2) + 2)
-    np.testing.assert_allclose(table["year: distance to the last 3"], distance, rtol=1e-4)
-    np.testing.assert_allclose(table["year: minus the mean of all"], 0, atol=1e-6)
-    for which in ("the last 3", "all"):
-        np.testing.assert_allclose(table[f"genres: cosine with {which}"], 0.5**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("times", [True, False])

@@ -20,13 +20,9 @@ def solve(factors, weights, right):
 
 def expected(factors, weights, right):
     """Each user's normal equations, in 64 bits."""
-    y, solved = factors.astype(float), np.zeros((weights.shape[0], factors.shape[1]))
-    for row in range(len(solved)):
-        part = slice(weights.indptr[row], weights.indptr[row + 1])
-        near = y[weights.indices[part]]
-        system = BACKGROUND * y.T @ y + RIDGE * np.eye(y.shape[1]) + (near * weights.data[part, None]).T @ near
-        solved[row] = np.linalg.solve(system, near.T @ right[part])
-    return solved
+    y, c = factors.astype(float), csr_matrix((right, weights.indices, weights.indptr), weights.shape)
+    shared = BACKGROUND * y.T @ y + RIDGE * np.eye(y.shape[1])
+    return np.linalg.solve([shared + (y * w[:, None]).T @ y for w in weights.toarray()], (c @ y)[:, :, None])[:, :, 0]
 
 
 @pytest.mark.parametrize(
@@ -51,16 +47,12 @@ def test_users_solve_the_normal_equations(factors, less, setting, monkeypatch):
     np.testing.assert_allclose(alone, solved[3], rtol=1e-4, atol=1e-5 * np.abs(solved[3]).max())
 
 
-def test_items_without_factors_and_no_users(factors):
-    one = csr_matrix((np.ones(2, np.float32), [3, 4], [0, 2]), shape=(1, 90))
-    assert not solve(np.zeros_like(factors), one, one.data).any()
+def test_what_cannot_be_solved_is_named_and_nobody_is_solved_too(factors, known):
     assert solve(factors, csr_matrix((0, 90), dtype=np.float32), np.zeros(0, np.float32)).shape == (0, 12)
-
-
-def test_a_penalty_that_is_too_small_is_named(known):
     model = BPR(factors=4, iterations=1, fold_in=0.0, background=0.0).fit(known)
     with pytest.raises(ValueError, match="with a penalty of 0.0; it must be larger"):
         model.recommend_new([1, 2])
     one = csr_matrix((np.full(30, -9, np.float32), np.arange(30), [0, 30]), shape=(1, 90))
+    assert not solve(np.zeros_like(factors), one, np.ones(30, np.float32)).any()  # items without factors
     with pytest.raises(np.linalg.LinAlgError):
         solve(np.ones((90, 12), np.float32), one, np.ones(30, np.float32))
