@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recsys_lib.data.interactions import order_column
+
 
 def users_by_activity(history: pd.DataFrame, n: int) -> list:
     """Choose n users at equal steps of activity, from a short to a long history (10 % to 90 %)."""
@@ -23,7 +25,7 @@ def genre_text(items: pd.DataFrame) -> pd.Series:
 
 def favourites(history: pd.DataFrame, items: pd.DataFrame, users: list, n: int) -> dict[Any, list[str]]:
     """Titles that each user rated best, the latest first among equals."""
-    order = ["rating", "timestamp"] if "timestamp" in history else ["rating"]
+    order = ["rating", *filter(None, [order_column(history)])]
     chosen = history[history["user_id"].isin(users)].sort_values([*order, "item_id"], ascending=False)
     best = chosen.groupby("user_id").head(n).merge(items[["item_id", "title"]], on="item_id", how="left")
     rated = {user: titles.tolist() for user, titles in best.groupby("user_id")["title"]}

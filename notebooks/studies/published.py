@@ -21,6 +21,7 @@ import pandas as pd
 from recsys_lib import load_dataset, splits
 from recsys_lib.data.fetch import FOLDER_VARIABLE, UnreachableError, fetch, resolve
 from recsys_lib.data.interactions import distinct_ids
+from recsys_lib.data.order import one_way  # noqa: F401 (the study asks for it here)
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import sha256
 from recsys_lib.models import AttributeKNN, SequenceKNN
@@ -177,30 +178,6 @@ def stratified(interactions: pd.DataFrame, seed: int = 42) -> splits.Split:
     part = np.select([place >= known, place >= (known * (1 - VALID)).round()], ["test", "valid"], "train")
     parts = {name: interactions[part == name].reset_index(drop=True) for name in ("train", "valid", "test")}
     return splits.Split(**parts, name="stratified", params={"test": TEST, "valid": VALID, "seed": seed})
-
-
-def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[str, float]:
-    """How often two items that stand next to each other do so in the same order.
-
-    Returns
-    -------
-    dict
-        pairs (of items that are neighbours in ``least`` or more sequences), one_way (share of them that always come in
-        the same order), coin (the share if a coin were tossed each time).
-
-    >>> one_way(pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [5, 6] * 3, "position": [0, 1] * 3}))["one_way"]
-    1.0
-    """
-    rows = interactions.sort_values(["user_id", "position"], kind="stable")
-    users, items = rows["user_id"].to_numpy(), rows["item_id"].to_numpy()
-    next_to = (users[1:] == users[:-1]) & (items[1:] != items[:-1])
-    first, then = items[:-1][next_to], items[1:][next_to]
-    pair = pd.DataFrame({"low": np.minimum(first, then), "high": np.maximum(first, then), "up": first < then})
-    counts = pair.groupby(["low", "high"])["up"].agg(["size", "sum"]).query("size >= @least")
-    together = counts["size"].to_numpy()
-    up = {"one_way": counts["sum"].to_numpy(), "coin": np.random.default_rng(seed).binomial(together, 0.5)}
-    shares = {name: float(np.mean((value == 0) | (value == together))) for name, value in up.items()}
-    return {"pairs": len(counts), **shares}
 
 
 def directed(trial: optuna.Trial) -> SequenceKNN:

@@ -91,6 +91,9 @@ def twin_groups(items: pd.DataFrame) -> pd.Series:
     )
 
 
+MOST_GENRES = 60  # more distinct values than these are attributes, such as brands and categories, and no genres
+
+
 def genre_matrix(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Genres of items as zeros and ones, (n_items, n_genres) float32, with their names; no column where there are none.
 

@@ -22,7 +22,7 @@ from recsys_lib.data.schema import Scale
 from recsys_lib.paths import Paths, table_name
 
 _log = logging.getLogger(__name__)
-Duplicates = Literal["last", "sum"]
+Duplicates = Literal["last", "sum", "keep"]
 BadRows = Literal["raise", "drop"]
 MissingItems = Literal["raise", "keep", "drop"]
 TimeUnit = Literal["s", "ms", "us", "ns", "days"]
@@ -40,7 +40,8 @@ class Dataset:
     interactions : DataFrame
         user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the file. Implicit
         feedback has rating 1, or its weight; data without time has no timestamp column, but perhaps a position
-        (int64), which orders a user's interactions. A pair of user and item stands in it once.
+        (int64), which orders a user's interactions. A pair of user and item stands in it once,
+        unless ``duplicates`` kept all.
     items : DataFrame
         item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
         the data set has it. Every item of the interactions has its row.
@@ -124,7 +125,7 @@ def load_dataset(
     users: str | Path | pd.DataFrame | None = None,
     implicit: bool = False,
     rating_scale: Scale | None = None,
-    duplicates: Duplicates = "last",
+    duplicates: Duplicates | None = None,
     bad_rows: BadRows = "raise",
     missing_items: MissingItems = "raise",
     names: Sequence[str] | None = None,
@@ -155,7 +156,8 @@ def load_dataset(
         Lowest and highest rating; of a table of one's own by default the ones that occur.
     duplicates
         What becomes of rows with the same user and item: the "last" by time (of those at the same time, and without
-        time, the last in the file) is kept, or, for implicit feedback, their weights are added up: "sum".
+        time, the last in the file) is kept, or, for implicit feedback, their weights are added up: "sum". "keep" leaves
+        all, for :func:`recsys_lib.data.splits.leave_one_out`: the default where there is an order without times.
     bad_rows
         Rows with missing or impossible values: "raise" names them all in one error; "drop" leaves them out.
     missing_items
@@ -199,7 +201,7 @@ def load_dataset(
     """
     given = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
     for option, value in given.items():
-        if value not in (allowed := get_args(_CHOICES[option])):
+        if value is not None and value not in (allowed := get_args(_CHOICES[option])):
             raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
@@ -210,6 +212,9 @@ def load_dataset(
     tables = source.read()
     for note in tables.notes:
         _log.warning(note)
+    if duplicates is None:
+        named = set(tables.interactions.columns)
+        duplicates = "keep" if "position" in named and not named & {"timestamp", "rating"} else "last"
     explicit = schema.take_feedback(tables, implicit=implicit, duplicates=duplicates)
     scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
     dropped = schema.drop_not_rated(tables, not_rated) if explicit else {}

@@ -639,6 +639,8 @@ def read_own(
         with _named(file):
             _keep(tables, name, _read(file, name, forms[name], columns or {}, tables), time_unit)
     _agree_on_ids(tables)
+    if "items" in forms and forms["items"].kind == "attributes":
+        _complete_attributes(tables)
     return tables
 
 
@@ -738,8 +740,7 @@ def _read(path: Path, table: str, form: Form, columns: Mapping[str, str], tables
     if form.kind == "parquet":
         frame = _cells(_frame(parquet.read_table(path, columns=only), names), names, path.name)
     elif form.kind == "attributes":
-        lists = {item: list(dict.fromkeys(map(str, values))) for item, values in json.loads(_bytes_of(path)).items()}
-        frame = pd.DataFrame(lists.items(), columns=form.names)
+        frame = _attributes(path, form)
     elif form.kind == "sequences":
         frame = _sequences(path, form)
     elif form.kind == "Netflix prize":
@@ -836,10 +837,34 @@ def _as_text(cell: object) -> object:
 
 def _sequences(path: Path, form: Form) -> pd.DataFrame:
     """Lines of a user and the items in their order as one row an interaction, with its position from 0."""
-    rows = read_lines(path).map(lambda line: _fields(line, form.separator))
-    long = pd.DataFrame({"user_id": rows.str[0], "item_id": rows.map(lambda row: row[1:])}).explode("item_id")
-    long = long.dropna().reset_index(drop=True).astype("str")
+    lines = enumerate(_lines(_text_of(path)), 1)
+    rows = [(number, _fields(line, form.separator)) for number, line in lines if line.strip()]
+    if empty := [number for number, row in rows if not any(row[1:])]:
+        raise ValueError(f"{path.name}: line {empty[0]} has no items; a line is a user and at least one item")
+    pairs = [(user, item) for _, (user, *items) in rows for item in items if item]
+    long = pd.DataFrame(pairs, columns=["user_id", "item_id"], dtype="str")
     return long.assign(position=long.groupby("user_id", sort=False).cumcount())
+
+
+def _attributes(path: Path, form: Form) -> pd.DataFrame:
+    """Attributes of each item, once each, as its genres."""
+    content = json.loads(_bytes_of(path))
+    if not isinstance(content, dict) or not all(isinstance(values, list) for values in content.values()):
+        raise ValueError(f"{path.name} must give each item a list of attributes, such as {{'4': [1, 7]}}")
+    lists = {item: list(dict.fromkeys(map(str, values))) for item, values in content.items()}
+    return pd.DataFrame(lists.items(), columns=form.names)
+
+
+def _complete_attributes(tables: RawTables) -> None:
+    """Give items that the file of attributes lacks none; ValueError if those are more than half."""
+    ids = tables.interactions["item_id"].drop_duplicates()
+    lacking = ids[~ids.isin(tables.items["item_id"])].reset_index(drop=True)
+    if 2 * len(lacking) > len(ids):
+        raise ValueError(
+            f"{tables.file('items')} belongs to other ids: it lacks {len(lacking):,} of the {len(ids):,} items of "
+            f"{tables.file('interactions')}, {lacking.iloc[0]} first"
+        )
+    tables.items = pd.concat([tables.items, _as_items(pd.DataFrame({"item_id": lacking}))], ignore_index=True)
 
 
 def _netflix(path: Path) -> pd.DataFrame:

@@ -334,7 +334,8 @@ def clean(
     if unknown.any():
         dropped[f"rows whose item {tables.file('items')} lacks"] = int(unknown.sum())
         tables.interactions = tables.interactions[~unknown].reset_index(drop=True)
-    _drop_duplicates(tables, duplicates, dropped)
+    if duplicates != "keep":
+        _drop_duplicates(tables, duplicates, dropped)
     return dropped
 
 

@@ -522,7 +522,7 @@ QUESTIONS = {
     "return_visit": "What to show a user who comes back?",
     "temporal_global": "The service is running: what is the model worth from tomorrow on, new users included?",
     "random": "Which of the ratings that exist were held out?",
-    "leave_one_out": "What is the very next film?",
+    "leave_one_out": "What is the very next item?",
     "canonical_fold": "How does a model compare with the literature on rating prediction?",
     "rolling": "What would the model have been worth at several moments of the service's life?",
 }
@@ -540,6 +540,8 @@ def by_name(
 ) -> Split:
     """Split by the name of a way, with those of the arguments that the way has.
 
+    Of positions that repeat an item of a user, ways without an argument for repeats keep the last.
+
     >>> by_name(pd.DataFrame({"user_id": 1, "item_id": range(10)}), "random", seed=3).name
     'random'
     """
@@ -547,4 +549,6 @@ def by_name(
         raise ValueError(f"there is no split {name!r}; the splits are {', '.join(WAYS)}")
     given = {"test": test, "valid": valid, "seed": seed, "k": k, "gap": gap}
     takes = inspect.signature(WAYS[name]).parameters
+    if "repeats" not in takes and "position" in interactions:
+        interactions = interactions.drop_duplicates(["user_id", "item_id"], keep="last", ignore_index=True)
     return WAYS[name](interactions, **{argument: value for argument, value in given.items() if argument in takes})

@@ -1,8 +1,8 @@
-"""Parameters by the size of the data, for a data set without a parameter file."""
+"""Parameters by the size and the form of the data, for a data set without a parameter file."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -10,45 +10,92 @@ from recsys_lib.paths import Paths
 
 LARGE = 500_000  # rows from which the defaults of the notebooks take too long
 EASE_ITEMS = 6000  # that EASE models; time grows with their cube, memory with their square: 24 bytes a pair
+SEQUENCE_EASE_ITEMS = 3000  # of sequences, which have few rows for their many items
+
+# Of histories with an order and no times. Set on the items before the last of Beauty, Toys_and_Games and LastFM.
+SEQUENCES: dict[str, dict[str, Any]] = {
+    "04_als": {"regularizations": [3, 100], "recent": {"half_life": 3}, "bpr": {"iterations": 30}},
+    "05_item_models": {
+        "item_knn": {"half_life": 3},
+        "sequence_knn": {
+            "window": 20,
+            "neighbours": 1000,
+            "shrinkage": 0,
+            "decay": 0.5,
+            "backward": 0.3,
+            "power": 0.5,
+            "next_power": 0.2,
+            "half_life": 1.5,
+        },
+        "ease": {"half_life": 3},
+        "als": {"half_life": 3},
+        "bpr": {"iterations": 30},
+        "lambdas": [100, 1000],
+        "half_lives": [1, 3, 10],
+        "penalty": 0.01,
+    },
+}
 
 
-def sized(rows: int, users: int, items: int) -> dict[str, dict[str, Any]]:
-    """Parameters by notebook for so much data; of a parameter that is a dictionary, what changes in it.
+class Size(NamedTuple):
+    """How much data there is, and whether it is histories with an order and without times."""
+
+    rows: int
+    users: int
+    items: int
+    sequences: bool = False
+
+
+def sized(size: Size) -> dict[str, dict[str, Any]]:
+    """Parameters by notebook for such data; of a parameter that is a dictionary, what changes in it.
 
     Nets train on about as many steps as on 100,000 rows, searches try fewer values.
 
-    >>> sized(100_000, 943, 1682), sized(10_000_000, 70_000, 10_700)["06_neural_hybrid"]["batch_size"]
+    >>> sized(Size(100_000, 943, 1682)), sized(Size(10_000_000, 70_000, 10_700))["06_neural_hybrid"]["batch_size"]
     ({}, 250000)
+    >>> sized(Size(1000, 100, 60, sequences=True))["05_item_models"]["sequence_knn"]["half_life"]
+    1.5
     """
-    if rows < LARGE:
-        return {}
-    less = (LARGE / rows) ** 0.5
+    sections = {name: dict(section) for name, section in SEQUENCES.items()} if size.sequences else {}
+    if size.rows >= LARGE:
+        for name, section in _smaller(size).items():
+            sections[name] = {**sections.get(name, {}), **section}
+    if size.sequences and size.users > 5000:
+        sections["06_neural_hybrid"] = {"ranker_epochs": min(130, max(4, 260_000 // size.users)), "ranker_models": 1}
+        sections["07_evaluation"] = {"curve_sizes": [1, 5], "curve_shares": [0.1, 1.0], "refit_seeds": 2}
+    most = SEQUENCE_EASE_ITEMS if size.sequences else EASE_ITEMS
+    if sections and size.items > most:
+        section = sections["05_item_models"]
+        section["ease"] = {**section.get("ease", {}), "max_items": most}
+    return sections
+
+
+def _smaller(size: Size) -> dict[str, dict[str, Any]]:
+    """Smaller searches and nets for large data."""
+    less = (LARGE / size.rows) ** 0.5
     bpr = {"iterations": max(20, round(100 * less))}
-    sections: dict[str, dict[str, Any]] = {
+    return {
         "03_popularity": {"half_lives": [30, 120, 1000], "genre_weights": [0.0, 0.3, 0.6]},
         "04_als": {"regularizations": [3, 100], "bpr": bpr},
         "05_item_models": {"lambdas": [100, 1000], "half_lives": [7, 40], "bpr": dict(bpr)},
         "06_neural_hybrid": {
             "epochs": max(2, round(5 * less)),
-            "batch_size": rows // 40,
-            "ranker_epochs": min(130, max(4, 260_000 // users)),
+            "batch_size": size.rows // 40,
+            "ranker_epochs": min(130, max(4, 260_000 // size.users)),
             "ranker_models": 1,
         },
         "07_evaluation": {"curve_sizes": [1, 5, 20], "curve_shares": [0.1, 1.0], "refit_seeds": 2},
     }
-    if items > EASE_ITEMS:
-        sections["05_item_models"]["ease"] = {"max_items": EASE_ITEMS}
-    return sections
 
 
 def sized_for(dataset: str) -> dict[str, dict[str, Any]]:
     """:func:`sized` for what 02 prepared of a data set; nothing where it has not yet."""
     size = size_of(dataset)
-    return sized(*size) if size else {}
+    return sized(size) if size else {}
 
 
-def size_of(dataset: str) -> tuple[int, int, int] | None:
-    """Rows, users and items of the prepared tables; None where there are none."""
+def size_of(dataset: str) -> Size | None:
+    """Size of the prepared tables; None where there are none."""
     import pyarrow.compute as pc  # not for the application, whose kernels are to stay light
     import pyarrow.parquet as pq
 
@@ -57,22 +104,26 @@ def size_of(dataset: str) -> tuple[int, int, int] | None:
         return None
     rows = sum(pq.read_metadata(table).num_rows for table in tables)
     known = pq.read_table(tables[0], columns=["user_id", "item_id"])
-    return rows, *(pc.count_distinct(known[column]).as_py() for column in ("user_id", "item_id"))
+    names = pq.read_schema(tables[0]).names
+    counts = [pc.count_distinct(known[column]).as_py() for column in ("user_id", "item_id")]
+    return Size(rows, *counts, sequences="position" in names and "timestamp" not in names)
 
 
 def announcement(dataset: str) -> str:
     """What a run will use, take and can be given instead; empty where the notebooks' own defaults do."""
     size = size_of(dataset)
-    sections = sized(*size) if size else {}
+    sections = sized(size) if size else {}
     if not sections:
         return ""
-    rows, users, items = size
-    million = rows / 1e6
-    lines = [
-        f"{rows:,} rows, {users:,} users, {items:,} items: searches and nets are made smaller, so that the run takes "
-        f"about {15 * million**1.1:,.0f} CPU minutes and {2.2 + 0.8 * million:,.1f} GB."
-    ]
-    if "ease" in sections["05_item_models"]:
-        lines += [f"EASE models the {EASE_ITEMS:,} most popular items; the others have no score by it."]
+    lines = [f"{size.rows:,} rows, {size.users:,} users, {size.items:,} items"]
+    if size.sequences:
+        lines[0] += ": histories with an order and no times. Each user's last item is asked for; what follows what "
+        lines[0] += "counts by direction and distance, and the last items of a history count most."
+    if size.rows >= LARGE:
+        million = size.rows / 1e6
+        lines[0] += f"{'' if size.sequences else ':'} Searches and nets are made smaller, so that the run takes "
+        lines[0] += f"about {15 * million**1.1:,.0f} CPU minutes and {2.2 + 0.8 * million:,.1f} GB."
+    if most := sections["05_item_models"].get("ease", {}).get("max_items"):
+        lines += [f"EASE models the {most:,} most popular items; the others have no score by it."]
     lines += ["More is had with PARAMS=<a file of these lines, changed>:", yaml.safe_dump(sections, sort_keys=False)]
     return "\n".join(lines).rstrip()

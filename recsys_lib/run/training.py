@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from tqdm.auto import tqdm
 
+from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Interactions, codes_of
 from recsys_lib.data.splits import held_out_split
 from recsys_lib.evaluation.inference import LEAST_USERS, intervals
@@ -93,10 +94,28 @@ class Training:
         """How a :class:`recsys_lib.models.Blend` should hold films back: as the split does."""
         return "recent" if self.tables.split.name.startswith(("temporal", "leave")) else "random"
 
+    @cached_property
+    def _kinds(self) -> int:
+        return self.tables.items["genres"].explode().nunique()
+
+    @property
+    def held_share(self) -> float:
+        """How much of each history a blend should hold back: as much as the split does; 0 is one item."""
+        return 0.0 if self.tables.split.name == "leave_one_out" else 0.25
+
     @property
     def has_genres(self) -> bool:
-        """Whether any item has a genre."""
-        return bool(self.tables.items["genres"].map(len).gt(0).any())
+        """Whether items have genres: a few kinds."""
+        return 0 < self._genres <= MOST_GENRES
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether items have attributes, such as brands and categories: more kinds than there are genres."""
+        return self._genres > MOST_GENRES
+
+    @cached_property
+    def _genres(self) -> int:
+        return self.tables.items["genres"].explode().nunique()
 
     @property
     def titles(self) -> pd.Series:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import optuna
 import pandas as pd
@@ -20,11 +21,22 @@ import yaml
 from optuna.importance import get_param_importances
 from tqdm.auto import tqdm
 
+from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split, held_out_split
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import replacing
-from recsys_lib.models import ALS, BPR, EASE, GenrePopularity, ItemKNN, Popularity, Recommender, SequenceKNN
+from recsys_lib.models import (
+    ALS,
+    BPR,
+    EASE,
+    AttributeKNN,
+    GenrePopularity,
+    ItemKNN,
+    Popularity,
+    Recommender,
+    SequenceKNN,
+)
 from recsys_lib.plots.models import tuning_figure
 from recsys_lib.plots.style import save_figure, use_style
 from recsys_lib.run.parameters import NOTEBOOKS
@@ -60,7 +72,7 @@ class Space:
         Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
         parameters themselves are the notebook's.
     needs
-        "timestamps", "order" or "genres", where the model cannot be without.
+        "timestamps", "order", "genres" or "attributes", where the model cannot be without.
     """
 
     build: Callable[..., Recommender]
@@ -82,7 +94,7 @@ class Space:
 
 
 _LOW = {"low_weight": [0.0, 0.15, 0.3, 0.5, 1.0]}
-_RECENT = {"half_life": [3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, None]}
+_RECENT = {"half_life": [1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, None]}
 _SHRINKAGE = {"shrinkage": Range(0.5, 200, 1)}
 _ALS = {
     "factors": [32, 64, 128, 256],
@@ -101,8 +113,17 @@ _BPR = {
     **_RECENT,
 }
 _ITEM_KNN = {"neighbours": [50, 100, 200, 500, 1000], "weighting": ["cosine", "tfidf", "bm25"]}
-_SEQUENCE_KNN = {"window": [5, 10, 20, 40, 80], "power": Range(0.3, 0.7, 2, log=False)}
-_SEQUENCE_KNN |= {"neighbours": [100, 200, 500, 1000]}
+_SEQUENCE_KNN = {
+    "window": [5, 10, 20, 40, 80],
+    "neighbours": [100, 200, 500, 1000],
+    "shrinkage": [0.0, 1.0, 3.0, 10.0, 30.0],
+    "decay": Range(0, 1, 2, log=False),
+    "backward": Range(0, 1, 2, log=False),
+    "power": Range(0.1, 0.7, 2, log=False),
+    "next_power": Range(0, 0.7, 2, log=False),
+    "half_life": Range(0.7, 50, 1),
+}
+_ATTRIBUTES = {"weighting": ["cosine", "tfidf"], "neighbours": [200, 500, 1000], "half_life": Range(0.7, 15, 1)}
 _EASE = {"regularization": Range(10, 2000, 1), "item_power": Range(-0.5, 0.1, 2, log=False)}
 SPACES: dict[str, Space] = {
     "popularity_decayed": Space(
@@ -123,10 +144,11 @@ SPACES: dict[str, Space] = {
     "item_knn": Space(ItemKNN, _ITEM_KNN | _SHRINKAGE | _LOW | _RECENT, (("05_item_models", "item_knn"),)),
     "sequence_knn": Space(
         SequenceKNN,
-        _SEQUENCE_KNN | _SHRINKAGE | _LOW | _RECENT,
+        _SEQUENCE_KNN | _LOW,
         (("05_item_models", "sequence_knn"),),
         ("order",),
     ),
+    "attributes": Space(AttributeKNN, _ATTRIBUTES | _LOW, (("05_item_models", "attributes"),), ("attributes",)),
     "ease": Space(EASE, _EASE | _LOW | _RECENT, (("05_item_models", "ease"),)),
 }
 
@@ -167,13 +189,15 @@ class Tuner:
         """Models that this data set can be used with."""
         has = {"order"} if self.train.timestamps is not None else set()
         has |= {"timestamps"} if self.train.seconds is not None else set()
-        has |= {"genres"} if self.items["genres"].map(len).gt(0).any() else set()
+        kinds = self.items["genres"].explode().nunique()
+        has |= {"genres" if kinds <= MOST_GENRES else "attributes"} if kinds else set()
         return [name for name, space in SPACES.items() if set(space.needs) <= has]
 
     def search(self, name: str, trials: int = TRIALS) -> optuna.Study:
         """Search until so many trials are done, those of earlier runs included."""
         space, sampler = SPACES[name], optuna.samplers.TPESampler(seed=0)
-        kept = {"study_name": f"{name}-{self.identity}", "storage": self.storage, "load_if_exists": True}
+        ranges = crc32(repr(space.values).encode())  # a search in other ranges is another search
+        kept = {"study_name": f"{name}-{self.identity}-{ranges:08x}", "storage": self.storage, "load_if_exists": True}
         study = optuna.create_study(**kept, sampler=sampler, direction="maximize")
         done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
 

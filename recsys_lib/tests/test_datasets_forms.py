@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import zipfile
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_lib.data import BadTableError, load_dataset
+from recsys_lib.data import BadTableError, leaks, load_dataset
 from recsys_lib.data.interactions import Interactions, relevance_threshold
-from recsys_lib.data.splits import Split, leave_one_out, temporal_global, temporal_user
+from recsys_lib.data.order import order_facts
+from recsys_lib.data.splits import Split, by_name, leave_one_out, temporal_global, temporal_user
 from recsys_lib.evaluation.task import Task
 from recsys_lib.models import Popularity, SequenceKNN, load_model
 
@@ -65,6 +67,49 @@ def test_one_user_a_line_with_items_in_order(tmp_path, lab_home):
     data = load_dataset(tmp_path / "Toys.txt")
     assert data.interactions[["user_id", "item_id"]].values.tolist() == [[1, 4], [1, 2], [2, 4], [2, 5], [2, 6], [3, 2]]
     assert data.items.set_index("item_id")["genres"].to_dict() == {4: ["7", "8"], 2: ["7"], 5: [], 6: ["9"]}
+
+
+@pytest.mark.parametrize(
+    ("sequences", "attributes", "said"),
+    [
+        ("1 4 2\n\n2\n3 2\n", None, "Toys.txt: line 3 has no items; a line is a user and at least one item"),
+        ("1 4 2\n2 5 6 4\n", {"4": [7], "8": [7]}, "other ids: it lacks 3 of the 4 items of Toys.txt, 2 first"),
+        ("1 4 2\n2 5 6 4\n", {"B01": [7]}, "Toys_item2attributes.json belongs to other ids: it lacks 4 of the 4 items"),
+        ("1 4 2\n2 5 6 4\n", {"4": "red"}, "Toys_item2attributes.json must give each item a list of attributes"),
+        ("1 4 2\n2 5 6 4\n", [[4, 7]], "Toys_item2attributes.json must give each item a list of attributes"),
+    ],
+)
+def test_sequences_that_are_not_whole_are_refused(tmp_path, lab_home, sequences, attributes, said):
+    (tmp_path / "Toys.txt").write_text(sequences)
+    if attributes is not None:
+        (tmp_path / "Toys_item2attributes.json").write_text(json.dumps(attributes))
+    with pytest.raises(ValueError, match=said):
+        load_dataset(tmp_path / "Toys.txt")
+
+
+def test_an_item_without_attributes_has_none(tmp_path, lab_home):
+    (tmp_path / "Toys.txt").write_text("1 4 2\n2 5 6 4\n")
+    (tmp_path / "Toys_item2attributes.json").write_text('{"4": [7], "2": [7], "5": [9]}')
+    items = load_dataset(tmp_path / "Toys.txt").items.set_index("item_id")
+    assert items["genres"].to_dict() == {4: ["7"], 2: ["7"], 5: ["9"], 6: []}
+    assert items["title"].to_dict() == {4: "4", 2: "2", 5: "5", 6: "6"}
+
+
+def test_items_that_come_again_are_kept_and_counted(tmp_path, lab_home):
+    """The last item of user 1 is one that the user had before: it stays, and no list can hold it."""
+    (tmp_path / "visits.txt").write_text("1 30 10 30 20 30\n2 10 30 20\n")
+    data = load_dataset(tmp_path / "visits.txt")
+    assert data.interactions["item_id"].tolist() == [30, 10, 30, 20, 30, 10, 30, 20]
+    facts = order_facts(data.interactions)
+    assert (facts["repeats"], facts["targets_repeat"]) == (2 / 8, 1 / 2)
+    split = leave_one_out(data.interactions)
+    assert split.history["item_id"].tolist() == [10, 30, 10, 20, 30]
+    assert Task.from_split(split).protocol["relevant_seen_before"] == 0.5
+    leaks.require(leaks.check_split(split))
+    once = by_name(data.interactions, "temporal_user", test=0.34, valid=0.0)
+    assert once.train["item_id"].tolist() == [10, 20, 10, 30]
+    for how, left in {"last": [10, 20, 30, 10, 30, 20], "sum": [10, 20, 30, 10, 30, 20]}.items():
+        assert load_dataset(tmp_path / "visits.txt", duplicates=how).interactions["item_id"].tolist() == left
 
 
 def test_one_user_a_line_has_an_order_and_no_dates(tmp_path, lab_home):

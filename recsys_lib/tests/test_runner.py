@@ -121,8 +121,9 @@ def test_a_notebook_run_by_hand_takes_the_tuned_parameters(lab_home, monkeypatch
 
 
 def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
-    for size in ((500_000, 3_000, 3_000), (25_000_000, 160_000, 59_000)):
-        for name, section in sizing.sized(*size).items():
+    small, beauty = sizing.Size(1_000, 100, 60, sequences=True), sizing.Size(200_000, 22_000, 12_000, sequences=True)
+    for size in (sizing.Size(500_000, 3_000, 3_000), sizing.Size(25_000_000, 160_000, 59_000), small, beauty):
+        for name, section in sizing.sized(size).items():
             known = parameters.defaults(NOTEBOOKS / f"{name}.ipynb")
             for key, value in section.items():
                 parameters.check_type(key, known[key][0], value)
@@ -135,12 +136,17 @@ def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
     folder.mkdir(parents=True)
     for part in ("train", "valid", "test"):
         pd.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"]}).to_parquet(folder / f"{part}.parquet")
-    assert sizing.size_of("made") == (6, 1, 2)
+    assert sizing.size_of("made") == (6, 1, 2, False)
     assert parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb")["ease"] == ease | {"max_items": 1}
     text = sizing.announcement("made")
     assert text.startswith("6 rows, 1 users, 2 items: ") and "EASE models the 1 most popular" in text
     (lab_home / "more.yaml").write_text(text[text.index("03_popularity") :])
-    assert parameters.read_file(lab_home / "more.yaml") == sizing.sized(6, 1, 2), "what is printed is a parameter file"
+    assert parameters.read_file(lab_home / "more.yaml") == sizing.sized(sizing.Size(6, 1, 2)), "a parameter file"
+    pd.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"], "position": [0, 1]}).to_parquet(folder / "train.parquet")
+    assert sizing.size_of("made").sequences
+    assert "histories with an order and no times" in sizing.announcement("made")
+    directed = parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb")["sequence_knn"]
+    assert directed["backward"] < 1 and directed["decay"] > 0, "what follows what has a direction and a distance"
 
 
 @pytest.mark.parametrize("source", SEQUENCE, ids=lambda path: path.stem)

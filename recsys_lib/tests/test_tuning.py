@@ -70,6 +70,18 @@ def test_models_that_the_data_has_nothing_for_are_left_out(tables):
     assert Tuner(split, items).possible() == ["als", "bpr", "item_knn", "ease"]
 
 
+def test_histories_with_an_order_alone_are_searched_by_direction(tables):
+    rows = tables[0].assign(position=tables[0].groupby("user_id")["timestamp"].rank(method="first").astype(int))
+    rows = rows.drop(columns=["timestamp", "rating"])
+    items = tables[1].assign(genres=[[f"brand {place % 70}", "all"] for place in range(len(tables[1]))])
+    tuner = Tuner(splits.leave_one_out(rows), items)
+    assert tuner.possible() == ["als", "als_recent", "bpr", "item_knn", "sequence_knn", "attributes", "ease"]
+    studies = {name: tuner.search(name, 2) for name in ("sequence_knn", "attributes")}
+    section = chosen(studies)["05_item_models"]
+    assert {"decay", "backward", "power", "next_power", "half_life"} <= set(section["sequence_knn"])
+    assert set(section["attributes"]) == {"weighting", "neighbours", "half_life", "low_weight"}
+
+
 def test_the_choice_is_written_beside_what_others_wrote(split, tables, tmp_path):
     tuner = Tuner(split, tables[1])
     studies = {name: tuner.search(name, 5) for name in ("als", "ease")}

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.catalogue import genre_matrix
+from recsys_lib.data.catalogue import MOST_GENRES, genre_matrix
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, row_starts
 from recsys_lib.data.splits import Split
 
@@ -38,13 +38,20 @@ MEANINGS = {
 
 def item_features(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Genres (scaled to length 1 a item) and decade of each item, (n_items, f) float32, with names."""
-    flags, genres = genre_matrix(items, item_ids)
+    flags, genres = _frequent_genres(items, item_ids)
     content, names = flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1)), [f"genre {g}" for g in genres]
     if items is not None and "year" in items:
         years = _aligned(items.set_index("item_id")["year"], item_ids)
         decades, distinct = _flags(np.floor(pd.to_numeric(years, errors="coerce") / 10) * 10)
         content, names = np.hstack([content, decades]), names + [f"decade {int(decade)}" for decade in distinct]
     return content.astype(np.float32), names
+
+
+def _frequent_genres(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Flags of the genres as :func:`genre_matrix` gives them; of hundreds, such as brands, of the most frequent."""
+    flags, genres = genre_matrix(items, item_ids)
+    kept = np.sort(np.argsort(-flags.sum(axis=0), kind="stable")[:MOST_GENRES])
+    return flags[:, kept], [genres[place] for place in kept]
 
 
 def user_features(users: pd.DataFrame | None, user_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -243,7 +250,7 @@ class Catalogue:
         user_content, user_names = user_features(users, user_ids)
         item_content, item_names = item_features(items, item_ids)
         decades = item_content[:, [name.startswith("decade") for name in item_names]]
-        kinds = {"genres": genre_matrix(items, item_ids)[0], "decade": decades}
+        kinds = {"genres": _frequent_genres(items, item_ids)[0], "decade": decades}
         kinds = {name: flags for name, flags in kinds.items() if flags.shape[1]}
         return cls(user_ids, item_ids, user_content, item_content, user_names, item_names, kinds)
 
