@@ -41,7 +41,7 @@ class Service:
         self._loads = Counter("recsys_loads", "Attempts to take up a run.", ["outcome"], registry=registry)
         self._model = Gauge("recsys_model", "1 for the champion.", ["name", "version"], registry=registry)
         self.fallbacks = Counter("recsys_fallbacks", "Lists of popular films in the model's place.", registry=registry)
-        self._seen: list = []
+        self._seen: dict[Path, tuple[int, int, int]] = {}
         self._tried = 0.0
 
     async def watch(self) -> None:
@@ -62,15 +62,14 @@ class Service:
 
     def refresh(self) -> bool:
         """Take up what has changed since the last look; say whether something was taken up."""
-        paths = Run(self.dataset).paths
-        watched = paths.outputs / "champion.json", paths.processed / "manifest.json", paths.metrics / "leaderboard.json"
-        seen = [_stamp(path) for path in watched]
+        run = Run(self.dataset)
+        seen = _state(run)
         again = self.failure and time.monotonic() - self._tried > RETRY
         if seen == self._seen and not again:
             return False
         self._seen, self._tried = seen, time.monotonic()
         try:
-            snapshot = Snapshot(Run(self.dataset))
+            snapshot = Snapshot(run)
         except Exception as error:  # whatever a file holds, the old snapshot goes on answering
             expected = isinstance(error, MissingArtifactError | OtherDataError)
             before, self.failure = self.failure, str(error) if expected else f"The run cannot be read: {error}"
@@ -87,9 +86,14 @@ class Service:
         return True
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes whenever a file is written anew; None without one."""
-    with suppress(OSError):
-        stat = path.stat()
-        return stat.st_mtime_ns, stat.st_ino
-    return None
+def _state(run: Run) -> dict[Path, tuple[int, int, int]]:
+    """The files that make a snapshot, with what changes whenever one of them is written or goes."""
+    paths, state = run.paths, {}
+    files = [paths.outputs / "champion.json", paths.processed / "manifest.json", paths.metrics / "leaderboard.json"]
+    with suppress(OSError, ValueError, KeyError):  # there is no champion
+        files += run.champion.folder.iterdir()
+    for file in files:
+        with suppress(OSError):
+            stat = file.stat()
+            state[file] = stat.st_mtime_ns, stat.st_ino, stat.st_size
+    return state

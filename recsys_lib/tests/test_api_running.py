@@ -311,14 +311,12 @@ def test_what_cannot_be_read_leaves_the_old_champion(home, monkeypatch):
         path.unlink()
         if content is not None:
             path.write_bytes(content)
-        write_json(run.paths.metrics / "leaderboard.json", run.results.leaderboard)  # something has changed
         assert not ask.service.refresh()
         assert not ask.service.refresh()  # and it is not tried again at once
         assert sentence in is_problem(ask.get("/health"), 503, "no-model")["detail"]
         assert ask.get("/recommend/1").json()["model"] == {"name": "ease", "version": "1"}
         path.unlink(missing_ok=True)
         path.write_bytes(whole)
-        write_json(run.paths.metrics / "leaderboard.json", run.results.leaderboard)
         assert ask.service.refresh()
         assert ask.get("/health").status_code == 200
     assert 'recsys_loads_total{outcome="failed"} 6.0' in ask.get("/metrics").text
