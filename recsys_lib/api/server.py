@@ -32,7 +32,8 @@ SWITCH = 0.0005  # seconds until a thread that computes lets the one that answer
 PATIENCE = 10  # seconds: for a whole request to arrive, and until an idle connection is closed
 DRAIN = 1.0  # seconds in which kept-alive connections can still send a request when the service is asked to stop
 GRACE = 20  # seconds that requests under way have then
-CONNECTIONS = 1000  # at once; fewer where the process may open few files
+CONNECTIONS = 1000  # at once; a third of the files that the process may open where that is less
+LEAST_FILES = 128  # with fewer, those that wait to be accepted could take what the service needs for its own
 BACKLOG = 32  # connections that wait to be accepted; asyncio takes them in at once, before those too many are closed
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -134,6 +135,9 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         warn = f"WARNING: listening on {given.host}: other machines can reach this service, and it speaks plain HTTP."
         print(warn if key else f"{warn} Set RECSYS_API_KEY to a secret to ask for a key.", file=sys.stderr, flush=True)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files < LEAST_FILES:
+        sys.exit(f"{files} open files are too few: the service needs {LEAST_FILES} (`ulimit -n {LEAST_FILES}`)")
     listening = listen(given.host, given.port)
     shown = f"[{given.host}]" if ":" in given.host else given.host
     address = f"http://{shown}:{listening.getsockname()[1]}"
@@ -141,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
-    Connection.limit = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
+    Connection.limit = min(CONNECTIONS, files // 3)
     sys.setswitchinterval(SWITCH)
     config = uvicorn.Config(
         create_app(given.dataset, key=key, hosts=hosts),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -193,6 +194,13 @@ def test_more_connections_than_files_may_be_open(home):
         time.sleep(0.5)
         assert httpx.get(f"{server.url}/recommend/1").status_code == 200
         assert len(server.log.read_text()) < 20_000
+
+
+def test_too_few_files_are_one_sentence(lab_home):
+    said = "\n127 open files are too few: the service needs 128 (`ulimit -n 128`)\n"
+    few = running("made", lab_home / "log", shell="ulimit -n 127")
+    with pytest.raises(ChildProcessError, match=f"{re.escape(said)}$"), few:
+        pass
 
 
 def test_small_answers_are_sent_at_once():
