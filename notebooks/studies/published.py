@@ -6,7 +6,6 @@ Mutual Information Maximization", CIKM 2020: one user a line, items in their ord
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -143,23 +142,13 @@ def read(sequences: Path, attributes: Path) -> tuple[pd.DataFrame, pd.DataFrame]
     which they first occur, so that an item's neighbours in number are its neighbours in a sequence: with such ids, a
     model that cannot tell two items apart would be right more often than by chance, as the lower number goes first.
     """
-    rows = [line.split() for line in sequences.read_text().splitlines()]
-    if empty := [number for number, row in enumerate(rows, 1) if len(row) < 2]:
-        raise ValueError(f"{sequences.name}: line {empty[0]} has no items; a line is a user and at least one item")
-    pairs = [(row[0], item, place) for row in rows for place, item in enumerate(row[1:])]
-    table = pd.DataFrame(pairs, columns=["user_id", "title", "position"])
-    known = {str(item): [str(value) for value in values] for item, values in json.loads(attributes.read_text()).items()}
+    data = load_dataset(sequences, items=attributes)
+    table, known = data.interactions, data.items.set_index(data.items["item_id"].astype("str"))["genres"]
+    table["title"] = table["item_id"].astype("str")
     titles = distinct_ids(table["title"])
-    missing = [title for title in titles if title not in known]
-    if 2 * len(missing) > len(titles):
-        raise ValueError(
-            f"{attributes.name} belongs to other ids: it lacks {len(missing):,} of the {len(titles):,} items of "
-            f"{sequences.name}, {missing[0]} first"
-        )
     items = pd.DataFrame({"item_id": np.random.default_rng(0).permutation(len(titles)), "title": titles})
-    items["genres"] = [known.get(title, []) for title in titles]
+    items["genres"] = known.reindex(titles).tolist()
     table["item_id"] = table["title"].map(items.set_index("title")["item_id"])
-    table["user_id"] = table["user_id"].astype("int64")
     return table[["user_id", "item_id", "position"]], items.sort_values("item_id", ignore_index=True)
 
 

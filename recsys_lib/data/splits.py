@@ -24,6 +24,7 @@ from recsys_lib.data.interactions import order_column, places_in_rows, require_i
 
 TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
+ASKED = 5000  # users that models are chosen on, at most
 ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 29
 
 
@@ -426,6 +427,13 @@ def held_out_split(split: Split) -> Split:
     more = {name: split.params[name] for name in ("seed", "gap") if name in split.params}
     made = again(split.history, test=share / (1 - share), valid=0.0, **more)
     return replace(made, params={**made.params, "on": "validation"})
+
+
+def asking_some(split: Split, most: int = ASKED) -> Split:
+    """The same split with the test rows of at most so many users, drawn by chance: enough to choose a model by."""
+    users = split.test["user_id"].drop_duplicates()
+    some = split.test["user_id"].isin(users.sample(min(most, len(users)), random_state=0))
+    return split if some.all() else replace(split, test=split.test[some].reset_index(drop=True))
 
 
 # ---- sittings ----------------------------------------------------------------------------------------------------

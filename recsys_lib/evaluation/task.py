@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
-from recsys_lib.data.catalogue import genre_matrix, label
+from recsys_lib.data.catalogue import MOST_GENRES, genre_matrix, label
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, relevance_threshold
 from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
@@ -232,9 +232,12 @@ class Task:
 
     @cached_property
     def genres(self) -> tuple[np.ndarray, list[str]] | None:
-        """Genres of the catalogue as zeros and ones, (n_catalogue, n_genres), with their names; None without such."""
+        """Genres of the catalogue as zeros and ones, (n_catalogue, n_genres), with their names; None without such.
+
+        Hundreds of other attributes, such as brands, are no genres.
+        """
         matrix, names = genre_matrix(self.content, self.known.item_ids)
-        return (matrix.astype(np.float64), names) if names else None
+        return (matrix.astype(np.float64), names) if 0 < len(names) <= MOST_GENRES else None
 
     @cached_property
     def embedding(self) -> np.ndarray:

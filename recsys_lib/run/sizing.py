@@ -61,7 +61,7 @@ def sized(size: Size) -> dict[str, dict[str, Any]]:
         for name, section in _smaller(size).items():
             sections[name] = {**sections.get(name, {}), **section}
     if size.sequences and size.users > 5000:
-        sections["06_neural_hybrid"] = {"ranker_epochs": min(130, max(4, 260_000 // size.users)), "ranker_models": 1}
+        sections["06_neural_hybrid"] = {"ranker_epochs": min(130, max(4, 90_000 // size.users)), "ranker_models": 1}
         sections["07_evaluation"] = {"curve_sizes": [1, 5], "curve_shares": [0.1, 1.0], "refit_seeds": 2}
     most = SEQUENCE_EASE_ITEMS if size.sequences else EASE_ITEMS
     if sections and size.items > most:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Interactions, codes_of
-from recsys_lib.data.splits import held_out_split
+from recsys_lib.data.splits import ASKED, asking_some, held_out_split
 from recsys_lib.evaluation.inference import LEAST_USERS, intervals
 from recsys_lib.evaluation.metrics.ranking import judge, ndcg
 from recsys_lib.evaluation.task import Task, check_fitted_on, rank_all
@@ -61,9 +61,9 @@ class Training:
     @cached_property
     def task(self) -> Task | None:
         """The validation as a task; None where nothing was held out, or nothing in it is relevant."""
-        held, from_ = self.held_out.test, self.tables.relevant_from
-        usable = len(held) and (from_ <= 0 or "rating" not in held or (held["rating"] >= from_).any())
-        return Task.from_split(self.held_out, from_) if usable else None
+        asked, from_ = asking_some(self.held_out), self.tables.relevant_from
+        usable = from_ <= 0 or "rating" not in asked.test or (asked.test["rating"] >= from_).any()
+        return Task.from_split(asked, from_) if usable and len(asked.test) else None
 
     @property
     def evidence(self) -> str:
@@ -72,7 +72,8 @@ class Training:
             return f"Validation has no user with something relevant: no model is judged, and NDCG@{LISTED} stays 0."
         n_users = len(self.task.users)
         few = f": fewer than {LEAST_USERS}, so no order of models below is evidence" if n_users < LEAST_USERS else ""
-        return f"Validation has {n_users:,} users with something relevant{few}."
+        drawn = " of those drawn by chance" if self.held_out.test["user_id"].nunique() > ASKED else ""
+        return f"Validation has {n_users:,} users with something relevant{drawn}{few}."
 
     @property
     def positive_from(self) -> float:

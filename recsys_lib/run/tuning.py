@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Interactions
-from recsys_lib.data.splits import Split, held_out_split
+from recsys_lib.data.splits import Split, asking_some, held_out_split
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.files import replacing
 from recsys_lib.models import (
@@ -182,7 +182,7 @@ class Tuner:
     ) -> None:
         again = held_out_split(split)
         self.train, self.items = Interactions.from_frame(again.train), items
-        self.task, self.relevant_from = Task.from_split(again, relevant_from), relevant_from
+        self.task, self.relevant_from = Task.from_split(asking_some(again), relevant_from), relevant_from
         self.storage, self.identity = storage, identity
 
     def possible(self) -> list[str]:

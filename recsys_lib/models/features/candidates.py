@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, issparse
 
+from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.neighbours import followed, nearest
 from recsys_lib.models.popularity import DAY
@@ -65,7 +66,8 @@ class CandidateFeatures:
         self.years = np.where(np.isfinite(years), years, np.nanmedian(years)) if known else None
         self.genres = None
         if genres is not None:
-            self.genres = genres / np.maximum(np.linalg.norm(genres, axis=1, keepdims=True), 1e-12)
+            unit = genres / np.maximum(np.linalg.norm(genres, axis=1, keepdims=True), 1e-12)
+            self.genres = unit if genres.shape[1] <= MOST_GENRES else csr_matrix(unit)  # of which an item has few
 
     def features(self, histories: Histories, codes: np.ndarray) -> np.ndarray:
         """Features of the items ``codes``, (n, depth), for each user: (n, depth, n_features) float32."""
@@ -130,10 +132,14 @@ class CandidateFeatures:
         low, last = matrix.data < self.relevant_from - 1, histories.steps_back() < 3
         above = matrix.data - _row_means(matrix)[histories.row_of_entry]
         weights = np.stack([high, low, last, above, np.ones(matrix.nnz)]).astype(np.float32)  # (5, nnz)
-        sums = np.zeros((len(weights), *codes.shape), np.float32)
-        for row, (start, stop) in enumerate(pairwise(matrix.indptr)):  # each user has other candidates
-            cosines = _cells(self._tables.cosines, matrix.indices[start:stop], codes[row])
-            sums[:, row] = weights[:, start:stop] @ cosines
+        sums, cosines = np.zeros((len(weights), *codes.shape), np.float32), self._tables.cosines
+        if issparse(cosines):
+            for place, values in enumerate(weights):
+                weighted = csr_matrix((values, matrix.indices, matrix.indptr), matrix.shape)
+                sums[place] = _at(weighted @ cosines, codes)
+        for row, (start, stop) in enumerate(pairwise(matrix.indptr) if not issparse(cosines) else ()):
+            cells = _cells(cosines, matrix.indices[start:stop], codes[row])  # each user has other candidates
+            sums[:, row] = weights[:, start:stop] @ cells
         names = (f"similarity: with the items rated {which}" for which in ("high", "low", "last"))
         columns = dict(zip(names, sums, strict=False))
         return columns | {"similarity: ratings above the mean, weighted": sums[3] / (sums[4] + 0.5)}
@@ -171,7 +177,7 @@ class CandidateFeatures:
             last = csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape, copy=True)
             last.eliminate_zeros()
             if issparse(table):
-                sums = _at((last @ table).toarray(), codes)
+                sums = _at(last @ table, codes)
             else:  # of the candidates alone, added up in the order of the product
                 sums = np.empty(codes.shape, np.float32)
                 for row, (start, stop) in enumerate(pairwise(last.indptr)):
@@ -247,12 +253,10 @@ def _quicker(table: csr_matrix) -> np.ndarray | csr_matrix:
     return table.toarray() if 4 * table.nnz > table.shape[0] * table.shape[1] else table
 
 
-def _cells(table: np.ndarray | csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray | csr_matrix:
+def _cells(table: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The cells where some rows and columns cross, (rows, columns)."""
-    if issparse(table):
-        return table[rows][:, columns]
     return table.ravel().take(rows[:, None] * table.shape[1] + columns)
 
 
-def _at(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(np.asarray(table), codes, axis=1)
+def _at(table: np.ndarray | csr_matrix, codes: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(table.toarray() if issparse(table) else np.asarray(table), codes, axis=1)
