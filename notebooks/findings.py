@@ -12,12 +12,12 @@ from pandas.io.formats.style import Styler
 
 from recsys_lib.data.catalogue import label
 from recsys_lib.evaluation import inference, return_visits
+from recsys_lib.evaluation.refits import has_seed
 from recsys_lib.evaluation.segments import user_traits
 from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths
 from recsys_lib.run.environment import commit
-from recsys_lib.run.results import has_seed
 from recsys_lib.run.run import Tables
 
 SINGLE = (
@@ -156,7 +156,7 @@ def net_gain(
     Parameters
     ----------
     seconds
-        To fit, by model.
+        CPU seconds to fit, by model.
     """
     if any(name not in results for results in questions.values() for name in (net, classic)):
         return f"`{net}` and `{classic}` are not both among the models."
@@ -168,7 +168,7 @@ def net_gain(
     for (question, change), p in zip(changes.items(), p_values, strict=True):
         low, high = change["difference_low"], change["difference_high"]
         texts.append(f"{change['difference']:+.4f} {question} (95 % interval {low:+.4f} to {high:+.4f}, {_p(p)})")
-    spent = f"{seconds[net]:.1f} instead of {seconds[classic]:.1f} seconds to fit"
+    spent = f"{seconds[net]:.1f} instead of {seconds[classic]:.1f} CPU seconds to fit"
     return f"The net in `{net}` changes {label(metric)} of `{classic}` by {' and by '.join(texts)}, for {spent}."
 
 
@@ -182,6 +182,52 @@ def baselines(table: pd.DataFrame) -> str:
     if not sentences:
         return "None of the baselines is among the models."
     return f"Significantly (Holm over all {len(table)} comparisons) {'; '.join(sentences)}."
+
+
+def ways(values: Mapping[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
+    """Means of the same models measured in several ways, and their ratios to a baseline.
+
+    Parameters
+    ----------
+    values
+        By way: a row a user, a column a model.
+
+    Returns
+    -------
+    DataFrame
+        way, model, mean, low, high, n_users, ratio, ratio_low, ratio_high.
+    """
+    names = {"low": "ratio_low", "high": "ratio_high"}
+    tables = {}
+    for way, table in values.items():
+        over = baseline if baseline in table else table.columns[0]
+        tables[way] = inference.intervals(table).join(inference.ratios(table, over).rename(columns=names))
+    return pd.concat(tables, names=["way", "model"]).reset_index()
+
+
+def by_way(table: pd.DataFrame) -> Styler:
+    """Means and ratios of :func:`ways` to look at, a column a way."""
+    cells = [
+        f"{_cell(row.mean, row.low, row.high)}; {row.ratio:.2f} x ({row.ratio_low:.2f}-{row.ratio_high:.2f})"
+        for row in table.itertuples()
+    ]
+    wide = table.assign(cell=cells).pivot(index="model", columns="way", values="cell")
+    wide = wide.reindex(index=table["model"].unique(), columns=table["way"].unique())
+    return wide.rename_axis(columns=None).style.set_properties(**{"text-align": "left"})
+
+
+def holds(table: pd.DataFrame, baseline: str) -> str:
+    """How each model's ratio to the baseline changes with the way it is measured in, in a sentence."""
+    if table.empty:
+        return "Nothing is fitted again here: the data has no dates, or none of the models is there."
+    texts = []
+    for name, part in table[table["model"] != baseline].groupby("model", sort=False):
+        rows = part.itertuples()
+        ratios = [f"{row.ratio:.2f} times ({row.ratio_low:.2f}-{row.ratio_high:.2f}) {row.way}" for row in rows]
+        texts.append(f"`{name}` has {', '.join(ratios)}")
+    levels = table[table["model"] == baseline].set_index("way")["mean"]
+    own = ", ".join(f"{mean:.3f} {way}" for way, mean in levels.items())
+    return f"Beside `{baseline}` ({own}): {'; '.join(texts)}."
 
 
 def trade_off(board: pd.DataFrame, aims: Mapping[str, str]) -> str:

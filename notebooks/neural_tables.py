@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import Histories
+from recsys_lib.evaluation.metrics.ranking import judge, ndcg
 from recsys_lib.evaluation.metrics.rating import predictions, rmse
-from recsys_lib.evaluation.task import Task, mean_ndcg, ndcg_given
+from recsys_lib.evaluation.task import Task, lists_given, mean_ndcg
 from recsys_lib.files import read_json
 from recsys_lib.models import NeuralHybrid, Recommender
 from recsys_lib.models.neural.serving import rating_pairs
@@ -67,7 +68,8 @@ def by_known_films(model: Recommender, task: Task, counts: Iterable[int]) -> pd.
     The last ones are kept; the lists leave out everything the user had rated, given or not.
     """
     everybody = np.arange(len(task.users))
-    values = [ndcg_given(model, task, everybody, partial(Histories.first, size=count)).mean() for count in counts]
+    lists = [lists_given(model, task, everybody, partial(Histories.first, size=count)) for count in counts]
+    values = [ndcg(judge(codes, task.relevant), 10).mean() for codes in lists]
     return pd.DataFrame({"films": list(counts), "ndcg@10": values})
 
 

@@ -23,6 +23,7 @@ from recsys_lib.evaluation.task import Task, lists_given
 from recsys_lib.models.base import Recommender
 
 SIZES = (0, 1, 3, 5, 10)
+MOST_USERS = 10_000  # drawn by chance where there are more
 TASTES = ("Animation", "Horror", "Western", "Musical")
 DECADES = (1940,)
 WAYS = {
@@ -84,6 +85,8 @@ def new_user_table(
         a genre of what was shown; NaN where nothing was or the model knows no genres.
     """
     users = np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1))
+    if len(users) > MOST_USERS:
+        users = np.sort(np.random.default_rng(0).choice(users, MOST_USERS, replace=False))
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
     parts = []
     for name, model in models.items() if len(users) else ():
@@ -178,7 +181,7 @@ def new_users_task(
     Returns
     -------
     Task
-        Its history holds those few items, and everything of all other users; :func:`fitted_without` makes models.
+        Its history holds those few items, and everything of all other users, for :func:`.refits.fitted_without`.
 
     Raises
     ------
@@ -200,21 +203,3 @@ def new_users_task(
     known = pd.concat([split.history[~own], given[split.history.columns]], ignore_index=True)
     params = {**split.params, "new_users": share, "shown": shown, "way": way, "seed": seed}
     return Task.from_split(Split(known, known.iloc[:0], asked, split.name, params), relevant_from)
-
-
-def fitted_without(
-    models: Mapping[str, Recommender], task: Task, tables: Mapping[str, pd.DataFrame]
-) -> dict[str, Recommender]:
-    """Fresh models of the same parameters, fitted without the users of the task; the catalogue stays the same.
-
-    Models that are a mean of several nets are fitted as one net, to save time.
-    """
-    rest = task.known.only(np.setdiff1d(np.arange(task.known.n_users), task.codes))
-    fitted = {}
-    for name, model in models.items():
-        again = model.fresh()
-        for parameter, value in (("n_models", 1), ("progress", False)):
-            if parameter in again.params():
-                setattr(again, parameter, value)
-        fitted[name] = again.fit(rest, **tables)
-    return fitted

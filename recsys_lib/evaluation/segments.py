@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from sklearn.preprocessing import normalize
 
-from recsys_lib.data.interactions import Histories
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy
-from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, ndcg_given, rating_summary
-from recsys_lib.models.base import Recommender
+from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, rating_summary
 
 COLD = 10  # items with fewer ratings in the history are cold
-CURVE_USERS = 10_000  # of a learning curve, at most
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}") -> pd.Categorical:
@@ -128,70 +124,6 @@ def _described(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """Means with intervals of each group that is not empty."""
     tables = {key: inference.intervals(values) for key, values in parts.items() if len(values)}
     return pd.concat(tables, names=["segment", "group", "model"]).reset_index()
-
-
-def learning_curve(
-    models: Mapping[str, Recommender], task: Task, sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50), *, k: int = 10
-) -> pd.DataFrame:
-    """How soon a model knows a user: NDCG@k when only the last few ratings of each are shown to it.
-
-    Every user with at least as many ratings as the largest size takes part in every point, ``CURVE_USERS`` of them at
-    most, drawn at random; the models are not fitted again, and everything seen stays out of the lists.
-
-    Returns
-    -------
-    DataFrame
-        model, size, mean, low, high, n_users.
-    """
-    chosen = np.flatnonzero(np.diff(task.histories.indptr) >= max(sizes))
-    if len(chosen) > CURVE_USERS:
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, CURVE_USERS, replace=False))
-    values = {}
-    for name, model in models.items() if len(chosen) else ():
-        columns = {size: ndcg_given(model, task, chosen, partial(Histories.first, size=size), k) for size in sizes}
-        values[name] = pd.DataFrame(columns)
-    return _curves(values)
-
-
-def users_curve(
-    models: Mapping[str, Recommender],
-    task: Task,
-    shares: tuple[float, ...] = (0.1, 0.3, 1.0),
-    *,
-    items: pd.DataFrame | None = None,
-    users: pd.DataFrame | None = None,
-    k: int = 10,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """What more data is worth: NDCG@k of models fitted again on the histories of a part of the users.
-
-    The parts are drawn at random and lie inside one another. Every user of the task is served, from their own whole
-    history, whether the model was fitted on it or not, so that a point differs from the next by what the model knows
-    of other users alone.
-
-    Returns
-    -------
-    DataFrame
-        model, size (users fitted on), mean, low, high, n_users.
-    """
-    order = np.random.default_rng(seed).permutation(task.known.n_users)
-    everybody, values = np.arange(len(task.users)), {}
-    sizes = sorted({max(2, round(share * len(order))) for share in shares})
-    for name, model in models.items():
-        columns = {}
-        for size in sizes:
-            some = task.known.only(np.sort(order[:size]))
-            columns[size] = ndcg_given(model.fresh().fit(some, items=items, users=users), task, everybody, k=k)
-        values[name] = pd.DataFrame(columns)
-    return _curves(values)
-
-
-def _curves(values: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Means with intervals of each model's columns, one a size."""
-    if not values:
-        return pd.DataFrame(columns=["model", "size", "mean", "low", "high", "n_users"])
-    tables = {name: inference.intervals(columns) for name, columns in values.items()}
-    return pd.concat(tables, names=["model", "size"]).reset_index()
 
 
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:

@@ -428,17 +428,6 @@ def lists_given(
     return lists
 
 
-def ndcg_given(
-    model: Recommender,
-    task: Task,
-    users: np.ndarray,
-    shown: Callable[[Histories], Histories] | None = None,
-    k: int = 10,
-) -> np.ndarray:
-    """NDCG@k of the lists of :func:`lists_given`, (n,) float64."""
-    return ranking.ndcg(ranking.judge(lists_given(model, task, users, shown, k), task.relevant[users]), k)
-
-
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:
     """Mean NDCG@k alone, without intervals: what a search over parameters maximises.
 

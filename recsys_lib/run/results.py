@@ -26,12 +26,10 @@ from recsys_lib.evaluation.task import (
     Task,
     compare,
     conclusion,
-    evaluate,
     from_ranked,
     ranked_from_frames,
 )
 from recsys_lib.files import read_json, write_json, write_parquet
-from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import PARTS, Run, Tables
 
 TABLES = ("per_user", "lists")  # folders below outputs/<dataset>/metrics, a file a model
@@ -199,47 +197,6 @@ def _records(part: Any) -> Any:
     if isinstance(part, pd.DataFrame):
         return part.astype(object).where(part.notna(), None).to_dict("records")
     return {name: _records(inner) for name, inner in part.items()} if isinstance(part, Mapping) else part
-
-
-def with_other_seeds(
-    models: Mapping[str, Recommender],
-    facts: Mapping[str, Mapping[str, Any]],
-    task: Task,
-    tables: Tables,
-    *,
-    seeds: int = 3,
-    within: float = 2.0,
-    by: str = MAIN,
-) -> dict[str, np.ndarray]:
-    """What the seed does: models that were fitted within ``within`` seconds are fitted again with other seeds.
-
-    A model that is an average of several with seeds of their own (``by_seed`` gives them) is not fitted again: those
-    are evaluated one by one, whatever the time it took. By model: the metric of each user and seed, (n_users, seeds)
-    float64.
-    """
-    table = {}
-    for name, model in models.items():
-        members = model.by_seed
-        seconds = facts[name].get("fit_seconds")
-        if len(members) < 2 and seeds > 1 and has_seed(model) and seconds is not None and seconds <= within:
-            members = [_seeded(model, shift, task, tables) for shift in range(seeds)]
-        if len(members) > 1:
-            columns = [evaluate(member, task, resamples=1, whole=False).per_user[by] for member in members]
-            table[name] = np.stack([column.to_numpy(float) for column in columns], axis=1)
-    return table
-
-
-def has_seed(model: Recommender) -> bool:
-    """Whether chance has a part in fitting a model."""
-    return model.params().get("seed") is not None
-
-
-def _seeded(model: Recommender, shift: int, task: Task, tables: Tables) -> Recommender:
-    """The model fitted again with its seed and ``shift``."""
-    params = model.params()
-    quiet = {"progress": False} if "progress" in params else {}
-    again = type(model)(**{**params, **quiet, "seed": params["seed"] + shift})
-    return again.fit(task.known, items=tables.items, users=tables.users)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import new_users as cold_start
+from recsys_lib.evaluation import refits
 from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
@@ -191,7 +192,7 @@ def test_new_users_are_in_no_training_data():
     split = splits.temporal_user(interactions)
     task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1, way="first")
     assert (np.diff(task.histories.indptr) == 4).all()
-    fitted = cold_start.fitted_without(
+    fitted = refits.fitted_without(
         {"knn": ItemKNN(), "net": NeuralRanker(embedding_dim=2, epochs=1, n_models=3)}, task, {}
     )
     for model in fitted.values():

@@ -1,7 +1,5 @@
 """Results on disk, computed again from the lists; kinds of people and films; sentences."""
 
-from functools import partial
-
 import findings
 import numpy as np
 import pandas as pd
@@ -10,9 +8,9 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import inference, segments
-from recsys_lib.evaluation.task import Task, against, compare, evaluate, ndcg_given, pareto
+from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
-from recsys_lib.models import ALS, EASE, NeuralRanker, Popularity
+from recsys_lib.models import ALS, EASE, Popularity
 from recsys_lib.run import results
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
@@ -168,16 +166,6 @@ def test_shortened_histories_keep_the_latest():
     assert isinstance(cut, Histories)
 
 
-def test_with_the_whole_history_the_curve_ends_at_the_evaluation(task, models, evaluations):
-    longest = int(np.diff(task.histories.indptr).max())
-    lengths = np.diff(task.histories.indptr)
-    shown = partial(Histories.first, size=longest)
-    found = ndcg_given(models["ease"], task, np.arange(len(lengths)), shown)
-    np.testing.assert_allclose(found, evaluations["ease"].per_user["ndcg@10"])
-    curve = segments.learning_curve(models, task, (1, 5), k=10)
-    assert curve["n_users"].unique().tolist() == [(lengths >= 5).sum()]
-
-
 def test_baselines_are_ratios_of_means(evaluations):
     table = against(evaluations, ["popularity", "not there"], resamples=100)
     means = {name: result.means["ndcg@10"] for name, result in evaluations.items()}
@@ -190,15 +178,6 @@ def test_baselines_are_ratios_of_means(evaluations):
     assert "none" in findings.baselines(table.assign(distinct=False))
     assert "x (" in findings.beside(table).to_html()
     assert "None of" in findings.baselines(against(evaluations, []))
-
-
-def test_the_users_curve_ends_at_the_evaluation(task, models, evaluations):
-    curve = segments.users_curve(models, task, (0.2, 1.0))
-    assert curve["size"].unique().tolist() == [24, 120]
-    last = curve[curve["size"] == 120].set_index("model")["mean"]
-    for name, result in evaluations.items():
-        assert last[name] == pytest.approx(result.means["ndcg@10"])
-    assert "ease" in findings.more_users(curve)
 
 
 def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations):
@@ -229,27 +208,6 @@ def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, 
     board = compare({**evaluations, "als": evaluations["popularity"]}, resamples=50, seed=3)
     assert findings.validation_agrees(board, before).startswith("Of 3 models with a value on validation")
     assert findings.validation_agrees(board, {}).startswith("Fewer than three")
-
-
-def test_seeds_move_models_that_have_one(prepared, task, models):
-    als = ALS(factors=4, iterations=2, seed=1).fit(task.known)
-    facts = {"als": {"fit_seconds": 0.1}, "ease": {"fit_seconds": 0.1}}
-    found = results.with_other_seeds({"als": als, "ease": models["ease"]}, facts, task, prepared[1], seeds=2)
-    assert list(found) == ["als"]
-    assert found["als"].shape == (len(task.users), 2)
-    slow = results.with_other_seeds({"als": als}, {"als": {"fit_seconds": 9.0}}, task, prepared[1], seeds=2)
-    assert slow == {}
-
-
-def test_nets_that_are_averaged_are_evaluated_one_by_one(prepared, task):
-    model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1, n_models=2)
-    model.fit(task.known, items=prepared[1].items, users=prepared[1].users)
-    facts = {"nets": {"fit_seconds": 99.0}}
-    found = results.with_other_seeds({"nets": model}, facts, task, prepared[1])["nets"]
-    alone = evaluate(model.by_seed[1], task, resamples=1).per_user["ndcg@10"]
-    np.testing.assert_array_equal(found[:, 1], alone)
-    assert found.shape[1] == 2
-    assert (found[:, 0] != found[:, 1]).any()
 
 
 def test_pareto_keeps_what_nothing_beats():

@@ -133,5 +133,5 @@ def test_table_and_sentences_follow_the_numbers_of_each_visit(coming_back):
     gain = findings.net_gain({"on the leaderboard": evaluations}, "ease", "popularity", seconds, "ndcg@10")
     change = evaluations["ease"].means["ndcg@10"] - evaluations["popularity"].means["ndcg@10"]
     assert f"by {change:+.4f} on the leaderboard" in gain
-    assert gain.endswith("2.0 instead of 1.0 seconds to fit.")
+    assert gain.endswith("2.0 instead of 1.0 CPU seconds to fit.")
     assert "not both" in findings.net_gain({"x": {}}, "ease", "popularity", seconds, "ndcg@10")
