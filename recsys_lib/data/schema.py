@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from recsys_lib.data.interactions import order_column
-from recsys_lib.data.readers import WEIGHT, RawTables, lines_of
+from recsys_lib.data.readers import WEIGHT, RawTables
 
 Scale = tuple[float, float]
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
@@ -39,24 +40,12 @@ class BadTableError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What every value of a column must be.
-
-    Attributes
-    ----------
-    column, name
-        The column, which must be there, and a short name of the rule.
-    good
-        From the column to a boolean for each row.
-    wrong
-        What is said of the rows where it is false, or how to say it from their values.
-    right
-        What would be right.
-    """
+    """What every value of a column, which must be there, must be."""
 
     column: str
     name: str
-    good: Callable[[pd.Series], pd.Series | np.ndarray | bool]
-    wrong: str | Callable[[pd.Series], str]
+    good: Callable[[pd.Series], pd.Series | np.ndarray | bool]  # from the column to a boolean for each row
+    wrong: str | Callable[[pd.Series], str]  # what is said of the rows where it is false, or how to say it from them
     right: str
 
 
@@ -76,21 +65,17 @@ def is_number(values: pd.Series) -> pd.Series:
 
 def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
     """Rules that come first: what must be numbers is."""
-    rules = [
-        Rule(column, "number", is_number, f"a {column} that is not a number", f"a {column} is a number")
-        for column in columns
-        if column in _TYPES
-    ]
-    right = "in this format ids are whole numbers"
-    return rules + [
-        Rule(column, "whole", _is_whole, f"a {column} that is not a whole number", right)
-        for column in columns
-        if whole_ids and column in _IDS
-    ]
-
-
-def _is_whole(values: pd.Series) -> pd.Series:
-    return is_number(values) & ~pd.to_numeric(values, errors="coerce").mod(1).gt(0)
+    rules = []
+    for column in columns:
+        if column in _TYPES:
+            date = " or a date such as 2003-05-13" * (column == "timestamp")
+            wrong = f"a {column} that is not a number{' or a date' if date else ''}"
+            rules.append(Rule(column, "number", is_number, wrong, f"a {column} is a number{date}"))
+        elif whole_ids and column in _IDS:
+            whole = lambda s: is_number(s) & ~pd.to_numeric(s, errors="coerce").mod(1).gt(0)  # noqa: E731
+            right = "in this format ids are whole numbers"
+            rules.append(Rule(column, "whole", whole, f"a {column} that is not a whole number", right))
+    return rules
 
 
 def _there(column: str) -> Rule:
@@ -98,18 +83,14 @@ def _there(column: str) -> Rule:
 
 
 def _id_rules(column: str) -> list[Rule]:
+    exact = lambda s: s.dtype.kind != "f" or ~(s.astype(float).abs() > 2**53)  # noqa: E731
     right = "a column of floats keeps no larger ones apart: write ids as integers or text"
-    exact = Rule(column, "exact", _is_exact, "an id beyond 2**53", right)
-    one_line = "an id is on one line: is a quote before it not closed?"
-    return [_there(column), exact, Rule(column, "line", _is_on_one_line, "an id with a line end", one_line)]
-
-
-def _is_exact(ids: pd.Series) -> pd.Series | bool:
-    return ids.dtype.kind != "f" or ~(ids.astype(float).abs() > 2**53)
-
-
-def _is_on_one_line(ids: pd.Series) -> pd.Series | bool:
-    return not isinstance(ids.dtype, pd.StringDtype) or ~ids.str.contains("\n", regex=False, na=False)
+    one = lambda s: not isinstance(s.dtype, pd.StringDtype) or ~s.str.contains("\n", regex=False, na=False)  # noqa: E731
+    return [
+        _there(column),
+        Rule(column, "exact", exact, "an id beyond 2**53", right),
+        Rule(column, "line", one, "an id with a line end", "an id is on one line: is a quote before it not closed?"),
+    ]
 
 
 def _unique(column: str) -> Rule:
@@ -178,9 +159,8 @@ def check(
     frame: pd.DataFrame,
     rules: Sequence[Rule],
     file: str,
-    first_line: int = 1,
+    lines: Callable[[Sequence[int]], Sequence[int]] = list,
     *,
-    skipped: Sequence[int] = (),
     columns: Sequence[str] = (),
     spare: Sequence[str] = (),
 ) -> Outcome:
@@ -192,16 +172,16 @@ def check(
         Its index counts the rows of the file from 0.
     rules
         Their columns must be there.
-    file, first_line, skipped
-        Name of the file, the line that the first row stands on, and those that were skipped, for the sentences.
+    file, lines
+        For the sentences: name of the file, and the line that each of a few rows stands on.
     columns, spare
-        Names in the file, if the table is one's own (by default those of the table), and those that may be mapped.
+        Names in the file, where they are not those of the table, and those that may be mapped.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": [5, 5], "rating": [3.0, 7.0]})
-    >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv", first_line=2).problems
-    ["plays.csv, column 'rating': 1 row with a rating off the scale (line 3: 7.0); ratings here go from 1 to 5"]
+    >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv").problems
+    ["plays.csv, column 'rating': 1 row with a rating off the scale (line 1: 7.0); ratings here go from 1 to 5"]
     """
     checks: dict[str, list[pa.Check]] = {}
     for rule in rules:
@@ -223,19 +203,19 @@ def check(
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
             wrong = frame.index.isin(failed["index"])
-            values, lines = frame.loc[wrong, rule.column], lines_of(frame.index[wrong].to_numpy(), first_line, skipped)
+            values = frame.loc[wrong, rule.column]
             says = rule.wrong if isinstance(rule.wrong, str) else rule.wrong(values)
             problems.append(f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}")
             bad |= wrong
     return Outcome(problems, bad, lacking)
 
 
-def _rows(values: pd.Series, lines: np.ndarray, says: str) -> str:
+def _rows(values: pd.Series, lines: Callable[[Sequence[int]], Sequence[int]], says: str) -> str:
     """How many rows, with what, and the first three of them."""
-    pairs = zip(lines[:_SHOWN], values.iloc[:_SHOWN], strict=True)
-    shown = ", ".join(f"line {line}: {_shown(value)}" for line, value in pairs)
-    more = ", ..." if len(lines) > _SHOWN else ""
-    return f"{len(lines):,} row{'s' * (len(lines) > 1)} with {says} ({shown}{more})"
+    first = values.iloc[:_SHOWN]
+    shown = ", ".join(f"line {line}: {_shown(value)}" for line, value in zip(lines(first.index), first, strict=True))
+    more = ", ..." if len(values) > _SHOWN else ""
+    return f"{len(values):,} row{'s' * (len(values) > 1)} with {says} ({shown}{more})"
 
 
 def _shown(value: object) -> str:
@@ -310,8 +290,8 @@ def clean(
         problems = [f"{file} holds no rows"]
     elif drop and len(tables.interactions):
         problems = _warn(problems)
-        if file in tables.skipped:
-            dropped[f"lines of {file} that cannot be read"] = len(tables.skipped[file])
+        if "interactions" in tables.skipped:
+            dropped[f"lines of {file} that cannot be read"] = len(tables.skipped["interactions"])
     rules = {
         "interactions": interaction_rules(tables.interactions.columns, scale, weights=weights),
         "items": item_rules(() if tables.items is None else tables.items.columns),
@@ -323,8 +303,8 @@ def clean(
     unknown = np.zeros(0, bool) if missing_items == "keep" else _unknown_items(tables)
     if unknown.any() and (missing_items == "raise" or unknown.all()):
         items, ids = tables.file("items"), tables.interactions.loc[unknown, "item_id"]
+        lines = partial(tables.lines, "interactions")
         says = f"{'an item' if ids.nunique() == 1 else f'{ids.nunique():,} items'} that {items} lacks"
-        lines = lines_of(np.flatnonzero(unknown), tables.first_line, tables.skipped.get(file, ()))
         problems.append(
             f"{file}, column 'item_id': {_rows(ids, lines, says)}; complete {items}, or load with "
             "missing_items='keep' (the id is the title then) or missing_items='drop'"
@@ -364,14 +344,13 @@ def _check_table(
     frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
     if own and not len(frame) and not len(frame.columns):
         return []  # an empty file, which the reader has named
-    how = {"skipped": tables.skipped.get(file, ()), "columns": tables.columns if own else ()}
-    how["spare"] = tables.spare if own else ()
-    first = tables.first_line if own else 1 + (tables.first_line == 2)
+    how = {"columns": tables.columns, "spare": tables.spare} if own else {}
+    how["lines"] = partial(tables.lines, name)
     type_rules_here = type_rules(frame.columns, whole_ids=tables.whole_ids)
-    types = check(frame, type_rules_here, file, first, **how)
+    types = check(frame, type_rules_here, file, **how)
     text = [rule.column for rule in type_rules_here if not pd.api.types.is_numeric_dtype(frame[rule.column].dtype)]
     numeric = frame.assign(**{column: pd.to_numeric(frame[column], errors="coerce") for column in text})
-    values = check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, first, **how)
+    values = check(numeric[~types.bad] if types.bad.any() else numeric, rules, file, **how)
     bad = types.bad.copy()
     bad[~types.bad] |= values.bad
     problems = types.problems + values.problems

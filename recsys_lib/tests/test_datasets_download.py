@@ -20,7 +20,7 @@ from recsys_lib.data import catalogue, load_dataset
 from recsys_lib.data import fetch as fetching
 from recsys_lib.data.catalogue import KNOWN, KnownDataset
 from recsys_lib.data.fetch import UnreachableError, fetch, unpacked
-from recsys_lib.data.readers import read_folder, read_package
+from recsys_lib.data.readers import read_files, read_package
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
 
@@ -345,7 +345,7 @@ def test_titles_of_the_copy_are_those_of_grouplens(tmp_path):
     }  # fmt: skip
     text = [f"{i}|{lines[i]}|01-Jan-1990||http://x|{'|'.join(str(int(n == flags[i])) for n in names)}" for i in lines]
     (original / "u.item").write_text("\n".join(text) + "\n", encoding="latin-1")
-    read = read_folder(original).items.set_index("item_id").loc[copied.index]
+    read = read_files(original).items.set_index("item_id").loc[copied.index]
     assert_frame_equal(read[["title", "year"]], copied[["title", "year"]])
     assert read["year"].fillna(0).tolist() == [0, 1971, 1995, 1972, 1995]
     assert copied.loc[[267, 1373], "genres"].tolist() == read.loc[[267, 1373], "genres"].tolist() == [[], []]
