@@ -11,8 +11,7 @@ export default { render({ model, el }) {
   let key = null, late;
 
   const light = voila ? !matchMedia("(prefers-color-scheme: dark)").matches : document.body.dataset.jpThemeLight !== "false";
-  const theme = () => kept() || (light ? "light" : "dark");
-  const paint = () => [root(), ...(voila ? [document.documentElement] : [])].forEach((e) => { e.dataset.theme = theme(); });
+  const paint = (theme) => { root().dataset.theme = kept(theme) || theme || (light ? "light" : "dark"); };
   const tell = (content) => {
     root().dataset.asked = Number(root().dataset.asked ?? 0) + 1;
     model.send({ ...content, number: root().dataset.asked });
@@ -24,7 +23,7 @@ export default { render({ model, el }) {
     root().dataset.answered = answer.done;
   });
 
-  const acts = { reload: () => location.reload(), theme: () => { kept(theme() === "light" ? "dark" : "light"); paint(); },
+  const acts = { reload: () => location.reload(), theme: () => paint(root().dataset.theme === "light" ? "dark" : "light"),
     copy: () => navigator.clipboard.writeText(location.href).then(() => { part("copy").textContent = "Copied"; }) };
   const onClick = ({ target }) => {
     const button = target.closest("button");
@@ -40,15 +39,16 @@ export default { render({ model, el }) {
   const events = [[document, "click", inside(onClick)], [document, "focusin", inside(onFocus)], [window, "popstate", onBack],
     ...["change", "keyup"].map((name) => [document, name, inside(() => tell({}))])];
   const tidy = () => { // what the widgets' own HTML lacks
+    const heading = root().querySelector("[data-said]")?.textContent ?? "";
+    if (part("said").textContent !== heading) part("said").textContent = heading;
     for (const handle of root().querySelectorAll("[role=slider]:not([aria-label])")) handle.ariaLabel = handle.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent ?? "Value";
     if (key && document.activeElement === document.body) root().querySelector(`[data-do="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
   };
   const gone = new AbortController(), watch = new MutationObserver(tidy);
-  for (const name of ["notice", "said"]) model.on(`change:${name}`, () => { part(name).textContent = model.get(name); });
+  model.on("change:notice", () => { part("notice").textContent = model.get("notice"); });
   if (voila) model.on("change:link", () => plain(location.search) !== plain(model.get("link")) && history.pushState(null, "", `?${model.get("link")}`));
   setTimeout(() => { // once it stands in the page
-    if (voila) document.title = "Film lab";
-    if (voila) root().role = "main";
+    if (voila) [document.title, root().role] = ["Film lab", "main"];
     paint();
     events.forEach(([target, name, act]) => target.addEventListener(name, act, { signal: gone.signal }));
     watch.observe(root(), { childList: true, subtree: true });

@@ -43,10 +43,15 @@ class NotPossibleError(TraitError):
 class Lab:
     """What a run left, for reading only.
 
-    Parameters
+    Attributes
     ----------
     run : Run
-        Its tables (test part included: the application shows what users rated next), models and leaderboard.
+    known, test : Interactions
+        What the models know, and what the users rated next: the application shows the test part.
+    computed : dict
+        See :func:`~recsys_lib.app.prepared.read_prepared`.
+    models : dict
+        Labels of the models by name, the champion first, then as on the leaderboard.
 
     Raises
     ------
@@ -57,10 +62,8 @@ class Lab:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self.tables, self.computed = read_prepared(run)
-        run.tables = self.tables  # the rest of the run needs no Arrow then
-        self.known = Interactions.from_frame(self.tables.history)
+        self.run, self.computed = run, read_prepared(run)
+        self.tables, self.known, self.test = run.tables, self.computed["history"], self.computed["test"]
         self.has_ratings = self.tables.rating_scale is not None
         self.scale = self.tables.rating_scale or (1.0, 1.0)
         self.configs = {name: run.model_config(name) for name in run.models}
@@ -71,8 +74,8 @@ class Lab:
         evaluated = (run.paths.metrics / "leaderboard.json").is_file()
         self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if evaluated else []
         pointer = run.paths.outputs / "champion.json"
-        serving = [read_json(pointer)["model"]] if pointer.is_file() else []  # the champion is what is shown first
-        names = [*serving, *(entry["name"] for entry in self.board), *sorted(self.configs)]
+        names = [read_json(pointer)["model"]] if pointer.is_file() else []
+        names += [*(entry["name"] for entry in self.board), *sorted(self.configs)]
         self.models = {name: label(name) for name in dict.fromkeys(names) if name in self.configs}
         self.metrics = list(dict.fromkeys(name for entry in self.board for name in entry["metrics"]))
         self.items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
@@ -149,16 +152,18 @@ class Lab:
 
     def history_of(self, user: Any) -> pd.DataFrame:
         """item_id, rating, timestamp (where known) of a user, the latest first."""
-        row = self.known.rows(self.known.user_codes([user]))
-        frame = pd.DataFrame({"item_id": self.known.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if row.timestamps is not None:
-            frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
-        return frame if self.known.dated else frame[["item_id", "rating"]]  # an order may have no dates
+        return self._rated(self.known, user)
 
     def rated_next(self, user: Any) -> dict[Any, float]:
         """The test part of a user: rating by item id."""
-        test = self.tables.split.test
-        return test[test["user_id"] == user].set_index("item_id")["rating"].to_dict()
+        return self._rated(self.test, user).set_index("item_id")["rating"].to_dict()
+
+    def _rated(self, part: Interactions, user: Any) -> pd.DataFrame:
+        row = part.rows(part.user_codes([user]))
+        frame = pd.DataFrame({"item_id": part.item_ids[row.matrix.indices], "rating": row.matrix.data})
+        if row.timestamps is not None:
+            frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
+        return frame if part.dated else frame[["item_id", "rating"]]  # an order may have no dates
 
     # ---- films -----------------------------------------------------------------------------------------------
 

@@ -9,24 +9,23 @@ import re
 import signal
 import socket
 import sys
-import time
 import warnings
 import webbrowser
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.ioloop import IOLoop
 from tornado.web import HTTPError
-from traitlets import Int
+from traitlets import Int, List, Unicode
 from voila.app import Voila
 
 from recsys_lib.paths import REPOSITORY, Paths
 
 SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
-GRACE = 20.0  # seconds from the page that is sent to the connection of its kernel
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPTIONS = {
     "Voila.open_browser": True,
     "VoilaConfiguration.template": "recsys",
@@ -49,17 +48,9 @@ SMALL = {  # kernels: memory given back at once, one thread, bytecode kept
 
 
 class KernelManager(AsyncMappingKernelManager):
-    """Ends idle kernels, not those that have just been given to a page, and starts no more than it may.
-
-    A kernel kept ready has been idle for as long as nobody came. Between its page being sent and that page's
-    connection it would look like one that was left alone, and be ended: the page would never come up.
-    """
+    """Ends idle kernels, not those that have just been given to a page, and starts no more than it may."""
 
     most = Int(24, config=True, help="Kernels at once.")
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._idle_since: dict[str, float] = {}
 
     async def start_kernel(self, **kwargs: Any) -> str:
         """Start a kernel unless there are too many: then the page says so."""
@@ -68,30 +59,31 @@ class KernelManager(AsyncMappingKernelManager):
         return await super().start_kernel(**kwargs)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that is idle and was so ``GRACE`` seconds ago; Voilà does not ask for those kept ready."""
-        kernel, now = self._kernels[kernel_id], time.monotonic()
-        idle = datetime.now(UTC) - kernel.last_activity > timedelta(seconds=self.cull_idle_timeout)
-        if not idle or self._kernel_connections.get(kernel_id, 0):
-            self._idle_since.pop(kernel_id, None)
-        elif now - self._idle_since.setdefault(kernel_id, now) >= GRACE:
-            del self._idle_since[kernel_id]
-            await super().cull_kernel_if_idle(kernel_id)
+        """End a kernel that is idle; the time is counted from when it was given to a page.
+
+        Voilà does not ask for those kept ready: they have been idle for as long as nobody came.
+        """
+        kernel = self._kernels[kernel_id]
+        if not hasattr(kernel, "given"):
+            kernel.given = kernel.last_activity = datetime.now(UTC)
+        await super().cull_kernel_if_idle(kernel_id)
 
 
 class LabVoila(Voila):
-    """Voilà for one application: one line in the terminal, no log-in, and no other host.
+    """Voilà for one application: one line in the terminal, no log-in, and only the hosts that it is called by.
 
-    A page elsewhere that lets its name lead here (DNS rebinding) is answered 404: it has neither an address of this
-    machine nor its name in its Host header.
+    A page elsewhere that lets its name lead here (DNS rebinding) is answered 404: no name of the server's own is in its
+    Host header.
     """
 
+    hosts = List(Unicode(), config=True, help="Names by which browsers may call.")
     terminal, said = sys.stdout, False
 
     def init_handlers(self) -> list:
         """Handlers of the application's addresses."""
         handlers = [handler for handler in super().init_handlers() if "log" not in str(handler[0])]
-        own = rf"^([\d.]+|\[[\da-f:]+\]|localhost|{re.escape(socket.gethostname().lower())})$"
-        self.app.add_handlers(own, handlers)
+        names = "|".join(map(re.escape, ["localhost", socket.gethostname().lower(), *self.hosts]))
+        self.app.add_handlers(rf"^([\d.]+|\[[\da-f:]+\]|{names})$", handlers)
         return []  # none for the other names
 
     def launch_browser(self) -> None:
@@ -101,8 +93,10 @@ class LabVoila(Voila):
     async def _ready(self) -> None:
         pools = getattr(self.kernel_manager, "_pools", {}).values()
         await asyncio.gather(*(task for pool in pools for task in pool), return_exceptions=True)
-        url, LabVoila.said = f"http://{self.ip}:{self.port}/", True
-        print(f"The application is at {url} (Ctrl-C ends it)", file=self.terminal, flush=True)
+        everywhere = self.ip in ("0.0.0.0", "::", "*", "")
+        url, LabVoila.said = f"http://{'127.0.0.1' if everywhere else self.ip}:{self.port}/", True
+        others = "" if self.ip in LOOPBACK else "; whoever reaches this machine can use it, there is no password"
+        print(f"The application is at {url} (Ctrl-C ends it){others}", file=self.terminal, flush=True)
         if os.environ.get("DISPLAY") or sys.platform == "darwin":
             webbrowser.open(url)
 
@@ -114,12 +108,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=8866, choices=range(1, 65_486), metavar="PORT")
     parser.add_argument("--ip", default="127.0.0.1", help=anybody)
+    parser.add_argument("--allow-host", action="append", default=[], help="further name by which browsers may call")
     parser.add_argument("--pool", type=int, default=2, help="kernels kept ready, so that a page opens at once")
     parser.add_argument("--most", type=int, default=24, help="kernels at once; then a page asks to come again later")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
     given = parser.parse_args(arguments)
     options = OPTIONS | {"Voila.ip": given.ip, "Voila.port": given.port, "KernelManager.most": given.most}
-    options |= {"VoilaConfiguration.preheat_kernel": given.pool > 0}
+    options |= {"VoilaConfiguration.preheat_kernel": given.pool > 0, "LabVoila.hosts": repr(given.allow_host)}
     options |= {"VoilaConfiguration.default_pool_size": given.pool}
     options |= {"MappingKernelManager.cull_idle_timeout": given.cull_after}
     options |= {"MappingKernelManager.cull_interval": max(5, min(60, given.cull_after // 4))}

@@ -78,8 +78,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
         links = []
         for number, app.similar_to in enumerate(list(lab.film_labels.values())[:films], 1):
             film = lab.film(app.similar_to)
-            parts = [("", views.film_card(app) + views.similar_lists(app))]
-            write(f"films/{number}.html", film.title, parts=parts)
+            write(f"films/{number}.html", film.title, parts=[("", views.similar_lists(app))])
             links.append((f"films/{number}.html", film.title, film.year or ""))
         write("films.html", "Similar films", "The films that most users have rated.", links)
     return run.paths.outputs / "site" / "index.html"
@@ -87,7 +86,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
 
 def sample_of_users(lab: Lab, n: int) -> list[Any]:
     """Ids of users from the least to the most active whose next films are known, evenly spread."""
-    tested = np.isin(lab.known.user_ids, lab.tables.split.test["user_id"])
+    tested = np.isin(lab.known.user_ids, lab.test.user_ids)
     codes = np.flatnonzero(tested) if tested.any() else np.arange(lab.known.n_users)
     ordered = codes[np.argsort(lab.lengths[codes], kind="stable")]
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)

@@ -10,7 +10,6 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, CaselessStrEnum, CInt, Dict, HasTraits, TraitError, Tuple, Unicode, validate
 
 from recsys_lib.app.lab import Lab, NotPossibleError
-from recsys_lib.data.catalogue import label
 
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 1000  # films that a new user can name
@@ -61,25 +60,25 @@ class App(HasTraits):
         )
         self._start = {name: getattr(self, name) for name in IN_LINK}
 
-    @validate("user", "film", "similar_to")
-    def _id(self, proposal: Any) -> Any:
-        """The data set's own id for an id that may be given as text."""
-        name, value, known = proposal.trait.name, proposal.value, self.lab.known
-        if name == "film" and value in (None, ""):
-            return None
-        value = value.strip() if isinstance(value, str) else value
-        ids, codes = (known.user_ids, known.user_codes) if name == "user" else (known.item_ids, known.item_codes)
-        return _id_of(value, ids, codes, "Nobody here has the id" if name == "user" else "There is no film")
-
-    @validate("liked")
-    def _ratings(self, proposal: Any) -> dict[Any, float]:
-        if len(proposal.value) > MOST_LIKED:
+    @validate("user", "film", "similar_to", "liked")
+    def _known(self, proposal: Any) -> Any:
+        """The data set's own ids for ids that may be given as text, and ratings on its scale."""
+        name, value = proposal.trait.name, proposal.value
+        if name != "liked":
+            return None if name == "film" and value in (None, "") else self._id(value, name)
+        if len(value) > MOST_LIKED:
             raise NotPossibleError(f"{MOST_LIKED} films are enough to know a taste.")
+        return {self._id(item): float(np.clip(rating, *self.lab.scale)) for item, rating in value.items()}
+
+    def _id(self, value: Any, name: str = "film") -> Any:
         known = self.lab.known
-        return {
-            _id_of(item, known.item_ids, known.item_codes, "There is no film"): float(np.clip(rating, *self.lab.scale))
-            for item, rating in proposal.value.items()
-        }
+        ids, codes = (known.user_ids, known.user_codes) if name == "user" else (known.item_ids, known.item_codes)
+        value = value.strip() if isinstance(value, str) else value
+        code = codes([value])[0] if isinstance(value, int | str | np.generic) else -1
+        if code < 0:
+            refusal = "Nobody here has the id" if name == "user" else "There is no film"
+            raise NotPossibleError(f"{refusal} “{str(value):.40}”.")
+        return ids[code].item()
 
     @validate("model", "models", "genre", "metric", "against", "column")
     def _offered(self, proposal: Any) -> Any:
@@ -162,26 +161,6 @@ class App(HasTraits):
             self.notice = str(error)
         except (ValueError, OverflowError):
             self.notice = "That is not possible."
-
-    @property
-    def said(self) -> str:
-        """What the open tab shows, in one sentence for those who listen to the page."""
-        whom = f"user {self.user}" if self.who == "user" else self.who
-        about = {
-            "For you": f"{self.k} films by {label(self.model)} for user {self.user}",
-            "New user": f"{self.k} films by {label(self.model)} for {len(self.liked)} ratings",
-            "Similar films": f"films similar to {self.lab.film(self.similar_to).title}",
-            "Compare models": f"{len(self.models)} models for {whom}",
-            "Data and results": label(self.metric),
-        }
-        return f"{self.tab}: {about.get(self.tab, '')}"
-
-
-def _id_of(value: Any, ids: np.ndarray, codes: Any, refusal: str) -> Any:
-    code = codes([value])[0] if isinstance(value, int | str | np.generic) else -1
-    if code < 0:
-        raise NotPossibleError(f"{refusal} “{str(value):.40}”.")
-    return ids[code].item()
 
 
 def _read(name: str, values: list[str]) -> Any:

@@ -21,6 +21,7 @@ from recsys_lib.app.lab import Lab, NotPossibleError
 from recsys_lib.app.prepared import LOWER_IS_BETTER
 from recsys_lib.app.state import MOST_MODELS, App
 from recsys_lib.data.catalogue import label
+from recsys_lib.models.base import Recommender
 
 UNITS = {"Blend": "z-score", "Popularity": "weighted ratings"}
 MEANINGS = {
@@ -51,6 +52,7 @@ def templates(name: str = "views.html") -> Any:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["commands"] = lambda text: Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    environment.filters["label"] = environment.globals["label"] = label
     environment.globals["image"] = image
     return environment.get_template(name).module
 
@@ -70,15 +72,17 @@ def image(film: Any) -> str:
 
 def user_list(app: App, *, explained: bool = False) -> str:
     """The films that the chosen model lists for the chosen user; ``explained``: with the reasons of all of them."""
-    table = app.lab.model(app.model).recommend([app.user], app.k, exclude_seen=app.hide_rated, **_options(app))
+
+    def ask(model: Recommender) -> pd.DataFrame:
+        return model.recommend([app.user], app.k, exclude_seen=app.hide_rated, **_options(app))
+
     rated = app.lab.history_of(app.user).set_index("item_id")["rating"].to_dict()
-    return _cards(app, table, app.user, rated, explained=explained)
+    return _one_list(app, ask, app.user, rated, explained)
 
 
 def new_user_list(app: App) -> str:
     """The films that the chosen model lists for the new user."""
-    table = app.lab.model(app.model).recommend_new(app.liked, app.k, **_options(app))
-    return _cards(app, table, app.liked, app.liked)
+    return _one_list(app, lambda model: model.recommend_new(app.liked, app.k, **_options(app)), app.liked, app.liked)
 
 
 def _options(app: App) -> dict[str, Any]:
@@ -88,47 +92,35 @@ def _options(app: App) -> dict[str, Any]:
     return {"candidates": candidates, "diversity": app.diversity / 100, "diversify": app.diversify}
 
 
-def _cards(app: App, table: pd.DataFrame, user: Any, rated: dict[Any, float], *, explained: bool = False) -> str:
+def _one_list(app: App, ask: Callable, user: Any, rated: dict[Any, float], explained: bool = False) -> str:
+    shown = _listed(app, app.model, ask, len(rated))
+    films = [row["film"] for row in shown["rows"]]
+    opened = {film.id: details(app, film, user, rated) for film in films if explained or film.id == app.film}
+    return templates().one_list(app, shown, "you" if user is app.liked else f"user {user}", rated, opened)
+
+
+def _listed(app: App, name: str, ask: Callable, n: int | None = None) -> dict[str, Any]:
+    """A model's list as the template takes it, or why there is none; ``n`` films are known of the user, if any."""
+    shown = {"name": name, "n": n, "few": 0, "instead": False, "failed": "", "file": "", "unit": "", "rows": []}
+    try:
+        model = app.lab.model(name)
+        table = ask(model)
+    except NotPossibleError as error:
+        return shown | {"failed": str(error)}
     if table.empty:
-        return templates().message("Allow more years or another genre.", "No film fits these choices", "empty")
-    films = app.lab.films.loc[table["item_id"]]
-    unit, values = _scores(app, app.model, table)
-    heights = table["score"] - min(0.0, table["score"].min())
-    widths = np.clip(100 * heights / (heights.max() or 1.0), 2, 100).round()
-    rows = []
-    for film, rank, value, width in zip(films.itertuples(), table["rank"], values, widths, strict=True):
-        row = {"film": film, "rank": rank, "value": value, "width": width, "rated": rated.get(film.id)}
-        row["open"] = app.film == film.id
-        rows.append(row | {"details": details(app, film, user, rated) if row["open"] or explained else ""})
-    exported = films[["id", "title", "year"]].assign(**{unit: values}).rename(columns={"id": "item_id"})
-    exported.insert(0, "rank", table["rank"].to_numpy())
-    file = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
-    new = user is app.liked
-    title = f"{len(rows)} films for {'you' if new else f'user {user}'} by {label(app.model)}"
-    served = served_by(app, app.model, len(rated), table)
-    return templates().cards(title, app.lab.about(app.model), served, rows, app.lab.has_ratings, unit, file, new)
-
-
-def _scores(app: App, name: str, table: pd.DataFrame) -> tuple[str, list[str]]:
-    """What a model's scores are, and how they are written."""
-    unit = UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
-    unit = "ratings" if _fallback(table) else "stars" if app.lab.model(name).predicts_ratings else unit
+        return shown | {"failed": "No film fits these choices: allow more years or another genre."}
+    shown["few"], shown["instead"] = model.few, "fallback" in table and bool(table["fallback"].any())
+    unit = "stars" if model.predicts_ratings else UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
+    shown["unit"] = unit = "ratings" if shown["instead"] else unit
     form = "{:.1f}" if unit == "stars" else "{:.0f}" if "ratings" in unit else "{:.3g}"
-    return unit, [form.format(score) for score in table["score"]]
-
-
-def _fallback(table: pd.DataFrame) -> bool:
-    return "fallback" in table and bool(table["fallback"].any())
-
-
-def served_by(app: App, name: str, n: int, table: pd.DataFrame) -> str:
-    """What answers in the place of the model that was asked, or beside it; "" where it answers alone."""
-    if _fallback(table):
-        return f"Served by popularity{', until one film is known' if n == 0 else ': this history cannot be scored'}."
-    few = app.lab.model(name).few  # films from which on it answers alone
-    if n < few:
-        return f"Given {n} of {few} films: {label(name)} with popularity and the genres and decades of these."
-    return ""
+    heights = table["score"] - min(0.0, table["score"].min())
+    films = app.lab.films.loc[table["item_id"]]
+    rows = {"rank": table["rank"], "value": map(form.format, table["score"]), "film": films.itertuples()}
+    rows["width"] = np.clip(100 * heights / (heights.max() or 1.0), 2, 100).round()
+    shown["rows"] = pd.DataFrame(rows).to_dict("records")
+    exported = table[["rank", "item_id", "score"]].assign(title=films["title"].array, year=films["year"].array)
+    shown["file"] = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
+    return shown
 
 
 def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
@@ -260,76 +252,37 @@ def model_chips(app: App) -> str:
     return templates().chips("model", app.lab.models.items(), f"Side by side, at most {MOST_MODELS}", app.models)
 
 
-def film_card(app: App) -> str:
-    """The film that others are compared with."""
-    return templates().film(app.lab, app.lab.film(app.similar_to))
-
-
 def similar_lists(app: App) -> str:
-    """The films that each model finds most similar to one film."""
-    own = app.lab.film(app.similar_to).genres
-    names = {"item_id": "film", "similar_item_id": "item_id"}
-    columns = _columns(app, lambda model: model.similar_items([app.similar_to], app.k).rename(columns=names))
-    shares = app.lab.computed["similar"]
-    columns.sort(key=lambda column: -shares.get(column["name"], 0))
-    for column in columns:
-        share = 100 * shares.get(column["name"], 0)
-        column["about"] = f"Of such lists, {share:.1f} % were liked later by users who had liked the film."
-        if column["name"] not in shares and not column["failed"]:
-            column["about"], column["served"] = "", "Served by common audiences: the model learns no similarity."
-        for row in column["rows"]:
-            row["value"] = ", ".join(genre for genre in row["film"].genres if genre in own) or "no genre in common"
-    everywhere = [row["film"].title for row in columns[0]["rows"] if row["lists"] == len(columns)]
-    summary = f"In all {len(columns)} lists: {', '.join(everywhere) or 'no film'}." if len(columns) > 1 else ""
-    return templates().columns(summary, columns, app.lab.has_ratings)
+    """A film, and those that each model finds most similar to it."""
+    film, shares = app.lab.film(app.similar_to), app.lab.computed["similar"]
+    columns = {"item_id": "film", "similar_item_id": "item_id"}
+
+    def ask(model: Recommender) -> pd.DataFrame:
+        return model.similar_items([film.id], app.k).rename(columns=columns)
+
+    lists = [_listed(app, name, ask) for name in sorted(app.models, key=lambda name: -shares.get(name, 0))]
+    return templates().similar(app, film, lists, _times(lists), shares)
 
 
 def compare_lists(app: App) -> str:
     """The same user's lists by several models, and what the user rated next."""
-    lab, new = app.lab, app.who == "new user"
-    after = {} if new else lab.rated_next(app.user)
-    n = len(app.liked if new else lab.history_of(app.user))
+    new = app.who == "new user"
+    after, n = ({}, len(app.liked)) if new else (app.lab.rated_next(app.user), len(app.lab.history_of(app.user)))
 
-    def ask(model: Any) -> pd.DataFrame:
+    def ask(model: Recommender) -> pd.DataFrame:
         return model.recommend_new(app.liked, app.k) if new else model.recommend([app.user], app.k)
 
-    columns = _columns(app, ask, n, after)
-    times = Counter(row["film"].id for column in columns for row in column["rows"])
-    following = [item for item in sorted(after, key=lambda item: (-times[item], -after[item])) if lab.film(item)]
-    rows = []
-    for item in following:
-        row = {"film": lab.film(item), "rank": "", "value": f"in {times[item] or 'none'} of these lists"}
-        rows.append(row | {"rating": after[item], "hit": times[item] > 0, "lists": 0})
-    most = max(column["hits"] for column in columns)
-    best = [column["label"] for column in columns if column["hits"] == most]
-    summary = templates().compared(app, len(after), most, best)
-    return templates().columns(summary, columns, lab.has_ratings, f"What user {app.user} rated next", rows)
+    lists = [_listed(app, name, ask, n) for name in app.models]
+    for each in lists:
+        each["hits"] = sum(row["film"].id in after for row in each["rows"])
+    times = _times(lists)
+    following = sorted(filter(app.lab.film, after), key=lambda item: (-times[item], -after[item]))
+    return templates().compare(app, lists, times, after, list(map(app.lab.film, following)))
 
 
-def _columns(app: App, ask: Callable, n: int | None = None, after: Any = None) -> list[dict[str, Any]]:
-    """One list a model, each row knowing in how many lists its film stands, or why there is none."""
-    columns, after = [], after or {}
-    for name in app.models:
-        column = {"name": name, "label": label(name), "about": app.lab.about(name), "rows": [], "hits": 0}
-        column |= dict.fromkeys(("more", "served", "failed"), "")
-        columns.append(column)
-        try:
-            table = ask(app.lab.model(name))
-        except NotPossibleError as error:
-            column["failed"] = str(error)
-            continue
-        column["served"] = "" if n is None else served_by(app, name, n, table)
-        unit, values = _scores(app, name, table)
-        for item, rank, value in zip(table["item_id"], table["rank"], values, strict=True):
-            row = {"film": app.lab.film(item), "rank": rank, "value": f"{unit} {value}", "rating": after.get(item)}
-            column["rows"].append(row | {"hit": item in after})
-        column["hits"] = sum(row["hit"] for row in column["rows"])
-        column["more"] = f"{column['hits']} rated next" if after else ""
-    times = Counter(row["film"].id for column in columns for row in column["rows"])
-    for column in columns:
-        for row in column["rows"]:
-            row["lists"] = times[row["film"].id]
-    return columns
+def _times(lists: list[dict[str, Any]]) -> Counter:
+    """In how many lists each film is, by id."""
+    return Counter(row["film"].id for each in lists for row in each["rows"])
 
 
 # ---- data and results ----------------------------------------------------------------------------------------
@@ -337,15 +290,15 @@ def _columns(app: App, ask: Callable, n: int | None = None, after: Any = None) -
 
 def data(app: App) -> str:
     """What the data is, in a few numbers and three small figures."""
-    lab, split = app.lab, app.lab.tables.split
-    every = pd.concat([split.train, split.valid, split.test])
-    n_users, n_items, n_rated = lab.known.n_users, lab.known.n_items, every["item_id"].nunique()
-    numbers = {"users": f"{n_users:,}", "films that models can list": f"{n_items:,}", "ratings": f"{len(every):,}"}
-    numbers["films with ratings in the test part alone"] = f"{n_rated - n_items:,}"
-    numbers["of all user-film pairs are rated"] = f"{100 * len(every) / (n_users * n_rated):.1f} %"
-    if "timestamp" in every:
-        numbers["collected"] = " – ".join(_days(every["timestamp"].agg(["min", "max"])))
-    tenths = [int(part.sum()) for part in np.array_split(np.sort(lab.known.item_counts)[::-1], 10)]
+    lab, known, test = app.lab, app.lab.known, app.lab.test
+    n_rated, n = len(np.union1d(known.item_ids, test.item_ids)), known.matrix.nnz + test.matrix.nnz
+    numbers = {"users": f"{known.n_users:,}", "films that models can list": f"{known.n_items:,}", "ratings": f"{n:,}"}
+    numbers["films with ratings in the test part alone"] = f"{n_rated - known.n_items:,}"
+    numbers["of all user-film pairs are rated"] = f"{100 * n / (known.n_users * n_rated):.1f} %"
+    if known.seconds is not None:
+        both = np.append(known.seconds, test.seconds)
+        numbers["collected"] = " – ".join(_days(pd.Series([both.min(), both.max()])))
+    tenths = [int(part.sum()) for part in np.array_split(np.sort(known.item_counts)[::-1], 10)]
     head = f"{100 * tenths[0] / sum(tenths):.0f} %"
     limits = {"< 20": 0, "20+": 20, "50+": 50, "100+": 100, "200+": 200, "400+": 400}
     lengths = dict(zip(limits, np.histogram(lab.lengths, [*limits.values(), np.inf])[0], strict=True))
@@ -353,7 +306,7 @@ def data(app: App) -> str:
     tail = f"Films in tenths, most rated first: the first tenth has {head} of the ratings."
     figures = [("How many films users rate", half, lengths), ("The long tail", tail, dict(enumerate(tenths, 1)))]
     if lab.has_ratings:
-        counts = every["rating"].value_counts().sort_index()
+        counts = pd.Series(np.append(known.matrix.data, test.matrix.data)).value_counts().sort_index()
         stars = {f"{star:g} ★": n for star, n in counts.items()}
         figures.insert(0, ("How users rate", f"{counts.idxmax():g} stars are given most often.", stars))
     lead = f"A tenth of the films has {head} of all ratings: the models must find what the rest has to offer."
@@ -362,18 +315,17 @@ def data(app: App) -> str:
 
 def board(app: App) -> str:
     """The leaderboard of one metric as a table, with what may be said of the best."""
-    lab, rows, kind, cells = app.lab, app.lab.ranking(app.metric), app.metric.split("@")[0], []
+    lab, kind = app.lab, app.metric.split("@")[0]
+    rows = lab.ranking(app.metric)
     if not rows:
         command = lab.run.command_for(lab.run.paths.metrics / "leaderboard.json")
-        return templates().message(f"`{command}` makes it; then open this page again.", "No leaderboard yet", "empty")
+        return templates().message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
+    meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
+    best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
+    cells = []
     for row in rows:
         about = Markup("{}<small>{}</small>").format(row["label"], lab.about(row["name"]))
         interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u00a0{row['high']:.3f}"
         seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}\u00a0s"
         cells.append([about, f"{row['mean']:.3f}", interval, seconds])
-    metric = label(app.metric)
-    heads = ["Model", metric, "95 % interval", "Fitted in"]
-    table = templates().table(f"Leaderboard by {metric}", heads, cells, True)
-    meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
-    p, lower = lab.computed["p"].get(app.metric), kind in LOWER_IS_BETTER
-    return templates().board(lab, metric, meaning, rows, table, lower, kind != "popularity_lift", p)
+    return templates().board(lab, label(app.metric), meaning, rows, cells, best, lab.computed["p"].get(app.metric))

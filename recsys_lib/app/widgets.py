@@ -52,7 +52,7 @@ def open_app(dataset: str = "ml-100k") -> App | None:
     except (OSError, ValueError, KeyError):
         log.exception("The application could not open %s", run.name)
         text = f"The results of {run.name} cannot be read: `{run.command()}` makes them again"
-    page = views.templates().message(f"{text}. Then load the page again.", "Nothing to show yet", "stop")
+    page = views.templates().message(f"{text}. Then load the page again.", "stop", "Nothing to show yet")
     display(HTML(f"<style>{STYLE}</style><div class='film-lab'>{page}</div>"))
     if "VOILA_PREHEAT" not in os.environ:  # Voilà would show its own words in the place of these
         raise SystemExit(text)
@@ -62,53 +62,45 @@ def open_app(dataset: str = "ml-100k") -> App | None:
 # ---- views -----------------------------------------------------------------------------------------------------
 
 
-class Following:
-    """Follows traits of an application, see :class:`View`."""
+class View(w.VBox):
+    """What ``make`` makes of ``app``, HTML or a figure; made again when a trait of one of the ``names`` changes.
+
+    ``View(app, lambda app: f"<p>{len(app.liked)} ratings</p>", "liked")``
+    """
 
     def __init__(self, app: App, make: Callable[[App], Any], *names: str) -> None:
         super().__init__()
-        self.app, self.make, self.names, self.shown = app, make, names, None
-        self.hidden = False  # on a tab that is not open: it is empty, which costs the browser nothing
-        app.observe(self.refresh, names or ["tab"])
+        self.app, self.make, self.names, self.tab, self.shown = app, make, names, None, None
         self.refresh()
+        app.observe(self.refresh, [*names, "tab"])
 
     def refresh(self, _: Any = None) -> None:
-        """Make it again if it shows other choices than the present ones."""
-        key = "" if self.hidden else repr([getattr(self.app, name) for name in self.names])
+        """Make it again if its tab is open, and it shows other choices than the present ones."""
+        hidden = self.tab not in (None, self.app.tab)  # then it is empty, which costs the browser nothing
+        key = "" if hidden else repr([getattr(self.app, name) for name in self.names])
         if key == self.shown:
             return
         self.shown = key
         try:
-            self.put("" if self.hidden else self.make(self.app))
+            self.put("" if hidden else self.make(self.app))
         except NotPossibleError as error:
             self.put(views.templates().message(str(error)))
         except Exception:  # whatever fails in one view leaves the others alone
             log.exception("The application could not make %s", self.make.__name__)
             self.put(views.templates().message(SORRY))
 
-
-class View(Following, w.HTML):
-    """HTML that ``make`` makes of ``app``, made again when a trait of one of the ``names`` changes.
-
-    ``View(app, lambda app: f"<p>{len(app.liked)} ratings</p>", "liked")``
-    """
-
-    def put(self, html: str) -> None:
-        """Show HTML."""
-        self.value = str(html)
-
-
-class Chart(Following, w.Output):
-    """A chart that follows traits of an application; as :class:`View`, with ``make`` giving a figure or its dict."""
-
     def put(self, content: Any) -> None:
-        """Show a figure, or HTML in its place."""
-        bundle = {"text/html": content, "text/plain": "chart"}
-        if not isinstance(content, str):
-            figure = content if isinstance(content, dict) else json.loads(content.to_json())
-            figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
-            bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
-        self.outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},) if content else ()
+        """Show HTML, or a figure of plotly or the dict of one."""
+        kind = w.HTML if isinstance(content, str) else w.Output
+        if not self.children or type(self.children[0]) is not kind:
+            self.children = [kind()]
+        if kind is w.HTML:
+            self.children[0].value = str(content)
+            return
+        figure = content if isinstance(content, dict) else json.loads(content.to_json())
+        figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
+        bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
+        self.children[0].outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},)
 
 
 # ---- controls --------------------------------------------------------------------------------------------------
@@ -213,7 +205,7 @@ def upload(app: App) -> w.VBox:
             missed = table["given"].drop(matched.index).tolist()
             text = f"{len(matched)} ratings match films here; {len(missed)} do not{': ' * bool(missed)}"
             text += ", ".join(missed[:5]) + " …" * (len(missed) > 5)
-            shown.value = t.message(text, kind="soft") + t.table("Matches", ["Your file", "Film", "Rating"], cells)
+            shown.value = t.message(text, "soft") + t.table("Matches", ["Your file", "Film", "Rating"], cells)
         use.disabled = not ratings
 
     file.observe(lambda change: change["new"] and read(change), "value")
@@ -235,7 +227,7 @@ class Browser(anywidget.AnyWidget):
     """What no widget serves: the address bar, the theme, buttons inside HTML, a kernel that is gone."""
 
     _esm, _css = (HERE / "browser.js").read_text("utf-8"), STYLE
-    html, link, notice, said = (Unicode().tag(sync=True) for _ in range(4))
+    html, link, notice = (Unicode().tag(sync=True) for _ in range(3))
 
     def __init__(self, app: App, head: str) -> None:
         super().__init__(html=head)
@@ -244,7 +236,7 @@ class Browser(anywidget.AnyWidget):
         self.on_msg(self._follow)
 
     def _changed(self, _: Any) -> None:
-        self.notice, self.link, self.said = self.app.notice, self.app.link, self.app.said
+        self.notice, self.link = self.app.notice, self.app.link
 
     def _follow(self, _: Any, content: dict[str, Any], __: Any) -> None:
         if "link" in content:
@@ -260,43 +252,42 @@ class Page(w.VBox):
 
     def __init__(self, app: App, tabs: dict[str, w.Widget]) -> None:
         counts = f"{app.lab.known.n_users:,} users · {app.lab.known.n_items:,} films"
-        self.app, self.tabs = app, w.Tab(list(tabs.values()), titles=list(tabs))
+        self.app, self.tabs = app, w.Tab()
         self.browser = Browser(app, str(views.templates().head(app.lab.run.name, counts)))
         super().__init__([self.browser, self.tabs])
         self.add_class("film-lab")
+        for title, widget in tabs.items():
+            self.add(title, widget)
+        self._chosen()
         self.tabs.observe(self._opened, "selected_index")
         app.observe(self._chosen, "tab")
-        self._chosen()
 
     def add(self, title: str, widget: w.Widget) -> None:
         """Add a tab."""
         titles = (*self.tabs.titles, title)
-        self.tabs.children = (*self.tabs.children, widget)
-        self.tabs.titles = titles
-        self._chosen()
+        self.tabs.children, self.tabs.titles = (*self.tabs.children, widget), titles
+        for view in _within(widget, View):
+            view.tab = title
+            view.refresh()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The live widgets, and a picture of the open tab for whoever reads the executed notebook without a kernel."""
-        shown = "".join(view.value for view in _views(self.tabs) if isinstance(view, View))
+        shown = "".join(html.value for view in _within(self, View) for html in _within(view, w.HTML))
         html = f"<style>{STYLE}</style><div class='film-lab'>{self.browser.html}{shown}</div>"
         return {**super()._repr_mimebundle_(**kwargs), "text/html": html}
 
-    def _opened(self, _: Any = None) -> None:
+    def _opened(self, _: Any) -> None:
         self.app.tab = self.tabs.titles[self.tabs.selected_index or 0]
 
     def _chosen(self, _: Any = None) -> None:
-        titles = self.tabs.titles
-        if self.app.tab not in titles:
-            self.app.tab = titles[0]
-        self.tabs.selected_index = titles.index(self.app.tab)
-        for title, child in zip(titles, self.tabs.children, strict=True):
-            for view in _views(child):
-                view.hidden = title != self.app.tab
-                view.refresh()
+        if self.app.tab not in self.tabs.titles:
+            self.app.tab = self.tabs.titles[0]
+        self.tabs.selected_index = self.tabs.titles.index(self.app.tab)
 
 
-def _views(widget: w.Widget) -> Iterator[Following]:
-    if isinstance(widget, Following):
+def _within(widget: w.Widget, kind: type) -> Iterator[Any]:
+    """Widgets of a kind in another one."""
+    if isinstance(widget, kind):
         yield widget
     for child in getattr(widget, "children", ()):
-        yield from _views(child)
+        yield from _within(child, kind)

@@ -103,7 +103,7 @@ class Visitor:
         allowed = (own, own.replace("http", "ws"), "data:", "blob:")
         self.page.on("request", lambda asked: asked.url.startswith(allowed) or self.wrong.append(asked.url))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)  # a busy machine
 
     def open(self, query: str = "", ready: str = READY):
         """Open the application; the kernel of a busy machine gets a second chance to connect."""
