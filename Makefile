@@ -77,6 +77,12 @@ $(error $(STAMPED))
 endif
 endif
 endif
+# What works on a run says at once where there is none.
+ifneq ($(filter demo site tune studies rollback,$(firstword $(MAKECMDGOALS))),)
+ifeq ($(wildcard data/processed/$(NAME)/manifest.json),)
+$(error nothing is there of $(DATASET) yet: `make run` with this DATASET makes it)
+endif
+endif
 $(STAMPS): | $(READY)
 	@$(PY) -m recsys_lib.run.parameters "$$DATASET" "$$PARAMS"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from tqdm import tqdm
 
 from recsys_lib.app import views
 from recsys_lib.app.lab import Lab
@@ -66,7 +67,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
         write("index.html", "Data and results", parts=parts)
 
         links = []
-        for number, app.user in enumerate(sample_of_users(lab, users), 1):
+        for number, app.user in enumerate(tqdm(sample_of_users(lab, users), "users"), 1):
             parts = [("", views.profile(app) + views.user_list(app, explained=True))]
             parts += [("Models side by side", views.compare_lists(app)), ("", views.history(app))]
             write(f"users/{number}.html", f"User {app.user}", parts=parts)
@@ -76,7 +77,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
         write("users.html", "For users", text, links)
 
         links = []
-        for number, app.similar_to in enumerate(list(lab.film_labels.values())[:films], 1):
+        for number, app.similar_to in enumerate(tqdm(list(lab.film_labels.values())[:films], "films"), 1):
             film = lab.film(app.similar_to)
             write(f"films/{number}.html", film.title, parts=[("", views.similar_lists(app))])
             links.append((f"films/{number}.html", film.title, film.year or ""))

@@ -22,6 +22,7 @@ from recsys_lib.files import locked, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import chosen_for, file_of
 from recsys_lib.run.sizing import announcement
+from recsys_lib.run.steps import STEPS
 
 CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
 
@@ -69,7 +70,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
                     parameters=given,
                     kernel_name="python3",
                     cwd=str(notebook.parent),  # as in JupyterLab
-                    progress_bar={"desc": notebook.stem, "unit": "cell"},
+                    progress_bar={"desc": _placed(notebook.stem), "unit": "cell"},
                     log_output=True,
                     request_save_on_cell_execute=False,
                     extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about loopback sockets says nothing
@@ -86,6 +87,16 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
         logger.removeHandler(handler)
         handler.close()
     return target
+
+
+def _placed(name: str) -> str:
+    """A notebook's name; of the sequence, with its place.
+
+    >>> _placed("03_popularity"), _placed("cold_start")
+    ('4 of 10: 03_popularity', 'cold_start')
+    """
+    names = [step.name for step in STEPS]
+    return f"{names.index(name) + 1} of {len(names)}: {name}" if name in names else name
 
 
 def _is_progress(output: dict[str, Any]) -> bool:

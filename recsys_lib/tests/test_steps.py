@@ -159,6 +159,8 @@ def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, sai
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert list((project / "outputs").iterdir()) == []
+    done = subprocess.run([*command, "demo"], cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "nothing is there of" in done.stderr
     assert subprocess.run([*command, "help"], cwd=project, env=env, capture_output=True, check=False).returncode == 0
 
 
