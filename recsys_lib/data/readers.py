@@ -739,7 +739,7 @@ def _complete_attributes(tables: RawTables) -> None:
             f"{tables.file('items')} belongs to other ids: it lacks {len(lacking):,} of the {len(ids):,} items of "
             f"{tables.file('interactions')}, {lacking.iloc[0]} first"
         )
-    tables.items = pd.concat([tables.items, _as_items(pd.DataFrame({"item_id": lacking}))], ignore_index=True)
+    tables.items = pd.concat([tables.items, as_items(pd.DataFrame({"item_id": lacking}))], ignore_index=True)
 
 
 def _netflix(path: Path, encoding: str | None) -> pd.DataFrame:

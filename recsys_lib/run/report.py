@@ -16,6 +16,8 @@ from typing import Any
 import jinja2
 import mistune
 
+from recsys_lib.data.catalogue import label
+from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, shown
 from recsys_lib.run.parameters import NOTEBOOKS
@@ -25,23 +27,23 @@ from recsys_lib.run.steps import STEPS
 TEMPLATES = Path(__file__).parent / "templates"
 # The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
 RESULT_FIGURES = {
-    "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval",
-    "evaluation_return_visits": "NDCG@10 on the rest of the sitting and when users come back",
-    "evaluation_differences": "Paired differences to the best model",
-    "evaluation_trade_offs": "Accuracy against what else matters",
-    "evaluation_segments": "Accuracy by group of users",
-    "evaluation_reliability": "Predicted against given ratings",
+    "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval over users",
+    "evaluation_return_visits": "The same on the rest of the sitting, and when users come back after a pause",
+    "evaluation_differences": "How far each model is behind the best, user by user",
+    "evaluation_trade_offs": "What accuracy costs in diversity, coverage and time",
+    "evaluation_segments": "NDCG@10 of the four best models by group of users",
+    "evaluation_reliability": "Predicted and given ratings, a point a tenth of the rows: on the diagonal they agree",
 }
 MODEL_FIGURES = {"neural_ranker_training": "The neural ranker, epoch by epoch"}
 DATA_FIGURES = {
-    "01_ratings": "How ratings are spread",
+    "01_ratings": "How ratings are spread, and the means of users and of films",
     "01_long_tail": "How unequal films and users are",
-    "01_genres": "What genres get, and how they are rated",
+    "01_genres": "How many ratings each genre gets, and how high they are",
     "01_time": "When ratings were given",
 }
 STUDY_FIGURES = {
     "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
-    "studies_rolling_cuts": "NDCG@10 after each of several cuts in time",
+    "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
 }
 STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start")  # made apart from the run
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
@@ -88,6 +90,37 @@ def plain(text: Any) -> str:
     return re.sub(r"([\\`*_\[\]<|])", r"\\\1", " ".join(str(text).split()))
 
 
+def found(evaluation: dict[str, Any], served: str) -> list[str]:
+    """What a run found, in three sentences: what ranks best, what is best for users who come back, what is served.
+
+    Parameters
+    ----------
+    evaluation
+        The report of 07_evaluation.
+    served
+        The model that 08_recommendations lists with.
+    """
+
+    def times(row: dict[str, Any], of: str) -> str:
+        shown = "" if row["distinct"] else ", no difference that so few users can show"
+        return f"{row['ratio']:.2f} times that of `{of}` ({row['ratio_low']:.2f}–{row['ratio_high']:.2f}{shown})"
+
+    best, baseline = evaluation["leaderboard"][0]["model"], evaluation["return_visits_baseline"]
+    ahead = [row for row in evaluation["baselines"] if row["model"] == best and row["ratio"]]
+    ratios = [times(row, row["baseline"]) for row in ahead if row["baseline"] in ("popularity", baseline)]
+    first = f"**What a user rates highly next:** {evaluation['conclusion'].rstrip('.')}"
+    sentences = [f"{first}; its mean is {' and '.join(ratios)}" if ratios else first]
+    later = [row for row in evaluation["return_visits"] if row["visit"] != SAME]
+    if later:
+        back = [row for row in later if row["visit"] == later[0]["visit"]]  # the best first
+        mean = interval({"mean": back[0]["ndcg@10"], **{end: back[0][f"ndcg@10_{end}"] for end in ("low", "high")}})
+        who = f"**What to show a user who comes back {back[0]['visit']}** ({back[0]['n_users']:,} users): "
+        parts = [f"{who}`{back[0]['model']}` has the highest NDCG@10, {mean}"]
+        shown = [row for row in back if row["model"] in (back[0]["model"], best, "popularity") and row["ratio"]]
+        sentences.append("; ".join([*parts, *(f"`{row['model']}` has {times(row, baseline)}" for row in shown)]))
+    return [*(f"{sentence}." for sentence in sentences), f"**So `{served}` is the model that serves.**"]
+
+
 def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
     """Models of a leaderboard, best first; those without the metric (rating models) behind."""
     means = {entry["name"]: (entry["metrics"].get(metric) or {"mean": -1})["mean"] for entry in leaderboard["models"]}
@@ -125,7 +158,7 @@ def write_report(dataset: str) -> Path:
         figures["studies"] = _take_up(paths, STUDY_FIGURES)
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    templates.filters["plain"] = plain
+    templates.filters |= {"plain": plain, "label": label}
     templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
@@ -134,6 +167,7 @@ def write_report(dataset: str) -> Path:
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),
+        found=found(content["evaluation"], content["recommendation"]["model"]),
         trials=_read(NOTEBOOKS / "params" / f"{paths.name}.trials.json"),
         environment=_read(paths.logs / "environment.json"),
         chaos=_read(paths.reports / "benchmark_chaos.json"),
@@ -141,6 +175,8 @@ def write_report(dataset: str) -> Path:
         **studies,
     )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    text = text.replace("CONTENTS", " · ".join(f"[{heading}](#{_anchor(heading)})" for heading in headings), 1)
     body = _with_pictures_inside(_reachable(mistune.create_markdown(plugins=["table"])(text)), paths.reports)
     page = templates.get_template("page.html.jinja").render(title=html.escape(f"recsys-lab: {paths.name}"), body=body)
     for name, written in (("report.md", text), ("index.html", page)):
@@ -149,8 +185,14 @@ def write_report(dataset: str) -> Path:
     return paths.reports / "index.html"
 
 
+def _anchor(heading: str) -> str:
+    """What a link to a heading says, in the page as on GitHub."""
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+
+
 def _reachable(page: str) -> str:
-    """Tables that scroll on narrow screens can be reached by the keyboard; a head without text is no head."""
+    """Links find headings, the keyboard finds tables that scroll on narrow screens; a head without text is no head."""
+    page = re.sub(r"<h2>(.+?)</h2>", lambda match: f'<h2 id="{_anchor(match[1])}">{match[1]}</h2>', page)
     return page.replace("<table>", '<table tabindex="0">').replace("<th></th>", "<td></td>")
 
 
@@ -189,23 +231,23 @@ def _with_pictures_inside(text: str, folder: Path) -> str:
     return re.sub(r'src="(figures/[^"]+)"', inside, text)
 
 
-def results_table(report: str) -> str:
-    r"""The first table of a report in Markdown: the leaderboard.
+def first_tables(report: str) -> dict[str, str]:
+    r"""The first two tables of a report in Markdown: the leaderboard ("results") and the glossary ("models").
 
-    >>> results_table("# Title\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\nText\n\n| c |\n")
-    '| a | b |\n| - | - |\n| 1 | 2 |'
+    >>> first_tables("# Title\n\n| a | b |\n| - | - |\n\nText\n\n| c |\n| - |\n")
+    {'results': '| a | b |\n| - | - |', 'models': '| c |\n| - |'}
     """
-    return re.search(r"(?:^\|.*\n)+", report, re.M)[0].rstrip()
+    return dict(zip(("results", "models"), map(str.rstrip, re.findall(r"(?:^\|.*\n)+", report, re.M)), strict=False))
 
 
-def write_readme_results(readme: Path, report: Path) -> None:
-    """Put the leaderboard of a report between README's marks ``<!-- results ... -->`` and ``<!-- /results -->``."""
-    table = results_table(report.read_text(encoding="utf-8"))
-    before, mark, _, after = re.split(
-        r"(<!-- results.*?-->)(.*?)(?=<!-- /results -->)", readme.read_text("utf-8"), flags=re.S
-    )
+def write_readme_tables(readme: Path, report: Path) -> None:
+    """Put tables of a report between README's marks, ``<!-- results ... -->`` and ``<!-- /results -->`` say."""
+    text = readme.read_text("utf-8")
+    for name, table in first_tables(report.read_text(encoding="utf-8")).items():
+        marks = re.compile(rf"(<!-- {name}.*?-->)(.*?)(?=<!-- /{name} -->)", re.S)
+        text = marks.sub(lambda match, table=table: f"{match[1]}\n\n{table}\n\n", text)
     with replacing(readme) as temporary:
-        temporary.write_text(f"{before}{mark}\n\n{table}\n\n{after}", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def summary(dataset: str) -> str:
@@ -233,7 +275,7 @@ def main() -> None:
     if given.what == "write":
         write_report(given.dataset)
     elif given.what == "readme":
-        write_readme_results(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
+        write_readme_tables(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
     else:
         print(summary(given.dataset))
 

@@ -21,6 +21,15 @@ def metric(mean: float) -> dict:
     return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n_users": 200}
 
 
+def ratio_of(value: float | None) -> dict:
+    return {"ratio": value, "ratio_low": value and value - 0.1, "ratio_high": value and value + 0.1}
+
+
+def visit(model: str, mean: float, ratio: float | None) -> dict:
+    ends = {"ndcg@10": mean, "ndcg@10_low": mean - 0.01, "ndcg@10_high": mean + 0.01, "n_users": 150}
+    return {"visit": "an hour later", "model": model, **ends, **ratio_of(ratio), "distinct": False}
+
+
 @pytest.fixture
 def run(lab_home) -> Paths:
     """The files that the notebooks leave, at their smallest."""
@@ -53,7 +62,13 @@ def run(lab_home) -> Paths:
             "checks": [{"check": "order", "passed": True, "detail": "0 rows"}],
         },
         "training": {},
-        "evaluation": {"conclusion": "strong is ahead of weak."},
+        "evaluation": {
+            "conclusion": "strong is ahead of weak.",
+            "leaderboard": [{"model": "strong"}, {"model": "weak"}],
+            "baselines": [{"model": "strong", "baseline": "weak", **ratio_of(2.0), "distinct": True}],
+            "return_visits": [visit("weak", 0.2, None), visit("strong", 0.1, 0.5)],
+            "return_visits_baseline": "weak",
+        },
         "recommendation": {
             "model": "strong",
             "users_served": 943,
@@ -78,7 +93,24 @@ def test_the_page_holds_its_pictures_and_asks_no_other_machine(run):
     assert any(source.startswith("data:image/png;base64,") for source in sources)
     assert not [source for source in sources if source.startswith("http") and "doi.org" not in source]
     assert "<link" not in page and "@import" not in page
-    assert "strong is ahead of weak." in page
+
+
+def test_it_opens_with_what_was_found(run):
+    text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
+    found = [line.removeprefix("> ") for line in text.splitlines() if line.startswith("> ")]
+    assert found == [
+        "**What a user rates highly next:** strong is ahead of weak; its mean is 2.00 times that of `weak` "
+        "(1.90–2.10).",
+        "**What to show a user who comes back an hour later** (150 users): `weak` has the highest NDCG@10, 0.200 "
+        "(0.190–0.210); `strong` has 0.50 times that of `weak` (0.40–0.60, no difference that so few users can show).",
+        "**So `strong` is the model that serves.**",
+    ]
+
+
+def test_links_of_the_contents_find_their_headings(run):
+    page = report.write_report("ml-100k").read_text(encoding="utf-8")
+    wanted = re.findall(r'href="#([^"]+)"', page)
+    assert len(wanted) > 3 and wanted == re.findall(r'<h2 id="([^"]+)"', page)
 
 
 def test_tables_that_scroll_can_be_reached_by_the_keyboard(run):
@@ -90,7 +122,7 @@ def test_tables_that_scroll_can_be_reached_by_the_keyboard(run):
 def test_models_stand_best_first_and_rating_models_behind(run):
     text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (weak|strong|stars) \|.*$", text, re.M)
-    assert rows == ["strong", "weak", "stars"]
+    assert rows[:3] == ["strong", "weak", "stars"]
     assert "| strong | 0.200 (0.190–0.210) |" in text
 
 
@@ -166,8 +198,8 @@ def test_the_readme_shows_the_committed_report():
     committed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
     if committed.returncode:
         pytest.skip("not a git checkout: nothing is committed")
-    table = report.results_table(committed.stdout.decode("utf-8"))
-    assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert all(table in readme for table in report.first_tables(committed.stdout.decode("utf-8")).values())
 
 
 def test_the_table_between_the_marks_of_a_readme_is_replaced(run, tmp_path):
@@ -175,7 +207,7 @@ def test_the_table_between_the_marks_of_a_readme_is_replaced(run, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results: a mark -->\nold\n<!-- /results -->\nafter\n", encoding="utf-8")
     for _ in range(2):
-        report.write_readme_results(readme, run.reports / "report.md")
+        report.write_readme_tables(readme, run.reports / "report.md")
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- results: a mark -->\n\n| model |") and text.endswith(
         "<!-- /results -->\nafter\n"
