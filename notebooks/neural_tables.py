@@ -1,4 +1,4 @@
-"""Tables of 06_neural_hybrid: errors by rating and genre, calibration, importance of inputs, the ablation's results."""
+"""Tables of 06_neural_hybrid: errors by rating and genre, importance of inputs, the ablation's results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import Histories
+from recsys_lib.evaluation.inference import intervals
 from recsys_lib.evaluation.metrics.ranking import judge, ndcg
 from recsys_lib.evaluation.metrics.rating import predictions, rmse
-from recsys_lib.evaluation.task import Task, lists_given, mean_ndcg
+from recsys_lib.evaluation.task import Task, lists_given, mean_ndcg, rating_summary
 from recsys_lib.files import read_json
 from recsys_lib.models import NeuralHybrid, Recommender
 from recsys_lib.models.neural.serving import rating_pairs
@@ -42,41 +43,44 @@ def errors_by_rating(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_by_genre(judged: pd.DataFrame, items: pd.DataFrame, least: int = 50) -> pd.DataFrame:
-    """Bias and RMSE by genre, worst first; a film counts in each of its genres; under ``least`` ratings left out."""
-    genres = items[["item_id", "genres"]].explode("genres").dropna().rename(columns={"genres": "genre"})
-    errors = judged.merge(genres, on="item_id").groupby("genre")["error"]
-    table = errors.agg(n="size", bias="mean", rmse=_rmse_of)
-    return table[table["n"] >= least].sort_values("rmse", ascending=False).reset_index()
+    """RMSE by genre with its 95 % interval, worst first; a film counts in each of its genres.
 
-
-def calibration(judged: pd.DataFrame, bins: int = 12) -> pd.DataFrame:
-    """Mean prediction and mean rating of rows alike in prediction: predicted, given, low, high (95 %), n.
-
-    A model is calibrated where the two are equal.
+    Returns
+    -------
+    DataFrame
+        genre, n (ratings; those with under ``least`` are left out), rmse, rmse_low, rmse_high (stars; over users).
     """
-    part = pd.qcut(judged["predicted"], bins, duplicates="drop", labels=False)
-    grouped = judged.groupby(part)
-    half = 1.96 * grouped["rating"].std() / np.sqrt(grouped.size())
-    given = grouped["rating"].mean()
-    columns = {"predicted": grouped["predicted"].mean(), "given": given, "low": given - half, "high": given + half}
-    return pd.DataFrame({**columns, "n": grouped.size()}).reset_index(drop=True)
+    genres = items[["item_id", "genres"]].explode("genres").dropna().rename(columns={"genres": "genre"})
+    rows = []
+    for genre, part in judged.merge(genres, on="item_id").groupby("genre"):
+        if len(part) >= least:
+            error = rating_summary(part)["rmse"]
+            ends = {f"rmse_{end}": error[end] for end in ("low", "high")}
+            rows.append({"genre": genre, "n": len(part), "rmse": error["mean"], **ends})
+    table = pd.DataFrame(rows, columns=["genre", "n", "rmse", "rmse_low", "rmse_high"])
+    return table.sort_values("rmse", ascending=False, ignore_index=True)
 
 
 def by_known_films(model: Recommender, task: Task, counts: Iterable[int]) -> pd.DataFrame:
-    """NDCG@10 of lists for histories cut to so many ratings: films, ndcg@10.
+    """NDCG@10 of lists for histories cut to so many ratings: model, size, mean, low, high, n_users.
 
     The last ones are kept; the lists leave out everything the user had rated, given or not.
     """
     everybody = np.arange(len(task.users))
-    lists = [lists_given(model, task, everybody, partial(Histories.first, size=count)) for count in counts]
-    values = [ndcg(judge(codes, task.relevant), 10).mean() for codes in lists]
-    return pd.DataFrame({"films": list(counts), "ndcg@10": values})
+    lists = {count: lists_given(model, task, everybody, partial(Histories.first, size=count)) for count in counts}
+    values = pd.DataFrame({count: ndcg(judge(codes, task.relevant), 10) for count, codes in lists.items()})
+    return intervals(values).rename_axis("size").reset_index().assign(model="neural_ranker")
 
 
 def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """How much worse the RMSE gets when one input's values change places between rows: input, rise (stars).
+    """How much worse the RMSE gets when one input's values change places between rows.
 
     Permutation importance (Breiman, "Random forests", 2001) of the dense features and of both vectors.
+
+    Returns
+    -------
+    DataFrame
+        input, rise (stars), rise_low, rise_high (95 %, over users, of this shuffle); the largest first.
     """
     users, items = model.catalogue.codes(frame["user_id"], frame["item_id"])
     when = frame["timestamp"].to_numpy() if "timestamp" in frame else None
@@ -89,9 +93,14 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
         changed = dense.copy()
         changed[:, column] = dense[order, column]
         shuffled[name] = u, v, changed
-    whole = rmse(rating_pairs(state, u, v, dense) - target)
-    rows = [(name, rmse(rating_pairs(state, *inputs) - target) - whole) for name, inputs in shuffled.items()]
-    return pd.DataFrame(rows, columns=["input", "rise"]).sort_values("rise", ascending=False, ignore_index=True)
+    squared = (rating_pairs(state, u, v, dense) - target) ** 2
+    errors = pd.DataFrame({name: (rating_pairs(state, *inputs) - target) ** 2 for name, inputs in shuffled.items()})
+    # a rise of the mean square over the sum of both roots is the rise of the root
+    both = np.sqrt(errors.mean()) + np.sqrt(squared.mean())
+    by_user = errors.sub(squared, axis=0).groupby(frame["user_id"].to_numpy()).sum()
+    rise = intervals(by_user * len(by_user) / len(frame))[["mean", "low", "high"]].div(both, axis=0)
+    rise = rise.set_axis(["rise", "rise_low", "rise_high"], axis=1).rename_axis("input").reset_index()
+    return rise.sort_values("rise", ascending=False, ignore_index=True)
 
 
 def read_study(paths: Paths, sha256: str) -> dict[str, Any] | None:

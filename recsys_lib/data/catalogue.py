@@ -115,16 +115,21 @@ def genre_matrix(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.n
 
 
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD", "ndcg": "NDCG", "mrr": "MRR"}
-ACRONYMS |= {"map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE"}
+ACRONYMS |= {"map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE", "mmr": "MMR", "reranker": "re-ranker"}
+ACRONYMS |= {"tfidf": "TF-IDF", "bm": "BM"}
+NAMES = {"neural_two_stage": "Neural two-stage", "als_public": "ALS, public parameters"}
+NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
 
 
 def label(name: str) -> str:
     """Name of a model, a metric or a column as people write it.
 
-    >>> label("als_tuned"), label("item_knn"), label("ndcg@10"), label("hit_rate@5")
-    ('ALS tuned', 'Item kNN', 'NDCG@10', 'Hit rate@5')
+    >>> label("als_tuned"), label("item_knn"), label("ndcg@10"), label("neural_two_stage")
+    ('ALS tuned', 'Item kNN', 'NDCG@10', 'Neural two-stage')
     """
+    if name in NAMES:
+        return NAMES[name]
     text = re.sub(r"[a-z]+", lambda word: ACRONYMS.get(word[0], word[0]), name.replace("_", " ").strip())
     return text[:1].upper() + text[1:]
 

@@ -1,146 +1,145 @@
-"""Figures of 07_evaluation: who leads, by how much, at what price, and for whom."""
+"""Figures of 07_evaluation, and of boards of models anywhere: who leads, by how much, at what price, for whom."""
 
 from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recsys_lib.data.catalogue import label
+from recsys_lib.evaluation.inference import intervals
 from recsys_lib.evaluation.task import pareto
-from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED
+from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED, WIDTH, draw_level, draw_lines, draw_rows, grid_of
 
-WIDTH = 8.5  # inches: readable where a page is 680 pixels wide
-
-
-def _intervals(axes: Axes, table: pd.DataFrame, columns: tuple[str, str, str], strong: np.ndarray) -> np.ndarray:
-    """A row a model, first on top, as a point with its interval; ``strong`` ones in colour. Returns their heights."""
-    middle, low, high = (table[column].to_numpy(float) for column in columns)
-    places = np.arange(len(table))[::-1]
-    for chosen, colour in ((strong, MAIN), (~strong, MUTED)):
-        reach = [(middle - low)[chosen], (high - middle)[chosen]]
-        axes.errorbar(middle[chosen], places[chosen], xerr=reach, fmt="o", color=colour, ms=6, elinewidth=2)
-    axes.set_yticks(places, [label(name) for name in table["model"]])
-    axes.set_ylim(-0.6, len(table) - 0.4)
-    axes.grid(visible=False, axis="y")
-    return places
+ROW = 0.31  # inches
 
 
-def _beside(axes: Axes, x: np.ndarray, places: np.ndarray, texts: list[str]) -> None:
-    """Write a text to the right of each row."""
-    for right, place, text in zip(x, places, texts, strict=True):
-        axes.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
+def leaderboard_figure(board: pd.DataFrame, title: str = "", *, of: str = "", level: str = "") -> Figure:
+    """Mean of the ranking metric for each model with its interval, in the order given.
 
-
-def leaderboard_figure(board: pd.DataFrame) -> Figure:
-    """Mean of the ranking metric for each model with its interval, best on top."""
-    by = board.attrs["by"]
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(board) + 1.3))
-    high = board[by + "_high"]
-    places = _intervals(axes, board, (by, by + "_low", by + "_high"), ~board["distinct"].to_numpy(bool))
-    _beside(axes, high, places, [f"{value:.3f}" for value in board[by]])
-    axes.set(title=f"{label(by)} with 95 % intervals over {int(board['n_users'].iloc[0]):,} users", xlabel=label(by))
-    axes.set_xlim(0, float(high.max()) * 1.12 or 1)
-    text = "blue: first, or not distinct from it"
-    axes.annotate(text, (0.99, 0.04), xycoords="axes fraction", ha="right", color=MAIN, fontsize=9)
+    Parameters
+    ----------
+    board
+        From :func:`recsys_lib.evaluation.task.compare`, or ``Training.compare``.
+    of
+        What the metric was measured on, if it is to be said.
+    level
+        A model whose mean is drawn through all rows.
+    """
+    by = board.attrs.get("by", "ndcg@10")
+    figure, axes = plt.subplots(figsize=(WIDTH, ROW * len(board) + 1.3))
+    texts = [f"{value:.3f}" for value in board[by]]
+    draw_rows(axes, board["model"], board, by, ~board["distinct"].to_numpy(bool), texts)
+    if level:
+        axes.axvline(float(board.loc[board["model"] == level, by].iloc[0]), color=MUTED, lw=1, ls="--", zorder=0)
+    high = float(np.nanmax([0, *board[by], *board[by + "_high"]]))
+    axes.set_xlim(0, high * 1.12 or 1)  # nothing was held out: no points
+    axes.set_title(title or f"{label(by)} over {int(board['n_users'].iloc[0]):,} users")
+    note = "blue: the best, or not shown to be worse" + (f"; dashed: {label(level)}" if level else "")
+    axes.set_xlabel(f"{label(by)}{of and ' '}{of} with 95 % interval\n{note}")
     return figure
 
 
 def forest_figure(board: pd.DataFrame) -> Figure:
     """Paired difference of each model to the best, with interval and Holm-corrected p."""
     by, best, others = board.attrs["by"], board["model"].iloc[0], board.iloc[1:]
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(others) + 1.6))
-    columns = ("difference", "difference_low", "difference_high")
-    places = _intervals(axes, others, columns, ~others["distinct"].to_numpy(bool))
+    figure, axes = plt.subplots(figsize=(WIDTH, ROW * len(others) + 1.5))
+    draw_rows(axes, others["model"], others, "difference", ~others["distinct"].to_numpy(bool))
     reach = float(others["smallest_difference"].median())
     axes.axvline(0, color=INK, linewidth=1)
-    axes.axvspan(-reach, reach, color=COLOURS[4], alpha=0.15, linewidth=0)
-    texts = ["p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".") for p in others["p_holm"]]
-    _beside(axes, np.maximum(others["difference_high"], 0), places, texts)
+    axes.axvspan(-reach, reach, color=COLOURS[1], alpha=0.15, linewidth=0)
     spread = -float(others["difference_low"].min())
-    axes.set_xlim(-1.08 * spread, 0.22 * spread)
+    axes.set_xlim(-1.08 * spread, max(1.2 * reach, 0.1 * spread))
+    right = axes.secondary_yaxis("right")
+    texts = ["p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".") for p in others["p_holm"]]
+    right.set_yticks(np.arange(len(others))[::-1], texts)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
     axes.set_title(f"Paired difference in {label(by)} to {label(best)}")
     note = f"shaded: differences under {reach:.3f}, found with less than 80 % power"
-    axes.set_xlabel(f"with 95 % interval, p after Holm; blue: not distinct\n{note}")
+    axes.set_xlabel(f"with 95 % interval, p after Holm; blue: not shown to be worse\n{note}")
     return figure
 
 
-def trade_off_figure(board: pd.DataFrame, columns: dict[str, str]) -> Figure:
-    """Accuracy against other aims, a panel each; models that nothing beats in both are in colour, and joined.
+def _aimed(board: pd.DataFrame, name: str) -> tuple[str, np.ndarray]:
+    """The column of an aim, and of which models nothing beats in it and in the ranking metric: (n,) bool."""
+    column = name.removeprefix("-")
+    known = board.assign(_aim=-board[column] if name.startswith("-") else board[column]).dropna(subset="_aim")
+    return column, pareto(known, "_aim", board.attrs["by"]).reindex(board.index, fill_value=False).to_numpy(bool)
+
+
+def trade_off_figure(board: pd.DataFrame, aims: Mapping[str, str]) -> Figure:
+    """Accuracy and other aims side by side, a row a model; those that nothing beats in both are in colour.
 
     Parameters
     ----------
-    columns
+    aims
         Column of the leaderboard: what to call it. Of a name that starts with "-", less is better.
     """
-    by = board.attrs["by"]
-    figure, panels = plt.subplots(len(columns), 1, figsize=(WIDTH, 3.6 * len(columns)), squeeze=False)
-    for axes, (name, title) in zip(panels[:, 0], columns.items(), strict=True):
-        column = name.removeprefix("-")
-        known = board.loc[board[column].notna(), ["model", column, by]].copy()
-        known["_aim"] = -known[column] if name.startswith("-") else known[column]
-        on_front = pareto(known, "_aim", by)
-        front = known[on_front].sort_values(column)
-        axes.plot(front[column], front[by], color=MAIN, linewidth=1, linestyle="--", zorder=1)
-        axes.scatter(known[column], known[by], s=36, c=np.where(on_front, MAIN, MUTED), zorder=3)
-        if name == "-fit_seconds":
-            axes.set_xscale("log")
-        axes.margins(x=0.2, y=0.12)
-        axes.set(ylabel=label(by))
-        axes.set_title(f"Accuracy and {title}" + (", less is better" if name.startswith("-") else ""))
-        _name_points(axes, pd.concat([front, known[~on_front]]), column, by, len(front))
+    by, names = board.attrs["by"], board["model"]
+    size = (WIDTH, ROW * len(board) + 1.3)
+    figure, panels = plt.subplots(1, 1 + len(aims), figsize=size, sharey=True, width_ratios=[1.2, *[1] * len(aims)])
+    draw_rows(panels[0], names, board, by, np.arange(len(board)) == 0)
+    panels[0].set_title(label(by))
+    for axes, (name, title) in zip(panels[1:], aims.items(), strict=True):
+        column, front = _aimed(board, name)
+        draw_rows(axes, names, board, column, front)
+        axes.set_title(textwrap.fill(title[:1].upper() + title[1:], 16))
+        axes.tick_params(axis="y", length=0)
+        if name.startswith("-"):
+            axes.set(xscale="log", xlabel="less is better")
+    figure.supxlabel(f"blue: no model is better in this and in {label(by)}", fontsize=10)
     return figure
 
 
-def _name_points(axes: Axes, table: pd.DataFrame, x: str, y: str, strong: int) -> None:
-    """Write a name beside each point, on the first side that is free; none where none is."""
-    axes.figure.canvas.draw()
-    taken = [axes.transData.transform(point) + [[-5, -5], [5, 5]] for point in table[[x, y]].to_numpy(float)[:, None]]
-    edge = axes.get_window_extent().get_points()
-    sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]
-    sides += [((0, 7), "center", "bottom"), ((0, -7), "center", "top")]
-    sides += [((x, y), ha, va) for x, ha in ((5, "left"), (-5, "right")) for y, va in ((6, "bottom"), (-6, "top"))]
-    sides += [((5, 17), "left", "bottom"), ((-5, 17), "right", "bottom"), ((5, -17), "left", "top")]
-    for place, (model, *point) in enumerate(table[["model", x, y]].itertuples(index=False)):
-        colour = MAIN if place < strong else INK
-        for offset, ha, va in sides:
-            style = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8.5, "color": colour}
-            text = axes.annotate(label(model), point, offset, **style)
-            box = text.get_window_extent().get_points()
-            free = not any((box[0] < other[1]).all() and (other[0] < box[1]).all() for other in taken)
-            if free and (box[0] > edge[0]).all() and (box[1] < edge[1]).all():
-                taken.append(box)
-                break
-            text.remove()
+def trade_off_to_explore(board: pd.DataFrame, aims: Mapping[str, str]) -> go.Figure:
+    """Each aim against accuracy, a menu of the aims; models under the pointer, those on the front in colour."""
+    by, figure = board.attrs["by"], go.Figure()
+    for place, (name, title) in enumerate(aims.items()):
+        column, front = _aimed(board, name)
+        marker = {"size": 10, "color": np.where(front, MAIN, MUTED).tolist()}
+        names = [label(model) for model in board["model"]]
+        points = {"text": names, "mode": "markers", "marker": marker, "visible": place == 0, "name": title}
+        figure.add_scatter(x=board[column], y=board[by], **points, hovertemplate="%{text}: %{x:.3g}, %{y:.3f}")
+    buttons = []
+    for place, (name, title) in enumerate(aims.items()):
+        axis = {"xaxis.title.text": title, "xaxis.type": "log" if name.startswith("-") else "linear"}
+        shown = {"visible": [other == place for other in range(len(aims))]}
+        buttons.append({"label": title, "method": "update", "args": [shown, axis]})
+    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+    look = {"template": "plotly_white", "height": 420, "margin": {"t": 60, "b": 40}, "showlegend": False}
+    figure.update_xaxes(title=next(iter(aims.values())), type="log" if next(iter(aims))[0] == "-" else "linear")
+    return figure.update_layout(**look, updatemenus=[menu], yaxis_title=label(by))
 
 
 def segments_figure(table: pd.DataFrame, models: list[str], title: str) -> Figure:
-    """Means with intervals by group of users or items, a panel a segment, a colour a model."""
+    """Means with intervals by group of users or items, a panel a segment, a colour a model (named in the first)."""
     segments = table["segment"].unique()
-    columns = min(2, len(segments))
-    lines = int(np.ceil(len(segments) / columns))
-    figure, panels = plt.subplots(lines, columns, figsize=(WIDTH, 2.9 * lines + 0.6), squeeze=False, sharex=True)
-    for axes, segment in zip(panels.ravel(), segments, strict=False):
+    figure, panels = grid_of(len(segments), 2.9, sharex=True)
+    for axes, segment in zip(panels, segments, strict=True):
         part = table[table["segment"] == segment]
         groups = part["group"].unique()[::-1]
-        for shift, model, colour in zip(np.linspace(0.25, -0.25, len(models)), models, COLOURS, strict=False):
+        for shift, model, colour in zip(np.linspace(0.27, -0.27, len(models)), models, COLOURS, strict=False):
             own = part[part["model"] == model].set_index("group").reindex(groups)
-            reach = [own["mean"] - own["low"], own["high"] - own["mean"]]
-            axes.errorbar(own["mean"], np.arange(len(groups)) + shift, xerr=reach, fmt="o", color=colour, ms=4)
+            places = np.arange(len(groups)) + shift
+            axes.hlines(places, own["low"], own["high"], colors=colour, linewidth=2)
+            axes.plot(own["mean"], places, "o", color=colour, ms=4)
+            if axes is panels[0]:
+                style = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": colour}
+                highest = part.loc[part["group"] == groups[-1], "high"].max()
+                axes.annotate(label(model), (highest, places[-1]), (6, 0), **style)
         axes.set_yticks(np.arange(len(groups)), groups)
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.set_title(label(segment))
         axes.tick_params(labelbottom=True)
         axes.grid(visible=False, axis="y")
-    for axes in panels.ravel()[len(segments) :]:
-        axes.set_visible(False)
-    handles = [plt.Line2D([], [], color=colour, marker="o") for _, colour in zip(models, COLOURS, strict=False)]
-    figure.legend(handles, map(label, models), loc="outside lower center", ncol=min(4, len(models)))
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11)
+    figure.suptitle(f"{title}, with 95 % intervals", x=0.01, ha="left", weight="bold", fontsize=11)
     return figure
 
 
@@ -155,65 +154,76 @@ def return_visits_figure(table: pd.DataFrame, models: list[str], metric: str) ->
         Those shown, in their order.
     """
     visits = table["visit"].unique()
-    lines = int(np.ceil(len(visits) / 2))
-    size = (WIDTH, lines * (0.3 * len(models) + 1.1) + 0.3)
-    figure, panels = plt.subplots(lines, 2, figsize=size, squeeze=False, sharex=True, sharey=True)
-    for axes, visit in zip(panels.ravel(), visits, strict=False):
-        part = table[table["visit"] == visit].set_index("model", drop=False)
-        part = part[part.index.isin(models)].reindex(models)
-        best = (part["model"] == table.loc[table["visit"] == visit, "model"].iloc[0]).to_numpy()
-        places = _intervals(axes, part, (metric, f"{metric}_low", f"{metric}_high"), best)
-        _beside(axes, part[f"{metric}_high"], places, [f"{value:.3f}" for value in part[metric]])
-        axes.set_title(f"{visit} ({int(part['n_users'].max()):,} users)")
+    figure, panels = grid_of(len(visits), ROW * len(models) + 1, sharex=True, sharey=True)
+    for axes, visit in zip(panels, visits, strict=True):
+        whole = table[table["visit"] == visit]
+        part = whole.set_index("model").reindex(models).reset_index()
+        texts = [f"{value:.3f}" for value in part[metric]]
+        best = (part["model"] == whole["model"].iloc[0]).to_numpy()
+        draw_rows(axes, part["model"], part, metric, best, texts)
+        axes.set_title(f"{visit[:1].upper()}{visit[1:]} ({int(part['n_users'].max()):,} users)")
         axes.tick_params(labelbottom=True)
-    for axes in panels.ravel()[len(visits) :]:
-        axes.set_visible(False)
-    axes.set_xlim(0, float(table[f"{metric}_high"].max()) * 1.2 or 1)
-    figure.suptitle(f"{label(metric)} by the pause before the visit", x=0.01, ha="left", weight="bold", fontsize=11)
+    panels[0].set_xlim(0, float(table[f"{metric}_high"].max()) * 1.2 or 1)
+    figure.supxlabel(f"{label(metric)} with 95 % interval; blue: the best of all models", fontsize=10)
     return figure
 
 
-def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Predicted beside given ratings; on the diagonal a prediction means what it says."""
-    figure, axes = plt.subplots(figsize=(6.2, 4.6))
+def draw_reliability(axes: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Draw predicted beside given ratings, a line a model; on the diagonal a prediction means what it says.
+
+    Parameters
+    ----------
+    tables
+        From :func:`recsys_lib.evaluation.segments.reliability`, by model.
+    """
     whole = pd.concat(tables.values())
     ends = [whole[["predicted", "low"]].min().min() - 0.1, whole[["predicted", "high"]].max().max() + 0.1]
     axes.plot(ends, ends, color=MUTED, linestyle=":", linewidth=1.2)
-    for place, (name, table) in enumerate(tables.items()):
+    for (name, table), colour in zip(tables.items(), COLOURS, strict=False):
         reach = [table["rating"] - table["low"], table["high"] - table["rating"]]
-        style = {"color": COLOURS[place % len(COLOURS)], "ms": 4, "lw": 1.4, "label": label(name)}
-        axes.errorbar(table["predicted"], table["rating"], reach, fmt="o-", **style)
-    axes.set(title="Reliability of predicted ratings", xlabel="predicted (mean of a tenth of the rows)", ylabel="given")
-    axes.legend(loc="upper left")
+        axes.errorbar(table["predicted"], table["rating"], reach, fmt="o-", color=colour, ms=4, lw=1.4)
+        place = table["predicted"].iloc[len(table) // 2], table["rating"].iloc[len(table) // 2]
+        axes.annotate(label(name), place, (10, -10), textcoords="offset points", color=colour, fontsize=9)
+    axes.set(xlabel="predicted, mean stars of a part", ylabel="given, mean stars")
+
+
+def reliability_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Predicted beside given ratings: see :func:`draw_reliability`."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4))
+    draw_reliability(axes, tables)
+    axes.set_title("Predicted and given ratings, with 95 % intervals")
     return figure
 
 
-def distribution_figure(per_user: pd.DataFrame, metric: str) -> go.Figure:
-    """How a metric is spread over users: the share with at least this value, a line a model.
+def distribution_figure(per_user: pd.DataFrame, metric: str) -> Figure:
+    """How a metric is spread over users: the share with at least this value and its interval, a line a model.
 
     Parameters
     ----------
     per_user
         model, and the metric, a row a user and model.
     """
-    shown = per_user.assign(model=per_user["model"].map(label))
-    figure = px.ecdf(shown, x=metric, color="model", ecdfmode="reversed", color_discrete_sequence=COLOURS)
-    figure.update_layout(yaxis_title="share of users with at least this value", yaxis_tickformat=".0%", template="none")
-    title = {"title": f"{label(metric)} over users", "xaxis_title": label(metric)}
-    return figure.update_layout(**title, height=380, margin={"t": 50, "b": 40})
+    reached = {}
+    for model, part in per_user.groupby("model", sort=False):
+        values = part[metric].to_numpy()
+        shares = {-value: values >= max(value, 1e-9) for value in np.linspace(0, 1, 11)}  # at 0: anything at all
+        reached[model] = intervals(pd.DataFrame(shares).astype(float))
+    table = pd.concat(reached, names=["model", "value"]).reset_index()
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
+    draw_lines(axes, table, "value", "mean", "model", ("low", "high"))
+    axes.set_xticks(range(11), [*(f"{value:.1f}" for value in np.linspace(1, 0.1, 10)), "above 0"])
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set(title=f"{label(metric)} over users", xlabel=f"{label(metric)} of at least", ylabel="share of users")
+    return figure
 
 
-def learning_curve_figure(curve: pd.DataFrame, metric: str, *, of: str = "history") -> go.Figure:
-    """How a metric grows with the length of the "history" shown, or with the number of "users", a line a model."""
-    title, axis = {
-        "history": ("known ratings", "most recent ratings shown to the model"),
-        "users": ("users fitted on", "users whose histories the model was fitted on"),
-    }[of]
-    figure = go.Figure()
-    for place, (model, part) in enumerate(curve.groupby("model", sort=False)):
-        reach = {"array": part["high"] - part["mean"], "arrayminus": part["mean"] - part["low"], "thickness": 1}
-        line = {"color": COLOURS[place % len(COLOURS)]}
-        figure.add_scatter(x=part["size"], y=part["mean"], name=label(str(model)), error_y=reach, line=line)
-    figure.update_layout(template="none", height=400, margin={"t": 50, "b": 40}, title=f"{label(metric)} by {title}")
-    figure.update_xaxes(type="log", title=axis, tickvals=curve["size"].unique())
-    return figure.update_yaxes(title=label(metric), rangemode="tozero")
+def learning_curve_figure(
+    curve: pd.DataFrame, title: str, xlabel: str, level: tuple[str, float] | None = None
+) -> Figure:
+    """NDCG@10 by the size of what a model was given, a line a model: model, size, mean, low, high."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
+    if level:
+        draw_level(axes, *level)
+    draw_lines(axes, curve, "size", "mean", "model", ("low", "high"))
+    axes.set(title=title, xlabel=xlabel, ylabel="NDCG@10 with 95 % interval")
+    return figure

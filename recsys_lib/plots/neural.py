@@ -8,7 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recsys_lib.plots.style import ACCENT, COLOURS, INK, MAIN, MUTED
+from recsys_lib.data.catalogue import label
+from recsys_lib.plots.evaluation import draw_reliability
+from recsys_lib.plots.style import ACCENT, COLOURS, INK, MAIN, MUTED, WIDTH, draw_rows, grid_of
 
 Box = tuple[float, float, str, str]  # centre x and y, text, colour
 
@@ -30,7 +32,7 @@ def _boxes(axes: Axes, title: str, boxes: dict[str, Box], arrows: list[str]) -> 
 
 def diagram_figure(dim: int, hidden: tuple[int, ...], heads: int, ranker_dim: int) -> Figure:
     """Both nets as boxes and arrows: what goes in on the left, the score on the right."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 6.4), height_ratios=(1.2, 1))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 6.4), height_ratios=(1.2, 1))
     blue, orange, green, red = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5]
     hybrid = {
         "rated": (0, 3, "items the user rated,\nand how, without this one", blue),
@@ -72,100 +74,75 @@ def diagram_figure(dim: int, hidden: tuple[int, ...], heads: int, ranker_dim: in
 
 
 def curves_figure(log: pd.DataFrame, title: str, *, loss: str = "training loss", valid: str = "RMSE") -> Figure:
-    """Training loss, validation value and learning rate by epoch, one panel each.
+    """Training loss, value on validation and, where it changes, learning rate by epoch, one panel each.
 
     ``log`` has epoch, loss, lr and valid (may be missing throughout); ``loss`` and ``valid`` name the first two.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2))
     log = log.set_index("epoch").assign(valid=pd.to_numeric(log["valid"]).to_numpy())
-    columns = [("loss", loss, MUTED), ("valid", f"{valid} where held out", MAIN), ("lr", "learning rate", ACCENT)]
-    for panel, (column, label, colour) in zip(axes, columns, strict=True):
+    columns = {"loss": (loss, MUTED)}
+    columns |= {"valid": (f"{valid} on validation", MAIN)} if log["valid"].notna().any() else {}
+    columns |= {"lr": ("learning rate", COLOURS[2])} if log["lr"].nunique() > 1 else {}
+    figure, axes = grid_of(len(columns), 3.0, columns=3)
+    for panel, (column, (name, colour)) in zip(axes, columns.items(), strict=True):
         panel.plot(log[column], color=colour, marker="o" if len(log) < 30 else None, ms=4, lw=1.8)
-        panel.set(xlabel="epoch", title=label)
-    if log["valid"].notna().any():
-        lower = valid == "RMSE"  # is better
-        best = log["valid"].idxmin() if lower else log["valid"].idxmax()
-        value = log.loc[best, "valid"]
-        place = {
-            "xytext": (0, 24 if lower else -18),
-            "textcoords": "offset points",
-            "ha": "center" if lower else "right",
-        }
-        axes[1].plot(best, value, "o", color=ACCENT, ms=7)
-        axes[1].annotate(f"best {value:.4f}", (best, value), **place)
-        axes[1].margins(x=0.1, y=0.15)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        panel.set(xlabel="epoch", title=name[:1].upper() + name[1:])
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        if column == "valid":
+            best = log["valid"].idxmin() if valid == "RMSE" else log["valid"].idxmax()
+            panel.plot(best, log.loc[best, "valid"], "o", color=ACCENT, ms=7)
+            text = f"best: {log.loc[best, 'valid']:.4f}, epoch {best}"
+            panel.annotate(text, (0.97, 0.5), xycoords="axes fraction", ha="right", color=ACCENT, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return figure
 
 
-def errors_figure(judged: pd.DataFrame, bins: pd.DataFrame, ratings: pd.DataFrame, genres: pd.DataFrame) -> Figure:
-    """Calibration, errors by the rating that was given, and RMSE by genre.
+def errors_figure(
+    judged: pd.DataFrame, bins: pd.DataFrame, ratings: pd.DataFrame, genres: pd.DataFrame, name: str
+) -> Figure:
+    """Reliability, errors by the rating that was given, and RMSE by genre.
 
-    ``judged`` has rating and error, a row a prediction; the others are tables of notebooks/neural_tables.py, ``genres``
-    may be empty.
+    ``judged`` has rating and error, a row a prediction; ``bins`` is from
+    :func:`recsys_lib.evaluation.segments.reliability`, the others are of notebooks/neural_tables.py; ``genres`` may be
+    empty.
     """
-    panels = 3 if len(genres) else 2
-    figure, axes = plt.subplots(1, panels, figsize=(4 * panels, 4))
-    low, high = bins["predicted"].min() - 0.1, bins["predicted"].max() + 0.1
-    axes[0].plot([low, high], [low, high], color=MUTED, lw=1, ls="--")
-    bars = [bins["given"] - bins["low"], bins["high"] - bins["given"]]
-    axes[0].errorbar(bins["predicted"], bins["given"], yerr=bars, fmt="o", color=MAIN, ms=5, capsize=2)
-    axes[0].set(title="Predicted and given", xlabel="mean prediction, stars", ylabel="mean rating, stars")
+    figure, axes = plt.subplot_mosaic([["bins", "genres"], ["errors", "genres"]], figsize=(WIDTH, 6.4))
+    draw_reliability(axes["bins"], {name: bins})
+    axes["bins"].set_title("Predicted and given")
     groups = [judged.loc[judged["rating"] == rating, "error"] for rating in ratings["rating"]]
-    axes[1].axhline(0, color=MUTED, lw=1, ls="--")
-    axes[1].boxplot(groups, showfliers=False, widths=0.6, medianprops={"color": ACCENT, "lw": 2})
-    axes[1].set_xticks(range(1, len(groups) + 1), [f"{rating:g}" for rating in ratings["rating"]])
-    axes[1].set(title="Error by rating", xlabel="rating given", ylabel="predicted - given, stars")
-    if len(genres):
-        shown = genres.iloc[::-1]
-        axes[2].barh(shown["genre"], shown["rmse"], color=MAIN, height=0.65)
-        axes[2].set(title="RMSE by genre", xlabel="stars", xlim=(shown["rmse"].min() * 0.9, shown["rmse"].max() * 1.02))
-        axes[2].tick_params(axis="y", labelsize=8)
-        axes[2].grid(visible=False, axis="y")
+    axes["errors"].axhline(0, color=MUTED, lw=1, ls="--")
+    axes["errors"].boxplot(groups, showfliers=False, widths=0.6, medianprops={"color": ACCENT, "lw": 2})
+    axes["errors"].set_xticks(range(1, len(groups) + 1), [f"{rating:g}" for rating in ratings["rating"]])
+    axes["errors"].set(title="Error by rating", xlabel="rating given", ylabel="predicted - given, stars")
+    axes["genres"].set_visible(len(genres) > 0)
+    draw_rows(axes["genres"], genres["genre"], genres, "rmse", np.zeros(len(genres), bool))
+    axes["genres"].set(title="RMSE by genre", xlabel="stars, with 95 % interval")
     return figure
 
 
 def ablation_figure(table: pd.DataFrame, value: str, title: str) -> Figure:
-    """A dot a variant, the best on top, with its spread over seeds, against the whole model (the first row).
+    """A point a variant, the best on top, with its spread over seeds, against the whole model (the first row).
 
     ``table`` has variant, ``value`` and spread.
     """
-    whole = table[value].iloc[0]
-    table = table.sort_values(value, ascending=value.startswith("ndcg"), ignore_index=True)
-    spread = pd.to_numeric(table["spread"]).fillna(0)
-    figure, axes = plt.subplots(figsize=(8, 0.34 * len(table) + 1.2))
+    whole, spread = table[value].iloc[0], pd.to_numeric(table["spread"]).fillna(0)
+    table = table.assign(**{f"{value}_low": table[value] - spread, f"{value}_high": table[value] + spread})
+    table = table.sort_values(value, ascending=not value.startswith("ndcg"), ignore_index=True)
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.31 * len(table) + 1.2))
     axes.axvline(whole, color=MUTED, lw=1.2, ls="--")
-    axes.errorbar(table[value], table.index, xerr=spread, fmt="none", ecolor=MUTED, lw=2)
-    axes.scatter(table[value], table.index, color=np.where(table["variant"] == "whole", ACCENT, MAIN), s=36, zorder=3)
-    for place, end in enumerate(table[value] + spread):
-        text = f"{table[value][place]:.4f}"
-        axes.annotate(text, (end, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(table.index, table["variant"])
-    axes.margins(x=0.12)
-    axes.set(title=title, xlabel=f"{value} on validation (bar: spread over seeds)")
-    return figure
-
-
-def known_films_figure(table: pd.DataFrame, popularity: float) -> Figure:
-    """NDCG@10 by how many films of a history the ranker is given (``table``: films, ndcg@10), beside popularity."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    places = np.arange(len(table))
-    axes.plot(places, table["ndcg@10"], "o-", color=MAIN, lw=1.8)
-    axes.axhline(popularity, color=ACCENT, lw=1.2, ls="--")
-    axes.annotate("popularity", (places[-1], popularity), (0, 4), textcoords="offset points", ha="right", color=ACCENT)
-    axes.set_xticks(places, [f"{count:,}" for count in table["films"]])
-    axes.set(title="A new user's first films", xlabel="films of the history given", ylabel="NDCG@10")
-    axes.set_ylim(bottom=0)
+    strong, texts = (table["variant"] == "whole").to_numpy(), [f"{each:.4f}" for each in table[value]]
+    draw_rows(axes, table["variant"], table, value, strong, texts)
+    axes.margins(x=0.14)
+    axes.set(title=title, xlabel=f"{label(value)} on validation; bar: spread over seeds, dashed: the whole")
     return figure
 
 
 def importance_figure(table: pd.DataFrame, most: int = 14) -> Figure:
-    """How much the RMSE rises when an input is shuffled: ``table`` has input, rise (stars)."""
-    shown = table[table["rise"] > 5e-4].head(most).iloc[::-1]
-    figure, axes = plt.subplots(figsize=(7.4, 0.3 * len(shown) + 1.2))
-    axes.barh(shown["input"], shown["rise"], color=MAIN, height=0.65)
-    axes.set(title="What the hybrid leans on", xlabel="rise of RMSE when shuffled, stars")
-    axes.grid(visible=False, axis="y")
+    """How much the RMSE rises when an input is shuffled: ``table`` has input, rise (stars), rise_low, rise_high."""
+    shown = table[table["rise"] > 5e-4].head(most)
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.31 * len(shown) + 1.2))
+    draw_rows(axes, shown["input"], shown, "rise", np.ones(len(shown), bool))
+    axes.axvline(0, color=MUTED, lw=1)
+    axes.set(title="What the hybrid leans on", xlabel="rise of the RMSE when shuffled, stars, with 95 % interval")
     return figure
 
 

@@ -9,15 +9,16 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+from recsys_lib.data.catalogue import label
 from recsys_lib.data.splits import Split
-from recsys_lib.plots.style import ACCENT, COLOURS, MAIN
+from recsys_lib.plots.style import ACCENT, COLOURS, MAIN, WIDTH
 
 PARTS = {"train": ("train", MAIN), "valid": ("validation", COLOURS[1]), "test": ("test", ACCENT)}
 
 
 def parts_in_time(split: Split, bins: int = 60) -> Figure:
     """Interactions in time, coloured by part; by interactions of a user where there is no time."""
-    figure, axes = plt.subplots(figsize=(9, 3.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.4))
     labels, colours = zip(*PARTS.values(), strict=True)
     tables = [getattr(split, part) for part in PARTS]
     timed = "timestamp" in split.train
@@ -29,13 +30,13 @@ def parts_in_time(split: Split, bins: int = 60) -> Figure:
     edges = np.histogram_bin_edges(np.concatenate(values), bins=bins)
     axes.hist(values, bins=edges, stacked=True, color=colours, label=labels, linewidth=0)
     axes.set(xlabel="" if timed else "interactions of a user", ylabel="interactions" if timed else "users")
-    axes.set_title(f"{split.name}: where the three parts lie" + (" in time" if timed else ""))
+    axes.set_title(f"{label(split.name)} split: where the three parts lie" + (" in time" if timed else ""))
     axes.grid(visible=False, axis="x")
     axes.legend()
     return figure
 
 
-def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[str], columns: int = 5) -> Figure:
+def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[str], columns: int = 3) -> Figure:
     """Small multiples: each number's distribution in training rows and in validation rows, from 1 % to 99 %."""
     rows = max(1, -(-len(names) // columns))
     height = 1.25 * rows + 0.5
@@ -44,22 +45,22 @@ def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[
     fixed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     place = {"left": 0.01, "right": 0.99, "top": 1 - 0.6 / height, "bottom": 0.25 / height}
     place |= {"hspace": 0.75, "wspace": 0.08}
-    size = (2.1 * columns, height)
+    size = (WIDTH, height)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout=fixed, gridspec_kw=place)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes, name in zip(grid.flat, names, strict=False):
         low, high = train[name].quantile([0.01, 0.99])
         edges = np.linspace(low, high if high > low else low + 1, 25)
-        for table, (label, colour) in ((train, PARTS["train"]), (later, PARTS["valid"])):
+        for table, (part, colour) in ((train, PARTS["train"]), (later, PARTS["valid"])):
             values = table.loc[table[name].between(low, high), name]
             weights = np.full(len(values), 1 / max(1, len(values)))
-            axes.hist(values, edges, weights=weights, histtype="step", color=colour, label=label, linewidth=1.4)
-        axes.set_title(name, fontsize=9)
+            axes.hist(values, edges, weights=weights, histtype="step", color=colour, label=part, linewidth=1.4)
+        axes.set_title(name, fontsize=8.5)
         axes.set_yticks([])
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=8)
         axes.grid(visible=False)
         sns.despine(ax=axes, left=True)
-    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in (PARTS["train"], PARTS["valid"])]
+    handles = [plt.Line2D([], [], color=colour, label=name) for name, colour in (PARTS["train"], PARTS["valid"])]
     figure.legend(handles=handles, loc="upper right", ncols=2)
     return figure

@@ -1,30 +1,37 @@
-"""The style of all figures, and how they are saved."""
+"""The style of all figures, how they are saved, and what most are made of: rows of points, and lines with names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recsys_lib.data.catalogue import label
 from recsys_lib.files import replacing
 
+WIDTH = 8.0  # inches: readable where a page is 680 pixels wide
 INK = "#1f2933"
 MUTED = "#7b8794"
-GRID = "#e4e7eb"
-# Colours that stay apart for colour-blind readers, after Okabe and Ito, "Color Universal Design" (2008).
-COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442"]
+# Colours that stay apart for colour-blind readers, after Okabe and Ito, "Color Universal Design" (2008): most at once.
+COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#111111"]
 MAIN, ACCENT = COLOURS[0], COLOURS[5]
 
 
 def use_style() -> None:
-    """Set seaborn's, matplotlib's and plotly's defaults for this process."""
+    """Set seaborn's and matplotlib's defaults for this process."""
     sns.set_theme(style="whitegrid", palette=COLOURS, font="DejaVu Sans")
     mpl.rcParams.update(
         {
             "figure.dpi": 96,
             "savefig.dpi": 120,
+            "figure.figsize": (WIDTH, 3.6),
             "figure.constrained_layout.use": True,
             "axes.edgecolor": MUTED,
             "axes.labelcolor": INK,
@@ -35,7 +42,7 @@ def use_style() -> None:
             "axes.labelsize": 10,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "grid.color": GRID,
+            "grid.color": "#e4e7eb",
             "grid.linewidth": 0.8,
             "text.color": INK,
             "xtick.color": INK,
@@ -54,3 +61,82 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
     return Path(path)
+
+
+def draw_rows(
+    axes: Axes, names: pd.Series, table: pd.DataFrame, value: str, strong: np.ndarray, texts: Iterable[str] = ()
+) -> None:
+    """Draw a row a name, first on top: a point with its interval, and a text to the right of it.
+
+    Parameters
+    ----------
+    table
+        ``value``, ``<value>_low``, ``<value>_high`` (NaN or missing: no interval).
+    strong : ndarray, (n_rows,) bool
+        Those in colour; the others are grey.
+    """
+    places = np.arange(len(table))[::-1]
+    middle, low, high = (table.get(value + end, table[value]).to_numpy(float) for end in ("", "_low", "_high"))
+    colours = np.where(strong, MAIN, MUTED)
+    axes.hlines(places, low, high, colors=colours, linewidth=2)
+    axes.scatter(middle, places, s=32, c=colours, zorder=3)
+    for right, place, text in zip(np.fmax(middle, high), places, texts, strict=False):
+        axes.annotate(text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(places, [label(str(name)) for name in names])
+    axes.set_ylim(-0.6, len(table) - 0.4)
+    axes.grid(visible=False, axis="y")
+
+
+def draw_lines(axes: Axes, table: pd.DataFrame, x: str, value: str, by: str, ends: tuple[str, str]) -> None:
+    """Draw a line a name, points with intervals at equal distances, each named at its end; past seven they are grey.
+
+    Parameters
+    ----------
+    table
+        x, ``value``, ``by`` (the names), and the columns of both ``ends`` of the interval (NaN: none).
+    """
+    sizes, names = np.sort(table[x].unique()), table[by].unique()
+    colours, last = dict(zip(names, COLOURS, strict=False)), {}
+    for shift, name in zip(0.05 * (np.arange(len(names)) - (len(names) - 1) / 2), names, strict=True):
+        part = table[table[by] == name].sort_values(x)
+        places, colour = np.searchsorted(sizes, part[x]) + shift, colours.get(name, MUTED)
+        reach = [(part[value] - part[ends[0]]).clip(lower=0), (part[ends[1]] - part[value]).clip(lower=0)]
+        axes.errorbar(places, part[value], reach, fmt="o-", color=colour, ms=4.5, lw=1.6, elinewidth=1)
+        last[label(str(name))] = (places[-1], float(part[value].iloc[-1]), colour)
+    axes.set_xticks(range(len(sizes)), [f"{size:g}" if isinstance(size, float) else f"{size:,}" for size in sizes])
+    axes.grid(visible=False, axis="x")
+    name_ends(axes, last)
+
+
+def name_ends(axes: Axes, last: Mapping[str, tuple[float, float, str]]) -> None:
+    """Write names beside the last points of lines (x, y and colour by name), apart where the points are close."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    gap = (high - low) * 13 / (72 * 0.75 * axes.get_window_extent().height / axes.figure.dpi)
+    ordered = sorted(last.items(), key=lambda item: item[1][1])
+    heights = [max(0.0, y) if low >= 0 else y for _, (_, y, _) in ordered]
+    for _ in range(len(ordered) * 20):  # neighbours that are too close push each other away until none is
+        for place in range(len(heights) - 1):
+            lack = gap - (heights[place + 1] - heights[place])
+            if lack > 1e-9:
+                heights[place], heights[place + 1] = heights[place] - lack / 2, heights[place + 1] + lack / 2
+    right = max((x for x, _, _ in last.values()), default=0)
+    for (name, (_, _, colour)), height in zip(ordered, heights, strict=True):
+        axes.annotate(name, (right, height), (9, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+
+
+def draw_level(axes: Axes, name: str, height: float) -> None:
+    """Draw a dashed line across at a height to compare with, and its name on it."""
+    axes.axhline(height, color=MUTED, linewidth=1.2, linestyle="--", zorder=1)
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(name, (0, height), (4, 4), **place, color=INK, fontsize=9)
+
+
+def grid_of(panels: int, height: float, columns: int = 2, **more: bool) -> tuple[Figure, np.ndarray]:
+    """Make a figure with that many panels, ``height`` inches a line of them."""
+    columns = min(columns, panels)
+    lines = -(-panels // columns)
+    figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, lines * height), squeeze=False, **more)
+    for axes in grid.ravel()[panels:]:
+        axes.set_visible(False)
+    return figure, grid.ravel()[:panels]

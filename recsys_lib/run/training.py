@@ -176,13 +176,23 @@ class Training:
         row = intervals(pd.DataFrame({name: self._judged[id(model)][1]})).loc[name]
         return {name: float(row["mean"]), f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
-    def compare(self, models: Mapping[str, Recommender]) -> pd.DataFrame:
-        """Fit models on train and judge them on what was held out: model, ndcg@10, fit_seconds, in the order given."""
-        rows = []
-        for name, model in tqdm(models.items(), desc="models", leave=False):
+    def compare(self, models: Mapping[Any, Recommender]) -> pd.DataFrame:
+        """Fit models on train and judge them on what was held out, in the order given.
+
+        Returns
+        -------
+        DataFrame
+            model, ndcg@10, fit_seconds; 95 % intervals over users (bootstrap): ndcg@10_low and ndcg@10_high of the
+            mean, difference, difference_low and difference_high of the paired difference to the best of these; whether
+            that lies below 0 (distinct). NaN where nothing was held out.
+        """
+        rows, values = [], {}
+        for place, (name, model) in enumerate(tqdm(models.items(), desc="models", leave=False)):
             seconds = self.fit(model)
             rows.append({"model": name, f"ndcg@{LISTED}": self.judge(model), "fit_seconds": seconds})
-        return pd.DataFrame(rows)
+            values[place] = self.per_user(model) if self.task is not None else pd.Series(dtype=float)
+        table = pd.DataFrame(rows, columns=["model", f"ndcg@{LISTED}", "fit_seconds"])
+        return table.join(_spread(pd.DataFrame(values)))
 
     def keep(
         self, name: str, model: Recommender, *, judged: Recommender | None = None, after: str = "", **facts: Any
@@ -222,18 +232,19 @@ class Training:
         Returns
         -------
         DataFrame
-            diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out).
+            diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out) and the
+            intervals that :meth:`compare` gives.
         """
         users = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
         scored = model.scores_to_list(self.train.rows(self.train.user_codes(users)), users)  # once for all
-        rows = []
+        rows, values = [], {}
         for how, amount in product(methods, amounts):
             codes, *_ = model.recommend_codes(users, LISTED, scored=scored, diversify=how, diversity=amount)
-            listed, worth = len(np.unique(codes[codes >= 0])), np.nan
-            if self.task is not None:
-                worth = float(ndcg(judge(codes, self.task.relevant[: len(users)]), LISTED).mean())
-            rows.append({"diversify": how, "diversity": amount, "films shown": listed, f"ndcg@{LISTED}": worth})
-        return pd.DataFrame(rows)
+            worth = np.empty(0) if self.task is None else ndcg(judge(codes, self.task.relevant[: len(users)]), LISTED)
+            listed, values[len(rows)] = len(np.unique(codes[codes >= 0])), worth
+            mean = float(worth.mean()) if len(worth) else np.nan
+            rows.append({"diversify": how, "diversity": amount, "films shown": listed, f"ndcg@{LISTED}": mean})
+        return pd.DataFrame(rows).join(_spread(pd.DataFrame(values)))
 
     def note(self, name: str, table: pd.DataFrame | float | str | dict) -> None:
         """Add a table or a value to the notebook's report."""
@@ -247,3 +258,15 @@ class Training:
         file = write_json(self.run.paths.metrics / "training" / f"{self.notebook}.json", content)
         tracking.log(self.run, self.notebook, file, self.started)
         return content
+
+
+def _spread(values: pd.DataFrame) -> pd.DataFrame:
+    """Intervals of the columns' means (a row a user) and of their paired differences to the highest, one a column."""
+    metric = f"ndcg@{LISTED}"
+    names = [f"{metric}_low", f"{metric}_high", "difference", "difference_low", "difference_high"]
+    if values.empty:
+        return pd.DataFrame(np.nan, index=values.columns, columns=names).assign(distinct=False)
+    apart = intervals(values.sub(values[values.mean().idxmax()], axis=0)).add_prefix("difference_")
+    apart = apart.rename(columns={"difference_mean": "difference"})
+    table = intervals(values).add_prefix(f"{metric}_").join(apart)[names]
+    return table.assign(distinct=table["difference_high"] < 0)

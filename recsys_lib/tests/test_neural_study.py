@@ -1,8 +1,7 @@
-"""The tables and figures of 06, the ensemble partner, and the command of the published folds."""
+"""The tables of 06, the ensemble partner, and the command of the published folds."""
 
 import json
 
-import matplotlib.pyplot as plt
 import neural_study
 import neural_tables
 import numpy as np
@@ -16,7 +15,6 @@ from recsys_lib.evaluation.metrics.rating import bias_predictions, predictions, 
 from recsys_lib.evaluation.task import Task, mean_ndcg
 from recsys_lib.models import NeuralRanker, load_model
 from recsys_lib.paths import Paths
-from recsys_lib.plots import neural as plots
 
 JUDGED = pd.DataFrame(
     {
@@ -46,21 +44,10 @@ def test_errors_by_rating():
 
 def test_errors_by_genre_counts_a_film_in_each_of_its_genres():
     items = pd.DataFrame({"item_id": [1, 2, 3], "genres": [["A", "B"], ["B"], []]})
-    table = neural_tables.errors_by_genre(JUDGED, items, least=1).set_index("genre")
+    table = neural_tables.errors_by_genre(JUDGED.assign(user_id=[1, 2, 3, 4]), items, least=1).set_index("genre")
     assert table["n"].to_dict() == {"A": 2, "B": 3}
-    assert table.loc["A", "bias"] == 0.5
-    assert table.index[0] == "B"  # the worst first: rmse .816 against .707
-
-
-def test_calibration_of_a_calibrated_model():
-    rng = np.random.default_rng(0)
-    predicted = rng.uniform(2, 4, size=5000)
-    table = neural_tables.calibration(
-        pd.DataFrame({"predicted": predicted, "rating": predicted + rng.normal(size=5000)})
-    )
-    inside = (table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])
-    assert inside.mean() >= 0.75
-    assert table["n"].sum() == 5000
+    assert table["rmse"].to_dict() == pytest.approx({"B": (2 / 3) ** 0.5, "A": 0.5**0.5}), "the worst first"
+    assert list(table.index) == ["B", "A"] and (table["rmse_low"] <= table["rmse"]).all()
 
 
 def test_warm_and_cold():
@@ -76,8 +63,9 @@ def test_known_films_from_nothing_to_everything(split):
     task = Task.from_split(split, 4.0)
     model = NeuralRanker(embedding_dim=8, hidden=16, epochs=60, batch_size=40).fit(task.known)
     table = neural_tables.by_known_films(model, task, (0, 1, 1000))
-    assert table["films"].tolist() == [0, 1, 1000]
-    assert table["ndcg@10"].iloc[-1] == pytest.approx(mean_ndcg(model, task, 10))
+    assert table["size"].tolist() == [0, 1, 1000]
+    assert table["mean"].iloc[-1] == pytest.approx(mean_ndcg(model, task, 10))
+    assert (table["low"] <= table["mean"]).all() and (table["mean"] <= table["high"]).all()
 
 
 def test_study_of_other_data_is_not_shown(tmp_path, lab_home):
@@ -113,22 +101,3 @@ def test_bayesian_score_of_a_known_user_is_the_prediction(bayesian):
     grid = bayesian.score(train.rows(np.array([2])), train.user_ids[[2]])[0]
     pairs = bayesian.predict(np.repeat(train.user_ids[2], train.n_items), train.item_ids)
     np.testing.assert_allclose(np.clip(grid, 1, 5), pairs, atol=1e-3)
-
-
-# ---- figures -------------------------------------------------------------------------------------------------------
-
-
-def test_figures_are_drawn(split):
-    log = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "valid": [None, None], "lr": [0.1, 0.1]})
-    model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1).fit(Interactions.from_frame(split.train))
-    ablation = pd.DataFrame({"variant": ["whole", "a"], "rmse": [0.9, 1.0], "spread": [0.01, None]})
-    drawn = [
-        plots.diagram_figure(8, (16, 8), 4, 8),
-        plots.curves_figure(log, "no validation"),
-        plots.ablation_figure(ablation, "rmse", "title"),
-        plots.known_films_figure(pd.DataFrame({"films": [0, 1], "ndcg@10": [0.1, 0.2]}), 0.1),
-        plots.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why"),
-        plots.importance_figure(pd.DataFrame({"input": ["a", "b"], "rise": [0.1, 0.0]})),
-    ]
-    assert all(figure.axes for figure in drawn)
-    plt.close("all")

@@ -66,3 +66,16 @@ def test_the_cost_of_diversity_begins_with_the_model_itself(training):
     lists = model.recommend(training.task.users, 10)
     assert first["films shown"].tolist() == [lists["item_id"].nunique()] * 2
     assert cost.loc[1, "films shown"] > cost.loc[0, "films shown"]
+
+
+def test_a_comparison_has_intervals_and_paired_differences_to_the_best(training):
+    table = training.compare(
+        {"popularity": Popularity(), "ease": EASE(regularization=20), "again": EASE(regularization=20)}
+    )
+    best = table["ndcg@10"].idxmax()
+    assert (table["ndcg@10_low"] <= table["ndcg@10"]).all() and (table["ndcg@10"] <= table["ndcg@10_high"]).all()
+    np.testing.assert_allclose(table["difference"], table["ndcg@10"] - table.loc[best, "ndcg@10"], atol=1e-12)
+    ends = table.set_index("model").loc[["ease", "again"], ["difference_low", "difference_high"]]
+    assert (ends.iloc[0] == ends.iloc[1]).all(), "the same model twice: paired, nothing lies between them"
+    assert table["distinct"].tolist() == (table["difference_high"] < 0).tolist()
+    assert training.compare({}).empty
