@@ -255,20 +255,10 @@ class Task:
 
     @cached_property
     def expected(self) -> np.ndarray:
-        """What plain popularity would show each user, (n_users, BEYOND_AT) codes, -1 where nothing is left."""
-        order = np.argsort(-self.popularity, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        seen = self.histories
-        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
-        places = csr_matrix((np.ones(seen.nnz), place[seen.indices], seen.indptr), seen.shape)
-        places.sort_indices()
-        # Of the places a history takes, the j-th leaves (place - j) free ones before it.
-        free = places.indices - (np.arange(seen.nnz) - np.repeat(seen.indptr[:-1], np.diff(seen.indptr)))
-        early = free < BEYOND_AT
-        taken = np.bincount(rows[early] * BEYOND_AT + free[early], minlength=seen.shape[0] * BEYOND_AT)
-        shown = np.arange(BEYOND_AT) + np.cumsum(taken.reshape(-1, BEYOND_AT), axis=1)
-        return np.append(order, -1)[np.minimum(shown, len(order))]
+        """What plain popularity would show each user, (n_users, up to BEYOND_AT) codes, -1 where nothing is left."""
+        blocks = [self.histories[start : start + BLOCK] for start in range(0, len(self.users), BLOCK)]
+        popular = self.popularity.astype(np.float32)
+        return np.concatenate([top_k(np.tile(popular, (b.shape[0], 1)), BEYOND_AT, exclude=b)[0] for b in blocks])
 
 
 def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:

@@ -384,15 +384,18 @@ def test_a_reranker_is_judged_by_what_others_taught(known, tables):
     """Scores of users whose own relevant items were not used: they were learnt from other users alone."""
     blend = Blend(two_models()).fit(known, items=tables[1])
     model, (held_out,) = Reranker(blend, depth=20, trees=5), blend.held_out(known)
-    scores = model.learnt_by_others(held_out, tables[1], groups=2)
+    (scores,) = model.learnt_by_others([held_out], tables[1], groups=2)
     assert np.isfinite(scores).all()
     own = np.random.default_rng(0).permutation(len(scores)) % 2 == 0
     other = csr_matrix(
         held_out.relevant.toarray()[:, ::-1] * own[:, None] + held_out.relevant.toarray() * ~own[:, None]
     )
-    again = model.learnt_by_others(replace(held_out, relevant=other), tables[1], groups=2)
+    changed = replace(held_out, relevant=other)
+    (again,) = model.learnt_by_others([changed], tables[1], groups=2)
     np.testing.assert_array_equal(again[own], scores[own])
     assert (again[~own] != scores[~own]).any()
+    twice = model.learnt_by_others([held_out, changed], tables[1], groups=2)  # a user is in one group in all parts
+    np.testing.assert_array_equal(twice[1][own], twice[0][own])
 
 
 def test_trees_say_what_lightgbm_says():

@@ -4,6 +4,7 @@ import findings
 import numpy as np
 import pandas as pd
 import pytest
+import served_worst
 
 from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
@@ -181,12 +182,12 @@ def test_baselines_are_ratios_of_means(evaluations):
 
 
 def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations):
-    worst = segments.served_worst(evaluations["ease"], task, n=3, least=1)
+    worst = served_worst.served_worst(evaluations["ease"], task, n=3, least=1)
     values = evaluations["ease"].per_user["ndcg@10"]
     assert worst["ndcg@10"].max() <= values.sort_values().iloc[2] + 1e-12
     assert (worst["why"].str.len() > 0).all()
     titles = prepared[1].items.set_index("item_id")["title"]
-    assert segments.with_titles(worst, evaluations["ease"], task, titles)["listed"].str.startswith("Film ").all()
+    assert served_worst.with_titles(worst, evaluations["ease"], task, titles)["listed"].str.startswith("Film ").all()
 
 
 def test_reliability_of_perfect_predictions_lies_on_the_diagonal():

@@ -1,10 +1,11 @@
 """What a training notebook asks of its helper beside fitting and saving: validation, and what diversity costs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys_lib import splits
-from recsys_lib.models import EASE, Blend, Popularity, Reranker
+from recsys_lib.models import EASE, Blend, ItemKNN, Popularity, Reranker
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 
@@ -79,3 +80,35 @@ def test_a_comparison_has_intervals_and_paired_differences_to_the_best(training)
     assert (ends.iloc[0] == ends.iloc[1]).all(), "the same model twice: paired, nothing lies between them"
     assert table["distinct"].tolist() == (table["difference_high"] < 0).tolist()
     assert training.compare({}).empty
+
+
+def test_return_visits_within_the_history_are_judged_by_what_other_users_taught(tmp_path, monkeypatch):
+    """Forty users in three sittings: what they like on a later visit is what comes after their last item by number."""
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    rng, rows = np.random.default_rng(0), []
+    for user in range(60):
+        start = int(rng.integers(40))
+        rows += [(user, (start + n) % 40, 5.0, 100_000 * (n // 4) + n) for n in range(12)]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
+    items = pd.DataFrame({"item_id": range(40), "title": "a film", "year": 1990, "genres": [["Drama"]] * 40})
+    items["title"] = "Film " + items["item_id"].astype(str)
+    data = {"name": "visits", "sha256": "b" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    split = splits.temporal_user(frame, test=0.01, valid=0.01)
+    Run("visits").write_tables(split, items, frame[["user_id"]].drop_duplicates(), data=data, relevant_from=4.0)
+    training = Training(Run("visits"), "05_made")
+    models = {"knn": ItemKNN(), "popularity": Popularity()}
+    visits = training.return_visits(models, (0.4, 0.2, 0.99))
+    assert [len(part.users) for part in visits] == [60, 60]  # the second cut falls into the last sitting
+    for part, kept in zip(visits, (8, 4), strict=True):  # the sitting of the cut is known to its end
+        assert (np.diff(part.histories.matrix.indptr) == kept).all()
+        assert not part.histories.matrix.astype(bool).multiply(part.relevant.astype(bool)).nnz
+    blend = Blend(models, weights={"knn": 1.0, "popularity": 1.0}).learning_from(*visits)
+    model = Reranker(blend, depth=30, trees=5)
+    blend.fit(visits[0].train)
+    values = training.judge_visits(model, visits)
+    assert list(values.columns) == ["knn", "popularity", "re-ranked"]
+    assert values.index.tolist() == list(range(60))
+    assert values["re-ranked"].mean() > 0.7 > values["popularity"].mean()
+    kept = training.keep("second", model, judged=model)
+    assert kept.train is training.history
+    assert training.run.model_config("second")["data"]["valid_ndcg@10"] is None

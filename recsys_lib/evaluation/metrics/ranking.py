@@ -28,8 +28,6 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
-SCRATCH = 4_000_000  # cells of the table that lists are looked up in, at most
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -100,22 +98,17 @@ def judge(lists: np.ndarray, relevant: csr_matrix) -> Judged:
         raise ValueError(f"lists have the shape {lists.shape}, but there are {n} rows of relevant items")
     if lists.size and lists.max() >= width:
         raise ValueError(f"item code {lists.max()} is listed, but there are {width} items")
-    entries = np.full(lists.shape, -1, np.int32)
-    step = max(1, min(n, SCRATCH // (width + 1)))
-    table = np.full(step * (width + 1), -1, np.int32)
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        first, last = relevant.indptr[[start, stop]]
-        base = np.arange(stop - start) * (width + 1)
-        cells = np.repeat(base, np.diff(relevant.indptr[start : stop + 1])) + relevant.indices[first:last]
-        table[cells] = np.arange(first, last)
-        # -1 falls on the cell before a row's first: the spare last cell of the row before, or of the last row
-        entries[start:stop] = table[lists[start:stop] + base[:, None]]
-        table[cells] = -1
-    flat = entries.reshape(-1)
-    places = np.flatnonzero(flat >= 0)
-    flat[np.delete(places, np.unique(flat[places], return_index=True)[1])] = -1
-    return Judged(entries, relevant)
+    cells = np.repeat(np.arange(n), np.diff(relevant.indptr)) * width + relevant.indices
+    order = np.argsort(cells, kind="stable")
+    asked = np.where(lists >= 0, np.arange(n)[:, None] * width + lists, -1).ravel()
+    place = np.minimum(np.searchsorted(cells, asked, sorter=order), max(len(cells) - 1, 0))
+    entries = np.full(asked.shape, -1, np.int32)
+    if len(cells):
+        hit = cells[order[place]] == asked
+        entries[hit] = order[place[hit]]
+    places = np.flatnonzero(entries >= 0)
+    entries[np.delete(places, np.unique(entries[places], return_index=True)[1])] = -1  # listed again
+    return Judged(entries.reshape(lists.shape), relevant)
 
 
 def _check(k: int) -> int:

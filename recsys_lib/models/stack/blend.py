@@ -135,14 +135,15 @@ class Blend(Recommender):
             self.weights = {name: float(weight) for name, weight in self.weights.items()}
         self._held_out: list[HeldOut] = []
 
-    def learning_from(self, held_out: HeldOut) -> Self:
+    def learning_from(self, *held_out: HeldOut) -> Self:
         """Learn the weights from this in ``fit``, rather than hold something out and fit all models again.
 
         Raises ValueError if it has the scores of other models.
         """
-        if list(held_out.scores) != list(self.models):
-            raise ValueError(f"these are scores of {', '.join(held_out.scores)}, not of {', '.join(self.models)}")
-        self._held_out = [held_out]
+        for part in held_out:
+            if list(part.scores) != list(self.models):
+                raise ValueError(f"these are scores of {', '.join(part.scores)}, not of {', '.join(self.models)}")
+        self._held_out = list(held_out)
         return self
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:

@@ -70,18 +70,25 @@ class Reranker(Recommender):
         rows = filled & labels.any(axis=1, keepdims=True)
         self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
 
-    def learnt_by_others(self, held_out: HeldOut, items: pd.DataFrame | None = None, groups: int = 3) -> np.ndarray:
-        """Scores of the users held out, (n, n_items), each learnt from the users of the other groups alone.
+    def learnt_by_others(
+        self, held_out: Sequence[HeldOut], items: pd.DataFrame | None = None, groups: int = 3
+    ) -> list[np.ndarray]:
+        """Scores of the users of each part, (n, n_items), learnt in all parts from the users of the other groups alone.
 
         The weights of the blend are those that it has: it must be fitted.
         """
-        extra, scores = self._features_of(held_out.train, items), np.zeros(held_out.relevant.shape, np.float32)
-        group = np.random.default_rng(0).permutation(len(scores)) % groups
+        extra = [self._features_of(part.train, items) for part in held_out]
+        scores = [np.zeros(part.relevant.shape, np.float32) for part in held_out]
+        everybody = np.unique(np.concatenate([part.users for part in held_out]))
+        drawn = np.random.default_rng(0).permutation(len(everybody)) % groups
+        group = [drawn[np.searchsorted(everybody, part.users)] for part in held_out]
         for number in range(groups):
-            own, others = (held_out.of_users(np.flatnonzero(rows)) for rows in (group == number, group != number))
+            others = [part.of_users(np.flatnonzero(own != number)) for part, own in zip(held_out, group, strict=True)]
             model = type(self)(self.blend, **self.params())
-            model._learn([(others, extra)])
-            scores[group == number] = model._reranked(own.scores.values(), own.histories, extra)
+            model._learn(list(zip(others, extra, strict=True)))
+            for place, (part, own) in enumerate(zip(held_out, group, strict=True)):
+                asked = part.of_users(np.flatnonzero(own == number))
+                scores[place][own == number] = model._reranked(asked.scores.values(), asked.histories, extra[place])
         return scores
 
     def _features_of(self, train: Interactions, items: pd.DataFrame | None) -> CandidateFeatures:
