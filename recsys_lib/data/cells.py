@@ -225,7 +225,7 @@ def agree_on_ids(frames: Iterable[pd.DataFrame | None], *, whole: bool = False) 
 
 
 def whole_ids(ids: pd.Series) -> pd.Series | None:
-    """Ids as whole numbers, where each is one: an integer, or text that gives itself when read as one, ".0" aside.
+    """Ids as whole numbers, where each is one: an integer, or text that says the same as it; ".0" and blanks aside.
 
     >>> [whole_ids(pd.Series(ids)) is not None for ids in (["7", "12"], ["10.0", "7"], ["007", "12"], ["a"])]
     [True, True, False, False]
@@ -243,7 +243,7 @@ def whole_ids(ids: pd.Series) -> pd.Series | None:
     )
     numbers = canonical(texts)
     if numbers is None:
-        numbers = canonical(pc.replace_substring_regex(texts, r"\.0+$", ""))
+        numbers = canonical(pc.replace_substring_regex(texts, r"^\s+|(\.0+)?\s*$", ""))
     if numbers is None or not numbers.null_count:
         return None if numbers is None else pd.Series(numbers.to_numpy(), index=ids.index)
     return pd.Series(numbers.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).array, index=ids.index)

@@ -45,7 +45,7 @@ _ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user",
 # spellings that are understood without a mapping, letters and digits only, lower case
 _SPELLINGS = {
     "user_id": ("userid", "user", "reviewerid"),
-    "item_id": ("itemid", "item", "movieid", "movie", "isbn", "bookid", "asin", "artistid"),
+    "item_id": ("itemid", "item", "movieid", "movie", "isbn", "bookid", "asin", "artistid", "businessid"),
     "rating": ("rating", "stars", "overall", "bookrating"),
     "timestamp": ("timestamp", "time", "unixreviewtime"),
     "position": ("position",),
@@ -81,9 +81,12 @@ _OCCUPATIONS = (  # by number, from the README of ml-1m
     *("farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales", "scientist"),
     *("self-employed", "engineer", "tradesman", "unemployed", "writer"),
 )
-# Bytes that Western text in Windows-1252 hardly has: long runs beyond ASCII, a letter's two in UTF-8, rare signs
+# Bytes that Western text in Windows-1252 hardly has: long runs beyond ASCII, a letter's two in UTF-8, rare signs, signs
+# beside letters, capitals within words
 _ODD = rb"[\x80-\xff]{3,}|[\xc2-\xdf][\x80-\xbf]|[\x81-\x84\x86-\x89\x8b\x8d\x8f\x90\x98\x9b\x9d]"
-_ODD += rb"|(?<=[A-Za-z])[\xa1-\xbf](?=[A-Za-z])"
+_SIGN = rb"[\xa4-\xa6\xa8\xac\xaf\xb1\xb3\xb6\xb8\xb9\xbc-\xbe]"
+_ODD += rb"|(?<=[A-Za-z])%b|%b(?=[A-Za-z])|(?<=[a-z])[\x8a\x8c\x8e\xc0-\xd6\xd8-\xde]" % (_SIGN, _SIGN)
+_ASIDE = r"\s*$|[#%]|sep=.$"  # lines before a table that are none of its rows: empty ones, comments, Excel's separator
 
 
 @dataclass
@@ -126,12 +129,9 @@ class RawTables:
     def lines(self, table: str, rows: Sequence[int]) -> list[int]:
         """Line of its file that each of a few rows, ascending, stands on; the row itself where there are no lines."""
         form, skipped = self.forms.get(table), set(self.skipped.get(table, ()))
-        if form is None:
-            return list(rows)
-        if form.kind not in ("text", "JSON lines"):
-            return [row + 1 for row in rows]
+        if form is None or form.kind not in ("text", "JSON lines"):
+            return [row + (form is not None) for row in rows]
         starts = (line for place, line in enumerate(_starts(self.files[table], form)) if place not in skipped)
-        starts = islice(starts, int(form.header), None)
         found = list(islice(starts, rows[-1] + 1)) if len(rows) else []
         return [found[row] for row in rows]
 
@@ -155,18 +155,21 @@ def _encoding(path: Path, content: bytes) -> str:
     """UTF-16 where a mark says so, UTF-8 where the bytes are, else Windows-1252 where they look it."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    for encoding in ("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252", "latin-1"):
+    for encoding in ("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252"):
         with suppress(UnicodeDecodeError):
             codecs.getincrementaldecoder(encoding)().decode(content)  # a head may end within a letter
-            break
-    if not encoding.startswith("utf") and b"\0" not in content:
-        odd = sum(map(len, re.findall(_ODD, content)))
-        if 2 * odd > len(re.findall(rb"[\x80-\xff]", content)):
-            raise ValueError(
-                f"{path.name} is not in UTF-8, nor in a Western encoding as it seems: say which it has, such as "
-                "encoding='cp1251', 'cp1256', 'shift_jis' or 'gb18030'"
-            )
-    return encoding
+            odd = sum(map(len, re.findall(_ODD, content))) if encoding == "cp1252" else 0
+            if b"\0" not in content and (not odd or 3 * odd < len(re.findall(rb"[\x80-\xff]", content))):
+                return encoding
+    if b"\0" in content:
+        raise ValueError(
+            f"{path.name} is no table: it is neither text nor parquet (save a spreadsheet as CSV; of text in another "
+            "encoding, say which, such as encoding='utf-16-le')"
+        )
+    raise ValueError(
+        f"{path.name} is not in UTF-8, nor in a Western encoding as it seems: say which it has, such as "
+        "encoding='cp1251', 'cp1256', 'shift_jis' or 'gb18030'"
+    )
 
 
 def _lines(text: str) -> list[str]:
@@ -184,13 +187,14 @@ def _read_lines(path: Path, encoding: str | None) -> pd.Series:
     return pd.Series([line for line in _lines(_text_of(path, encoding)) if line.strip()], dtype="str")
 
 
-def _head(path: Path, encoding: str | None = None) -> tuple[list[str], str]:
-    """First lines of a text file that are not empty, and its encoding as far as they tell."""
+def _head(path: Path, encoding: str | None) -> tuple[list[str], int, str]:
+    """First lines of a text file that are not empty, how many stand before, and its encoding as far as they tell."""
     content = _bytes_of(path, _HEAD_BYTES)
     encoding = encoding or _encoding(path, content)
     lines = _lines(content.decode(encoding, errors="ignore"))
-    whole = lines if len(content) < _HEAD_BYTES or len(lines) == 1 else lines[:-1]
-    return [line for line in whole[:_HEAD_LINES] if line.strip()], encoding
+    whole = lines if len(content) < _HEAD_BYTES or len(lines) < 3 else lines[:-1]
+    before = next((place for place, line in enumerate(whole) if not re.match(_ASIDE, line)), len(whole))
+    return [line for line in whole[before : before + _HEAD_LINES] if line.strip()], before, encoding
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -209,16 +213,17 @@ def _as_text(path: Path, form: Form) -> IO[str]:
 
 
 def _starts(path: Path, form: Form) -> Iterator[int]:
-    """Line on which each row of a text file begins, its header too; empty lines are none."""
+    """Line on which each row of a text file begins; empty lines are none."""
     with _as_text(path, form) as handle:
+        lines, before = islice(handle, form.before + form.header, None), 0
         if form.quoted:
-            rows, before = csv.reader(handle, delimiter=form.separator), 0
+            rows = csv.reader(lines, delimiter=form.separator)
             for row in rows:
                 if row:
-                    yield before + 1
+                    yield form.before + form.header + before + 1
                 before = rows.line_num
         else:
-            yield from (number for number, line in enumerate(handle, 1) if line.strip("\r\n"))
+            yield from (n for n, line in enumerate(lines, form.before + form.header + 1) if line.strip("\r\n"))
 
 
 # what a file is
@@ -238,6 +243,8 @@ class Form:
     separator: str = ""
     encoding: str = "utf-8"
     quoted: bool = False  # whether double quotes can hold a separator
+    before: int = 0  # lines before the header, or the first row
+    head: tuple[str, ...] = ()  # the first lines, of text
 
     def __str__(self) -> str:
         if self.kind != "text":
@@ -285,12 +292,10 @@ def form_of(
         return Form("parquet", parquet.ParquetDataset(path).schema.names)
     if _bytes_of(path, 4) == b"PAR1":
         return Form("parquet", parquet.ParquetFile(path).schema_arrow.names)
-    lines, encoding = _head(path, encoding)
+    lines, before, encoding = _head(path, encoding)
     if not lines:
         return Form("text", [], encoding=encoding, separator=",")
     first = lines[0].strip()
-    if any("\0" in line for line in lines):
-        raise ValueError(f"{path.name} is no table: it is neither text nor parquet (of text, UTF-8 is read best)")
     if path.name.endswith(_ATTRIBUTES):
         return Form("attributes", ["item_id", "genres"])
     if re.fullmatch(r"\d+:", first):
@@ -306,12 +311,15 @@ def form_of(
     if names is not None and len(names) != len(first_row):
         raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(first_row)} columns")
     quoted = len(separator) == 1 and separator != " " and not any(map(_typed_name, first_row))
-    form = Form("text", list(names or first_row), header, separator, encoding, quoted)
+    form = Form("text", list(names or first_row), header, separator, encoding, quoted, before, tuple(lines))
     known = _GROUPLENS.get(path.name, ())
     if path.name == "u.item" and (genres := path.with_name("u.genre")).is_file():
         known = [*known, *_read_lines(genres, None).str.split("|").str[0]]
-    if names is None and widths.most_common(1)[0][0] == len(known):
+    width = widths.most_common(1)[0][0]
+    if names is None and width == len(known):
         return replace(form, names=list(known), header=False, quoted=False)
+    if names is None and header and width == len(first_row) + 1:  # R does not name its row numbers
+        return replace(form, names=["", *first_row])
     if header or names is not None or (columns and set(columns) <= set(first_row)):
         return form
     if len(widths) > 1 and all(cell.isdecimal() for row in rows for cell in row):
@@ -441,6 +449,8 @@ def read_files(
     files = {"interactions": path}
     if path.is_dir():
         root = find_root(path)
+        if root is None and any(path.glob("part-*")):
+            raise ValueError(f"{path} holds a table in parts of text: join them to one file, or write parquet")
         if root is None:
             known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:4])
             raise FileNotFoundError(
@@ -597,7 +607,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     if not form.names:
         tables.unread.append(f"{path.name} is empty")
         return pd.DataFrame()
-    if form.header and len(_head(path, form.encoding)[0]) == 1:
+    if form.header and len(form.head) == 1:
         return pd.DataFrame(columns=only)
     types = {theirs: pa.string() for theirs, ours in names.items() if ours in _TEXTS}
     types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
@@ -613,8 +623,8 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         found = arrow_csv.read_csv(
             source,
             read_options=arrow_csv.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=form.names, skip_rows=int(form.header), use_threads=skip is None,
-                encoding="utf8" if content is not None or encoding.startswith("utf-8") else encoding,
+                block_size=_BLOCK_BYTES, column_names=form.names, skip_rows=form.before + form.header,
+                use_threads=skip is None, encoding="utf8" if content or encoding.startswith("utf-8") else encoding,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=form.separator if content is None else "\x1f", quote_char='"' if quoted else False,
@@ -639,9 +649,10 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     if quoted:
         _check_quotes(path, form, len(found) + len(uneven))
     if uneven:
-        tables.skipped[table] = [row.number - 1 for row in uneven]
-        lines = list(islice(_starts(path, form), uneven[:_SHOWN][-1].number))
-        shown = [f"line {lines[row.number - 1]} ({row.actual_columns} fields)" for row in uneven[:_SHOWN]]
+        tables.skipped[table] = [row.number - form.before - form.header - 1 for row in uneven]
+        first = tables.skipped[table][:_SHOWN]
+        lines = list(islice(_starts(path, form), first[-1] + 1))
+        shown = [f"line {lines[row]} ({each.actual_columns} fields)" for row, each in zip(first, uneven, strict=False)]
         does = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
         tables.unread.append(f"{path.name}: {does} not have {uneven[0].expected_columns} fields: {', '.join(shown)}")
     for place, name in enumerate(only):
@@ -649,9 +660,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         if of_ids and (numbers := cells.canonical(found[name])) is not None:
             found = found.set_column(place, name, numbers)
     frame = found.to_pandas(split_blocks=True, self_destruct=True)  # hands memory over column by column
-    if all(
-        0 < line.count(form.separator) == line.count(form.separator + " ") for line in _head(path, form.encoding)[0]
-    ):
+    if all(0 < line.count(form.separator) == line.count(form.separator + " ") for line in form.head):
         for name in (name for name in only if isinstance(frame[name].dtype, pd.StringDtype)):
             frame[name] = frame[name].str.lstrip(" ")  # a blank behind every separator belongs to it
     return _of_grouplens(path.name, form, frame)
@@ -668,7 +677,7 @@ def _count(path: Path, mark: bytes, most: int | None = None) -> int:
 
 def _check_quotes(path: Path, form: Form, rows: int) -> None:
     """Refuse a file in which a quote that is not closed swallows lines."""
-    if _count(path, b"\n") <= rows + form.header:
+    if _count(path, b"\n") <= rows + form.header + form.before:
         return
     before = 0
     with _as_text(path, form) as handle:

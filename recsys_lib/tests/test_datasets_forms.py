@@ -44,6 +44,15 @@ FORMS = {
     "floats.csv": written().replace("\n1,", "\n1.0,").encode(),
     "dates.csv": written().replace("1400000200", "2014-05-13 16:56:40").encode(),
     "local.csv": written().replace("1400000200", "05/13/2014 16:56:40").encode(),
+    "slashes.csv": written().replace("1400000200", "2014/05/13 16:56:40").encode(),
+    "halves of a day.csv": written().replace("1400000200", "05/13/2014 4:56:40 PM").encode(),
+    "words.csv": written().replace("1400000200", '"May 13, 2014 16:56:40"').encode(),
+    "empty lines before.csv": b"\n\n" + written().encode(),
+    "comments before.tsv": b"% bip weighted\n# 3 rows\n" + written("\t").encode(),
+    "separator named.csv": b"sep=;\n" + written(";").encode(),
+    "rows of R.csv": written().replace("\n", "\n7,", 3).encode(),
+    "blanks around ids.csv": written().replace("\n1,", "\n 1 ,").encode(),
+    "reviews.csv": written().replace("stamp", "stamp,review").replace("00\n", '00,"good,\n ""really"""\n').encode(),
     "lines.jsonl": pd.DataFrame(ROWS, columns=HEADER).to_json(orient="records", lines=True).encode(),
     "amazon.json": b"".join(
         b'{"reviewerID": %d, "asin": %d, "overall": %.1f, "unixReviewTime": %d}\n' % tuple(row) for row in ROWS
@@ -231,14 +240,59 @@ def test_genres_in_any_form(tmp_path, lab_home, cell):
     assert load_dataset(tmp_path).items["genres"].tolist() == [["A"], []]
 
 
+POLISH, JAPANESE = "Człowiek z żelaza", "テスト映画"
+
+
 @pytest.mark.parametrize(
-    ("encoding", "title"),
-    [("cp1252", "L’année – Œuvre €"), ("latin-1", "Thé \x81"), ("utf-16", "电影"), ("utf-8", "é ü")],
-)
-def test_encodings(tmp_path, lab_home, encoding, title):
-    (tmp_path / "ratings.csv").write_text(written())
+    ("encoding", "title", "told"),
+    [
+        ("cp1252", "L’année – Œuvre €", False), ("cp1252", "Määrää yö «été»", False), ("utf-16", "电影", False),
+        ("utf-8", "é ü", False), ("shift_jis", JAPANESE, True), ("cp1256", "فيلم", True), ("cp1251", "Солярис", True),
+        ("koi8-r", "Солярис", True), ("big5", "電影", True), ("gbk", "电影", True), ("cp1250", POLISH, True),
+        ("cp437", "Amélie", True), ("mac_roman", "Amélie", True), ("utf-16-le", "电影", True), ("euc-kr", "영화", True),
+    ],
+)  # fmt: skip
+def test_encodings_are_read_or_have_to_be_told(tmp_path, lab_home, encoding, title, told):
+    (tmp_path / "ratings.csv").write_text(written(), encoding="utf-16-le" if encoding == "utf-16-le" else None)
     (tmp_path / "items.csv").write_bytes(f"item_id,title\n10,{title}\n11,b\n".encode(encoding))
-    assert load_dataset(tmp_path).titles().to_dict() == {10: title, 11: "b"}
+    if told:
+        with pytest.raises(ValueError, match=r"(items|ratings).csv is n.* encoding='"):
+            load_dataset(tmp_path)
+    data = load_dataset(tmp_path, encoding=encoding if told else None)
+    assert data.titles().to_dict() == {10: title, 11: "b"}
+
+
+@pytest.mark.parametrize(("encoding", "says"), [("cp9999", "unknown encoding: cp9999; encoding="), ("utf-8", "UTF8")])
+def test_an_encoding_that_is_none_or_another_is_refused(tmp_path, lab_home, encoding, says):
+    (tmp_path / "t.csv").write_bytes("user,item\né,1\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=f"t.csv.*{says}"):
+        load_dataset(tmp_path / "t.csv", encoding=encoding)
+
+
+@pytest.mark.parametrize(("up", "down"), [("up", "Down"), ("yes", "no"), ("True", "False"), ("👍", "👎")])
+def test_thumbs(tmp_path, lab_home, up, down):
+    frame = pd.DataFrame({"user": [1, 2, 3, 4], "item": 1, "rating": [up, down, "banana", up]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for source in (tmp_path / "t.csv", frame):
+        assert load_dataset(source, bad_rows="drop").interactions["rating"].tolist() == [1, 0, 1]
+        with pytest.raises(BadTableError, match=r"not a number \(line \d: 'banana'\); a rating is a number"):
+            load_dataset(source)
+    mixed = frame.assign(rating=["5", "yes", "4", "3"])
+    with pytest.raises(BadTableError, match="1 row with a rating that is not a number .*'yes'"):
+        load_dataset(mixed)
+
+
+def test_lines_are_those_of_the_file(tmp_path, lab_home):
+    """Past comments, empty lines, cells over two lines, and lines that are left out."""
+    rows = '# exported\n\nuser,item,rating,review\n1,1,3,"two\nlines"\n\n2,2\n2,3,bad,x\n3,1\n4,4,worse,y\n'
+    (tmp_path / "t.csv").write_text(rows)
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path / "t.csv")
+    assert found.value.problems == [
+        "t.csv: 2 lines do not have 4 fields: line 7 (2 fields), line 9 (2 fields)",
+        "t.csv, column 'rating': 2 rows with a rating that is not a number (line 8: 'bad', line 10: 'worse'); "
+        "a rating is a number",
+    ]
 
 
 def test_a_bad_cell_condemns_its_row_alone(tmp_path, lab_home):
