@@ -45,7 +45,8 @@ STUDY_FIGURES = {
     "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
     "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
 }
-STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start")  # made apart from the run
+# Made apart from the run.
+STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start", "stability")
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
