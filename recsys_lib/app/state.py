@@ -13,6 +13,7 @@ from recsys_lib.app.lab import Lab, NotPossibleError
 
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 1000  # films that a new user can name
+LONGEST = 40_000  # characters of a link, which that many ratings fit in
 IN_LINK = ("tab", "user", "model", "models", "k", "hide_rated", "genre", "years", "diversity", "diversify", "film",
            "similar_to", "liked", "who", "metric", "against", "column", "order")  # fmt: skip
 
@@ -105,14 +106,14 @@ class App(HasTraits):
         """The choices that differ from the first ones, as parameters of an address."""
         chosen = {name: getattr(self, name) for name in IN_LINK if getattr(self, name) != self._start[name]}
         if "liked" in chosen:
-            chosen["liked"] = [f"{item}:{rating:g}" for item, rating in list(self.liked.items())[:100]]
+            chosen["liked"] = [f"{item}:{rating:g}" for item, rating in self.liked.items()]
         if "hide_rated" in chosen:
             chosen["hide_rated"] = int(self.hide_rated)
-        return urlencode(chosen, doseq=True)
+        return urlencode(chosen, doseq=True, safe=":")
 
     def follow(self, link: str) -> None:
         """Take over the choices of a link; what is not possible is left out, and the notice says so."""
-        given = parse_qs(link.lstrip("?")[:8000], keep_blank_values=True)
+        given = parse_qs(link.lstrip("?")[:LONGEST], keep_blank_values=True)
         refused = []
         for name in IN_LINK:
             values = given.get(name)
@@ -134,11 +135,10 @@ class App(HasTraits):
             match verb:
                 case "user" | "similar_to":
                     setattr(self, verb, value)
-                case "step":
-                    code = int(self.lab.known.user_codes([self.user])[0]) + int(value)
-                    self.user = self.lab.known.user_ids[code % self.lab.known.n_users].item()
-                case "any":
-                    self.do("step", str(np.random.default_rng().integers(1, max(2, self.lab.known.n_users))))
+                case "step":  # to the user so many places on, or to any other
+                    known = self.lab.known
+                    step = np.random.default_rng().integers(1, max(2, known.n_users)) if value == "any" else int(value)
+                    self.user = known.user_ids[(known.user_codes([self.user])[0] + step) % known.n_users].item()
                 case "film":
                     self.film = None if str(self.film) == value else value
                 case "similar":

@@ -151,7 +151,7 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
         reason = {"text": row.reason.capitalize() if row.rest else app.lab.film(row.item_id).title}
         reason |= {"against": row.contribution < 0, "width": round(100 * row.size / size.max())}
         reason["rating"] = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
-        reasons.append(reason | {"share": f"{'−' if reason['against'] else '+'}{100 * row.size / total:.0f} %"})
+        reasons.append(reason | {"share": f"{'−' if reason['against'] else '+'}{100 * row.size / total:.0f}\u00a0%"})
     lead = "Which films of the history moved the score, as shares of everything that moved it; + for it, − against it."
     if any((reason["rating"] or 3) < 3 and not reason["against"] for reason in reasons):
         lead += f" {label(app.model)} counts that a film was rated, so a low rating can speak for another film."
@@ -172,7 +172,7 @@ def profile(app: App) -> str:
 
 
 def _days(seconds: pd.Series) -> list[str]:
-    return pd.to_datetime(seconds, unit="s").dt.strftime("%-d %b %Y").tolist()
+    return pd.to_datetime(seconds, unit="s").dt.strftime("%-d\u00a0%b\u00a0%Y").tolist()
 
 
 def history(app: App) -> str:
@@ -325,7 +325,7 @@ def board(app: App) -> str:
     cells = []
     for row in rows:
         about = Markup("{}<small>{}</small>").format(row["label"], lab.about(row["name"]))
-        interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u00a0{row['high']:.3f}"
+        interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u2060\u00a0{row['high']:.3f}"
         seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}\u00a0s"
         cells.append([about, f"{row['mean']:.3f}", interval, seconds])
     return templates().board(lab, label(app.metric), meaning, rows, cells, best, lab.computed["p"].get(app.metric))

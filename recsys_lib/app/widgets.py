@@ -23,7 +23,7 @@ from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 HERE = Path(__file__).parent
 STYLE = (HERE / "app.css").read_text("utf-8")
 SORRY = "Something went wrong with that. It is written down in the log; the rest of the page still works."
-FIT, WIDE = {"width": "auto"}, {"description_width": "initial"}
+FIT, WIDE = {"width": "max-content"}, {"description_width": "initial"}
 log = logging.getLogger(__name__)
 
 
@@ -179,38 +179,28 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
 
 def user_controls(app: App) -> w.VBox:
     """Who is looked at: a search field, and buttons for the user before, any other and the next."""
-    steps = []
-    for text, verb, value in (("← Previous", "step", "-1"), ("Anybody", "any", ""), ("Next →", "step", "1")):
-        steps.append(w.Button(description=text, layout=FIT))
-        steps[-1].on_click(lambda _, verb=verb, value=value: app.do(verb, value))
-    return w.VBox([picker(app, "user", "User"), w.HBox(steps)])
+    steps = views.templates().chips("step", {-1: "← Previous", "any": "Anybody", 1: "Next →"}.items())
+    return w.VBox([picker(app, "user", "User"), w.HTML(str(steps))])
 
 
 def upload(app: App) -> w.VBox:
     """Import of one's own ratings: a CSV file of Letterboxd or IMDb, matched by title and year, shown before use."""
-    file = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout=FIT)
-    use = w.Button(description="Use these ratings", disabled=True, layout=FIT)
-    shown, ratings, t = w.HTML(), [], views.templates()
+    t = views.templates()
+    file, shown = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout=FIT), w.HTML()
 
     def read(change: Any) -> None:
-        ratings.clear()
         try:
             table = views.read_ratings(app.lab, bytes(change["new"][0]["content"]))
-        except ValueError as error:
-            shown.value = t.message(str(error) if isinstance(error, NotPossibleError) else "The file is no CSV table.")
-        else:
             matched = table.dropna()
-            ratings.extend(f"{row.item_id}:{row.rating}" for row in matched.itertuples())
+            use = "\n".join(f"{row.item_id}:{row.rating}" for row in matched.itertuples())
             cells = [(row.given, app.lab.film(row.item_id).title, t.stars(row.rating)) for row in matched.itertuples()]
-            missed = table["given"].drop(matched.index).tolist()
-            text = f"{len(matched)} ratings match films here; {len(missed)} do not{': ' * bool(missed)}"
-            text += ", ".join(missed[:5]) + " …" * (len(missed) > 5)
-            shown.value = t.message(text, "soft") + t.table("Matches", ["Your file", "Film", "Rating"], cells)
-        use.disabled = not ratings
+            shown.value = t.imported(cells, use, table["given"].drop(matched.index).tolist())
+        except ValueError as error:
+            text = str(error) if isinstance(error, NotPossibleError) else "The file is no CSV table."
+            shown.value = t.message(text)
 
     file.observe(lambda change: change["new"] and read(change), "value")
-    use.on_click(lambda _: app.do("rate", "\n".join(ratings)))
-    return w.VBox([w.HBox([file, use]), shown])
+    return w.VBox([file, shown])
 
 
 def columns(*parts: w.Widget) -> w.Box:

@@ -317,7 +317,7 @@ def test_buttons_inside_lists_do_what_they_say(app):
     app.do("film", "30")
     assert app.film is None
     before = app.user
-    app.do("any")
+    app.do("step", "any")
     assert app.user != before
     app.do("step", "1")
     app.do("step", "-1")
