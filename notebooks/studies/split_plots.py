@@ -32,7 +32,7 @@ def results_by_split(results: pd.DataFrame, metric: str) -> Figure:
 def results_in_time(results: pd.DataFrame, metric: str) -> Figure:
     """Means and intervals of several models after each cut in time: cut, model, mean, low, high."""
     figure, axes = plt.subplots(figsize=(WIDTH, 4.2))
-    draw_lines(axes, results, "cut", "mean", "model", ("low", "high"))
+    draw_lines(axes, results, "cut", "mean", "model")
     axes.set_xticks(axes.get_xticks(), [f"{cut:.0%}" for cut in np.sort(results["cut"].unique())])
     axes.set(xlabel="share of the interactions before the cut", ylabel=f"{metric} with 95 % interval")
     axes.set_title("After each cut in time: users with a history")

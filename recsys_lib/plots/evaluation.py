@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from recsys_lib.data.catalogue import label
 from recsys_lib.evaluation.inference import intervals
 from recsys_lib.evaluation.task import pareto
-from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED, WIDTH, draw_level, draw_lines, draw_rows, grid_of
+from recsys_lib.plots.style import COLOURS, INK, MAIN, MUTED, WIDTH, draw_lines, draw_rows, grid_of
 
 ROW = 0.31  # inches
 
@@ -23,14 +24,8 @@ ROW = 0.31  # inches
 def leaderboard_figure(board: pd.DataFrame, title: str = "", *, of: str = "", level: str = "") -> Figure:
     """Mean of the ranking metric for each model with its interval, in the order given.
 
-    Parameters
-    ----------
-    board
-        From :func:`recsys_lib.evaluation.task.compare`, or ``Training.compare``.
-    of
-        What the metric was measured on, if it is to be said.
-    level
-        A model whose mean is drawn through all rows.
+    ``board`` is from :func:`recsys_lib.evaluation.task.compare` or ``Training.compare``, ``of`` says what the metric
+    was measured on, and the mean of the model ``level`` is drawn through all rows.
     """
     by = board.attrs.get("by", "ndcg@10")
     figure, axes = plt.subplots(figsize=(WIDTH, ROW * len(board) + 1.3))
@@ -77,10 +72,7 @@ def _aimed(board: pd.DataFrame, name: str) -> tuple[str, np.ndarray]:
 def trade_off_figure(board: pd.DataFrame, aims: Mapping[str, str]) -> Figure:
     """Accuracy and other aims side by side, a row a model; those that nothing beats in both are in colour.
 
-    Parameters
-    ----------
-    aims
-        Column of the leaderboard: what to call it. Of a name that starts with "-", less is better.
+    ``aims`` has a column of the leaderboard: what to call it. Of a column that starts with "-", less is better.
     """
     by, names = board.attrs["by"], board["model"]
     size = (WIDTH, ROW * len(board) + 1.3)
@@ -99,23 +91,24 @@ def trade_off_figure(board: pd.DataFrame, aims: Mapping[str, str]) -> Figure:
 
 
 def trade_off_to_explore(board: pd.DataFrame, aims: Mapping[str, str]) -> go.Figure:
-    """Each aim against accuracy, a menu of the aims; models under the pointer, those on the front in colour."""
-    by, figure = board.attrs["by"], go.Figure()
-    for place, (name, title) in enumerate(aims.items()):
+    """Accuracy against each aim, a panel each (logarithmic where less is better), with the models under the pointer."""
+    by, tables = board.attrs["by"], {}
+    colours = {"nothing is better in both": MAIN, "another model is": MUTED}
+    for name, title in aims.items():
         column, front = _aimed(board, name)
-        marker = {"size": 10, "color": np.where(front, MAIN, MUTED).tolist()}
-        names = [label(model) for model in board["model"]]
-        points = {"text": names, "mode": "markers", "marker": marker, "visible": place == 0, "name": title}
-        figure.add_scatter(x=board[column], y=board[by], **points, hovertemplate="%{text}: %{x:.3g}, %{y:.3f}")
-    buttons = []
-    for place, (name, title) in enumerate(aims.items()):
-        axis = {"xaxis.title.text": title, "xaxis.type": "log" if name.startswith("-") else "linear"}
-        shown = {"visible": [other == place for other in range(len(aims))]}
-        buttons.append({"label": title, "method": "update", "args": [shown, axis]})
-    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-    look = {"template": "plotly_white", "height": 420, "margin": {"t": 60, "b": 40}, "showlegend": False}
-    figure.update_xaxes(title=next(iter(aims.values())), type="log" if next(iter(aims))[0] == "-" else "linear")
-    return figure.update_layout(**look, updatemenus=[menu], yaxis_title=label(by))
+        kind = np.where(front, *colours)
+        tables[title] = pd.DataFrame(
+            {"model": board["model"].map(label), label(by): board[by], "x": board[column], "front": kind}
+        )
+    table = pd.concat(tables, names=["aim", None]).reset_index("aim")
+    look = {"color": "front", "color_discrete_map": colours, "height": 420}
+    figure = px.scatter(table, x="x", y=label(by), hover_name="model", facet_col="aim", **look)
+    figure.update_traces(marker_size=10).for_each_annotation(lambda note: note.update(text=note.text.split("=")[-1]))
+    figure.update_xaxes(matches=None, title="")
+    for place in (place for place, name in enumerate(aims, 1) if name.startswith("-")):
+        figure.update_xaxes(type="log", col=place)
+    legend = {"orientation": "h", "y": -0.12, "title": ""}
+    return figure.update_layout(template="plotly_white", legend=legend)
 
 
 def segments_figure(table: pd.DataFrame, models: list[str], title: str) -> Figure:
@@ -146,12 +139,7 @@ def segments_figure(table: pd.DataFrame, models: list[str], title: str) -> Figur
 def return_visits_figure(table: pd.DataFrame, models: list[str], metric: str) -> Figure:
     """A metric on the rest of the sitting and on later visits, a panel each; the best of all models is in colour.
 
-    Parameters
-    ----------
-    table
-        From :func:`recsys_lib.evaluation.return_visits.table`.
-    models
-        Those shown, in their order.
+    ``table`` is from :func:`recsys_lib.evaluation.return_visits.table`; ``models`` are those shown, in their order.
     """
     visits = table["visit"].unique()
     figure, panels = grid_of(len(visits), ROW * len(models) + 1, sharex=True, sharey=True)
@@ -171,10 +159,7 @@ def return_visits_figure(table: pd.DataFrame, models: list[str], metric: str) ->
 def draw_reliability(axes: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     """Draw predicted beside given ratings, a line a model; on the diagonal a prediction means what it says.
 
-    Parameters
-    ----------
-    tables
-        From :func:`recsys_lib.evaluation.segments.reliability`, by model.
+    ``tables`` are from :func:`recsys_lib.evaluation.segments.reliability`, by model.
     """
     whole = pd.concat(tables.values())
     ends = [whole[["predicted", "low"]].min().min() - 0.1, whole[["predicted", "high"]].max().max() + 0.1]
@@ -184,24 +169,13 @@ def draw_reliability(axes: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
         axes.errorbar(table["predicted"], table["rating"], reach, fmt="o-", color=colour, ms=4, lw=1.4)
         place = table["predicted"].iloc[len(table) // 2], table["rating"].iloc[len(table) // 2]
         axes.annotate(label(name), place, (10, -10), textcoords="offset points", color=colour, fontsize=9)
-    axes.set(xlabel="predicted, mean stars of a part", ylabel="given, mean stars")
-
-
-def reliability_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Predicted beside given ratings: see :func:`draw_reliability`."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.4))
-    draw_reliability(axes, tables)
-    axes.set_title("Predicted and given ratings, with 95 % intervals")
-    return figure
+    axes.set(title="Predicted and given ratings", xlabel="predicted, mean stars", ylabel="given, with 95 % interval")
 
 
 def distribution_figure(per_user: pd.DataFrame, metric: str) -> Figure:
     """How a metric is spread over users: the share with at least this value and its interval, a line a model.
 
-    Parameters
-    ----------
-    per_user
-        model, and the metric, a row a user and model.
+    ``per_user`` has model and the metric, a row a user and model.
     """
     reached = {}
     for model, part in per_user.groupby("model", sort=False):
@@ -210,7 +184,7 @@ def distribution_figure(per_user: pd.DataFrame, metric: str) -> Figure:
         reached[model] = intervals(pd.DataFrame(shares).astype(float))
     table = pd.concat(reached, names=["model", "value"]).reset_index()
     figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
-    draw_lines(axes, table, "value", "mean", "model", ("low", "high"))
+    draw_lines(axes, table, "value", "mean", "model")
     axes.set_xticks(range(11), [*(f"{value:.1f}" for value in np.linspace(1, 0.1, 10)), "above 0"])
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set(title=f"{label(metric)} over users", xlabel=f"{label(metric)} of at least", ylabel="share of users")
@@ -222,8 +196,6 @@ def learning_curve_figure(
 ) -> Figure:
     """NDCG@10 by the size of what a model was given, a line a model: model, size, mean, low, high."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
-    if level:
-        draw_level(axes, *level)
-    draw_lines(axes, curve, "size", "mean", "model", ("low", "high"))
+    draw_lines(axes, curve, "size", "mean", "model", level=level)
     axes.set(title=title, xlabel=xlabel, ylabel="NDCG@10 with 95 % interval")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -68,12 +68,8 @@ def draw_rows(
 ) -> None:
     """Draw a row a name, first on top: a point with its interval, and a text to the right of it.
 
-    Parameters
-    ----------
-    table
-        ``value``, ``<value>_low``, ``<value>_high`` (NaN or missing: no interval).
-    strong : ndarray, (n_rows,) bool
-        Those in colour; the others are grey.
+    ``table`` has ``value``, ``<value>_low``, ``<value>_high`` (NaN or missing: no interval); rows that ``strong``
+    ((n_rows,) bool) marks are in colour, the others grey.
     """
     places = np.arange(len(table))[::-1]
     middle, low, high = (table.get(value + end, table[value]).to_numpy(float) for end in ("", "_low", "_high"))
@@ -87,49 +83,48 @@ def draw_rows(
     axes.grid(visible=False, axis="y")
 
 
-def draw_lines(axes: Axes, table: pd.DataFrame, x: str, value: str, by: str, ends: tuple[str, str]) -> None:
+def draw_lines(
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    value: str,
+    by: str,
+    ends: tuple[str, str] = ("low", "high"),
+    level: tuple[str, float] | None = None,
+) -> None:
     """Draw a line a name, points with intervals at equal distances, each named at its end; past seven they are grey.
 
-    Parameters
-    ----------
-    table
-        x, ``value``, ``by`` (the names), and the columns of both ``ends`` of the interval (NaN: none).
+    ``table`` has x, ``value``, ``by`` (the names) and both ``ends`` of the interval (NaN: none); ``level`` is a name
+    and a height to compare with, a dashed line across.
     """
     sizes, names = np.sort(table[x].unique()), table[by].unique()
-    colours, last = dict(zip(names, COLOURS, strict=False)), {}
+    colours, last = dict(zip(names, COLOURS, strict=False)), []
     for shift, name in zip(0.05 * (np.arange(len(names)) - (len(names) - 1) / 2), names, strict=True):
         part = table[table[by] == name].sort_values(x)
         places, colour = np.searchsorted(sizes, part[x]) + shift, colours.get(name, MUTED)
         reach = [(part[value] - part[ends[0]]).clip(lower=0), (part[ends[1]] - part[value]).clip(lower=0)]
         axes.errorbar(places, part[value], reach, fmt="o-", color=colour, ms=4.5, lw=1.6, elinewidth=1)
-        last[label(str(name))] = (places[-1], float(part[value].iloc[-1]), colour)
+        last.append((float(part[value].iloc[-1]), label(str(name)), colour))
+    if level:
+        axes.axhline(level[1], color=MUTED, linewidth=1.2, linestyle="--", zorder=1)
+        last.append((level[1], label(level[0]), MUTED))
     axes.set_xticks(range(len(sizes)), [f"{size:g}" if isinstance(size, float) else f"{size:,}" for size in sizes])
     axes.grid(visible=False, axis="x")
-    name_ends(axes, last)
+    _name_ends(axes, sorted(last), len(sizes) - 0.9)
 
 
-def name_ends(axes: Axes, last: Mapping[str, tuple[float, float, str]]) -> None:
-    """Write names beside the last points of lines (x, y and colour by name), apart where the points are close."""
+def _name_ends(axes: Axes, last: list[tuple[float, str, str]], right: float) -> None:
+    """Write names (height, name, colour; lowest first) at the right, apart where the heights are close."""
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
     gap = (high - low) * 13 / (72 * 0.75 * axes.get_window_extent().height / axes.figure.dpi)
-    ordered = sorted(last.items(), key=lambda item: item[1][1])
-    heights = [max(0.0, y) if low >= 0 else y for _, (_, y, _) in ordered]
-    for _ in range(len(ordered) * 20):  # neighbours that are too close push each other away until none is
+    heights = [height for height, *_ in last]
+    for _ in range(len(last) * 20):  # neighbours that are too close push each other away until none is
         for place in range(len(heights) - 1):
-            lack = gap - (heights[place + 1] - heights[place])
-            if lack > 1e-9:
-                heights[place], heights[place + 1] = heights[place] - lack / 2, heights[place + 1] + lack / 2
-    right = max((x for x, _, _ in last.values()), default=0)
-    for (name, (_, _, colour)), height in zip(ordered, heights, strict=True):
-        axes.annotate(name, (right, height), (9, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
-
-
-def draw_level(axes: Axes, name: str, height: float) -> None:
-    """Draw a dashed line across at a height to compare with, and its name on it."""
-    axes.axhline(height, color=MUTED, linewidth=1.2, linestyle="--", zorder=1)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(name, (0, height), (4, 4), **place, color=INK, fontsize=9)
+            lack = max(0.0, gap - (heights[place + 1] - heights[place])) / 2
+            heights[place], heights[place + 1] = heights[place] - lack, heights[place + 1] + lack
+    style = {"textcoords": "offset points", "va": "center", "fontsize": 9, "annotation_clip": False}
+    for height, (_, name, colour) in zip(heights, last, strict=True):
+        axes.annotate(name, (right, height), (7, 0), color=colour, **style)
 
 
 def grid_of(panels: int, height: float, columns: int = 2, **more: bool) -> tuple[Figure, np.ndarray]:

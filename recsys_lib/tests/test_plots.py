@@ -13,7 +13,7 @@ from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import NeuralRanker
 from recsys_lib.models.features.pairs import PairFeatures
-from recsys_lib.plots import evaluation, models, neural, preprocessing
+from recsys_lib.plots import data, evaluation, models
 from recsys_lib.plots.style import COLOURS, MAIN, MUTED, draw_lines, use_style
 
 mpl.use("agg")
@@ -74,7 +74,8 @@ def test_trade_offs_name_every_model_and_mark_the_front(board):
     ]
     assert fronts == [[True, False, True], [True, False, True]], "ALS has no seconds here"
     drawn = evaluation.trade_off_to_explore(board, aims)
-    assert [list(trace.text) for trace in drawn.data] == [["Item kNN", "ALS tuned", "Popularity"]] * 2
+    shown = {(trace.marker.color, name) for trace in drawn.data for name in trace.hovertext}
+    assert shown == {(MAIN, "Item kNN"), (MAIN, "Popularity"), (MUTED, "ALS tuned")}
 
 
 def test_lines_are_named_at_their_ends_without_covering_each_other():
@@ -82,11 +83,12 @@ def test_lines_are_named_at_their_ends_without_covering_each_other():
     rows = [{"size": size, "model": name, "mean": 0.2 + 0.001 * n} for n, name in enumerate(names) for size in sizes]
     table = pd.DataFrame(rows).assign(low=lambda t: t["mean"] - 0.05, high=lambda t: t["mean"] + 0.05)
     figure, axes = plt.subplots()
-    draw_lines(axes, table, "size", "mean", "model", ("low", "high"))
+    draw_lines(axes, table, "size", "mean", "model")
     assert sorted(texts(axes)) == [f"Model {n}" for n in range(8)]
     figure.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 + 2 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert all(box.height > 0 and not text.get_annotation_clip() for text, box in zip(axes.texts, boxes, strict=True))
     assert [text.get_color() for text in axes.texts if text.get_text() == "Model 7"] == [MUTED], "past seven"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "5"]
 
@@ -120,24 +122,24 @@ def test_the_share_of_users_falls_with_what_is_asked():
 
 def test_figures_of_the_nets_are_drawn(tables):
     log = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "valid": [0.9, 0.8], "lr": [0.1, 0.1]})
-    assert len(neural.curves_figure(log, "a constant learning rate is no panel").axes) == 2
-    assert len(neural.curves_figure(log.assign(valid=None, lr=[0.1, 0.2]), "no validation").axes) == 2
+    assert len(models.curves_figure(log, "a constant learning rate is no panel").axes) == 2
+    assert len(models.curves_figure(log.assign(valid=None, lr=[0.1, 0.2]), "no validation").axes) == 2
     split = splits.temporal_user(tables[0], test=0.2, valid=0)
     model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1).fit(Interactions.from_frame(split.train))
     ablation = pd.DataFrame({"variant": ["whole", "a"], "rmse": [0.9, 1.0], "spread": [0.01, None]})
-    assert ticks(neural.ablation_figure(ablation, "rmse", "title").axes[0]) == ["Whole", "A"]
-    assert neural.diagram_figure(8, (16, 8), 4, 8).axes
-    assert neural.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why").axes
+    assert ticks(models.ablation_figure(ablation, "rmse", "title").axes[0]) == ["Whole", "A"]
+    assert models.diagram_figure(8, (16, 8), 4, 8).axes
+    assert models.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why").axes
 
 
 def test_parts_in_time_counts_every_row(tables):
     split = splits.temporal_user(tables[0])
-    (axes,) = preprocessing.parts_in_time(split, bins=10).axes
+    (axes,) = data.parts_in_time(split, bins=10).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "validation", "test"]
     heights = sum(bar.get_height() for container in axes.containers for bar in container)
     assert heights == len(tables[0])
     untimed = splits.random(tables[0].drop(columns="timestamp"))
-    (axes,) = preprocessing.parts_in_time(untimed).axes
+    (axes,) = data.parts_in_time(untimed).axes
     assert axes.get_xlabel() == "interactions of a user"
 
 
@@ -146,15 +148,15 @@ def test_feature_distributions_draws_one_panel_a_feature_and_bears_emptiness(tab
     fitted = PairFeatures.of(split.train, tables[1])
     table = fitted.table()
     names = ["user: mean rating", "item: mean rating", "time"]
-    figure = preprocessing.feature_distributions(table, fitted.table(split.valid), names, columns=2)
+    figure = data.feature_distributions(table, fitted.table(split.valid), names, columns=2)
     assert [axes.get_title("left") for axes in figure.axes] == [*names, ""]
-    preprocessing.feature_distributions(table.assign(time=np.nan), table.iloc[:0], names)
-    preprocessing.feature_distributions(table, table, [])
+    data.feature_distributions(table.assign(time=np.nan), table.iloc[:0], names)
+    data.feature_distributions(table, table, [])
 
 
 def test_a_notebook_that_shows_the_features_leaves_their_places_alone():
     numbers = pd.DataFrame(np.random.default_rng(0).random((50, 7)), columns=list("abcdefg"))
-    figure = preprocessing.feature_distributions(numbers, numbers, list(numbers))
+    figure = data.feature_distributions(numbers, numbers, list(numbers))
     places = [axes.get_position().bounds for axes in figure.axes]
     figure.savefig(io.BytesIO(), bbox_inches="tight")  # as notebooks do
     figure.savefig(io.BytesIO())
