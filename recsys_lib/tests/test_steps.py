@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from recsys_lib.paths import REPOSITORY, Paths, in_full, run_name
-from recsys_lib.run.parameters import write_stamps
+from recsys_lib.run.parameters import check_dataset, write_stamps
 from recsys_lib.run.run import MissingArtifactError, Run
 from recsys_lib.run.steps import STEPS, gone, step_that_writes
 
@@ -56,6 +58,36 @@ def test_a_missing_artefact_names_the_step_that_makes_it(lab_home):
     ):
         with pytest.raises(MissingArtifactError, match=command):
             which.need(file)
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "/a b.csv"])
+@needs_make
+def test_the_command_that_a_message_names_runs_that_step(project, name):
+    words = shlex.split(Run(name).command("05"))
+    assert make(project, *words[1:], dataset=name)[-1] == "05_item_models"
+    assert {line.split(" ", 1)[1] for line in (project / "log").read_text().splitlines()} == {name}
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("my files/p.yaml", "04_als: {trials: 3}", ""),
+        ("my files/no.yaml", "", "there is no parameter file my files/no.yaml"),
+        ("tab.yaml", "common:\n\treading: {}", "tab.yaml, line 2: this is not YAML"),
+        ("typed.yaml", "04_als: {trials: thirty}", "trials is 'thirty', which is no int"),
+    ],
+)
+def test_a_parameter_file_is_answered_before_anything_runs(project, file, text, said):
+    (project / file).parent.mkdir(exist_ok=True)
+    if text:
+        (project / file).write_text(text)
+    command = ["make", "-n", f"PY={sys.executable}", f"PYTHON={sys.executable}", f"PARAMS={file}"]
+    env = {**outside_make(), "RECSYS_HOME": str(project)}
+    done = subprocess.run([*command, "run"], cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, bool(done.stdout)) == (bool(said), not said)
+    assert said in done.stderr
+    assert subprocess.run([*command, "help"], cwd=project, env=env, capture_output=True, check=False).returncode == 0
 
 
 def test_a_section_of_the_parameters_touches_only_its_own_step(lab_home):
@@ -158,6 +190,8 @@ def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, sai
     done = subprocess.run([*command, "run"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+    for near in re.findall(r"did you mean (.*?)\?", done.stderr):
+        check_dataset(near)
     assert list((project / "outputs").iterdir()) == []
     done = subprocess.run([*command, "demo"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "") and "nothing is there of" in done.stderr
