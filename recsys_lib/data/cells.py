@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MISSING = ["", "nan", "NaN", "None", "NULL", r"\N"]
+from recsys_lib.data.interactions import MISSING
+
 NO_GENRE = ("unknown", "(no genres listed)", "")
 UNIT_SECONDS = {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "days": 86_400}
 _NUMBERS = {"timestamp": "iufM", "position": "iuf", "user_id": "iuf", "item_id": "iuf"}  # dtypes that are kept

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+MISSING = ["", "nan", "NaN", "None", "NULL", r"\N"]  # texts that say that there is no value
 MOST_LEVELS = 101  # of a scale of ratings, such as 0 to 100; counts of plays have more
 FEW = 16  # ids that are not worth the search for equal ones among them
 
@@ -91,7 +92,7 @@ def require_ids(frame: pd.DataFrame) -> None:
     for column in ("user_id", "item_id"):
         if column not in frame:
             raise ValueError(f"interactions lack the column {column!r}; they have {list(frame.columns)}")
-        rows = np.flatnonzero(frame[column].isna())
+        rows = np.flatnonzero(frame[column].isna() | (frame[column].dtype.kind == "O" and frame[column].isin(MISSING)))
         if len(rows):
             says = "1 row has" if len(rows) == 1 else f"{len(rows):,} rows have"
             raise ValueError(f"interactions: {says} no {column} (row {rows[0]} first)")

@@ -30,6 +30,7 @@ from pyarrow import json as arrow_json
 from pyarrow import parquet
 
 from recsys_lib.data import cells
+from recsys_lib.data.interactions import MISSING
 
 WEIGHT = "weight"
 _WANTED = ("user_id", "item_id", "rating", WEIGHT, "timestamp", "position")
@@ -631,8 +632,8 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
                 escape_char="\\" if escaped else False, newlines_in_values=quoted, invalid_row_handler=skip,
             ),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=types, include_columns=only, null_values=[""] if table == "tags" else cells.MISSING,
-                strings_can_be_null=True, quoted_strings_can_be_null=table == "tags",
+                column_types=types, include_columns=only, null_values=[""] if table == "tags" else MISSING,
+                strings_can_be_null=True, quoted_strings_can_be_null=True,
             ),
         )  # fmt: skip
         if any(pa.types.is_binary(kind) for kind in found.schema.types):

@@ -383,11 +383,13 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, lab_home, name, dat
         assert name in str(error)
 
 
-@pytest.mark.parametrize("kind", ["Int64", "float64", "object"])
-def test_a_missing_id_is_refused_everywhere(kind):
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("Int64", None), ("float64", None), ("object", None), ("str", ""), ("str", "nan")]
+)
+def test_a_missing_id_is_refused_everywhere(kind, missing):
     frame = pd.DataFrame(ROWS, columns=HEADER).astype({"user_id": kind})
-    frame.loc[1, "user_id"] = None
-    for use in (Interactions.from_frame, temporal_user):
+    frame.loc[1, "user_id"] = missing
+    for use in (Interactions.from_frame, temporal_user, Popularity().fit):
         with pytest.raises(ValueError, match=r"1 row has no user_id \(row 1 first\)"):
             use(frame)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from recsys_lib.benchmarks import reading
 from recsys_lib.data import BadTableError, load_dataset
 from recsys_lib.data.fetch import BadArchiveError
-from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.interactions import MISSING, Interactions
 from recsys_lib.data.load import identity
 
 
@@ -328,7 +328,11 @@ def test_a_zip_of_own_tables(tmp_path, lab_home):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1), min_size=1, unique=True
+        st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1).filter(
+            lambda text: text not in MISSING
+        ),
+        min_size=1,
+        unique=True,
     )
 )
 def test_any_text_is_an_id(tmp_path, lab_home, ids):
