@@ -16,24 +16,12 @@ BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """One MovieLens data set as GroupLens publishes it.
+    """One MovieLens data set as GroupLens publishes it."""
 
-    Attributes
-    ----------
-    name
-        The name that ``load_dataset`` takes; the archive is ``<name>.zip``.
-    rating_scale
-        Lowest and highest rating in stars.
-    md5
-        Checksum of the archive; None where it is read from the ``.md5`` file beside the archive, if there is one.
-    folder
-        Folder inside the archive.
-    """
-
-    name: str
-    rating_scale: tuple[float, float]
-    md5: str | None = None
-    folder: str | None = None
+    name: str  # that load_dataset takes; the archive is <name>.zip
+    rating_scale: tuple[float, float]  # lowest and highest rating in stars
+    md5: str | None = None  # of the archive; None where it is read from the .md5 file beside it, if there is one
+    folder: str | None = None  # inside the archive, where it is not called like it
 
     @property
     def archive(self) -> str:

@@ -30,15 +30,8 @@ _YEAR = r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:\s*[–-]\s*\d{0,4})?\)\s*(?P<re
 
 
 def split_year(titles: pd.Series) -> pd.DataFrame:
-    """Take the year out of titles such as "Toy Story (1995)".
+    """Title (without the year, single spaces) and year (Int16, may be missing) of titles such as "Toy Story (1995)".
 
-    Returns
-    -------
-    DataFrame
-        title (str, without the year, single spaces) and year (Int16, missing where the title names none).
-
-    Examples
-    --------
     >>> split_year(pd.Series(["Godfather, The (1972)", "Seven (Se7en) (1995)", "Babylon 5"]))
                 title  year
     0  Godfather, The  1972

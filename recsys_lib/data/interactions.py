@@ -197,16 +197,11 @@ class Interactions:
         user_ids: Iterable | None = None,
         item_ids: Iterable | None = None,
     ) -> Interactions:
-        """Build from a table with user_id, item_id and, where there are such, rating and timestamp (else position).
+        """Build from a table with user_id, item_id and, where there are such, rating (else 1) and timestamp or position.
 
-        Parameters
-        ----------
-        frame
-            One row an interaction. Without a rating column every rating is 1. ValueError if a column or an id is
-            missing, or a pair (user, item) stands in it twice.
-        user_ids, item_ids
-            Ids that get a row or a column, in any order; by default those in the table. Rows with others are left out.
-        """
+        Ids that are given, in any order, get a row or a column, and rows with others are left out; by default all in
+        the table do. ValueError if a column or an id is missing, or a pair (user, item) stands in it twice.
+        """  # noqa: E501
         require_ids(frame)
         users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)
         items = distinct_ids(frame["item_id"] if item_ids is None else item_ids)

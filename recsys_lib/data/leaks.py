@@ -220,19 +220,10 @@ def agreement(predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: floa
 def check_predictions(
     predicted: np.ndarray, ratings: np.ndarray, *, relevant_from: float = 4.0, rmse_floor: float | None = None
 ) -> list[Finding]:
-    """Alarm at predictions that are better than can be.
+    """Alarm at predictions, (n,), that are better than can be; rows without one (NaN) are left out.
 
-    Agreement with who liked what alarms from 90 % on, if it is above what the more frequent side alone gives (binomial
-    test at 0.001).
-
-    Parameters
-    ----------
-    predicted, ratings : ndarray, (n,)
-        Rows without a prediction (NaN) are left out.
-    relevant_from
-        Where liking starts: a model that was given ``rating >= relevant_from`` is right about it in every row.
-    rmse_floor
-        Root mean squared error under which a leak is presumed; see :func:`rmse_floor`. None: not looked at.
+    Agreement with who liked what (``rating >= relevant_from``) alarms from 90 % on, if it is above what the more
+    frequent side alone gives (binomial test at 0.001), and an error under ``rmse_floor`` does (:func:`rmse_floor`).
     """
     predicted, ratings = np.asarray(predicted, dtype=np.float64), np.asarray(ratings, dtype=np.float64)
     kept = ~np.isnan(predicted)

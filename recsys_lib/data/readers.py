@@ -92,21 +92,7 @@ _ASIDE = r"\s*$|[#%]|sep=.$"  # lines before a table that are none of its rows: 
 
 @dataclass
 class RawTables:
-    """Tables as a reader gives them, with the lab's column names, not yet checked; None where there is no such file.
-
-    Attributes
-    ----------
-    files, forms, encoding
-        File of each table and what it is; the encoding of all of them, where it was given.
-    columns, spare
-        Names in the file of the interactions, and those that were not understood.
-    unread, skipped
-        What could not be read at all, a sentence for each file and cause; by table, which rows that were.
-    notes
-        What each file was taken for.
-    whole_ids
-        Whether the format has whole numbers as ids.
-    """
+    """Tables as a reader gives them, with the lab's column names, not yet checked; None where there is no such file."""
 
     interactions: pd.DataFrame = field(default_factory=pd.DataFrame)
     items: pd.DataFrame | None = None
@@ -115,13 +101,13 @@ class RawTables:
     links: pd.DataFrame | None = None
     files: dict[str, Path] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
-    skipped: dict[str, list[int]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    encoding: str | None = None
-    whole_ids: bool = False
-    columns: list[str] = field(default_factory=list)
-    spare: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # what could not be read at all, a sentence for file and cause
+    skipped: dict[str, list[int]] = field(default_factory=dict)  # by table, which rows that were
+    notes: list[str] = field(default_factory=list)  # what each file was taken for
+    encoding: str | None = None  # of all files, where it was given
+    whole_ids: bool = False  # whether the format has whole numbers as ids
+    columns: list[str] = field(default_factory=list)  # in the file of the interactions
+    spare: list[str] = field(default_factory=list)  # those of them that were not understood
 
     def file(self, table: str) -> str:
         """Name of a table's file."""
@@ -232,12 +218,10 @@ def _starts(path: Path, form: Form) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Form:
-    """What a file is taken for.
+    """What a file is taken for."""
 
-    ``kind`` is "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a
-    JSON object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet".
-    """
-
+    # "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
+    # object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet"
     kind: str
     names: list[str]
     header: bool = False
@@ -274,15 +258,8 @@ def form_of(
     separator: str | None = None,
     encoding: str | None = None,
 ) -> Form:
-    r"""Tell what a file is by its content.
+    r"""Tell what a file is by its content; ValueError, which says what to pass, where nothing can be guessed.
 
-    Raises
-    ------
-    ValueError
-        If it is no table, or its columns have no names and none can be guessed; the sentence says what to pass.
-
-    Examples
-    --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "visits"
     >>> _ = path.write_text("196\t242\t3\t881250949\n")
@@ -398,9 +375,6 @@ def our_names(present: Iterable[str], columns: Mapping[str, str], table: str = "
     return names
 
 
-# tables
-
-
 def find_root(folder: Path) -> Path | None:
     """The folder, or one up to two levels below it, that holds interactions, in a table that is called so if any."""
     below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_dir())
@@ -442,10 +416,8 @@ def read_files(
 ) -> RawTables:
     """Read a table of interactions, or a folder of tables, under the lab's column names.
 
-    ``path`` is a file, the parts of one parquet table, or a folder that holds a table called interactions, ratings,
-    events or plays (or a single one), and perhaps items or movies, users or people. The arguments are those of
-    :func:`recsys_lib.data.load_dataset`. FileNotFoundError if the folder holds no table of interactions, ValueError if
-    a mapping does not fit a column, or a file cannot be read.
+    The arguments are those of :func:`recsys_lib.data.load_dataset`. FileNotFoundError if a folder holds no table of
+    interactions, ValueError if a mapping does not fit a column, or a file cannot be read.
     """
     files = {"interactions": path}
     if path.is_dir():

@@ -25,13 +25,7 @@ _IDS = ("user_id", "item_id")
 
 
 class BadTableError(ValueError):
-    """Tables that do not hold what they should.
-
-    Attributes
-    ----------
-    problems : list of str
-        One sentence each.
-    """
+    """Tables that do not hold what they should; ``problems`` has one sentence each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
@@ -100,14 +94,8 @@ def _unique(column: str) -> Rule:
 def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: bool = False) -> list[Rule]:
     """Rules of the interactions, of columns that are numbers already.
 
-    Parameters
-    ----------
-    columns
-        Columns that there are beside user_id and item_id.
-    scale
-        Lowest and highest rating; None where any number is right.
-    weights
-        Whether the ratings are weights of implicit feedback, which are positive.
+    ``scale`` is the lowest and highest rating, None where any number is right; ``weights`` of implicit feedback are
+    positive.
     """
     rules = [*_id_rules("user_id"), *_id_rules("item_id")]
     if "rating" in columns:
@@ -164,21 +152,11 @@ def check(
     columns: Sequence[str] = (),
     spare: Sequence[str] = (),
 ) -> Outcome:
-    """Check a table against rules, every one of them, in one go over each column.
+    """Check a table, whose index counts the rows of the file from 0, against rules, every one of them.
 
-    Parameters
-    ----------
-    frame
-        Its index counts the rows of the file from 0.
-    rules
-        Their columns must be there.
-    file, lines
-        For the sentences: name of the file, and the line that each of a few rows stands on.
-    columns, spare
-        Names in the file, where they are not those of the table, and those that may be mapped.
+    For the sentences: name of the file, the line that each of a few rows stands on, names in the file (where they are
+    not those of the table), and those of them that may be mapped.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": [5, 5], "rating": [3.0, 7.0]})
     >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv").problems
     ["plays.csv, column 'rating': 1 row with a rating off the scale (line 1: 7.0); ratings here go from 1 to 5"]
@@ -262,26 +240,9 @@ def clean(
     bad_rows: str = "raise",
     missing_items: str = "raise",
 ) -> dict[str, int]:
-    """Check all tables, and leave out what the options allow to leave out.
+    """Check all tables, in place, leave out what the options of ``load_dataset`` allow, and give what that was.
 
-    Parameters
-    ----------
-    tables
-        As read, with ratings or weights in the column "rating"; changed in place.
-    scale, weights
-        As in :func:`interaction_rules`.
-    duplicates, bad_rows, missing_items
-        As in :func:`recsys_lib.data.load_dataset`.
-
-    Returns
-    -------
-    dict
-        What was left out, and how many rows.
-
-    Raises
-    ------
-    BadTableError
-        With all problems of all tables.
+    Ratings or weights are in the column "rating". BadTableError with all problems of all tables.
     """
     dropped: dict[str, int] = {}
     file, drop = tables.file("interactions"), bad_rows == "drop"

@@ -30,24 +30,14 @@ ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996 in floating point; it means 
 
 @dataclass(frozen=True)
 class Split:
-    """Three tables that share no pair of user and item, but for what :func:`leave_one_out` says of repeats.
+    """Three tables that share no pair of user and item, but for what :func:`leave_one_out` says of repeats."""
 
-    Attributes
-    ----------
-    train, valid, test : DataFrame
-        user_id, item_id, rating and, where known, timestamp.
-    name, params
-        Which way of splitting, such as ``"temporal_user"``, and its arguments.
-    dropped
-        Rows that are in no part, by why: ``{"test rows of users without enough history": 3}``.
-    """
-
-    train: pd.DataFrame
+    train: pd.DataFrame  # user_id, item_id, rating and, where known, timestamp
     valid: pd.DataFrame
     test: pd.DataFrame
-    name: str
-    params: dict[str, Any] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
+    name: str  # of the way of splitting, such as "temporal_user"
+    params: dict[str, Any] = field(default_factory=dict)  # its arguments
+    dropped: dict[str, int] = field(default_factory=dict)  # rows in no part: {"test rows of users without ...": 3}
 
     @property
     def history(self) -> pd.DataFrame:
@@ -254,15 +244,10 @@ def leave_one_out(interactions: pd.DataFrame, *, repeats: str = "last") -> Split
     validation, one with a single interaction none to the test. The order is that of :func:`temporal_user`; without
     timestamps and positions it is that of the rows.
 
-    Parameters
-    ----------
-    repeats : {"last", "first", "count"}
-        Which row train and history keep of an item that a user had more than once: the last, the first, or the last
-        with the sum of the ratings (1 each without such). What is held out stays, also where it repeats an
-        item of the history: such a row cannot be hit while lists leave out what was seen, and a task counts them.
+    Of an item that a user had more than once train and history keep the "last" row, the "first", or the last with the
+    sum of the ratings (1 each without such): "count". What is held out stays, also where it repeats an item of the
+    history: such a row cannot be hit while lists leave out what was seen, and a task counts them.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 5], "timestamp": [30, 10, 20, 10]})
     >>> split = leave_one_out(frame)
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist(), len(split.train)
@@ -332,22 +317,11 @@ def rolling(
 ) -> Iterator[Split]:
     """Cut all interactions at several moments; after each, the next slice of time is test. One split a cut.
 
-    One cut alone scores few users. Every split's train part ends ``span`` before its cut, its validation part is the
-    slice before the cut, its test part the slice after. Rows of the same second are never divided (as in
-    :func:`temporal_global`).
+    One cut alone scores few users. ``cuts`` are shares of the interactions, in the order of time. Every split's train
+    part ends ``span`` (a share, too) before its cut, its validation part is the slice before the cut, its test part the
+    slice after; rows of the same second are never divided. Test rows of users with fewer than ``min_history``
+    interactions before the cut are left out; validation keeps everybody, so that ``history`` is all that is known.
 
-    Parameters
-    ----------
-    cuts
-        Shares of the interactions, in the order of time, that lie before each cut.
-    span
-        Share of the interactions in each slice.
-    min_history
-        Test rows of users with fewer interactions before the cut are left out; 0 keeps everybody. Validation
-        keeps everybody, so that ``history`` is all that is known at the cut.
-
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 2] * 10, "item_id": range(20), "timestamp": range(20)})
     >>> [(split.params["cut"], split.test["item_id"].tolist()) for split in rolling(frame, cuts=(0.5, 0.9), span=0.1)]
     [(0.5, [10, 11]), (0.9, [18, 19])]
@@ -490,15 +464,9 @@ def k_core(interactions: pd.DataFrame, *, min_user: int = 1, min_item: int = 1) 
     which gives the largest such part of the table whatever the order (Seidman, "Network structure and minimum degree",
     1983). It looks at all rows, test included, so it changes what is asked; it never looks at a rating.
 
-    Returns
-    -------
-    kept : DataFrame
-        The rows that stay, in their order.
-    steps : DataFrame
-        round (0 is the table as given), rows, users, items, and those dropped in the round.
+    Gives the rows that stay, in their order, and a table of the rounds (0 is the table as given): rows, users, items,
+    and those dropped.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [5, 6, 5, 6, 7]})
     >>> kept, steps = k_core(frame, min_user=2, min_item=2)
     >>> kept["user_id"].tolist(), steps["rows"].tolist()

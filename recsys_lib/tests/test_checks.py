@@ -46,21 +46,6 @@ def test_all_problems_of_a_table_at_once(frame):
     ]
 
 
-@pytest.mark.parametrize(
-    ("factor", "named"),
-    [
-        (10**3, "look like milliseconds (divide them by 1,000, or pass time_unit='ms' if all are)"),
-        (10**6, "look like microseconds (divide them by 1,000,000, or pass time_unit='us' if all are)"),
-        (10**9, "look like nanoseconds (divide them by 1,000,000,000, or pass time_unit='ns' if all are)"),
-        (7, "an absurdly late timestamp"),
-    ],
-)
-def test_units_of_time_are_recognised(frame, factor, named):
-    (problem,) = problems_of(frame.assign(timestamp=frame["timestamp"] * factor))
-    assert named in problem
-    assert "6 rows" in problem and problem.count("line ") == 3 and ", ...)" in problem
-
-
 def test_the_edges_of_what_is_right(frame):
     assert problems_of(frame) == []
     frame["timestamp"] = [0, 1, 4_102_444_799, 5, 5, 5]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recsys_lib.data import BadTableError, leaks, load_dataset
 from recsys_lib.data.interactions import Interactions, relevance_threshold
+from recsys_lib.data.load import identity
 from recsys_lib.data.order import order_facts
 from recsys_lib.data.splits import Split, by_name, leave_one_out, temporal_global, temporal_user
 from recsys_lib.evaluation.task import Task
@@ -44,6 +45,8 @@ FORMS = {
     "floats.csv": written().replace("\n1,", "\n1.0,").encode(),
     "dates.csv": written().replace("1400000200", "2014-05-13 16:56:40").encode(),
     "local.csv": written().replace("1400000200", "05/13/2014 16:56:40").encode(),
+    "zones.csv": written().replace("1400000200", "2014-05-13T17:56:40+01:00").encode(),
+    "fractions.csv": written().replace("1400000200", "1400000200.7").encode(),
     "slashes.csv": written().replace("1400000200", "2014/05/13 16:56:40").encode(),
     "halves of a day.csv": written().replace("1400000200", "05/13/2014 4:56:40 PM").encode(),
     "words.csv": written().replace("1400000200", '"May 13, 2014 16:56:40"').encode(),
@@ -53,6 +56,7 @@ FORMS = {
     "rows of R.csv": written().replace("\n", "\n7,", 3).encode(),
     "blanks around ids.csv": written().replace("\n1,", "\n 1 ,").encode(),
     "reviews.csv": written().replace("stamp", "stamp,review").replace("00\n", '00,"good,\n ""really"""\n').encode(),
+    "parquet": pd.DataFrame(ROWS, columns=HEADER).to_parquet(),
     "lines.jsonl": pd.DataFrame(ROWS, columns=HEADER).to_json(orient="records", lines=True).encode(),
     "amazon.json": b"".join(
         b'{"reviewerID": %d, "asin": %d, "overall": %.1f, "unixReviewTime": %d}\n' % tuple(row) for row in ROWS
@@ -67,6 +71,7 @@ def test_the_same_table_in_any_form(tmp_path, lab_home, name, caplog):
     assert data.interactions.columns.tolist() == HEADER
     assert data.interactions.values.tolist() == ROWS
     assert data.interactions.dtypes.astype(str).tolist() == ["int64", "int64", "float32", "int64"]
+    assert data.sha256 == identity(pd.DataFrame(ROWS, columns=HEADER).astype({"rating": np.float32}))
     assert [message for message in caplog.messages if message.startswith(f"{name}: ") and "3 rows" in message]
 
 
@@ -207,13 +212,22 @@ def test_what_is_relevant_follows_from_the_scale(ratings, threshold, recwarn):
 def test_archives_and_folders_of_tables(tmp_path, lab_home):
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         archive.writestr("mine/whatever.csv", written())
+        archive.writestr("mine/readme.txt", "about it")
         archive.writestr("__MACOSX/mine/._whatever.csv", b"\0\5\x16\7")
-    assert load_dataset(tmp_path / "mine.zip").interactions.values.tolist() == ROWS
+        archive.writestr("mine/items.csv", "item,title\n10,Anna\n11,Bert\n")
+    data = load_dataset(tmp_path / "mine.zip")
+    assert data.interactions.values.tolist() == ROWS
+    assert (data.name, data.titles()[11], data.source) == ("mine", "Bert", "the archive mine.zip")
     (tmp_path / "spark").mkdir()
     for part, row in enumerate(ROWS):
         pd.DataFrame([row], columns=HEADER).to_parquet(tmp_path / "spark" / f"part-{part:05}.snappy.parquet")
     (tmp_path / "spark" / "_SUCCESS").touch()
     assert load_dataset(tmp_path / "spark").interactions.values.tolist() == ROWS
+    (tmp_path / "text").mkdir()
+    for part in "01":
+        (tmp_path / "text" / f"part-{part}.csv").write_text(written())
+    with pytest.raises(ValueError, match="text holds a table in parts of text: join them to one file, or write"):
+        load_dataset(tmp_path / "text")
 
 
 def test_dat_files_whose_ids_have_leading_zeros(tmp_path, lab_home):
@@ -262,7 +276,7 @@ def test_encodings_are_read_or_have_to_be_told(tmp_path, lab_home, encoding, tit
     assert data.titles().to_dict() == {10: title, 11: "b"}
 
 
-@pytest.mark.parametrize(("encoding", "says"), [("cp9999", "unknown encoding: cp9999; encoding="), ("utf-8", "UTF8")])
+@pytest.mark.parametrize(("encoding", "says"), [("cp9999", "unknown encoding: cp9999; encoding="), ("utf-8", "decode byte 0xe9")])
 def test_an_encoding_that_is_none_or_another_is_refused(tmp_path, lab_home, encoding, says):
     (tmp_path / "t.csv").write_bytes("user,item\né,1\n".encode("cp1252"))
     with pytest.raises(ValueError, match=f"t.csv.*{says}"):

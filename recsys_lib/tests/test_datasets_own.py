@@ -184,14 +184,6 @@ def test_items_and_users_of_ones_own(table):
     assert data.users["age"].isna().tolist() == [True, False]
 
 
-@pytest.mark.parametrize(
-    "written", ["881250949", "881250949.7", "1997-12-04T15:55:49", "1997-12-04 15:55:49", "1997-12-04T16:55:49+01:00"]
-)
-def test_times_in_any_form(table, written):
-    times = load_dataset(table(f"user,item,time\n1,1,{written}\n")).interactions["timestamp"]
-    assert (times.tolist(), times.dtype) == ([881250949], np.int64)
-
-
 def test_the_last_of_a_pair_is_kept_by_time(table, caplog):
     path = table("user,item,rating,timestamp\n1,1,1,300\n1,1,2,100\n2,1,3,50\n1,1,4,200\n3,1,1,7\n3,1,5,7\n")
     data = load_dataset(path)
@@ -276,20 +268,6 @@ def test_options_that_do_not_fit_are_said(table, options, says):
         load_dataset(**{"dataset": table("user,item\n1,1\n"), **options})
 
 
-def test_other_files_of_the_same_table_read_the_same(table, tmp_path):
-    frame = pd.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2], "rating": [3.0, 4.5], "timestamp": [10, 20]})
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    frame.to_csv(tmp_path / "t.csv.gz", index=False)
-    frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
-    (tmp_path / "bom.csv").write_text(
-        "\ufeff" + (tmp_path / "t.csv").read_text().replace("\n", "\r\n"), encoding="utf-8"
-    )
-    frame.to_parquet(tmp_path / "t.parquet")
-    read = [load_dataset(tmp_path / name) for name in ("t.csv", "t.csv.gz", "t.tsv", "bom.csv", "t.parquet")]
-    assert len({data.sha256 for data in read}) == 1
-    assert read[0].sha256 == identity(frame.astype({"rating": np.float32}))
-
-
 def test_the_identity_is_of_the_values(table):
     one = load_dataset(table("user,item,rating\n1,2,3\n2,3,4\n")).sha256
     assert load_dataset(table("item,extra,user,rating\n2,x,1,3.0\n3,y,2,4\n", "other.csv")).sha256 == one
@@ -315,14 +293,6 @@ def test_lines_that_cannot_be_read_are_counted_when_dropped(table, caplog):
     assert load_dataset(packed, bad_rows="drop").sha256 == data.sha256
     with pytest.raises(BadTableError, match="line 2: 'x'"):
         load_dataset(table("user,item,rating\na,b,x\n"), bad_rows="drop")
-
-
-def test_a_zip_of_own_tables(tmp_path, lab_home):
-    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
-        archive.writestr("mine/events.csv", "user,item\n1,a\n2,b\n")
-        archive.writestr("mine/items.csv", "item,title\na,Anna\nb,Bert\n")
-    data = load_dataset(tmp_path / "mine.zip")
-    assert (data.name, data.titles()["b"], data.source) == ("mine", "Bert", "the archive mine.zip")
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
