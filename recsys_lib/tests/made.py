@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,8 +84,8 @@ SMALL = {
 }
 
 
-def small_model(name: str) -> Recommender:
+def small_model(name: str, **changed: Any) -> Recommender:
     """A small model of a class, not fitted."""
     kind, blended = getattr(models, name), {"ease": models.EASE(), "popularity": models.Popularity()}
     parts = {"Blend": (blended,), "Reranker": (models.Blend(blended),)}.get(name, ())
-    return kind(*parts, **SMALL.get(name, {}))
+    return kind(*parts, **SMALL.get(name, {}) | changed)

@@ -60,13 +60,17 @@ def test_rows_that_end_early_and_ties(diversity):
     assert calibrate(scores, vectors, np.full((2, 4), 0.25), 3, diversity).tolist() == [[0, 1, -1], [0, 1, 2]]
 
 
-def test_bad_input(model, known):
-    with pytest.raises(ValueError, match="it must be 'mmr' or 'calibration'"):
-        model.recommend([1], diversify="random")
-    with pytest.raises(ValueError, match="it must be from 0"):
-        model.recommend([1], diversity=2)
-    with pytest.raises(ValueError, match="calibration needs genres"):
-        EASE().fit(known).recommend([1], diversity=0.5, diversify="calibration")
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"diversify": "random"}, "it must be 'mmr' or 'calibration'"),
+        ({"diversity": 2}, "it must be from 0"),
+        ({"diversity": 0.5, "diversify": "calibration"}, "calibration needs genres"),
+    ],
+)
+def test_bad_input(known, how, says):
+    with pytest.raises(ValueError, match=says):
+        Popularity().fit(known).recommend([1], **how)
 
 
 # ---- twins -------------------------------------------------------------------------------------------------------
@@ -97,12 +101,9 @@ def test_a_list_holds_a_film_once_and_none_that_was_seen_under_another_id(known,
         assert model.recommend([999], candidates=[twin])["item_id"].tolist() == [twin]
 
 
-def test_similar_items_are_other_films(known, with_twins):
+def test_similar_items_are_other_films_and_items_without_a_title_have_no_twins(known, with_twins):
     near = ItemKNN(neighbours=80).fit(known, items=with_twins).similar_items([20, 5], k=known.n_items)
     assert not set(near.loc[near["item_id"] == 20, "similar_item_id"]) & {10, 20, 30}
     assert len(set(near.loc[near["item_id"] == 5, "similar_item_id"]) & {10, 20, 30}) == 1
-
-
-def test_items_without_title_or_year_have_no_twins(known, tables):
-    for items in (tables[1].assign(title=None), tables[1][["item_id"]]):
+    for items in (with_twins.assign(title=None), with_twins[["item_id"]]):
         assert Popularity().fit(known, items=items).twins is None

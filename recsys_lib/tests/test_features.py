@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys_lib import splits
 from recsys_lib.data import leaks
-from recsys_lib.models.features.pairs import PairFeatures, Side, fitted_on, shrunk_means, user_features
+from recsys_lib.models.features.pairs import PairFeatures, Side, fitted_on, user_features
 
 DAY = 86_400
 
@@ -109,13 +109,10 @@ def test_every_feature_is_named_and_explained(fitted):
     assert np.isfinite(table.to_numpy()).all()
 
 
-def test_rows_keep_the_order_in_which_they_were_given(tables, parts, fitted):
+def test_rows_keep_their_order_unknown_ids_are_zeros_and_test_ratings_are_not_looked_at(tables, parts, fitted):
     order = np.random.default_rng(0).permutation(len(parts.train))
     shuffled = PairFeatures.of(parts.train.iloc[order], tables[1], tables[2]).table()
     np.testing.assert_allclose(shuffled.to_numpy(), fitted.table().to_numpy()[order], atol=1e-6)
-
-
-def test_unknown_ids_are_zeros_and_test_ratings_are_not_looked_at(parts, fitted):
     row = fitted.table(pd.DataFrame({"user_id": [-5], "item_id": [-5], "timestamp": [0]})).drop(columns="time")
     assert (row.to_numpy() == 0).all()
     flipped = parts.test.assign(rating=6 - parts.test["rating"])
@@ -147,12 +144,4 @@ def test_numbers_are_cut_at_quintiles_and_names_of_one_are_left_out():
     users = pd.DataFrame({"user_id": range(100), "age": range(100), "name": [f"n{i}" for i in range(100)]})
     flags, names = user_features(users, np.arange(100))
     assert names == [f"age {quintile}" for quintile in range(5)]
-    assert (flags.sum(axis=1) == 1).all()
-    assert (flags.sum(axis=0) == 20).all()
-
-
-def test_shrinkage_pulls_to_the_mean():
-    means = shrunk_means(np.array([0] * 1000 + [1]), np.array([5.0] * 1001), 3, 3.0)
-    assert means[0] == pytest.approx(5, abs=0.02)
-    assert means[1] == pytest.approx(3 + 2 / 6)
-    assert means[2] == 3
+    assert (flags.sum(axis=1) == 1).all() and (flags.sum(axis=0) == 20).all()

@@ -18,28 +18,25 @@ from recsys_lib.tests.made import small_model
 LARGE = np.random.default_rng(0).random((100, 100), dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        LARGE,
-        np.asfortranarray(LARGE),
-        LARGE[:0],
-        np.array(7.5),
-        np.array(["x", "Zoë"] * 5000),
-        np.arange(5000).astype(bool),
-        np.array([-0.0, np.nan]),
-    ],
-)
-def test_arrays_come_back_bit_by_bit(tmp_path, array):
-    path = write_arrays(tmp_path / "a.safetensors", {"before": np.arange(3, dtype=np.int8), "array": array})
-    back = read_arrays(path)["array"]
-    assert (back.dtype, back.shape) == (array.dtype, array.shape)
-    assert back.tobytes() == array.tobytes()
-    with pytest.raises(ValueError, match="read-only"):
-        back[...] = array
+ARRAYS = {
+    "table": LARGE,
+    "columns first": np.asfortranarray(LARGE),
+    "nothing": LARGE[:0],
+    "number": np.array(7.5),
+    "text": np.array(["x", "Zoë"] * 5000),
+    "flags": np.arange(5000).astype(bool),
+    "odd values": np.array([-0.0, np.nan]),
+    "odd width": np.arange(3, dtype=np.int8),
+}
 
 
-def test_objects_are_refused(tmp_path):
+def test_arrays_come_back_bit_by_bit_and_objects_are_refused(tmp_path):
+    back = read_arrays(write_arrays(tmp_path / "a.safetensors", ARRAYS))
+    for name, array in ARRAYS.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape), name
+        assert back[name].tobytes() == array.tobytes(), name
+        with pytest.raises(ValueError, match="read-only"):
+            back[name][...] = array
     with pytest.raises(TypeError, match="Python objects"):
         write_arrays(tmp_path / "b", {"y": np.array([{}] * 5, dtype=object)})
 
