@@ -99,8 +99,7 @@ class EASE(Weighted):
         """Whether the weights are kept: else the users fitted on stand for them."""
         return self.weights_ is not None
 
-    def _renew(self, train: Interactions) -> None:
-        self._set_train(train)  # items keep their weights; longer histories are served with them
+    _renew = Weighted._set_train  # items keep their weights; longer histories are served with them
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         rows = self._rows(self._weights(histories))

@@ -60,8 +60,7 @@ class Factorised(Weighted):
         """Factors of the items, (n_items, d) float32."""
         return self.item_factors_
 
-    def _renew(self, train: Any) -> None:
-        self._set_train(train)  # items keep their factors; users' come from their histories anyway
+    _renew = Weighted._set_train  # items keep their factors; users' come from their histories anyway
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         return self.user_factors(histories) @ self.item_factors_.T + self.item_bias_

@@ -126,8 +126,9 @@ def test_ids_of_the_other_kind_are_understood(fitted, known):
     assert not Popularity().fit(text).recommend([9], k=3)["fallback"].any()
 
 
-@pytest.mark.parametrize("build", [MODELS["ALS"], MODELS["ItemKNN"]])
-def test_a_table_can_be_fitted_on_and_a_second_fit_forgets_the_first(build, known, tables):
+@pytest.mark.parametrize("name", ["ALS", "ItemKNN", "Blend"])
+def test_a_table_can_be_fitted_on_and_a_second_fit_forgets_the_first(name, known, tables):
+    build = MODELS[name]
     model, half = build().fit(known), tables[0][tables[0]["user_id"] % 2 == 0]
     before = model.recommend(known.user_ids)  # makes what serving needs
     expected = build().fit(Interactions.from_frame(half)).recommend(known.user_ids)

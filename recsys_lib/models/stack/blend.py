@@ -134,6 +134,7 @@ class Blend(Recommender):
         if self.weights is not None:
             self.weights = {name: float(weight) for name, weight in self.weights.items()}
         self._held_out: list[HeldOut] = []
+        self._held_out_of: Interactions | None = None  # what it was made from, unless it was given
 
     def learning_from(self, *held_out: HeldOut) -> Self:
         """Learn the weights from this in ``fit``, rather than hold something out and fit all models again.
@@ -143,7 +144,7 @@ class Blend(Recommender):
         for part in held_out:
             if list(part.scores) != list(self.models):
                 raise ValueError(f"these are scores of {', '.join(part.scores)}, not of {', '.join(self.models)}")
-        self._held_out = list(held_out)
+        self._held_out, self._held_out_of = list(held_out), None
         return self
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
@@ -171,8 +172,10 @@ class Blend(Recommender):
             part._renew(train)
 
     def held_out(self, train: Interactions, **tables: pd.DataFrame | None) -> list[HeldOut]:
-        """What the weights are learnt from: given before, or made once by fresh copies of the models."""
-        if not self._held_out:
+        """What the weights are learnt from: given before, or made once for ``train`` by fresh copies of the models."""
+        made = self._held_out_of is not None
+        if not self._held_out or (made and self._held_out_of is not train):
+            self._held_out, self._held_out_of = [], train
             for fold in range(self.folds):
                 kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
                 copies = {name: part.fresh() for name, part in self.models.items()}
