@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -16,14 +15,14 @@ from tqdm.auto import tqdm
 
 from recsys_lib.data.catalogue import MOST_GENRES
 from recsys_lib.data.interactions import Interactions, codes_of
-from recsys_lib.data.splits import ASKED, asking_some, held_out_split, return_visit
+from recsys_lib.data.splits import ASKED, asking_some, held_out_split
 from recsys_lib.evaluation.inference import LEAST_USERS, intervals
 from recsys_lib.evaluation.metrics.ranking import judge, ndcg
-from recsys_lib.evaluation.task import NothingRelevantError, Task, check_fitted_on, rank_all
+from recsys_lib.evaluation.task import Task, check_fitted_on, rank_all
 from recsys_lib.files import write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k
-from recsys_lib.models.stack.blend import MOST_USERS, HeldOut
+from recsys_lib.models.stack.blend import HeldOut
 from recsys_lib.models.stack.rerank import Reranker
 from recsys_lib.run import tracking
 from recsys_lib.run.run import Run
@@ -153,43 +152,23 @@ class Training:
         Models not fitted on ``train`` are fitted first. None where there are not two such users, one to learn from and
         one to judge.
         """
-        return None if self.task is None else self._scores(models, self.task, self.train)
-
-    def _scores(self, models: Mapping[str, Recommender], task: Task, train: Interactions) -> HeldOut | None:
-        known = np.flatnonzero(task.codes >= 0)
-        rows = csr_matrix((np.ones(len(known)), (task.codes[known], known)), (train.n_users, len(task.users)))
-        relevant = rows @ task.relevant[:, : train.n_items]
+        if self.task is None:
+            return None
+        known = np.flatnonzero(self.task.codes >= 0)
+        shape = (self.train.n_users, len(self.task.users))
+        rows = csr_matrix((np.ones(len(known)), (self.task.codes[known], known)), shape)
+        relevant = rows @ self.task.relevant[:, : self.train.n_items]
         if (relevant.getnnz(axis=1) > 0).sum() < 2:
             return None
-        return HeldOut.of(models, train, relevant, items=self.tables.items, users=self.tables.users)
+        return HeldOut.of(models, self.train, relevant, items=self.tables.items, users=self.tables.users)
 
-    def return_visits(
-        self, models: Mapping[str, Recommender], shares: Sequence[float], gap: str = "1h"
-    ) -> list[HeldOut]:
-        """Score users before later visits within the history: what a re-ranker for users who come back learns from.
+    def judge_each(self, model: Reranker, held_out: Sequence[HeldOut]) -> pd.DataFrame:
+        """NDCG@10 of all models on several parts held out: index user_id (a user's mean), a column a model.
 
-        The history is cut at each share of every user's interactions (:func:`recsys_lib.data.splits.return_visit`); the
-        models are fitted on what is before the cuts, and what is liked in later sittings is relevant. No further share
-        is taken where ``MOST_USERS`` come back.
-        """
-        found = []
-        for share in shares if self.has_time else ():
-            if sum(len(each.users) for each in found) >= MOST_USERS:
-                break
-            part = return_visit(self.tables.split.history, gap=gap, test=share, valid=0)
-            with suppress(NothingRelevantError):
-                task = Task.from_split(part, self.tables.relevant_from) if len(part.test) else None
-                scored = None if task is None else self._scores(models, task, task.known)
-                found += [] if scored is None else [scored]
-        return found
-
-    def judge_visits(self, model: Reranker, visits: Sequence[HeldOut]) -> pd.DataFrame:
-        """NDCG@10 of :meth:`return_visits`: index user_id (a user's mean over the cuts), a column a model.
-
-        The re-ranker's, "re-ranked", is as learnt from other users alone.
+        The re-ranker's, "re-ranked", is as learnt from other users alone; its blend must be fitted.
         """
         parts = []
-        for part, again in zip(visits, model.learnt_by_others(visits, self.tables.items), strict=True):
+        for part, again in zip(held_out, model.learnt_by_others(held_out, self.tables.items), strict=True):
             values = {}
             for name, scores in {**part.scores, "re-ranked": again}.items():
                 codes, _ = top_k(scores, LISTED, exclude=part.histories.matrix)
@@ -230,7 +209,14 @@ class Training:
         return table.join(_spread(pd.DataFrame(values)))
 
     def keep(
-        self, name: str, model: Recommender, *, judged: Recommender | None = None, after: str = "", **facts: Any
+        self,
+        name: str,
+        model: Recommender,
+        *,
+        judged: Recommender | None = None,
+        after: str = "",
+        spent: float = 0.0,
+        **facts: Any,
     ) -> Recommender:
         """Fit a model of the same parameters on the history and save it.
 
@@ -243,6 +229,8 @@ class Training:
             model that was not judged, and has no such other, is fitted on train and judged first.
         after
             A model kept before whose fit this one builds on: its seconds are added.
+        spent
+            CPU seconds spent before on what the model learns from.
         facts
             Such as ``trials``: how many sets of parameters were tried.
         """
@@ -250,7 +238,7 @@ class Training:
             self.fit(model)
             self.judge(model)
         chosen = model.fresh() if model.train is not None else model
-        seconds = self.fit(chosen, self.history) + (self._kept[after]["fit_seconds"] if after else 0)
+        seconds = self.fit(chosen, self.history) + spent + (self._kept[after]["fit_seconds"] if after else 0)
         facts = {**self._measured(judged or model), "fit_seconds": seconds, **facts}
         self.run.save_model(name, chosen, **facts)
         self._models[name] = chosen

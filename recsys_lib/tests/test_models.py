@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.splits import return_visit
 from recsys_lib.models import (
     ALS,
     BPR,
@@ -306,6 +307,28 @@ def test_what_is_held_out_is_the_end_of_each_history_or_another_part_in_each_fol
     kept, relevant = hold_out(short, 0.25, "recent", 4.0)
     assert (kept.matrix.toarray() > 0).tolist() == [[True, False, False], [True, False, False], [True, True, False]]
     assert np.diff(relevant.indptr).tolist() == [0, 1, 1]
+
+
+def test_later_sittings_are_held_out_as_the_split_holds_them_out():
+    rng, rows = np.random.default_rng(0), []
+    for user in range(50):
+        when = np.cumsum(rng.choice([0, 60, 7200, 90_000], size=20))
+        rows += [
+            (user, int(item), float(rng.integers(1, 6)), int(t))
+            for item, t in zip(rng.permutation(60)[:20], when, strict=True)
+        ]
+    train = made(rows)
+    for fold, share in enumerate((0.2, 0.4, 0.6000001)):
+        kept, relevant = hold_out(train, 0.2, "later", 4.0, fold)
+        split = return_visit(train.to_frame(), test=share, valid=0)
+        assert (
+            len(kept.to_frame().merge(split.history, on=["user_id", "item_id"]))
+            == len(split.history)
+            == kept.matrix.nnz
+        )
+        assert relevant.nnz == (split.test["rating"] >= 4).sum() > 0
+    with pytest.raises(ValueError, match="needs timestamps"):
+        hold_out(Interactions(train.matrix, train.user_ids, train.item_ids), 0.2, "later", 4.0)
 
 
 def test_a_blend_and_its_reranker_learn_from_every_fold(known, tables):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib import splits
+from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import EASE, Blend, ItemKNN, Popularity, Reranker
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
@@ -82,33 +83,22 @@ def test_a_comparison_has_intervals_and_paired_differences_to_the_best(training)
     assert training.compare({}).empty
 
 
-def test_return_visits_within_the_history_are_judged_by_what_other_users_taught(tmp_path, monkeypatch):
-    """Forty users in three sittings: what they like on a later visit is what comes after their last item by number."""
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+def test_a_reranker_for_users_who_come_back_is_judged_by_what_other_users_taught(training):
+    """Sixty users in three sittings: what they like on a later visit is what comes after their last item by number."""
     rng, rows = np.random.default_rng(0), []
     for user in range(60):
         start = int(rng.integers(40))
         rows += [(user, (start + n) % 40, 5.0, 100_000 * (n // 4) + n) for n in range(12)]
-    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
-    items = pd.DataFrame({"item_id": range(40), "title": "a film", "year": 1990, "genres": [["Drama"]] * 40})
-    items["title"] = "Film " + items["item_id"].astype(str)
-    data = {"name": "visits", "sha256": "b" * 64, "rating_scale": [1, 5], "source": "the tests"}
-    split = splits.temporal_user(frame, test=0.01, valid=0.01)
-    Run("visits").write_tables(split, items, frame[["user_id"]].drop_duplicates(), data=data, relevant_from=4.0)
-    training = Training(Run("visits"), "05_made")
+    known = Interactions.from_frame(pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"]))
     models = {"knn": ItemKNN(), "popularity": Popularity()}
-    visits = training.return_visits(models, (0.4, 0.2, 0.99))
-    assert [len(part.users) for part in visits] == [60, 60]  # the second cut falls into the last sitting
-    for part, kept in zip(visits, (8, 4), strict=True):  # the sitting of the cut is known to its end
-        assert (np.diff(part.histories.matrix.indptr) == kept).all()
-        assert not part.histories.matrix.astype(bool).multiply(part.relevant.astype(bool)).nnz
-    blend = Blend(models, weights={"knn": 1.0, "popularity": 1.0}).learning_from(*visits)
-    model = Reranker(blend, depth=30, trees=5)
-    blend.fit(visits[0].train)
-    values = training.judge_visits(model, visits)
+    blend = Blend(models, weights={"knn": 1.0, "popularity": 1.0}, holdout="later", share=0.4, folds=2).fit(known)
+    model, visits = Reranker(blend, depth=30, trees=5), blend.held_out(known)
+    values = training.judge_each(model, visits)
     assert list(values.columns) == ["knn", "popularity", "re-ranked"]
     assert values.index.tolist() == list(range(60))
     assert values["re-ranked"].mean() > 0.7 > values["popularity"].mean()
-    kept = training.keep("second", model, judged=model)
-    assert kept.train is training.history
-    assert training.run.model_config("second")["data"]["valid_ndcg@10"] is None
+    kept = training.keep("later", Reranker(blend.fresh(), depth=30, trees=5), judged=model, spent=1000.0)
+    assert kept.blend.holdout == "later"
+    facts = training.run.model_config("later")["data"]
+    assert facts["valid_ndcg@10"] is None
+    assert facts["fit_seconds"] > 1000

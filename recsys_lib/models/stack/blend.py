@@ -21,6 +21,7 @@ MOST_USERS = 2000  # enough to learn a dozen weights from,
 MOST_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
 EQUAL = 0.35  # weight of each model that learning is drawn to
 DEPTH = 100  # items of each user that weights are learnt from
+SITTING = 3600  # seconds; a longer pause parts two sittings
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,14 @@ class Blend(Recommender):
         By name. ``fit`` leaves alone those that are fitted already on the very interactions given.
     weights
         By name; None to learn them.
-    holdout : {"recent", "random"}
-        Which part of a history is held out: the last one, or any. It should be like what is to be predicted.
+    holdout : {"recent", "random", "later"}
+        Which part of a history is held out: the last one, any, or what came in later sittings than the last one kept
+        (see :func:`hold_out`). It should be like what is to be predicted.
     share
         How much of each history is held out.
     folds
-        How many times another part is held out to learn from; more than 1 only with ``holdout="random"``, where all
-        parts are alike. All models are fitted once more for each.
+        How many times another part is held out to learn from, all models fitted once more for each: with "random"
+        another share, with "later" a longer one, ``share`` times 1, 2, ...; with "recent" there is one.
     relevant_from
         Ratings from here on are to be predicted ("scale": see :func:`confidence`); ignored where no rating reaches it.
     penalty
@@ -124,9 +126,9 @@ class Blend(Recommender):
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.holdout not in ("recent", "random"):
-            raise ValueError(f"holdout is {self.holdout!r}; it must be 'recent' or 'random'")
-        most = int(1 / self.share + 1e-9) if self.holdout == "random" else 1
+        if self.holdout not in ("recent", "random", "later"):
+            raise ValueError(f"holdout is {self.holdout!r}; it must be 'recent', 'random' or 'later'")
+        most = int(1 / self.share + 1e-9) if self.holdout != "recent" else 1
         if not 1 <= self.folds <= most:
             given = f"holdout={self.holdout!r} and a share of {self.share}"
             raise ValueError(f"folds is {self.folds}; with {given} it must be 1 to {most}")
@@ -136,15 +138,14 @@ class Blend(Recommender):
         self._held_out: list[HeldOut] = []
         self._held_out_of: Interactions | None = None  # what it was made from, unless it was given
 
-    def learning_from(self, *held_out: HeldOut) -> Self:
+    def learning_from(self, held_out: HeldOut) -> Self:
         """Learn the weights from this in ``fit``, rather than hold something out and fit all models again.
 
         Raises ValueError if it has the scores of other models.
         """
-        for part in held_out:
-            if list(part.scores) != list(self.models):
-                raise ValueError(f"these are scores of {', '.join(part.scores)}, not of {', '.join(self.models)}")
-        self._held_out, self._held_out_of = list(held_out), None
+        if list(held_out.scores) != list(self.models):
+            raise ValueError(f"these are scores of {', '.join(held_out.scores)}, not of {', '.join(self.models)}")
+        self._held_out, self._held_out_of = [held_out], None
         return self
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
@@ -177,6 +178,8 @@ class Blend(Recommender):
         if not self._held_out or (made and self._held_out_of is not train):
             self._held_out, self._held_out_of = [], train
             for fold in range(self.folds):
+                if self.holdout == "later" and sum(len(part.users) for part in self._held_out) >= MOST_USERS:
+                    break
                 kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
                 copies = {name: part.fresh() for name, part in self.models.items()}
                 self._held_out.append(HeldOut.of(copies, kept, relevant, **tables))
@@ -214,10 +217,12 @@ def hold_out(
 
     Parameters
     ----------
-    holdout : {"recent", "random"}
-        ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any.
+    holdout : {"recent", "random", "later"}
+        ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any. ``later``
+        keeps of these what is in one sitting with the last entry kept: a run without a pause longer than an hour.
     fold
         0 takes the last entries of that order, 1 those before them, and so on: no entry is held out in two folds.
+        With ``later`` each fold takes all from there on.
 
     Returns
     -------
@@ -227,7 +232,9 @@ def hold_out(
         What was held out and rated ``relevant_from`` or more; all that was held out where no rating reaches it.
     """
     rows, lengths = train.row_of_entry, np.diff(train.matrix.indptr)
-    if holdout == "recent" and train.timestamps is not None:
+    if holdout == "later" and train.seconds is None:
+        raise ValueError('holdout="later" needs timestamps, and the interactions have none')
+    if holdout != "random" and train.timestamps is not None:
         order = np.lexsort((train.matrix.indices, train.timestamps, rows))
     else:
         order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
@@ -235,6 +242,13 @@ def hold_out(
     size = np.where(lengths > 1, np.maximum(np.floor(share * lengths), 1), 0)
     end = (lengths - fold * size)[rows]
     kept = (place < end - size[rows]) | (place >= end)
+    if holdout == "later":
+        pause = np.diff(train.timestamps[order], prepend=0) > SITTING
+        sitting = np.empty_like(order)
+        sitting[order] = np.cumsum(pause | (np.diff(rows[order], prepend=-1) > 0))
+        last_kept = np.zeros(train.n_users, np.int64)
+        np.maximum.at(last_kept, rows[place < end - size[rows]], sitting[place < end - size[rows]])
+        kept = sitting <= last_kept[rows]
     liked_from = threshold(train, relevant_from)
     liked_from = liked_from if train.best_rating >= liked_from else -np.inf
     parts = []
