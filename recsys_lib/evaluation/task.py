@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,8 +26,7 @@ from recsys_lib.data.splits import Split, same_sitting
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy, ranking, rating
 from recsys_lib.models.base import Recommender
-from recsys_lib.models.lists import merge_twins as one_of_twins
-from recsys_lib.models.lists import top_k
+from recsys_lib.models.lists import merge_twins, top_k
 
 KS = (5, 10, 20)
 BLOCK = 1024  # users scored at once, so that memory does not grow with their number
@@ -279,10 +278,8 @@ class Evaluation:
     ----------
     per_user : DataFrame
         user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
-    means : dict
-        Mean of each metric over the users who have a value.
     intervals : DataFrame
-        Index: metric; mean, low, high, n_users. Percentile bootstrap over users.
+        Index: metric; mean over the users who have a value, low, high, n_users. Percentile bootstrap over users.
     lists : DataFrame
         user_id, item_id, score, rank, fallback.
     overall : dict
@@ -299,7 +296,6 @@ class Evaluation:
     """
 
     per_user: pd.DataFrame
-    means: dict[str, float]
     intervals: pd.DataFrame
     lists: pd.DataFrame
     overall: dict[str, float]
@@ -307,6 +303,11 @@ class Evaluation:
     protocol: dict[str, Any]
     positions: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Mean of each metric that has a value a user."""
+        return {str(name): float(value) for name, value in self.intervals["mean"].items()}
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Mean, low, high and n_users of every metric; those of all lists together have no interval."""
@@ -364,11 +365,8 @@ class Ranked:
     midrank: np.ndarray | None = None
 
 
-def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True, merge_twins: bool = True) -> Ranked:
-    """Rank the catalogue for every user of the task; ``whole``: also find each relevant item's place in it.
-
-    ``merge_twins``: of items with the same title and year only one is listed, as :meth:`Recommender.recommend` does it.
-    """
+def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True) -> Ranked:
+    """Rank the catalogue for every user of the task; ``whole``: also find each relevant item's place in it."""
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
@@ -379,8 +377,8 @@ def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True, 
         histories = task.served.rows(task.codes[part])
         of_items, _ = model.scores_to_list(histories, task.users[part])
         of_items[task.codes[part] < 0] = popularity  # as `recommend` serves users it has never met
-        if merge_twins and model.twins is not None:
-            of_items = one_of_twins(of_items, model.twins, histories.matrix)
+        if model.twins is not None:
+            of_items = merge_twins(of_items, model.twins, histories.matrix)
         codes[part], scores[part] = top_k(of_items, depth, exclude=histories.matrix)
         if whole:
             places.append(ranking.positions(of_items, task.relevant[part], exclude=histories.matrix))
@@ -442,7 +440,6 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     whole: bool = True,
-    merge_twins: bool = True,
 ) -> Evaluation:
     """Evaluate a model on the test part of a split.
 
@@ -464,8 +461,6 @@ def evaluate(
     whole
         Also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc". That
         compares each with the whole catalogue, so it is what takes long on millions of ratings.
-    merge_twins
-        Take items of the same title and year for one, as :meth:`Recommender.recommend` does; the protocol says so.
 
     Raises
     ------
@@ -474,8 +469,7 @@ def evaluate(
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
-    ranked = rank_all(model, task, max(*ks, BEYOND_AT), whole=whole, merge_twins=merge_twins)
-    task = task if merge_twins else replace(task, protocol=task.protocol | {"twins": "each id is listed on its own"})
+    ranked = rank_all(model, task, max(*ks, BEYOND_AT), whole=whole)
     return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
 
 
@@ -508,7 +502,6 @@ def from_ranked(
         positions = _relevant_pairs(task).assign(rank=ranked.rank, midrank=ranked.midrank)
     return Evaluation(
         per_user,
-        {str(name): float(value) for name, value in intervals["mean"].items()},
         intervals,
         pd.DataFrame(lists),
         overall,
@@ -688,8 +681,6 @@ def _best_first(results: Mapping[str, Evaluation], by: str) -> pd.DataFrame:
     """Values of a metric, a row a user, a column a model, best first; refuses results that do not belong together."""
     if not results:
         raise ValueError("there is no result to compare")
-    if len({result.protocol["twins"] for result in results.values()}) > 1:
-        raise ValueError("some results take items of the same title and year for one, others do not")
     prints = {name: result.protocol["fingerprint"] for name, result in results.items()}
     if len(set(prints.values())) > 1:
         raise ValueError(f"the results belong to different tasks (data, split or threshold): {prints}")

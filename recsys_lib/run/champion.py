@@ -219,7 +219,7 @@ def _stored(run: Run, record: Mapping[str, Any], like: Evaluation) -> Evaluation
 
     per_user = pd.read_parquet(run.paths.outputs / record["folder"] / "per_user.parquet")
     table = intervals(per_user.drop(columns="user_id"))
-    return replace(like, per_user=per_user, means=table["mean"].to_dict(), intervals=table, overall={}, rating=None)
+    return replace(like, per_user=per_user, intervals=table, overall={}, rating=None)
 
 
 def overview(run: Run) -> str:

@@ -227,8 +227,3 @@ def test_twins_are_judged_as_they_are_listed(tables):
     assert len(listed) and not listed.duplicated("user_id").any()
     seen = task.known.to_frame().query("item_id in @twins")["user_id"]
     assert not listed["user_id"].isin(seen).any()
-    apart = evaluate(Popularity().fit(task.known, items=items), task, merge_twins=False)
-    assert apart.lists[apart.lists["item_id"].isin(twins)].duplicated("user_id").any()
-    assert apart.protocol["twins"] != result.protocol["twins"]
-    with pytest.raises(ValueError, match="same title and year"):
-        compare({"merged": result, "apart": apart})
