@@ -46,7 +46,7 @@ STUDY_FIGURES = {
     "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
 }
 # Made apart from the run.
-STUDIES = ("canonical", "other_splits", "return_visits", "sampled_metrics", "cold_start", "stability")
+STUDIES = ("canonical", "other_splits", "return_visits", "later_visits", "sampled_metrics", "cold_start", "stability")
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
