@@ -327,6 +327,12 @@ def test_later_sittings_are_held_out_as_the_split_holds_them_out():
             == kept.matrix.nnz
         )
         assert relevant.nnz == (split.test["rating"] >= 4).sum() > 0
+    kept, _ = hold_out(train, 0.2, "later", 4.0, 9)  # something of everybody is kept
+    assert kept.matrix.getnnz(axis=1).min() >= 1
+    never = Blend(two_models(), holdout="later", share=0.2).held_out(
+        made([(user, user % 7, 5.0, 0) for user in range(20)])
+    )
+    assert never == []
     with pytest.raises(ValueError, match="needs timestamps"):
         hold_out(Interactions(train.matrix, train.user_ids, train.item_ids), 0.2, "later", 4.0)
 

@@ -178,9 +178,10 @@ class Blend(Recommender):
         if not self._held_out or (made and self._held_out_of is not train):
             self._held_out, self._held_out_of = [], train
             for fold in range(self.folds):
-                if self.holdout == "later" and sum(len(part.users) for part in self._held_out) >= MOST_USERS:
-                    break
                 kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
+                enough = sum(len(part.users) for part in self._held_out) >= MOST_USERS
+                if self.holdout == "later" and (enough or not relevant.nnz):
+                    continue
                 copies = {name: part.fresh() for name, part in self.models.items()}
                 self._held_out.append(HeldOut.of(copies, kept, relevant, **tables))
         return self._held_out
@@ -246,8 +247,8 @@ def hold_out(
         pause = np.diff(train.timestamps[order], prepend=0) > SITTING
         sitting = np.empty_like(order)
         sitting[order] = np.cumsum(pause | (np.diff(rows[order], prepend=-1) > 0))
-        last_kept = np.zeros(train.n_users, np.int64)
-        np.maximum.at(last_kept, rows[place < end - size[rows]], sitting[place < end - size[rows]])
+        before, last_kept = place < np.maximum(end - size[rows], 1), np.zeros(train.n_users, np.int64)
+        np.maximum.at(last_kept, rows[before], sitting[before])
         kept = sitting <= last_kept[rows]
     liked_from = threshold(train, relevant_from)
     liked_from = liked_from if train.best_rating >= liked_from else -np.inf
