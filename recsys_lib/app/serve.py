@@ -51,12 +51,17 @@ class KernelManager(AsyncMappingKernelManager):
     """Ends idle kernels, not those that have just been given to a page, and starts no more than it may."""
 
     most = Int(24, config=True, help="Kernels at once.")
+    starting = 0
 
     async def start_kernel(self, **kwargs: Any) -> str:
         """Start a kernel unless there are too many: then the page says so."""
-        if len(self) >= self.most:
+        if len(self) + self.starting >= self.most:
             raise HTTPError(503, reason="All places are taken. Please load the page again in some minutes.")
-        return await super().start_kernel(**kwargs)
+        self.starting += 1
+        try:
+            return await super().start_kernel(**kwargs)
+        finally:
+            self.starting -= 1
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """End a kernel that is idle; the time is counted from when it was given to a page.

@@ -312,26 +312,35 @@ def test_missing_artefacts_are_explained(tmp_path, visitor_of):
 
 def test_kernels_of_closed_pages_end_and_too_many_are_refused(made_home, tmp_path, visitor_of):
     variables = alone(tmp_path / "home") | {"RECSYS_HOME": str(made_home)}
-    with running("made", tmp_path / "voila.log", variables, pool=0, cull_after=2, most=1) as server:
-        visitor = visitor_of(server).open()
+    with running("made", tmp_path / "voila.log", variables, pool=2, cull_after=20, most=3) as server:
+        visitors = [visitor_of(server).open() for _ in range(3)]
         late = visitor_of(server)
         late.page.goto(server.url)
         late.page.wait_for_selector("text=All places are taken")
-        visitor.page.close()
-        until = time.monotonic() + 60
+        assert len(server.kernels()) == 3
+        for visitor in visitors:
+            visitor.page.close()
+        until = time.monotonic() + 120
         while server.kernels() and time.monotonic() < until:
             time.sleep(0.5)
         assert server.kernels() == []
+        late.open()
 
 
-def test_a_page_elsewhere_cannot_let_its_name_lead_here(server):
-    asked = [("127.0.0.1", "static/voila.js"), ("localhost", "static/voila.js")]
-    asked += [("evil.example", "static/voila.js"), ("evil.example", "")]
-    for host, path in asked:
-        request = urllib.request.Request(server.url + path, headers={"Host": host}, method="HEAD")
-        with pytest.raises(urllib.error.HTTPError) as answer:  # files are not there for HEAD
-            urllib.request.urlopen(request)
-        assert answer.value.code == (404 if host == "evil.example" else 405), (host, path)
+def test_a_visitor_gets_the_page_and_nothing_else_of_the_server(server):
+    def answer(path, host="127.0.0.1", method="GET"):
+        request = urllib.request.Request(server.url + path, headers={"Host": host}, method=method)
+        try:
+            with urllib.request.urlopen(request) as opened:
+                return opened.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert [answer("static/voila.js", host, "HEAD") for host in ("127.0.0.1", "localhost")] == [405, 405]  # it is GET's
+    assert [answer(path, "evil.example") for path in ("static/voila.js", "")] == [404, 404]  # a name that leads here
+    secret = ("logout", "login", "api/kernels", "api/contents", "files/README.md", "voila/files/09_demo.ipynb")
+    assert {answer(path) for path in secret} == {403}
+    assert {answer(path, method="POST") for path in ("api/kernels", "api/sessions", "logout")} == {403}
 
 
 def test_the_static_site_opens_from_the_disk(made_home, chromium, monkeypatch):
