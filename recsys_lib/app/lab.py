@@ -41,24 +41,11 @@ class NotPossibleError(TraitError):
 
 
 class Lab:
-    """What a run left, for reading only.
+    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``computed``, ``models``.
 
-    Attributes
-    ----------
-    run : Run
-    known, test : Interactions
-        What the models know, and what the users rated next: the application shows the test part.
-    computed : dict
-        See :func:`~recsys_lib.app.prepared.read_prepared`.
-    models : dict
-        Labels of the models by name, the champion first, then as on the leaderboard.
-
-    Raises
-    ------
-    MissingArtifactError
-        If the tables or all models are missing; the text names the command that makes them.
-    OtherDataError
-        If models were made from other data; likewise.
+    ``computed`` is what :func:`~recsys_lib.app.prepared.read_prepared` gives, ``models`` their labels by name, the
+    champion first, then as on the leaderboard. MissingArtifactError if the tables or all models are missing,
+    OtherDataError if models were made from other data; the text names the command that makes them.
     """
 
     def __init__(self, run: Run) -> None:
@@ -84,13 +71,7 @@ class Lab:
     # ---- models and results ----------------------------------------------------------------------------------
 
     def model(self, name: str) -> Recommender:
-        """A model, read when it is first asked for.
-
-        Raises
-        ------
-        NotPossibleError
-            If it cannot be read; the text names the command that makes it again.
-        """
+        """A model, read when it is first asked for; NotPossibleError if it cannot be, with the command that helps."""
         try:
             return self.run.models[name]
         except (OSError, ValueError, KeyError) as error:
@@ -171,11 +152,8 @@ class Lab:
     def films(self) -> pd.DataFrame:
         """The films that models can list, by id.
 
-        Returns
-        -------
-        DataFrame
-            id, title (article in front), year (0 where it is not known), genres, n (users who rated it), mean (rating),
-            label (title and year), and for the poster: initials, hue (angle on the colour circle, by the rarest genre).
+        Columns: id, title (article in front), year (0 where it is not known), genres, n (users who rated it), mean
+        (rating), label (title and year); for a poster initials and hue (angle on the colour circle, by genre).
         """
         films = self.items.reindex(columns=["title", "year", "genres"])
         films["title"] = [

@@ -25,17 +25,9 @@ LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 def read_prepared(run: Run) -> dict[str, Any]:
     """What is prepared, made first where it is not there, damaged, or older than the run; ``run.tables`` is set, too.
 
-    Returns
-    -------
-    dict
-        "history" and "test": Interactions; "p": for each metric the p of the paired test between its best two models;
-        "segments": for each group of users the means of each model; "similar": share of similar films that users
-        liked later, by model.
-
-    Raises
-    ------
-    MissingArtifactError
-        If a step has not run.
+    "history" and "test" are Interactions; "p" for each metric that of the paired test between its best two models;
+    "segments" for each group of users the means of each model; "similar" by model the share of similar films that users
+    liked later. MissingArtifactError if a step has not run.
     """
     files = [run.need(run.paths.processed / "manifest.json"), run.paths.metrics / "leaderboard.json"]
     sources = [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from tqdm import tqdm
 
 from recsys_lib.app import views
@@ -22,74 +21,56 @@ from recsys_lib.data.catalogue import label
 from recsys_lib.files import replacing_folder
 from recsys_lib.run.run import Run
 
-BOARDS = ("ndcg@10", "recall@10", "rmse")
+MENU = {"index.html": "Data and results", "users.html": "For users", "films.html": "Similar films"}
 
 
 def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
-    """Write the site of a run below its outputs.
+    """Write the site of a run below its outputs, and give its ``index.html``; the report is taken where it is.
 
-    Parameters
-    ----------
-    run
-        Its tables, models and leaderboard are needed; the report is taken where it is.
-    users, films
-        How many get pages of their own.
-
-    Returns
-    -------
-    Path
-        ``outputs/<data set>/site/index.html``.
-
-    Raises
-    ------
-    MissingArtifactError
-        If the run lacks tables or models; the text names the command that makes them.
+    ``users`` and ``films`` say how many get pages of their own. MissingArtifactError if the run lacks tables or models;
+    the text names the command that makes them.
     """
-    app = App(Lab(run))
+    app, report = App(Lab(run)), run.paths.reports / "index.html"
     lab, page = app.lab, views.templates("site.html").page
-    menu = {"index.html": "Data and results", "users.html": "For users", "films.html": "Similar films"}
+    menu = MENU | ({"report.html": "The report"} if report.is_file() else {})
     with replacing_folder(run.paths.outputs / "site") as folder:
-        shutil.copy(Path(__file__).parent / "app.css", folder)
-        if (run.paths.reports / "index.html").is_file():
-            menu["report.html"] = "The report"
-            shutil.copy(run.paths.reports / "index.html", folder / "report.html")
+        for file in [Path(__file__).with_name("app.css")] + [report] * report.is_file():
+            shutil.copy(file, folder / file.name.replace("index", "report"))
 
-        def write(name: str, title: str, text: str = "", links: tuple = (), parts: tuple = ()) -> None:
-            """Write a page: a text, links to other pages, and pairs of heading and HTML."""
+        def write(name: str, title: str, parts: dict[str, str], links: tuple = ()) -> None:
+            """Write a page: HTML by its heading, and links to other pages."""
             (folder / name).parent.mkdir(exist_ok=True)
-            parts = [(heading, Markup(part)) for heading, part in parts]
-            html = page(title, run.name, "../" * name.count("/"), menu, name, text, links, parts)
+            html = page(title, run.name, "../" * name.count("/"), menu, name, parts, links)
             (folder / name).write_text(html, encoding="utf-8")
 
-        parts = [("", views.data(app))]
-        for app.metric in [metric for metric in BOARDS if lab.ranking(metric)] or lab.metrics[:1]:
-            parts.append((label(app.metric), views.board(app)))
-        write("index.html", "Data and results", parts=parts)
+        parts = {"": views.data(app)}
+        for app.metric in [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or lab.metrics[:1]:
+            parts[label(app.metric)] = views.board(app)
+        write("index.html", "Data and results", parts)
 
         links = []
         for number, app.user in enumerate(tqdm(sample_of_users(lab, users), "users"), 1):
-            parts = [("", views.profile(app) + views.user_list(app, explained=True))]
-            parts += [("Models side by side", views.compare_lists(app)), ("", views.history(app))]
-            write(f"users/{number}.html", f"User {app.user}", parts=parts)
+            parts = {"": views.profile(app) + views.user_list(app, explained=True)}
+            parts |= {"Models side by side": views.compare_lists(app), "What was rated before": views.history(app)}
+            write(f"users/{number}.html", f"User {app.user}", parts)
             facts = [f"{len(lab.history_of(app.user))} films", *lab.facts.get(app.user, {}).values()]
             links.append((f"users/{number}.html", f"User {app.user}", " · ".join(facts[:4])))
-        text = f"Users from the least to the most active: what {label(app.model)} and others list, and what came next."
-        write("users.html", "For users", text, links)
+        text = f"From the least to the most active: what {label(app.model)} and others list, and what came next"
+        write("users.html", "For users", {text: ""}, links)
 
         links = []
         for number, app.similar_to in enumerate(tqdm(list(lab.film_labels.values())[:films], "films"), 1):
             film = lab.film(app.similar_to)
-            write(f"films/{number}.html", film.title, parts=[("", views.similar_lists(app))])
+            write(f"films/{number}.html", film.title, {"": views.similar_lists(app)})
             links.append((f"films/{number}.html", film.title, film.year or ""))
-        write("films.html", "Similar films", "The films that most users have rated.", links)
+        write("films.html", "Similar films", {"The films that most users have rated": ""}, links)
     return run.paths.outputs / "site" / "index.html"
 
 
 def sample_of_users(lab: Lab, n: int) -> list[Any]:
     """Ids of users from the least to the most active whose next films are known, evenly spread."""
-    tested = np.isin(lab.known.user_ids, lab.test.user_ids)
-    codes = np.flatnonzero(tested) if tested.any() else np.arange(lab.known.n_users)
-    ordered = codes[np.argsort(lab.lengths[codes], kind="stable")]
+    tested = np.flatnonzero(np.isin(lab.known.user_ids, lab.test.user_ids))
+    ordered = tested[np.argsort(lab.lengths[tested], kind="stable")]
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
     return lab.known.user_ids[np.sort(ordered[places])].tolist()
 

@@ -14,17 +14,10 @@ from recsys_lib.app.lab import Lab, NotPossibleError
 MOST_MODELS = 4  # side by side
 MOST_LIKED = 1000  # films that a new user can name
 LONGEST = 40_000  # characters of a link, which that many ratings fit in
-IN_LINK = ("tab", "user", "model", "models", "k", "hide_rated", "genre", "years", "diversity", "diversify", "film",
-           "similar_to", "liked", "who", "metric", "against", "column", "order")  # fmt: skip
 
 
 class App(HasTraits):
-    """The choices of one session and the data they are about.
-
-    Examples
-    --------
-    ``app = App(Lab(Run("ml-100k")))``, then ``app.user = 405`` or ``app.model = "ease"``.
-    """
+    """The choices of one session: ``app = App(Lab(Run("ml-100k")))``, then ``app.user = 405``."""
 
     tab = Unicode("For you", help="title of the open tab")
     user = AnyTrait(help="id of a user")
@@ -47,6 +40,7 @@ class App(HasTraits):
     notice = Unicode(help="what could not be done, in one sentence")
 
     def __init__(self, lab: Lab) -> None:
+        """Begin with a user of middling activity and the model that serves."""
         self.lab = lab
         names, metrics = list(lab.models), lab.metrics or [""]
         first = "ndcg@10" if "ndcg@10" in metrics else metrics[0]
@@ -59,7 +53,7 @@ class App(HasTraits):
             metric=first,
             against=next((name for name in metrics if name.startswith("novelty")), first),
         )
-        self._start = {name: getattr(self, name) for name in IN_LINK}
+        self._start = {name: getattr(self, name) for name in self.trait_names() if name != "notice"}
 
     @validate("user", "film", "similar_to", "liked")
     def _known(self, proposal: Any) -> Any:
@@ -104,7 +98,7 @@ class App(HasTraits):
     @property
     def link(self) -> str:
         """The choices that differ from the first ones, as parameters of an address."""
-        chosen = {name: getattr(self, name) for name in IN_LINK if getattr(self, name) != self._start[name]}
+        chosen = {name: getattr(self, name) for name in self._start if getattr(self, name) != self._start[name]}
         if "liked" in chosen:
             chosen["liked"] = [f"{item}:{rating:g}" for item, rating in self.liked.items()]
         if "hide_rated" in chosen:
@@ -115,10 +109,9 @@ class App(HasTraits):
         """Take over the choices of a link; what is not possible is left out, and the notice says so."""
         given = parse_qs(link.lstrip("?")[:LONGEST], keep_blank_values=True)
         refused = []
-        for name in IN_LINK:
-            values = given.get(name)
+        for name, start in self._start.items():
             try:
-                setattr(self, name, self._start[name] if values is None else _read(name, values))
+                setattr(self, name, _read(name, given[name]) if name in given else start)
             except NotPossibleError as error:
                 refused.append(str(error))
             except (TraitError, ValueError, OverflowError, IndexError):

@@ -134,11 +134,8 @@ def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
 def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, list[dict[str, Any]]]:
     """What moves a film's score most: films of the history first, then the rest of it and the item bias.
 
-    Returns
-    -------
-    lead : str
-    reasons : list of dict
-        "text", "rating" (None where unknown), "against" (lowers the score), "share" (of all that moves it), "width".
+    A leading sentence, and for each reason its "text", "rating" (None where unknown), "against" (lowers the score),
+    "share" (of all that moves it) and "width".
     """
     table = app.lab.model(app.model).explain(user, item, k=5)
     size = table["contribution"].abs()
@@ -210,18 +207,10 @@ def picks(app: App) -> str:
 
 
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
-    """Match ratings of a Letterboxd or IMDb export with the films here, by title and year.
+    """Match ratings of a Letterboxd or IMDb export with the films here, by title and year; a row a rating.
 
-    Returns
-    -------
-    DataFrame
-        A row a rating: given (title and year), item_id (None where no film matches), rating (on the scale of the data;
-        NaN where there is none).
-
-    Raises
-    ------
-    NotPossibleError
-        If the file has no columns of such an export.
+    Columns: given (title and year), item_id (None where no film matches), rating (on the scale of the data; NaN where
+    there is none). NotPossibleError if the file has no columns of such an export.
     """
     table = pd.read_csv(
         io.BytesIO(content), dtype=str, keep_default_na=False, encoding_errors="replace", on_bad_lines="skip"

@@ -28,17 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def open_app(dataset: str = "ml-100k") -> App | None:
-    """The choices of a new session about one data set; where it cannot be opened, a page says which command helps.
+    """The choices of a new session about a data set, by name or path; what ``make demo DATASET=...`` names goes before.
 
-    Parameters
-    ----------
-    dataset
-        Name or path; ``make demo DATASET=...`` goes before it.
-
-    Raises
-    ------
-    SystemExit
-        If a step has not run, or its results do not belong together.
+    SystemExit if a step has not run, or its results do not belong together; a page says which command helps.
     """
     run = Run(os.environ.get("RECSYS_DATASET") or dataset)
     if not log.handlers and os.access(run.paths.logs, os.W_OK):

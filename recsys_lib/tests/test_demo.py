@@ -23,7 +23,7 @@ from traitlets import TraitError
 from recsys_lib import splits
 from recsys_lib.app import charts, prepared, serve, site, views, widgets
 from recsys_lib.app.lab import KINDS, Lab, search
-from recsys_lib.app.state import IN_LINK, App
+from recsys_lib.app.state import App
 from recsys_lib.app.widgets import open_app
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation.inference import permutation_p
@@ -72,7 +72,7 @@ def test_a_link_brings_everything_back(lab, app):
     choices |= {"models": ("popularity", "ease"), "hide_rated": False, "genre": "Sci-Fi", "years": (1950, 1990)}
     choices |= {"diversity": 30, "diversify": "calibration", "liked": {9: 4.0, 3: 2.0}, "who": "new user"}
     choices |= {"metric": "rmse", "against": "ndcg@10", "column": "mean", "order": "rating"}
-    assert set(choices) == set(IN_LINK)
+    assert {*choices, "notice"} == {*app.trait_names()}
     for name, value in choices.items():
         setattr(app, name, value)
     other = App(lab)
@@ -83,7 +83,7 @@ def test_a_link_brings_everything_back(lab, app):
     assert other.link == App(lab).link == ""
 
 
-@given(st.dictionaries(st.sampled_from([*IN_LINK, "x"]), st.text(max_size=30), max_size=8))
+@given(st.dictionaries(st.sampled_from([*App.class_trait_names(), "x"]), st.text(max_size=30), max_size=8))
 def test_no_link_can_break_the_choices(lab, parameters):
     app = App(lab)
     app.follow("?" + urlencode(parameters))
