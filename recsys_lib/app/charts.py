@@ -64,9 +64,13 @@ def leaderboard(app: App) -> dict[str, Any]:
 
 
 def trade_offs(app: App) -> dict[str, Any]:
-    """One metric against another, a point a model and group of users."""
+    """One metric against another, a point a model and group of users; some metrics are known of all users alone."""
+    everybody = {}
+    for metric in (app.metric, app.against):
+        for row in app.lab.ranking(metric):
+            everybody.setdefault(row["name"], {})[metric] = row["mean"]
     traces = []
-    for number, (group, models) in enumerate(app.lab.computed["segments"].items()):
+    for number, (group, models) in enumerate({"all users": everybody, **app.lab.computed["segments"]}.items()):
         known = {label(name): means for name, means in models.items() if {app.metric, app.against} <= {*means}}
         x, y = ([means[metric] for means in known.values()] for metric in (app.against, app.metric))
         marker = {"size": 10, "color": COLOURS[number], "symbol": number}

@@ -169,7 +169,7 @@ def profile(app: App) -> str:
 
 
 def _days(seconds: pd.Series) -> list[str]:
-    return pd.to_datetime(seconds, unit="s").dt.strftime("%-d\u00a0%b\u00a0%Y").tolist()
+    return pd.to_datetime(seconds, unit="s").dt.strftime("%-d %b %Y").tolist()
 
 
 def history(app: App) -> str:
@@ -314,7 +314,9 @@ def board(app: App) -> str:
     cells = []
     for row in rows:
         about = Markup("{}<small>{}</small>").format(row["label"], lab.about(row["name"]))
-        interval = "not measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u2060\u00a0{row['high']:.3f}"
+        interval = (
+            "not\u00a0measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u2060\u00a0{row['high']:.3f}"
+        )
         seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}\u00a0s"
         cells.append([about, f"{row['mean']:.3f}", interval, seconds])
     return templates().board(lab, label(app.metric), meaning, rows, cells, best, lab.computed["p"].get(app.metric))

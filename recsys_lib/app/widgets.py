@@ -143,7 +143,7 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
     others = w.HTML()
 
     def current(_: Any = None) -> None:
-        box.value = shown[str(getattr(app, verb))] if app.has_trait(verb) else ""
+        box.value, others.value = shown[str(getattr(app, verb))] if app.has_trait(verb) else "", ""
 
     def entered(change: Any) -> None:
         words = change["new"].strip()
@@ -158,9 +158,9 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
             app.do(verb, str(labels[hits[0]]))
         else:
             app.notice = f"Nothing here is called “{words}”."
+        current()
         more = [(labels[hit], hit) for hit in hits[1:]]
         others.value = str(views.templates().chips(verb, more, "Or did you mean")) if more else ""
-        current()
 
     current()
     if app.has_trait(verb):

@@ -214,6 +214,23 @@ def test_the_genres_chart_shows_liking_and_not_counts(lab, app):
     assert value == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean, abs=1e-5)
 
 
+def test_every_metric_that_models_have_can_be_set_against_another(lab, app):
+    app.against = "rmse"
+    names = [trace["name"] for trace in charts.trade_offs(app)["data"]]
+    assert [name.split(" (")[0] for name in names] == [
+        "all users",
+        "short histories",
+        "middling histories",
+        "long histories",
+    ]
+    everybody = charts.trade_offs(app)["data"][0]
+    best = everybody["hovertext"].index("Blend")
+    assert (everybody["x"][best], everybody["y"][best]) == (
+        lab.ranking("rmse")[0]["mean"],
+        lab.ranking("ndcg@10")[0]["mean"],
+    )
+
+
 def test_an_exported_list_can_be_read_again(app):
     content = re.search(r'href="data:text/csv;base64,([^"]+)"', views.user_list(app))[1].replace("&#43;", "+")
     assert len(pd.read_csv(io.BytesIO(base64.b64decode(content)))) == app.k
@@ -254,6 +271,11 @@ def test_controls_fields_and_traits_are_one(lab, app):
     assert app.user == 9
     app.user = 11
     assert field.value.startswith("User 11 ")
+    others = widgets.picker(app, "user", "User").children
+    others[0].value = "writer"
+    assert "Or did you mean" in others[1].value
+    app.user = 12
+    assert others[1].value == ""
 
 
 def test_a_view_of_ones_own_follows_the_traits_it_names(app):
