@@ -88,7 +88,7 @@ def plain(text: Any) -> str:
     >>> print(plain("![x](http://y) <b> M*A*S*H"))
     !\[x\](http://y) \<b> M\*A\*S\*H
     """
-    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]<|]|&(?=#?\w+;))", r"\\\1", " ".join(str(text).split()))
 
 
 def found(evaluation: dict[str, Any], served: str) -> list[str]:

@@ -76,7 +76,7 @@ def run(lab_home) -> Paths:
             "lists": [{"user_id": 7, "title": "<script>alert(1)</script>", "rank": 1, "score": 1.0}],
             "new_user": {
                 "liked": {"![x](http://x.org/a.png)": 5},
-                "list": [{"title": "a | b\n\n# [M*A*S*H](http://y)"}],
+                "list": [{"title": "a | b\n\n# [M*A*S*H](http://y) &#60;b> & co"}],
             },
         },
     }
@@ -177,7 +177,7 @@ def test_studies_are_reported_where_they_were_made_from_this_data(run):
 def test_titles_are_data_not_html(run):
     page = report.write_report("ml-100k").read_text(encoding="utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page
-    assert "![x](http://x.org/a.png) gets: a | b # [M*A*S*H](http://y)" in page, "as it stands"
+    assert "![x](http://x.org/a.png) gets: a | b # [M*A*S*H](http://y) &amp;#60;b&gt; &amp; co" in page, "as it stands"
 
 
 def test_the_terminal_gets_a_short_table_and_what_to_open(run):

@@ -45,6 +45,22 @@ def test_a_notebook_runs_and_leaves_its_log_and_times(lab_home):
     assert 0 < times["start_and_import_seconds"] < times["seconds"]
 
 
+@pytest.mark.parametrize(
+    "text", ["`touch hacked`", "a'b\"c\\\n$(touch hacked)\r{{x}}", '"""; 1 / 0 #', "<b>%d{0}😀</b>"]
+)
+def test_texts_reach_a_notebook_as_they_are(lab_home, monkeypatch, text):
+    """Of parameters, and of the name of a data set, whose log and executed notebook are text as well."""
+    monkeypatch.chdir(lab_home)
+    show = "import json, pathlib; pathlib.Path('seen.json').write_text(json.dumps([dataset, split, reading]))"
+    source = notebook(lab_home, "dataset: str = 'x'\nsplit: str = ''\nreading: dict = {}", f"{show}\nprint(split)")
+    write_json(lab_home / "p.yaml", {"common": {"split": text, "reading": {text: [text]}}})
+    target = runner.execute(source, f"{lab_home}/{text}.csv", lab_home / "p.yaml")
+    dataset = str((lab_home / f"{text}.csv").resolve())
+    assert json.loads((lab_home / "seen.json").read_text()) == [dataset, text, {text: [text]}]
+    assert target.is_relative_to(lab_home / "outputs") and nbformat.read(target, as_version=4)
+    assert not list(lab_home.rglob("hacked"))
+
+
 def test_a_failing_cell_leaves_no_executed_notebook_but_says_what_happened(lab_home):
     source = notebook(lab_home, "dataset: str = 'x'", "1 / 0")
     with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
