@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,14 @@ def locked(path: Path | str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield
+
+
+def may_open(least: int) -> int:
+    """How many files this process may have open at once; OSError if fewer than ``least``."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] % 2**63  # -1 is no limit
+    if most < least:
+        raise OSError(f"{most} open files at once are too few, {least} are needed: `ulimit -n {least}` allows them")
+    return most
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import socket
 import sys
 import time
@@ -25,6 +24,7 @@ from asgi_correlation_id import correlation_id
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from recsys_lib.api.app import create_app
+from recsys_lib.files import may_open
 from recsys_lib.paths import run_name
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -135,9 +135,10 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         warn = f"WARNING: listening on {given.host}: other machines can reach this service, and it speaks plain HTTP."
         print(warn if key else f"{warn} Set RECSYS_API_KEY to a secret to ask for a key.", file=sys.stderr, flush=True)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files < LEAST_FILES:
-        sys.exit(f"{files} open files are too few: the service needs {LEAST_FILES} (`ulimit -n {LEAST_FILES}`)")
+    try:
+        files = may_open(LEAST_FILES)
+    except OSError as few:
+        sys.exit(str(few))
     listening = listen(given.host, given.port)
     shown = f"[{given.host}]" if ":" in given.host else given.host
     address = f"http://{shown}:{listening.getsockname()[1]}"

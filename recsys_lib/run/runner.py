@@ -18,12 +18,13 @@ import papermill
 import psutil
 from papermill.exceptions import PapermillExecutionError
 
-from recsys_lib.files import locked, read_json, replacing, write_json
+from recsys_lib.files import locked, may_open, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import chosen_for, file_of
 from recsys_lib.run.sizing import announcement
 from recsys_lib.run.steps import STEPS
 
+FILES = 128  # that may be open at once: a kernel has about 80
 CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
 
 
@@ -138,6 +139,7 @@ def main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
+        may_open(FILES)
         claim(Paths(given.dataset))
         file = Path(given.params) if given.params else file_of(given.dataset)
         first = not file and given.notebook.stem.startswith("03")  # of those that work on what 02 prepared

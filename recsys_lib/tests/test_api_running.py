@@ -197,7 +197,7 @@ def test_more_connections_than_files_may_be_open(home):
 
 
 def test_too_few_files_are_one_sentence(lab_home):
-    said = "\n127 open files are too few: the service needs 128 (`ulimit -n 128`)\n"
+    said = "\n127 open files at once are too few, 128 are needed: `ulimit -n 128` allows them\n"
     few = running("made", lab_home / "log", shell="ulimit -n 127")
     with pytest.raises(ChildProcessError, match=f"{re.escape(said)}$"), few:
         pass

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -85,7 +86,11 @@ def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
     silent = "get_ipython().showtraceback = lambda *_, **__: print('OSError: too many open files')\n1 / 0"
     code, lines = command(lab_home, notebook(lab_home, "dataset: str = 'x'", silent))
     assert (code, lines[0]) == (1, "90_made failed: OSError: too many open files")
-    source = notebook(lab_home, "dataset: str = 'x'")
+    source, limit = notebook(lab_home, "dataset: str = 'x'"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
+    few = command(lab_home, source)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert few == (2, ["90_made: 100 open files at once are too few, 128 are needed: `ulimit -n 128` allows them"])
     (lab_home / "outputs").rename(lab_home / "before")
     (lab_home / "outputs").write_text("")
     code, lines = command(lab_home, source)
