@@ -317,8 +317,8 @@ def curve(curve: pd.DataFrame, model: str) -> str:
     first, last = own.iloc[0], own.iloc[-1]
     lead = curve.sort_values("mean").groupby("size")["model"].last()
     return (
-        f"`{model}` goes from {first['mean']:.3f} given {first['size']} ratings to {last['mean']:.3f} given "
-        f"{last['size']} ({int(last['n_users']):,} users). First given {lead.index[0]} is `{lead.iloc[0]}`, given "
+        f"`{model}` goes from {first['mean']:.3f} with {first['size']} of a user's ratings to {last['mean']:.3f} "
+        f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} is `{lead.iloc[0]}`, with "
         f"{lead.index[-1]} it is `{lead.iloc[-1]}`."
     )
 

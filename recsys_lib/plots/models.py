@@ -225,7 +225,7 @@ def parts_figure(parts: pd.DataFrame, titles: pd.Series, title: str, most: int =
     """
     moves = parts[parts["part"] != "start"]
     named = moves["item_id"].map(titles).astype(object).where(moves["part"] == "history")
-    moves = moves.assign(label=named.fillna(moves["reason"]).astype(str).str.slice(0, 40))
+    moves = moves.assign(label=named.fillna(moves["reason"]).astype(str).str.replace("_", " ").str.slice(0, 40))
     rest = moves.iloc[most:].groupby("part", as_index=False)["contribution"].sum()
     table = pd.concat([moves.head(most), rest.assign(label="all else: " + rest["part"])], ignore_index=True)
     figure, axes = plt.subplots(figsize=(8, 0.3 * len(table) + 1.2))

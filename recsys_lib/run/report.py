@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import mistune
 
-from recsys_lib.data.catalogue import label
+from recsys_lib.data.catalogue import label, readable_title
 from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, shown
@@ -88,7 +88,7 @@ def plain(text: Any) -> str:
     >>> print(plain("![x](http://y) <b> M*A*S*H"))
     !\[x\](http://y) \<b> M\*A\*S\*H
     """
-    return re.sub(r"([\\`*_\[\]<|]|&(?=#?\w+;))", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]<|]|&(?=#?\w+;))", r"\\\1", " ".join(readable_title(str(text)).split()))
 
 
 def found(evaluation: dict[str, Any], served: str) -> list[str]:

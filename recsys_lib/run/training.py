@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from tqdm.auto import tqdm
 
-from recsys_lib.data.catalogue import MOST_GENRES
+from recsys_lib.data.catalogue import MOST_GENRES, readable_title
 from recsys_lib.data.interactions import Interactions, codes_of
 from recsys_lib.data.splits import ASKED, asking_some, held_out_split
 from recsys_lib.evaluation.inference import LEAST_USERS, intervals
@@ -120,8 +120,8 @@ class Training:
 
     @property
     def titles(self) -> pd.Series:
-        """Titles by item id."""
-        return self.tables.items.set_index("item_id")["title"]
+        """Titles by item id, as people write them."""
+        return self.tables.items.set_index("item_id")["title"].map(readable_title, na_action="ignore")
 
     def fit(self, model: Recommender, on: Interactions | None = None) -> float:
         """Fit on ``train``, or on what is given, with the tables; return CPU seconds, the same on a busy machine."""
