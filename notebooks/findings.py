@@ -318,8 +318,8 @@ def curve(curve: pd.DataFrame, model: str) -> str:
     lead = curve.sort_values("mean").groupby("size")["model"].last()
     return (
         f"`{model}` goes from {first['mean']:.3f} with {first['size']} of a user's ratings to {last['mean']:.3f} "
-        f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} is `{lead.iloc[0]}`, with "
-        f"{lead.index[-1]} it is `{lead.iloc[-1]}`."
+        f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} is `{lead.iloc[0]}`, "
+        f"with {lead.index[-1]} it is `{lead.iloc[-1]}`."
     )
 
 
