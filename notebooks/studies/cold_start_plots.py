@@ -8,26 +8,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recsys_lib.plots.style import COLOURS, INK, MUTED
-
-SHAPES = ["o", "s", "^", "D", "v", "P", "X"]
+from recsys_lib.plots.style import MUTED, WIDTH, draw_lines
 
 
-def _lines(axes: Axes, table: pd.DataFrame, by: str, names: list[str]) -> list[int]:
-    """A line a name, with intervals; sizes at equal distances, and last -1, the whole history."""
-    sizes = sorted(table["size"].unique(), key=lambda size: np.inf if size < 0 else size)
-    for place, name in enumerate(names):
-        own = table[table[by] == name].set_index("size").reindex(sizes)
-        x = np.arange(len(sizes)) + 0.06 * (place - (len(names) - 1) / 2)
-        reach = [own["mean"] - own["low"], own["high"] - own["mean"]]
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": SHAPES[place % len(SHAPES)], "ms": 5, "lw": 1.5}
-        axes.errorbar(x, own["mean"], yerr=reach, label=name, elinewidth=1, zorder=3, **look)
-    axes.set_xticks(range(len(sizes)), ["all" if size < 0 else str(size) for size in sizes])
-    axes.set_xlim(-0.4, len(sizes) - 0.6)
-    axes.grid(visible=False, axis="x")
-    axes.set(xlabel="films of theirs that the model was shown", ylabel="NDCG@10")
-    axes.set_ylim(bottom=0)
-    return sizes
+def _whole_last(table: pd.DataFrame) -> pd.DataFrame:
+    """The whole history, whose size is -1 in the tables, as the largest."""
+    return table.assign(size=table["size"].where(table["size"] >= 0, np.inf))
+
+
+def _lines(axes: Axes, table: pd.DataFrame, by: str, level: tuple[str, float] | None = None) -> None:
+    """A line a name, with intervals."""
+    draw_lines(axes, _whole_last(table), "size", "mean", by, level=level)
+    axes.set_xticks(axes.get_xticks(), [text.get_text().replace("inf", "all") for text in axes.get_xticklabels()])
+    axes.set(xlabel="films of theirs that the model was shown", ylabel="NDCG@10 with 95 % interval")
 
 
 def new_users_figure(table: pd.DataFrame, named: list[str], title: str) -> Figure:
@@ -40,13 +33,12 @@ def new_users_figure(table: pd.DataFrame, named: list[str], title: str) -> Figur
     named
         Models with a colour, at most seven; the others stay grey.
     """
-    figure, axes = plt.subplots(figsize=(8.5, 4.8))
-    sizes = _lines(axes, table, "model", named)
-    for _, own in table[~table["model"].isin(named)].groupby("model"):
-        axes.plot(range(len(sizes)), own.set_index("size")["mean"].reindex(sizes), color=MUTED, lw=0.8, alpha=0.5)
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.8))
+    for _, own in _whole_last(table[~table["model"].isin(named)]).groupby("model"):
+        axes.plot(range(len(own)), own.sort_values("size")["mean"], color=MUTED, lw=0.8, alpha=0.5)
+    chosen = table[table["model"].isin(named)]
+    _lines(axes, chosen.sort_values("model", key=lambda names: names.map(named.index), kind="stable"), "model")
     axes.set_title(f"{title} ({int(table['n_users'].min()):,} users, the same at every point)")
-    axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncol=min(4, len(named)))
     return figure
 
 
@@ -60,13 +52,9 @@ def ways_figure(table: pd.DataFrame, ways: dict[str, str], title: str) -> Figure
     ways
         What each way is called.
     """
-    figure, axes = plt.subplots(figsize=(8.5, 4.2))
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.2))
     whole, parts = table[table["size"] < 0], table[table["size"] >= 0]
-    _lines(axes, parts.assign(called=parts["way"].map(ways)), "called", [ways[way] for way in parts["way"].unique()])
-    for value in whole["mean"].iloc[:1]:
-        axes.axhline(value, color=INK, lw=1, linestyle="--")
-        place = (0.01, value), (0, 4), ("axes fraction", "data"), "offset points"
-        axes.annotate("the whole history", *place, fontsize=9)
+    level = ("the whole history", float(whole["mean"].iloc[0])) if len(whole) else None
+    _lines(axes, parts.assign(called=parts["way"].map(ways)), "called", level)
     axes.set_title(title)
-    axes.legend(loc="lower right", title="which ones")
     return figure

@@ -110,11 +110,12 @@ def draw_lines(
         last.append((level[1], label(level[0]), MUTED))
     axes.set_xticks(range(len(sizes)), [f"{size:g}" if isinstance(size, float) else f"{size:,}" for size in sizes])
     axes.grid(visible=False, axis="x")
-    _name_ends(axes, sorted(last), len(sizes) - 0.9)
+    axes.margins(x=0.03)
+    _name_ends(axes, sorted(last))
 
 
-def _name_ends(axes: Axes, last: list[tuple[float, str, str]], right: float) -> None:
-    """Write names (height, name, colour; lowest first) at the right, apart where the heights are close."""
+def _name_ends(axes: Axes, last: list[tuple[float, str, str]]) -> None:
+    """Write names (height, name, colour; lowest first) at the right edge, apart where the heights are close."""
     low, high = axes.get_ylim()
     gap = (high - low) * 13 / (72 * 0.75 * axes.get_window_extent().height / axes.figure.dpi)
     heights = [height for height, *_ in last]
@@ -122,9 +123,9 @@ def _name_ends(axes: Axes, last: list[tuple[float, str, str]], right: float) -> 
         for place in range(len(heights) - 1):
             lack = max(0.0, gap - (heights[place + 1] - heights[place])) / 2
             heights[place], heights[place + 1] = heights[place] - lack, heights[place + 1] + lack
-    style = {"textcoords": "offset points", "va": "center", "fontsize": 9, "annotation_clip": False}
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
     for height, (_, name, colour) in zip(heights, last, strict=True):
-        axes.annotate(name, (right, height), (7, 0), color=colour, **style)
+        axes.annotate(name, (1, height), (4, 0), **place, va="center", color=colour, fontsize=9)
 
 
 def grid_of(panels: int, height: float, columns: int = 2, **more: bool) -> tuple[Figure, np.ndarray]:
