@@ -26,24 +26,26 @@ from recsys_lib.run.steps import STEPS
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
-RESULT_FIGURES = {
-    "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval over users",
-    "evaluation_return_visits": "The same on the rest of the sitting, and when users come back after a pause",
-    "evaluation_differences": "How far each model is behind the best, user by user",
-    "evaluation_trade_offs": "What accuracy costs in diversity, coverage and time",
-    "evaluation_segments": "NDCG@10 of the four best models by group of users",
-    "evaluation_reliability": "Predicted and given ratings, a point a tenth of the rows: on the diagonal they agree",
-}
-MODEL_FIGURES = {"neural_ranker_training": "The neural ranker, epoch by epoch"}
-DATA_FIGURES = {
-    "01_ratings": "How ratings are spread, and the means of users and of films",
-    "01_long_tail": "How unequal films and users are",
-    "01_genres": "How many ratings each genre gets, and how high they are",
-    "01_time": "When ratings were given",
-}
-STUDY_FIGURES = {
-    "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
-    "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
+FIGURES = {
+    "results": {
+        "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval over users",
+        "evaluation_return_visits": "The same on the rest of the sitting, and when users come back after a pause",
+        "evaluation_differences": "How far each model is behind the best, user by user",
+        "evaluation_trade_offs": "What accuracy costs in diversity, coverage and time",
+        "evaluation_segments": "NDCG@10 of the four best models by group of users",
+        "evaluation_reliability": "Predicted and given ratings, a tenth of the rows a point: equal on the diagonal",
+    },
+    "models": {"neural_ranker_training": "The neural ranker, epoch by epoch"},
+    "data": {
+        "01_ratings": "How ratings are spread, and the means of users and of films",
+        "01_long_tail": "How unequal films and users are",
+        "01_genres": "How many ratings each genre gets, and how high they are",
+        "01_time": "When ratings were given",
+    },
+    "studies": {
+        "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
+        "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
+    },
 }
 # Made apart from the run.
 STUDIES = ("canonical", "other_splits", "return_visits", "later_visits", "sampled_metrics", "cold_start", "stability")
@@ -92,15 +94,7 @@ def plain(text: Any) -> str:
 
 
 def found(evaluation: dict[str, Any], served: str) -> list[str]:
-    """What a run found, in three sentences: what ranks best, what is best for users who come back, what is served.
-
-    Parameters
-    ----------
-    evaluation
-        The report of 07_evaluation.
-    served
-        The model that 08_recommendations lists with.
-    """
+    """What a run found, in three sentences: what ranks best, what is best for users who come back, what serves."""
 
     def times(row: dict[str, Any], of: str) -> str:
         shown = "" if row["distinct"] else ", no difference that so few users can show"
@@ -111,7 +105,7 @@ def found(evaluation: dict[str, Any], served: str) -> list[str]:
     ratios = [times(row, row["baseline"]) for row in ahead if row["baseline"] in ("popularity", baseline)]
     first = f"**What a user rates highly next:** {evaluation['conclusion'].rstrip('.')}"
     sentences = [f"{first}; its mean is {' and '.join(ratios)}" if ratios else first]
-    later = [row for row in evaluation["return_visits"] if row["visit"] != SAME]
+    later = [row for row in evaluation["return_visits"] or [] if row["visit"] != SAME]
     if later:
         back = [row for row in later if row["visit"] == later[0]["visit"]]  # the best first
         mean = interval({"mean": back[0]["ndcg@10"], **{end: back[0][f"ndcg@10_{end}"] for end in ("low", "high")}})
@@ -150,17 +144,12 @@ def write_report(dataset: str) -> Path:
     paths = run.paths
     content = {name: run.read(paths.reports / f"{name}_report.json") for name in REPORTS}
     leaderboard = run.read(paths.metrics / "leaderboard.json")
-    figures = {
-        subject: _take_up(paths, captions)
-        for subject, captions in (("results", RESULT_FIGURES), ("models", MODEL_FIGURES), ("data", DATA_FIGURES))
-    }
+    figures = {subject: _take_up(paths, captions) for subject, captions in FIGURES.items()}
     studies = {name: _study(paths, name, leaderboard["data"]["sha256"]) for name in STUDIES}
-    if studies["other_splits"]:
-        figures["studies"] = _take_up(paths, STUDY_FIGURES)
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    templates.filters |= {"plain": plain, "label": label}
     templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
+    templates.filters |= {"plain": plain, "label": label}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,
