@@ -93,9 +93,10 @@ def tuning_figure(trials: pd.DataFrame, importance: pd.DataFrame) -> Figure:
         axes.plot([values.max()] * 2, [row - 0.25, row + 0.25], color=ACCENT, linewidth=2)
         shares = importance[importance["model"] == model].nlargest(3, "importance") if len(importance) else importance
         text = ", ".join(f"{part.parameter.replace('_', ' ')} {part.importance:.0%}" for part in shares.itertuples())
-        axes.annotate(text, (0, row + 0.28), xycoords=("axes fraction", "data"), fontsize=8.5, color=MUTED)
+        axes.annotate(text, (0.01, row + 0.28), xycoords=("axes fraction", "data"), fontsize=8.5, color=MUTED)
     axes.set_yticks(range(len(models)), [label(model) for model in models])
     axes.set(title="Every trial, the best one marked; what explains the spread", xlabel="NDCG@10 on validation")
+    axes.set_ylim(-0.4, len(models) - 0.3)
     axes.grid(visible=False, axis="y")
     return figure
 
