@@ -172,3 +172,9 @@ def test_what_it_cannot_learn_from_gets_one_sentence(cycle):
         CausalTransformer().fit(cycle.to_frame().drop_duplicates("user_id"))
     with pytest.raises(ValueError, match="negatives is 1; it must be 2 or more"):
         CausalTransformer(negatives=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_a_gpu_learns_the_cycle_too(model, cycle):
+    again = CausalTransformer(**{**model.params(), "device": "cuda"}).fit(cycle)
+    assert again.recommend_new([4, 5, 6], k=1)["item_id"].tolist() == [7]
