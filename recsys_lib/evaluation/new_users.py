@@ -19,11 +19,10 @@ from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import ranking
-from recsys_lib.evaluation.task import Task, lists_given
+from recsys_lib.evaluation.task import Task, lists_given, some_of
 from recsys_lib.models.base import Recommender
 
 SIZES = (0, 1, 3, 5, 10)
-MOST_USERS = 10_000  # drawn by chance where there are more
 TASTES = ("Animation", "Horror", "Western", "Musical")
 DECADES = (1940,)
 WAYS = {
@@ -84,9 +83,7 @@ def new_user_table(
         model, way, size, user_id, value, reflected: a row a new user. ``reflected`` is the share of the list that has
         a genre of what was shown; NaN where nothing was or the model knows no genres.
     """
-    users = np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1))
-    if len(users) > MOST_USERS:
-        users = np.sort(np.random.default_rng(0).choice(users, MOST_USERS, replace=False))
+    users = some_of(np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1)))
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
     parts = []
     for name, model in models.items() if len(users) else ():

@@ -12,7 +12,7 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split, temporal_user
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import ranking
-from recsys_lib.evaluation.task import MAIN, NothingRelevantError, Task, evaluate, lists_given
+from recsys_lib.evaluation.task import MAIN, NothingRelevantError, Task, evaluate, lists_given, some_of
 from recsys_lib.models.base import Recommender
 
 
@@ -134,9 +134,9 @@ def users_curve(
 ) -> pd.DataFrame:
     """What more data is worth: NDCG@k of models fitted again on the histories of a part of the users.
 
-    The parts are drawn at random and lie inside one another. Every user of the task is served, from their own whole
-    history, whether the model was fitted on it or not, so that a point differs from the next by what the model knows
-    of other users alone.
+    The parts are drawn at random and lie inside one another. Every user of the task (``MOST_USERS`` at most) is served,
+    from their own whole history, whether the model was fitted on it or not, so that a point differs from the next by
+    what the model knows of other users alone.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def users_curve(
         model, size (users fitted on), mean, low, high, n_users.
     """
     order = np.random.default_rng(seed).permutation(task.known.n_users)
-    values, everybody = {}, np.arange(len(task.users))
+    values, everybody = {}, some_of(np.arange(len(task.users)))
     for size in sorted({max(2, round(share * len(order))) for share in shares}):
         some = task.known.only(np.sort(order[:size]))
         for name, model in models.items():

@@ -29,6 +29,7 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import merge_twins, top_k
 
 KS = (5, 10, 20)
+MOST_USERS = 10_000  # whose lists make a curve
 BLOCK = 1024  # users scored at once, so that memory does not grow with their number
 MAIN = "ndcg@10"
 CUSTOMARY = 4.0  # the threshold on MovieLens, about which nobody needs a warning
@@ -386,6 +387,12 @@ def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True) 
         return Ranked(codes, scores)
     rank, midrank = (np.concatenate([getattr(place, name) for place in places]) for name in ("rank", "midrank"))
     return Ranked(codes, scores, rank, midrank)
+
+
+def some_of(users: np.ndarray) -> np.ndarray:
+    """At most ``MOST_USERS`` of these places, drawn by chance, ascending: enough for a curve."""
+    few = len(users) <= MOST_USERS
+    return users if few else np.sort(np.random.default_rng(0).choice(users, MOST_USERS, replace=False))
 
 
 def lists_given(

@@ -5,7 +5,7 @@ A file in ``notebooks/params`` has one section a notebook, and ``common`` for wh
     common: {relevant_from: 3.5}
     04_als: {factors: 32}
 
-A data set without a file gets the defaults, and smaller searches and nets where it is large: see ``sizing.py``.
+What its file does not say of a data set is the default, or what suits its size and form: see ``sizing.py``.
 """
 
 from __future__ import annotations
@@ -108,13 +108,13 @@ def file_of(dataset: str) -> Path | None:
 
 
 def chosen_for(dataset: str, notebook: Path, file: Path | None = None) -> dict[str, Any]:
-    """Parameters of a notebook by a file, the data set's own where none is given, or else by the size of the data."""
-    file = file or file_of(dataset)
+    """Parameters of a notebook by a file; where none is given by the data set's own, over those by its size."""
     if file:
         return parameters_for(notebook, file)
     changes = sized_for(dataset).get(notebook.stem, {})
     known = defaults(notebook) if changes else {}
-    return {name: known[name][1] | new if isinstance(new, dict) else new for name, new in changes.items()}
+    sized = {name: known[name][1] | new if isinstance(new, dict) else new for name, new in changes.items()}
+    return {**sized, **parameters_for(notebook, file_of(dataset))}
 
 
 def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:

@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from recsys_lib.files import locked, may_open, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
-from recsys_lib.run.parameters import chosen_for, file_of
+from recsys_lib.run.parameters import chosen_for
 from recsys_lib.run.sizing import announcement
 from recsys_lib.run.steps import STEPS
 
@@ -141,7 +141,7 @@ def main() -> int:
     try:
         may_open(FILES)
         claim(Paths(given.dataset))
-        file = Path(given.params) if given.params else file_of(given.dataset)
+        file = Path(given.params) if given.params else None
         first = not file and given.notebook.stem.startswith("03")  # of those that work on what 02 prepared
         if first and (text := announcement(given.dataset)):
             print(text, file=sys.stderr)

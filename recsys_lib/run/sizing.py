@@ -12,23 +12,17 @@ LARGE = 500_000  # rows from which the defaults of the notebooks take too long
 EASE_ITEMS = 6000  # that EASE models; time grows with their cube, memory with their square: 24 bytes a pair
 SEQUENCE_EASE_ITEMS = 3000  # of sequences, which have few rows for their many items
 
-# Of histories with an order and no times. Set on the items before the last of Beauty, Toys_and_Games and LastFM.
+# Of histories with an order and no times. Searched on the items before the last of Beauty, Toys_and_Games and LastFM.
+_ALS = {"factors": 128, "alpha": 30, "half_life": 3}
+_DIRECTED = {"window": 20, "neighbours": 1000, "shrinkage": 0, "decay": 0.4, "backward": 0.35}
+_DIRECTED |= {"power": 0.3, "next_power": 0.15, "half_life": 1.4}
 SEQUENCES: dict[str, dict[str, Any]] = {
-    "04_als": {"regularizations": [3, 100], "recent": {"half_life": 3}, "bpr": {"iterations": 30}},
+    "04_als": {"regularizations": [3, 100], "recent": _ALS, "bpr": {"iterations": 30}},
     "05_item_models": {
         "item_knn": {"half_life": 3},
-        "sequence_knn": {
-            "window": 20,
-            "neighbours": 1000,
-            "shrinkage": 0,
-            "decay": 0.5,
-            "backward": 0.3,
-            "power": 0.5,
-            "next_power": 0.2,
-            "half_life": 1.5,
-        },
+        "sequence_knn": _DIRECTED,
         "ease": {"half_life": 3},
-        "als": {"half_life": 3},
+        "als": _ALS,
         "bpr": {"iterations": 30},
         "lambdas": [100, 1000],
         "half_lives": [1, 3, 10],
@@ -54,7 +48,7 @@ def sized(size: Size) -> dict[str, dict[str, Any]]:
     >>> sized(Size(100_000, 943, 1682)), sized(Size(10_000_000, 70_000, 10_700))["06_neural_hybrid"]["batch_size"]
     ({}, 250000)
     >>> sized(Size(1000, 100, 60, sequences=True))["05_item_models"]["sequence_knn"]["half_life"]
-    1.5
+    1.4
     """
     sections = {name: dict(section) for name, section in SEQUENCES.items()} if size.sequences else {}
     if size.rows >= LARGE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from recsys_lib.plots.models import tuning_figure
 from recsys_lib.plots.style import save_figure, use_style
 from recsys_lib.run.parameters import NOTEBOOKS
 from recsys_lib.run.run import Run
+from recsys_lib.run.sizing import sized_for
 
 LISTED = 10
 TRIALS = 40  # of each model
@@ -169,6 +170,8 @@ class Tuner:
         Of Optuna; None keeps the search in memory.
     identity
         Part of the names of the searches: another data set or split is another search.
+    fixed
+        By model: parameters that are not searched.
     """
 
     def __init__(
@@ -179,11 +182,12 @@ class Tuner:
         relevant_from: float = 4.0,
         storage: str | None = None,
         identity: str = "",
+        fixed: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         again = held_out_split(split)
         self.train, self.items = Interactions.from_frame(again.train), items
         self.task, self.relevant_from = Task.from_split(asking_some(again), relevant_from), relevant_from
-        self.storage, self.identity = storage, identity
+        self.storage, self.identity, self.fixed = storage, identity, fixed or {}
 
     def possible(self) -> list[str]:
         """Models that this data set can be used with."""
@@ -202,7 +206,7 @@ class Tuner:
         done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
 
         def judge(trial: optuna.Trial) -> float:
-            given = space.suggest(trial)
+            given = space.suggest(trial) | self.fixed.get(name, {})
             trial.set_user_attr("params", given)
             more = {} if name == "popularity_decayed" else {"positive_from": self.relevant_from}
             model = space.build(**given, **more).fit(self.train, items=self.items)
@@ -271,12 +275,14 @@ def main(arguments: list[str] | None = None) -> None:
     run = Run(given.dataset)
     prepared, paths = run.tables, run.paths
     paths.outputs.mkdir(parents=True, exist_ok=True)
+    ease = sized_for(given.dataset).get("05_item_models", {}).get("ease", {})
     tuner = Tuner(
         prepared.split,
         prepared.items,
         relevant_from=prepared.relevant_from,
         storage=f"sqlite:///{paths.outputs / 'tuning.db'}",  # goes on where an earlier search stopped
         identity=f"{prepared.identity['sha256'][:8]}-{prepared.split.name}",
+        fixed={"ease": {name: value for name, value in ease.items() if name == "max_items"}},
     )
     studies = {name: tuner.search(name, given.trials) for name in given.models or tuner.possible()}
     file = write_chosen(given.params or NOTEBOOKS / "params" / f"{run.name}.yaml", chosen(studies))

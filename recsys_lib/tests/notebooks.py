@@ -8,6 +8,7 @@ own, so that no result of a real run is touched, and papermill puts the paramete
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -83,11 +84,13 @@ def thumbs(home: Path) -> Path:
 
 
 def sequences(home: Path) -> Path:
-    """One user a line, then the items in their order."""
-    interactions, _, _ = made_tables(n_users=100, n_items=60, seed=6)
+    """One user a line, then the items in their order, some of them again; and beside it more attributes than genres."""
+    interactions, _, _ = made_tables(n_users=100, n_items=70, seed=6)
     rows = interactions.sort_values("timestamp").groupby("user_id")["item_id"]
-    lines = [" ".join(map(str, [user, *items])) for user, items in rows]
+    lines = [" ".join(map(str, [user, *items, *items.iloc[: int(user % 3 == 0)]])) for user, items in rows]
     _in(home, "visits.txt").write_text("\n".join(lines) + "\n")
+    attributes = {str(item): [f"kind {item % 5}", f"brand {item}"] for item in interactions["item_id"].unique()[1:]}
+    _in(home, "visits_item2attributes.json").write_text(json.dumps(attributes))
     return home / "visits.txt"
 
 

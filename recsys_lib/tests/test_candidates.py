@@ -125,3 +125,14 @@ def test_years_by_column(train):
     items = pd.DataFrame({"item_id": [4, 2, 9], "year": pd.array([1999, None, 1980], dtype="Int16")})
     np.testing.assert_array_equal(years_of(items, train), [np.nan, np.nan, np.nan, 1999])
     assert np.isnan(years_of(None, train)).all()
+
+
+def test_hundreds_of_attributes_and_wide_tables_give_the_same_features(train, monkeypatch):
+    """What is sparse for the sake of time and memory changes no value."""
+    wide = np.hstack([GENRES, np.eye(4), np.zeros((4, 80))])
+    some, codes = train.rows([0, 1, 2]), np.array([[3, 0], [1, 2], [2, 1]])
+    expected = CandidateFeatures(train, YEARS, wide[:, :6]).features(some, codes)
+    np.testing.assert_allclose(CandidateFeatures(train, YEARS, wide).features(some, codes), expected, rtol=1e-6)
+    monkeypatch.setattr(candidates, "_quicker", lambda table: table)
+    again = Interactions.from_frame(FRAME)
+    np.testing.assert_allclose(CandidateFeatures(again, YEARS, wide).features(some, codes), expected, rtol=1e-5)

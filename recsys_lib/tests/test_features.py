@@ -145,3 +145,12 @@ def test_numbers_are_cut_at_quintiles_and_names_of_one_are_left_out():
     flags, names = user_features(users, np.arange(100))
     assert names == [f"age {quintile}" for quintile in range(5)]
     assert (flags.sum(axis=1) == 1).all() and (flags.sum(axis=0) == 20).all()
+
+
+def test_of_hundreds_of_attributes_the_most_frequent_are_features():
+    train, items, _ = small()
+    items["genres"] = [[f"brand {n}" for n in range(100)], ["brand 99", "all"], ["all"], []]
+    names = PairFeatures.of(train, items).catalogue.item_names
+    genres = [name for name in names if name.startswith("genre")]
+    assert len(genres) == 60
+    assert {"genre all", "genre brand 99", "genre brand 0"} <= set(genres), "of equally frequent ones the first"

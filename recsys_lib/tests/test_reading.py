@@ -49,3 +49,9 @@ def test_well_known_films_differ_in_genre(tables):
     titles = reading.well_known(tables[0], tables[1], 3)
     genres = tables[1].set_index("title")["genres"]
     assert len({genres[title][0] for title in titles}) == 3
+
+
+def test_where_there_are_no_ratings_the_last_items_are_named():
+    history = pd.DataFrame({"user_id": 1, "item_id": [5, 6, 7], "rating": 1.0, "position": [2, 0, 1]})
+    items = pd.DataFrame({"item_id": [5, 6, 7], "title": ["five", "six", "seven"]})
+    assert reading.favourites(history, items, [1], 2) == {1: ["five", "seven"]}

@@ -170,6 +170,10 @@ def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
     assert "histories with an order and no times" in sizing.announcement("made")
     directed = parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb")["sequence_knn"]
     assert directed["backward"] < 1 and directed["decay"] > 0, "what follows what has a direction and a distance"
+    monkeypatch.setattr(parameters, "file_of", lambda dataset: lab_home / "own.yaml")
+    (lab_home / "own.yaml").write_text("05_item_models: {lambdas: [7]}\n")
+    chosen = parameters.chosen_for("made", NOTEBOOKS / "05_item_models.ipynb")
+    assert chosen["lambdas"] == [7] and chosen["sequence_knn"] == directed, "what a search wrote stands over the rest"
 
 
 @pytest.mark.parametrize("source", SEQUENCE, ids=lambda path: path.stem)

@@ -102,3 +102,18 @@ def test_a_reranker_for_users_who_come_back_is_judged_by_what_other_users_taught
     facts = training.run.model_config("later")["data"]
     assert facts["valid_ndcg@10"] is None
     assert facts["fit_seconds"] > 1000
+
+
+def test_validation_asks_some_users_of_many(tables, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    interactions, items, users = tables
+    split = splits.leave_one_out(interactions)
+    some = splits.asking_some(split, 20)
+    assert some.test["user_id"].nunique() == 20 and len(some.train) == len(split.train)
+    assert splits.asking_some(split, 10_000) is split
+    data = {"name": "made", "sha256": "a" * 64, "rating_scale": None, "source": "the tests"}
+    brands = [[f"brand {place}"] for place in range(len(items))]
+    Run("made").write_tables(split, items.assign(genres=brands), users, data=data, relevant_from=0.0)
+    training = Training(Run("made"), "05_made")
+    assert training.has_attributes and not training.has_genres
+    assert training.held_share == 0, "one item is held back, as the split does it"

@@ -74,12 +74,12 @@ def test_histories_with_an_order_alone_are_searched_by_direction(tables):
     rows = tables[0].assign(position=tables[0].groupby("user_id")["timestamp"].rank(method="first").astype(int))
     rows = rows.drop(columns=["timestamp", "rating"])
     items = tables[1].assign(genres=[[f"brand {place % 70}", "all"] for place in range(len(tables[1]))])
-    tuner = Tuner(splits.leave_one_out(rows), items)
+    tuner = Tuner(splits.leave_one_out(rows), items, fixed={"attributes": {"shrinkage": 1.0}})
     assert tuner.possible() == ["als", "als_recent", "bpr", "item_knn", "sequence_knn", "attributes", "ease"]
     studies = {name: tuner.search(name, 2) for name in ("sequence_knn", "attributes")}
     section = chosen(studies)["05_item_models"]
     assert {"decay", "backward", "power", "next_power", "half_life"} <= set(section["sequence_knn"])
-    assert set(section["attributes"]) == {"weighting", "neighbours", "half_life", "low_weight"}
+    assert set(section["attributes"]) == {"weighting", "neighbours", "half_life", "low_weight", "shrinkage"}
 
 
 def test_the_choice_is_written_beside_what_others_wrote(split, tables, tmp_path):

@@ -28,6 +28,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
+COUNTED = 16  # relevant items of a user up to which counting what stands above each takes less than a sort
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -279,12 +281,16 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
         scores[np.repeat(np.arange(len(scores)), np.diff(exclude.indptr)), exclude.indices] = np.nan
     rank, midrank = np.zeros(relevant.nnz, np.int64), np.full(relevant.nnz, np.nan)
     n_candidates = np.count_nonzero(~np.isnan(scores), axis=1)
-    for row, (start, stop) in enumerate(pairwise(relevant.indptr)):  # a sort serves all relevant items of a user
+    for row, (start, stop) in enumerate(pairwise(relevant.indptr)):
         entries = start + np.flatnonzero(relevant.indices[start:stop] < scores.shape[1])
-        columns, ordered = relevant.indices[entries], np.sort(scores[row])[: n_candidates[row]]
+        columns = relevant.indices[entries]
         own = scores[row, columns]
-        lower, upper = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
-        above, same = len(ordered) - upper, upper - lower
+        if len(own) <= COUNTED:
+            above, same = (np.count_nonzero(of(scores[row], own[:, None]), axis=1) for of in (np.greater, np.equal))
+        else:  # a sort serves all relevant items of a user
+            ordered = np.sort(scores[row])[: n_candidates[row]]
+            lower, upper = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
+            above, same = len(ordered) - upper, upper - lower
         before = np.zeros(len(own), np.int64)  # equal scores of lower columns
         for place in np.flatnonzero(same > 1):
             before[place] = np.count_nonzero(scores[row, : columns[place]] == own[place])
