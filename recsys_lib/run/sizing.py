@@ -17,14 +17,13 @@ _ALS = {"factors": 128, "alpha": 30, "half_life": 3}
 _DIRECTED = {"window": 20, "neighbours": 1000, "shrinkage": 0, "decay": 0.4, "backward": 0.35}
 _DIRECTED |= {"power": 0.3, "next_power": 0.15, "half_life": 1.4}
 SEQUENCES: dict[str, dict[str, Any]] = {
-    "04_als": {"regularizations": [3, 100], "recent": _ALS, "bpr": {"iterations": 30}},
+    "04_als": {"alpha": 30.0, "regularizations": [3, 100], "recent": _ALS},
     "05_item_models": {
         "item_knn": {"half_life": 3},
         "sequence_knn": _DIRECTED,
-        "ease": {"half_life": 3},
+        "ease": {"regularization": 100, "half_life": 2},
         "als": _ALS,
-        "bpr": {"iterations": 30},
-        "lambdas": [100, 1000],
+        "lambdas": [30, 300],
         "half_lives": [1, 3, 10],
         "penalty": 0.01,
     },

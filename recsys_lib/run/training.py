@@ -250,7 +250,7 @@ class Training:
         return self._models[name]
 
     def cost_of_diversity(self, model: Recommender, methods: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
-        """Lists of growing diversity of a model fitted on train, for up to 2,000 users.
+        """Lists of growing diversity of a model fitted on train, for up to 2,000 users drawn by chance.
 
         Returns
         -------
@@ -258,12 +258,14 @@ class Training:
             diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out) and the
             intervals that :meth:`compare` gives.
         """
-        users = (self.train.user_ids if self.task is None else self.task.users)[:SAMPLED]
+        users = self.train.user_ids if self.task is None else self.task.users
+        some = np.sort(np.random.default_rng(0).permutation(len(users))[:SAMPLED])  # the first may be unlike the others
+        users = users[some]
         scored = model.scores_to_list(self.train.rows(self.train.user_codes(users)), users)  # once for all
         rows, values = [], {}
         for how, amount in product(methods, amounts):
             codes, *_ = model.recommend_codes(users, LISTED, scored=scored, diversify=how, diversity=amount)
-            worth = np.empty(0) if self.task is None else ndcg(judge(codes, self.task.relevant[: len(users)]), LISTED)
+            worth = np.empty(0) if self.task is None else ndcg(judge(codes, self.task.relevant[some]), LISTED)
             listed, values[len(rows)] = len(np.unique(codes[codes >= 0])), worth
             mean = float(worth.mean()) if len(worth) else np.nan
             rows.append({"diversify": how, "diversity": amount, "films shown": listed, f"ndcg@{LISTED}": mean})
