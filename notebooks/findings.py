@@ -37,16 +37,19 @@ def protocol(task: Task, ks: list[int]) -> str:
     given = ", ".join(f"{key} {value}" for key, value in p["split"]["params"].items())
     rule = f"rated {p['relevant_from']:g} or higher" if p["relevant_from"] else "every interaction (implicit feedback)"
     reach = ", ".join(f"{best[f'precision@{k}']:.3f} at {k}" for k in ks)
+    seen = p["relevant_seen_before"]
+    again = f" {seen:.1%} of them repeat an item of the history, which no list holds: they are missed." if seen else ""
     lines = [
         f"**Split** {p['split']['name']} ({given}). Models were fitted on the history (train and validation).",
-        f"**Relevant** {rule}: {p['relevant']:,} films of {p['users_kept']:,} users, median "
+        f"**Relevant** {rule}: {p['relevant']:,} items of {p['users_kept']:,} users, median "
         f"{p['relevant_per_user']['median']:g} each.",
         f"**Users** {p['users_in_test']:,} in the test part; {p['users_dropped']:,} have nothing relevant there and "
-        f"are left out; {p['users_without_history']:,} have no history and get the popular films.",
-        f"**Ranked** the whole catalogue of {p['catalogue']:,} films, never a sample, without those seen before. "
-        f"{p['relevant_outside_catalogue']:.1%} of the relevant films are outside it: they stay relevant, unreachable.",
+        f"are left out; {p['users_without_history']:,} have no history and get the popular items.",
+        f"**Ranked** the whole catalogue of {p['catalogue']:,} items, never a sample, without those seen before. "
+        f"{p['relevant_outside_catalogue']:.1%} of the relevant items are outside it: they stay relevant, unreachable."
+        + again,
         f"**Precision** divides by k; the best that any list could reach is {reach}. NDCG's ideal and MAP's "
-        "divisor take min(k, relevant). Ties go to the lower film code.",
+        "divisor take min(k, relevant). Ties go to the lower item code.",
         "**Intervals** percentile bootstrap over users. **Tests** paired, to the first, Holm-corrected.",
     ]
     return "\n".join(f"> {line}  " for line in lines)
@@ -259,7 +262,7 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
         cut = int((border == last.reindex(border.index)).sum())
         lines.append(
             f"The cut between history and test runs through one second for {cut:,} of {p['users_in_test']:,} users "
-            f"({tied:,} pairs of rows): which of these films are test is decided by a hash, not by time."
+            f"({tied:,} pairs of rows): which of these items are test is decided by a hash, not by time."
         )
         when = np.sort(split.history["timestamp"].to_numpy())
         later = 1 - float(np.searchsorted(when, test["timestamp"].to_numpy(), side="right").mean()) / len(when)
@@ -268,12 +271,12 @@ def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
             "is in the training, which flatters models that learn from co-occurrence."
         )
     lines.append(
-        f"What was not rated counts as not relevant, though it may be liked unseen: all means are lower bounds, and "
-        f"popular films are favoured. {p['relevant_outside_catalogue']:.1%} of relevant films could not be listed."
+        f"What a user did not meet counts as not relevant, though it may be liked: all means are lower bounds, and "
+        f"popular items are favoured. {p['relevant_outside_catalogue']:.1%} of relevant items could not be listed."
     )
     lines.append(
         f"{p['users_dropped']:,} users with nothing relevant are left out; each user counts once, however "
-        "many ratings they gave."
+        "many interactions they have."
     )
     lines.append(
         f"{len(board)} models were compared on one split; the first of several is flattered by having been the maximum."
@@ -306,18 +309,18 @@ def for_whom(by_user: pd.DataFrame, by_item: pd.DataFrame, model: str, metric: s
     recalls = ", ".join(f"{row['group']} {row['mean']:.3f}" for row in items.to_dict("records"))
     apart = "; ".join(sentences) or "no group of users stands apart from the others"
     start = f"`{model}`, {label(metric)} where intervals do not overlap: {apart}"
-    return f"{start}. Recall@{BEYOND_AT} by how often a film was rated: {recalls}."
+    return f"{start}. Recall@{BEYOND_AT} by how often an item was met: {recalls}."
 
 
 def curve(curve: pd.DataFrame, model: str) -> str:
-    """How much a model gains from more of a user's ratings."""
+    """How much a model gains from more of a user's history."""
     own = curve[curve["model"] == model].sort_values("size") if len(curve) else curve
     if len(own) < 2:
         return "Histories are too short here to draw a curve."
     first, last = own.iloc[0], own.iloc[-1]
     lead = curve.sort_values("mean").groupby("size")["model"].last()
     return (
-        f"`{model}` goes from {first['mean']:.3f} with {first['size']} of a user's ratings to {last['mean']:.3f} "
+        f"`{model}` goes from {first['mean']:.3f} with {first['size']} of a user's items to {last['mean']:.3f} "
         f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} is `{lead.iloc[0]}`, "
         f"with {lead.index[-1]} it is `{lead.iloc[-1]}`."
     )
@@ -354,11 +357,13 @@ def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFram
 
 def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
     """What the users served worst have in common."""
+    if failed.empty:
+        return "No user has so many relevant items that being served worst would say something."
     traits = user_traits(result, task)
     met, usual = failed["popularity"].median(), traits["popularity"].median()
     known, others = failed["history"].median(), traits["history"].median()
     return (
-        f"The films they liked had {met:.0f} ratings (median; {usual:.0f} for all users), and they had "
-        f"rated {known:.0f} films before ({others:.0f}). The films they liked stand at rank "
+        f"What they liked had been met by {met:.0f} users (median; {usual:.0f} for all users), and they had met "
+        f"{known:.0f} items before ({others:.0f}). What they liked stands at rank "
         f"{failed['median_rank'].median():.0f} (median; {traits['median_rank'].median():.0f} for all users)."
     )
