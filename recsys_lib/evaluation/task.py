@@ -337,7 +337,8 @@ def check_fitted_on(model: Recommender, task: Task) -> None:
     history = _pairs(known.user_ids[known.row_of_entry], known.item_ids[known.matrix.indices], train)
     test = _pairs(task.test["user_id"], task.test["item_id"], train)
     own = train.row_of_entry * train.n_items + train.matrix.indices
-    leaked, missing = int(np.isin(test, own).sum()), int((~np.isin(history, own)).sum())
+    missing = int((~np.isin(history, own)).sum())
+    leaked = int((np.isin(test, own) & ~np.isin(test, history)).sum())  # a target may repeat an item of the history
     advice = f"fit it on Interactions.from_frame(split.{task.protocol.get('fitted_on', 'history')})"
     if leaked:
         raise ValueError(f"{name} was fitted on {leaked:,} of the {len(test):,} rows it is to be tested on; {advice}")

@@ -16,7 +16,7 @@ from recsys_lib.data.interactions import Interactions, relevance_threshold
 from recsys_lib.data.load import identity
 from recsys_lib.data.order import order_facts
 from recsys_lib.data.splits import Split, by_name, leave_one_out, temporal_global, temporal_user
-from recsys_lib.evaluation.task import Task
+from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import Popularity, SequenceKNN, load_model
 
 ROWS = [[1, 10, 4.0, 1_400_000_000], [1, 11, 5.0, 1_400_000_100], [2, 10, 3.5, 1_400_000_200]]
@@ -118,7 +118,9 @@ def test_items_that_come_again_are_kept_and_counted(tmp_path, lab_home):
     assert (facts["repeats"], facts["targets_repeat"]) == (2 / 8, 1 / 2)
     split = leave_one_out(data.interactions)
     assert split.history["item_id"].tolist() == [10, 30, 10, 20, 30]
-    assert Task.from_split(split).protocol["relevant_seen_before"] == 0.5
+    result = evaluate(Popularity().fit(split.history), split)
+    assert result.protocol["relevant_seen_before"] == 0.5
+    assert result.per_user["recall@20"].tolist() == [0, 1], "what was seen before cannot be hit"
     leaks.require(leaks.check_split(split))
     once = by_name(data.interactions, "temporal_user", test=0.34, valid=0.0)
     assert once.train["item_id"].tolist() == [10, 20, 10, 30]
