@@ -8,9 +8,9 @@ import yaml
 
 from recsys_lib.paths import Paths
 
-LARGE = 500_000  # rows from which the defaults of the notebooks take too long
+LARGE = 500_000  # rows from which the defaults of the notebooks take too long,
+MANY = 5000  # and users of a set of sequences
 EASE_ITEMS = 6000  # that EASE models; time grows with their cube, memory with their square: 24 bytes a pair
-SEQUENCE_EASE_ITEMS = 3000  # of sequences, which have few rows for their many items
 
 # Of histories with an order and no times. Searched on the items before the last of Beauty, Toys_and_Games and LastFM.
 _ALS = {"factors": 128, "alpha": 30, "half_life": 3}
@@ -21,7 +21,7 @@ SEQUENCES: dict[str, dict[str, Any]] = {
     "05_item_models": {
         "item_knn": {"half_life": 3},
         "sequence_knn": _DIRECTED,
-        "ease": {"regularization": 100, "half_life": 2},
+        "ease": {"regularization": 100, "half_life": 2, "max_items": EASE_ITEMS // 2},
         "als": _ALS,
         "lambdas": [30, 300],
         "half_lives": [1, 3, 10],
@@ -49,36 +49,27 @@ def sized(size: Size) -> dict[str, dict[str, Any]]:
     >>> sized(Size(1000, 100, 60, sequences=True))["05_item_models"]["sequence_knn"]["half_life"]
     1.4
     """
-    sections = {name: dict(section) for name, section in SEQUENCES.items()} if size.sequences else {}
-    if size.rows >= LARGE:
-        for name, section in _smaller(size).items():
-            sections[name] = {**sections.get(name, {}), **section}
-    if size.sequences and size.users > 5000:
-        sections["06_neural_hybrid"] = {"ranker_epochs": min(130, max(4, 90_000 // size.users)), "ranker_models": 1}
-        sections["07_evaluation"] = {"curve_sizes": [1, 5], "curve_shares": [0.1, 1.0], "refit_seeds": 2}
-    most = SEQUENCE_EASE_ITEMS if size.sequences else EASE_ITEMS
-    if sections and size.items > most:
-        section = sections["05_item_models"]
-        section["ease"] = {**section.get("ease", {}), "max_items": most}
-    return sections
-
-
-def _smaller(size: Size) -> dict[str, dict[str, Any]]:
-    """Smaller searches and nets for large data."""
-    less = (LARGE / size.rows) ** 0.5
+    form = SEQUENCES if size.sequences else {}
+    if size.rows < LARGE and not (size.sequences and size.users > MANY):
+        return {name: dict(section) for name, section in form.items()}
+    less = min(1.0, LARGE / size.rows) ** 0.5
     bpr = {"iterations": max(20, round(100 * less))}
-    return {
+    epochs = (90_000 if size.sequences else 260_000) // size.users
+    sections: dict[str, dict[str, Any]] = {
         "03_popularity": {"half_lives": [30, 120, 1000], "genre_weights": [0.0, 0.3, 0.6]},
         "04_als": {"regularizations": [3, 100], "bpr": bpr},
         "05_item_models": {"lambdas": [100, 1000], "half_lives": [7, 40], "bpr": dict(bpr)},
         "06_neural_hybrid": {
             "epochs": max(2, round(5 * less)),
             "batch_size": size.rows // 40,
-            "ranker_epochs": min(130, max(4, 260_000 // size.users)),
+            "ranker_epochs": min(130, max(4, epochs)),
             "ranker_models": 1,
         },
         "07_evaluation": {"curve_sizes": [1, 5, 20], "curve_shares": [0.1, 1.0], "refit_seeds": 2},
     }
+    if size.items > EASE_ITEMS:
+        sections["05_item_models"]["ease"] = {"max_items": EASE_ITEMS}
+    return {name: section | form.get(name, {}) for name, section in sections.items()}
 
 
 def sized_for(dataset: str) -> dict[str, dict[str, Any]]:
@@ -112,11 +103,11 @@ def announcement(dataset: str) -> str:
     if size.sequences:
         lines[0] += ": histories with an order and no times. Each user's last item is asked for; what follows what "
         lines[0] += "counts by direction and distance, and the last items of a history count most."
-    if size.rows >= LARGE:
+    else:
         million = size.rows / 1e6
-        lines[0] += f"{'' if size.sequences else ':'} Searches and nets are made smaller, so that the run takes "
+        lines[0] += ": searches and nets are made smaller, so that the run takes "
         lines[0] += f"about {15 * million**1.1:,.0f} CPU minutes and {2.2 + 0.8 * million:,.1f} GB."
-    if most := sections["05_item_models"].get("ease", {}).get("max_items"):
+    if (most := sections["05_item_models"].get("ease", {}).get("max_items", size.items)) < size.items:
         lines += [f"EASE models the {most:,} most popular items; the others have no score by it."]
     lines += ["More is had with PARAMS=<a file of these lines, changed>:", yaml.safe_dump(sections, sort_keys=False)]
     return "\n".join(lines).rstrip()
