@@ -460,7 +460,7 @@ def _is_grouplens(tables: RawTables) -> bool:
     named = tables.columns == _GROUPLENS.get(file) or {"userId", "movieId"} <= set(tables.columns)
     if not named or not {"user_id", "item_id"} <= set(frame) or not len(frame):
         return False
-    return all(frame[column].astype("str").str.fullmatch("[1-9][0-9]*").mean() > 0.5 for column in frame.columns[:2])
+    return all(frame[name].astype("str").str.fullmatch("[1-9][0-9]*").mean() > 0.5 for name in ("user_id", "item_id"))
 
 
 def read_frames(
@@ -558,7 +558,9 @@ def _read(path: Path, table: str, columns: Mapping[str, str], tables: RawTables)
         if form.kind == "parquet":
             given = parquet.read_table(path, columns=only)
         else:
-            content = _text_of(path, tables.encoding).encode()
+            content = _bytes_of(path)
+            if form.encoding != "utf-8":
+                content = content.decode(form.encoding).encode()
             given = arrow_json.read_json(pa.BufferReader(content)).select(only)
         frame = _plain(given.to_pandas(ignore_metadata=True, integer_object_nulls=True), names, path.name)
     taken = ", ".join(theirs if theirs == ours else f"{theirs!r} as {ours}" for theirs, ours in names.items())
@@ -622,7 +624,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         tables.forms[table] = form = replace(form, encoding=whole)
         found = read(dict.fromkeys(only, pa.string()), whole, lambda row: uneven.append(row) or "skip")
     if quoted:
-        _check_quotes(path, form, len(found) + len(uneven))
+        _check_quotes(path, form, len(found) + len(uneven), "\\" if escaped else None)
     if uneven:
         tables.skipped[table] = [row.number - form.before - form.header - 1 for row in uneven]
         first = tables.skipped[table][:_SHOWN]
@@ -650,13 +652,13 @@ def _count(path: Path, mark: bytes, most: int | None = None) -> int:
     return found
 
 
-def _check_quotes(path: Path, form: Form, rows: int) -> None:
+def _check_quotes(path: Path, form: Form, rows: int, escape: str | None) -> None:
     """Refuse a file in which a quote that is not closed swallows lines."""
     if _count(path, b"\n") <= rows + form.header + form.before:
         return
     before = 0
     with _as_text(path, form) as handle:
-        lines = csv.reader(handle, delimiter=form.separator, strict=True)
+        lines = csv.reader(handle, delimiter=form.separator, escapechar=escape, strict=True)
         try:
             for _ in lines:
                 before = lines.line_num
@@ -749,9 +751,7 @@ def read_package(folder: Path) -> RawTables:
     # The package splits "Toy Story (1995)" at the last bracket: joined again and split as everywhere, the one film
     # with a bracket after the year gets its title too. The film that is called "unknown" (267) is misspelt there.
     films = tables.items
-    titles = (films["movie_title"] + " (" + films["year"].astype("str") + ")").mask(
-        films["movie_title"].eq("unkonwn"), "unknown"
-    )
-    genres = films["class"].str.replace(" ", "|")
+    titles = films["movie_title"] + " (" + films["year"].astype("str") + ")"
+    titles, genres = titles.mask(films["movie_title"].eq("unkonwn"), "unknown"), films["class"].str.replace(" ", "|")
     tables.items = as_items(pd.DataFrame({"item_id": films["item_id"], "title": titles, "genres": genres}))
     return tables
