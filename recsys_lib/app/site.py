@@ -37,33 +37,32 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
         for file in [Path(__file__).with_name("app.css")] + [report] * report.is_file():
             shutil.copy(file, folder / file.name.replace("index", "report"))
 
-        def write(name: str, title: str, parts: dict[str, str], links: tuple = ()) -> None:
-            """Write a page: HTML by its heading, and links to other pages."""
+        def write(name: str, title: str, *parts: str, links: tuple = ()) -> None:
+            """Write a page: a text or parts of HTML, and links to other pages."""
             (folder / name).parent.mkdir(exist_ok=True)
             html = page(title, run.name, "../" * name.count("/"), menu, name, parts, links)
             (folder / name).write_text(html, encoding="utf-8")
 
-        parts = {"": views.data(app)}
+        parts = [views.data(app)]
         for app.metric in [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or lab.metrics[:1]:
-            parts[label(app.metric)] = views.board(app)
-        write("index.html", "Data and results", parts)
+            parts.append(views.board(app))
+        write("index.html", "Data and results", *parts)
 
         links = []
         for number, app.user in enumerate(tqdm(sample_of_users(lab, users), "users"), 1):
-            parts = {"": views.profile(app) + views.user_list(app, explained=True)}
-            parts |= {"Models side by side": views.compare_lists(app), "What was rated before": views.history(app)}
-            write(f"users/{number}.html", f"User {app.user}", parts)
+            lists = views.user_list(app, explained=True), views.compare_lists(app)
+            write(f"users/{number}.html", f"User {app.user}", views.profile(app), *lists, views.history(app))
             facts = [f"{len(lab.history_of(app.user))} films", *lab.facts.get(app.user, {}).values()]
             links.append((f"users/{number}.html", f"User {app.user}", " · ".join(facts[:4])))
-        text = f"From the least to the most active: what {label(app.model)} and others list, and what came next"
-        write("users.html", "For users", {text: ""}, links)
+        text = f"From the least to the most active: what {label(app.model)} and others list, and what came next."
+        write("users.html", "For users", text, links=links)
 
         links = []
         for number, app.similar_to in enumerate(tqdm(list(lab.film_labels.values())[:films], "films"), 1):
             film = lab.film(app.similar_to)
-            write(f"films/{number}.html", film.title, {"": views.similar_lists(app)})
+            write(f"films/{number}.html", film.title, views.similar_lists(app))
             links.append((f"films/{number}.html", film.title, film.year or ""))
-        write("films.html", "Similar films", {"The films that most users have rated": ""}, links)
+        write("films.html", "Similar films", "The films that most users have rated.", links=links)
     return run.paths.outputs / "site" / "index.html"
 
 

@@ -111,12 +111,11 @@ class Visitor:
 
         self.page.goto(self.url + query)
         try:
-            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
-            return self.settled() if ready == READY else self
+            self.page.wait_for_selector(ready, state="attached")
         except TooLateError:
             self.page.reload()
-            self.page.wait_for_selector(ready, state="attached", timeout=60_000)
-            return self.settled() if ready == READY else self
+            self.page.wait_for_selector(ready, state="attached")
+        return self.settled() if ready == READY else self
 
     def settled(self):
         """Wait until everything that was asked has been answered."""
