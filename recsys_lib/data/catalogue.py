@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,19 @@ KNOWN: dict[str, KnownDataset] = {
         KnownDataset("ml-32m", _HALF, "d472be332d4daa821edc399621853b57"),
     )
 }
+
+
+def nothing_called(dataset: str) -> str:
+    """What to say of a name that is no data set and no file, with the nearest one that is.
+
+    >>> nothing_called("ml-1mm")[:63]
+    "there is no data set and no file 'ml-1mm'; did you mean ml-1m? "
+    """
+    near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
+    return (
+        f"there is no data set and no file {dataset!r}; did you mean {near}? Known are {', '.join(KNOWN)}, and the "
+        "path of a folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
+    )
 
 
 def twin_groups(items: pd.DataFrame) -> pd.Series:

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_lib.data import schema
-from recsys_lib.data.catalogue import KNOWN
+from recsys_lib.data.catalogue import KNOWN, nothing_called
 from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
 from recsys_lib.data.interactions import order_column, relevance_threshold
 from recsys_lib.data.readers import RawTables, read_files, read_frames
@@ -268,10 +268,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
         return find_known(KNOWN[dataset]), dataset, KNOWN[dataset].rating_scale
     path = resolve(Path(dataset))
     if path is None:
-        raise ValueError(
-            f"there is no data set and no file {dataset!r}; known data sets are {', '.join(KNOWN)}, and the path of a "
-            "folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
-        )
+        raise ValueError(nothing_called(dataset))
     name, zipped = table_name(dataset), path.is_file() and path.suffix.lower() == ".zip"
     scale = KNOWN[name].rating_scale if name in KNOWN and not own and (zipped or path.is_dir()) else None
     folder = unpacked(path, Paths(dataset).raw) if zipped else path

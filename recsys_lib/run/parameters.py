@@ -15,14 +15,13 @@ import ast
 import json
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
-from recsys_lib.data.catalogue import KNOWN
+from recsys_lib.data.catalogue import KNOWN, nothing_called
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full
 from recsys_lib.run.sizing import sized_for
@@ -133,11 +132,7 @@ def check_dataset(dataset: str) -> None:
     """Refuse what is neither the name of a known data set nor a path: ParameterError with the nearest name."""
     if dataset in KNOWN or (dataset and any((folder / in_full(dataset)).exists() for folder in (Path(), REPOSITORY))):
         return
-    near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
-    raise ParameterError(
-        f"there is no data set and no file {dataset!r}; did you mean {near}? Known are {', '.join(KNOWN)}, and the "
-        "path of a folder, a zip archive, a CSV, TSV or parquet file will do too"
-    )
+    raise ParameterError(nothing_called(dataset))
 
 
 def write_stamps(dataset: str, file: Path | None) -> None:

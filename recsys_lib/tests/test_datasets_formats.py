@@ -197,6 +197,11 @@ def test_ratings_off_the_scale_are_named_and_dropped_when_asked(lab_home, tmp_pa
     assert "left out 2 rows of ratings.dat" in caplog.text
 
 
+def test_ids_that_are_text_under_the_names_of_grouplens(lab_home, tmp_path):
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\nann,tt0111161,4\nbob,tt0068646,5\n")
+    assert load_dataset(tmp_path).interactions["item_id"].tolist() == ["tt0111161", "tt0068646"]
+
+
 def test_tags_over_two_lines(lab_home, tmp_path):
     folder = write_csv(tmp_path / "ml-20m")
     (folder / "tags.csv").write_text('userId,movieId,tag,timestamp\n7,1,"two\nlines",1445714994\n7,3,NA,1445714995\n')
