@@ -136,7 +136,7 @@ canonical: $(READY)  ## ratings on the five published folds of ml-100k, times to
 
 # Two of them rebuild a public project, on the data set that it used.
 studies: $(READY) $(if $(filter ml-100k,$(NAME)),canonical)  ## all studies, on what `make run` made; numbers into reports/<dataset>/studies
-	@for study in cold_start other_splits return_visits later_visits sampled_metrics splits stability; do \
+	@for study in cold_start other_splits return_visits later_visits sampled_metrics splits seeds; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset "$$DATASET" --params "$$PARAMS" || exit 1; done
 	@for study in eighteen_people leakage_audit; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset ml-latest-small || exit 1; done

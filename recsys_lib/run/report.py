@@ -48,7 +48,7 @@ FIGURES = {
     },
 }
 # Made apart from the run.
-STUDIES = ("canonical", "other_splits", "return_visits", "later_visits", "sampled_metrics", "cold_start", "stability")
+STUDIES = ("canonical", "other_splits", "return_visits", "later_visits", "sampled_metrics", "cold_start", "seeds")
 REPORTS = ("exploration", "preprocessing", "training", "evaluation", "recommendation")
 
 
