@@ -28,8 +28,8 @@ from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, loa
 from recsys_lib.paths import Paths
 
 FORMAT = 3  # of the folders that `save` writes
-BLOCK = 1024  # users scored at once, at most, so that memory does not grow with their number,
-SCORES = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
+USERS_PER_BLOCK = 1024  # users scored at once, at most, so that memory does not grow with their number,
+SCORES_PER_BLOCK = 2**22  # and scores, so that a block of a wide catalogue stays near the processor
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MODULES = {  # which module below recsys_lib.models holds a class; nothing is imported before it is asked for
     "Popularity": "popularity",
@@ -532,7 +532,7 @@ class Recommender(ABC):
 
     def _block_size(self) -> int:
         """How many rows of scores are made at once."""
-        return int(np.clip(SCORES // self.train.n_items, 32, BLOCK))
+        return int(np.clip(SCORES_PER_BLOCK // self.train.n_items, 32, USERS_PER_BLOCK))
 
     def _columns(self, items: Iterable) -> np.ndarray:
         """Columns of items, all of which must be known."""

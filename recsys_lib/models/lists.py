@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse import csr_matrix
 
-AT_ONCE = 2**20  # scores that are searched at once: 4 MB, which stay in the cache
+SCORES_PER_BLOCK = 2**20  # scores that are searched at once: 4 MB, which stay in the cache
 
 
 def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | None = None) -> np.ndarray:
@@ -76,7 +76,7 @@ def top_k(
     n_rows, n_items = scores.shape
     k = min(k, n_items)
     codes, best = np.full((n_rows, k), -1, np.int64), np.full((n_rows, k), np.nan, np.float32)
-    step = max(1, AT_ONCE // max(n_items, 1))
+    step = max(1, SCORES_PER_BLOCK // max(n_items, 1))
     for start in range(0, n_rows if k else 0, step):
         rows = slice(start, start + step)
         part = np.fmax(scores[rows], np.float32(-np.inf))  # a copy, without NaN

@@ -14,7 +14,7 @@ from recsys_lib.models.lists import top_k
 from recsys_lib.models.weights import Weighted
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")
-_BLOCK = 1024  # items whose neighbours are sought at once
+ITEMS_PER_BLOCK = 1024  # items whose neighbours are sought at once
 
 
 class Neighbours(Weighted):
@@ -182,8 +182,8 @@ def nearest(similarity: Callable[[slice], csr_matrix], n_items: int, neighbours:
     ``similarity`` gives the rows of a block, (block, n_items); what is not above 0 is not kept.
     """
     blocks = []
-    for start in range(0, n_items, _BLOCK):
-        table = similarity(slice(start, min(start + _BLOCK, n_items)))
+    for start in range(0, n_items, ITEMS_PER_BLOCK):
+        table = similarity(slice(start, min(start + ITEMS_PER_BLOCK, n_items)))
         table.data[(table.data <= 0) | (table.indices == rows_of(table) + start)] = 0
         table.eliminate_zeros()
         crowded = np.diff(table.indptr) > neighbours

@@ -94,7 +94,7 @@ def test_similar_items_leave_out_the_item_itself(model, monkeypatch):
     near = model.similar_items(ids, k=4)
     assert not (near["item_id"] == near["similar_item_id"]).any()
     assert (near.groupby("item_id")["score"].diff().dropna() <= 0).all()
-    monkeypatch.setattr("recsys_lib.models.base.SCORES", 1)  # blocks of 32
+    monkeypatch.setattr("recsys_lib.models.base.SCORES_PER_BLOCK", 1)  # blocks of 32
     np.testing.assert_allclose(model.similar_items(ids, k=4)["score"], near["score"], rtol=1e-5)
 
 

@@ -94,7 +94,7 @@ def test_features_by_hand(train):
 # Groups of users that share no items: the cosines of many are sparse; of a wide catalogue only the nearest are kept.
 @pytest.mark.parametrize(("apart", "wide"), [(1, 2**14), (20, 2**14), (20, 1)])
 def test_similarity_of_every_candidate_in_a_small_and_in_a_wide_catalogue(apart, wide, monkeypatch):
-    monkeypatch.setattr(candidates, "WIDE", wide)
+    monkeypatch.setattr(candidates, "WIDE_CATALOGUE", wide)
     groups = [FRAME.assign(user_id=FRAME["user_id"] + 10 * n, item_id=FRAME["item_id"] + 10 * n) for n in range(apart)]
     train = Interactions.from_frame(pd.concat(groups, ignore_index=True))
     codes = np.tile(np.arange(train.n_items), (train.n_users, 1))

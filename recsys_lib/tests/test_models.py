@@ -366,7 +366,7 @@ def test_a_blend_learns_from_what_is_given_as_held_out(known, monkeypatch):
         np.testing.assert_array_equal(some.histories.timestamps[start:end], alone.timestamps)
     with pytest.raises(ValueError, match="scores of ease, popularity, not of ease"):
         Blend({"ease": EASE()}).learning_from(held_out)
-    monkeypatch.setattr("recsys_lib.models.stack.blend.MOST_SCORES", 30 * known.n_items)  # a wide catalogue
+    monkeypatch.setattr("recsys_lib.models.stack.blend.MAX_SCORES", 30 * known.n_items)  # a wide catalogue
     assert [len(part.users) for part in Blend(parts).held_out(known)] == [30]
 
 

@@ -80,8 +80,8 @@ def test_long_histories_are_estimated_without_bias(hybrid, monkeypatch):
     inputs = batch.users, batch.items, batch.user_gaps, net.seen, net.weighted
     with torch.no_grad():
         exact = net.histories[0].total(*inputs)
-        monkeypatch.setattr(nets, "ENTRIES", 150)  # of about 400
-        monkeypatch.setattr(nets, "A_PAIR", 0)
+        monkeypatch.setattr(nets, "MAX_ENTRIES", 150)  # of about 400
+        monkeypatch.setattr(nets, "ENTRIES_PER_PAIR", 0)
         torch.manual_seed(0)
         draws = torch.stack([net.histories[0].total(*inputs) for _ in range(3000)])
     spread = draws.std(dim=0)

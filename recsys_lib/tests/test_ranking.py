@@ -23,7 +23,7 @@ def test_top_k_is_a_stable_sort(n_rows, n_items, k, seed, levels, with_twins):
     twins = np.array([np.flatnonzero(group == number)[0] for number in group]) if with_twins else np.arange(n_items)
     before = scores.copy()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "AT_ONCE", 60)  # some tables are searched in several blocks
+        patch.setattr(lists, "SCORES_PER_BLOCK", 60)  # some tables are searched in several blocks
         codes, best = top_k(scores, k, exclude=seen, twins=twins if with_twins else None)
     np.testing.assert_array_equal(scores, before)
     assert codes.shape == best.shape == (n_rows, min(k, n_items))

@@ -17,7 +17,7 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.tests.made import made_tables, small_model
 from recsys_lib.models import base
 
-base.THREADS, base.BLOCK = int(os.environ["OMP_NUM_THREADS"]), 150  # lists are made in several blocks
+base.THREADS, base.USERS_PER_BLOCK = int(os.environ["OMP_NUM_THREADS"]), 150  # lists are made in several blocks
 interactions, items, users = made_tables(n_users=400, n_items=300, per_user=40)
 known = Interactions.from_frame(interactions)
 

@@ -20,8 +20,9 @@ from recsys_lib.models.weights import confidence, last_times, threshold
 YEAR = 365.25 * DAY
 SHRINKAGE = 5.0  # made-up ratings at the overall mean, in the mean rating of an item
 LONG_AGO = 5000.0  # days since an item was last rated, where it had no rating by then
-WHOLE = 1e9  # half-life of a history that forgets nothing
-WIDE, NEAREST = 2**14, 1000  # items of a catalogue of which all cosines take over 1 GB, and how many of each are kept
+NO_DECAY = 1e9  # half-life of a history that forgets nothing
+WIDE_CATALOGUE = 2**14  # items of which all cosines take over 1 GB,
+KEPT_COSINES = 1000  # so that only the largest of each are kept
 
 Columns = dict[str, np.ndarray]  # features by name, each (n, depth) or (n, 1)
 
@@ -112,7 +113,7 @@ class CandidateFeatures:
 
     def _tastes(self, histories: Histories, codes: np.ndarray) -> Columns:
         columns, popularity = {}, np.log1p(self.train.item_counts)
-        last_3, last_10, whole = (_shares(histories, half_life) for half_life in (3, 10, WHOLE))
+        last_3, last_10, whole = (_shares(histories, half_life) for half_life in (3, 10, NO_DECAY))
         if self.years is not None:
             for name, shares in {"last 3": last_3, "last 10": last_10}.items():
                 mean = shares @ self.years
@@ -213,9 +214,9 @@ class _Tables:
         ones = csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
         users = (ones @ scale).tocsr()
         items = users.T.tocsr()
-        if self.train.n_items > WIDE:
-            return nearest(lambda block: items[block] @ users, self.train.n_items, NEAREST)
-        return _quicker((items @ users).astype(np.float32))
+        if self.train.n_items > WIDE_CATALOGUE:
+            return nearest(lambda block: items[block] @ users, self.train.n_items, KEPT_COSINES)
+        return _dense_if_filled((items @ users).astype(np.float32))
 
     @cached_property
     def followers(self) -> dict[int, np.ndarray | csr_matrix]:
@@ -223,7 +224,7 @@ class _Tables:
         scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
             counts = followed(self.train, np.ones(self.train.matrix.nnz, np.float32), reach, power)
-            tables[reach] = _quicker((scale @ counts @ scale).tocsr().astype(np.float32))
+            tables[reach] = _dense_if_filled((scale @ counts @ scale).tocsr().astype(np.float32))
         return tables
 
     @cached_property
@@ -248,7 +249,7 @@ def _shares(histories: Histories, half_life: float) -> csr_matrix:
     return csr_matrix((weights / totals[rows], matrix.indices, matrix.indptr), matrix.shape)
 
 
-def _quicker(table: csr_matrix) -> np.ndarray | csr_matrix:
+def _dense_if_filled(table: csr_matrix) -> np.ndarray | csr_matrix:
     """The table as it is, or dense, which is quicker to look up, where that takes at most twice the memory."""
     return table.toarray() if 4 * table.nnz > table.shape[0] * table.shape[1] else table
 

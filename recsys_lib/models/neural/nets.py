@@ -21,7 +21,7 @@ from recsys_lib.models.neural.serving import HALF_LIVES
 if TYPE_CHECKING:
     from recsys_lib.models.neural.ranker import NeuralRanker
 
-ENTRIES, A_PAIR = 2**18, 128  # of histories, that a step sums over on either side; ml-100k has fewer
+MAX_ENTRIES, ENTRIES_PER_PAIR = 2**18, 128  # of histories, that a step sums over on either side; ml-100k has fewer
 
 
 class Dropout(nn.Module):
@@ -88,12 +88,12 @@ class Lists:
     def total(self, mine: Tensor, others: Tensor, own_gaps: Tensor, rated: Tensor, weighted: Tensor) -> Tensor:
         """Sum of ``rated`` and of ``weighted`` times the gap over histories without the pairs themselves, (B, dim).
 
-        Where the histories of a batch have more than ``ENTRIES`` together, and ``A_PAIR`` a pair, the longer ones give
-        some, evenly spaced from a random start, and their sum is scaled up: more data makes no longer sums.
+        Where the histories of a batch have more than ``MAX_ENTRIES`` together, and ``ENTRIES_PER_PAIR`` a pair, the
+        longer ones give some, evenly spaced from a random start, and their sum is scaled up.
         """
         rows, place = torch.unique(mine, return_inverse=True)  # a batch holds most users several times
         length = self.starts[rows + 1] - self.starts[rows]  # (R,)
-        most = max(ENTRIES, A_PAIR * len(mine))
+        most = max(MAX_ENTRIES, ENTRIES_PER_PAIR * len(mine))
         windowed = int(length.sum()) > most
         size = length.clamp(max=most // len(rows)) if windowed else length
         offsets = size.cumsum(0) - size
@@ -246,7 +246,7 @@ class RankingNet(nn.Module):
     def __init__(self, model: NeuralRanker, content: np.ndarray) -> None:
         super().__init__()
         dim, heads, levels = model.embedding_dim, model.heads, model.levels_
-        context = 1 + len(model.months_[2:]) + model.demographics_.shape[1]
+        context = 1 + len(model.months_) + model.demographics_.shape[1]
         self.heads = heads
         self.register_buffer("features", _tensor(content))
         n_items, n_features = self.features.shape

@@ -104,10 +104,9 @@ class NeuralRanker(NeuralModel):
 
     def context(self, users: np.ndarray, lengths: np.ndarray, last: np.ndarray | None) -> np.ndarray:
         """What is known beside the events, (n, 1 + months + demographics) float32; users -1 are new."""
-        month = np.zeros((len(users), len(self.months_) - 2), np.float32)
-        if last is not None and month.shape[1]:
-            start, width = self.months_[:2]
-            code = np.clip(np.floor((last - start) / width), 0, month.shape[1] - 1).astype(np.int64)
+        month = np.zeros((len(users), len(self.months_)), np.float32)
+        if last is not None and len(self.months_):
+            code = np.maximum(np.searchsorted(self.months_, last, side="right") - 1, 0)
             month[np.arange(len(users)), code] = lengths > 0
         who = np.where(users[:, None] >= 0, self.demographics_[users], 0)
         return np.concatenate([np.log1p(lengths)[:, None] / 5, month, who], axis=1).astype(np.float32)
@@ -139,15 +138,15 @@ class NeuralRanker(NeuralModel):
         return {"history": (projected * weights * scale[0]).sum(axis=1), "context": others * context[0]}
 
     def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
-        months = [f"month {number + 1} of the data" for number in range(len(self.months_) - 2)]
+        months = [f"month {number + 1} of the data" for number in range(len(self.months_))]
         names = ["length of the history", *months, *self.user_names]
         return [("user", name, None, value) for name, value in zip(names, parts["context"], strict=True) if value]
 
 
 def _months(timestamps: np.ndarray | None) -> np.ndarray:
-    """Start and width of the months in seconds, then one zero for each month; no month without time."""
+    """When each month of the data begins, in seconds; no month without times."""
     if timestamps is None:
-        return np.zeros(2)
+        return np.zeros(0)
     start, end = float(timestamps.min()), float(timestamps.max())
     width = max(MONTH, (end - start) / MAX_MONTHS)
-    return np.concatenate([[start, width], np.zeros(int((end - start) // width) + 1)])
+    return start + width * np.arange(int((end - start) // width) + 1)

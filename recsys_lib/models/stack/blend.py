@@ -17,9 +17,9 @@ from recsys_lib.models.lists import top_k, z_scores
 from recsys_lib.models.neighbours import rows_of
 from recsys_lib.models.weights import threshold
 
-MOST_USERS = 2000  # enough to learn a dozen weights from,
-MOST_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
-EQUAL = 0.35  # weight of each model that learning is drawn to
+MAX_USERS = 2000  # enough to learn a dozen weights from,
+MAX_SCORES = 2**24  # and fewer where the catalogue is wide: 64 MB for each model
+EQUAL_WEIGHT = 0.35  # weight of each model that learning is drawn to
 DEPTH = 100  # items of each user that weights are learnt from
 SITTING = 3600  # seconds; a longer pause parts two sittings
 
@@ -49,12 +49,12 @@ class HeldOut:
     def of(
         cls, models: Mapping[str, Recommender], train: Interactions, relevant: csr_matrix, **tables: pd.DataFrame | None
     ) -> HeldOut:
-        """Score up to ``MOST_USERS`` users, chosen at random; models not fitted on ``train`` are fitted first.
+        """Score up to ``MAX_USERS`` users, chosen at random; models not fitted on ``train`` are fitted first.
 
         ``relevant`` has the rows and columns of ``train``; ``tables`` are the ``items`` and ``users`` of ``fit``.
         """
         rows = np.flatnonzero(np.diff(relevant.indptr))
-        most = max(1, min(MOST_USERS, MOST_SCORES // train.n_items))
+        most = max(1, min(MAX_USERS, MAX_SCORES // train.n_items))
         if len(rows) > most:
             rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
         histories, ids, scores = train.rows(rows), train.user_ids[rows], {}
@@ -287,7 +287,8 @@ def search_weights(held_out: Sequence[HeldOut], *, penalty: float = 0.0) -> dict
         codes, filled = best_unseen(sum(z), seen, DEPTH)
         features = np.stack([np.take_along_axis(table, codes, axis=1) for table in z], axis=-1)
         parts.append((features, labels_at(part.relevant, codes), filled))
-    weights = listwise_fit(*map(np.concatenate, zip(*parts, strict=True)), penalty=penalty, towards=EQUAL, lowest=0.0)
+    features, labels, filled = map(np.concatenate, zip(*parts, strict=True))
+    weights = listwise_fit(features, labels, filled, penalty=penalty, towards=EQUAL_WEIGHT, lowest=0.0)
     shares = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
     return dict(zip(held_out[0].scores, shares.tolist(), strict=True))
 

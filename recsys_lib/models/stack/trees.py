@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 512  # rows that go down all trees at once
+ROWS_PER_BLOCK = 512  # rows that go down all trees at once
 PARAMS = {
     "objective": "binary",
     "learning_rate": 0.08,
@@ -83,8 +83,8 @@ def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
     children = np.stack([table[3], table[2]], axis=-1).astype(np.int32) + roots[:, None, None]  # (right, left)
     children, threshold, value = children.ravel(), table[1].ravel(), table[4].ravel()
     total = np.empty(len(features))
-    for start in range(0, len(features), BLOCK):
-        block = np.ascontiguousarray(features[start : start + BLOCK])
+    for start in range(0, len(features), ROWS_PER_BLOCK):
+        block = np.ascontiguousarray(features[start : start + ROWS_PER_BLOCK])
         flat, offset = block.ravel(), (np.arange(len(block), dtype=np.int32) * block.shape[1])[:, None]
         node = np.broadcast_to(roots, (len(block), len(roots)))
         while True:
@@ -93,5 +93,5 @@ def tree_scores(table: np.ndarray, features: np.ndarray) -> np.ndarray:
             if np.array_equal(following, node):
                 break
             node = following
-        total[start : start + BLOCK] = value[node].sum(axis=1)
+        total[start : start + ROWS_PER_BLOCK] = value[node].sum(axis=1)
     return total
