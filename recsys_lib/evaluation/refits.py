@@ -76,41 +76,6 @@ def on_splits(
     return pd.concat(tested).groupby(level=0).mean() if tested else pd.DataFrame(columns=list(models), dtype=float)
 
 
-def ways(values: Mapping[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
-    """Means of the same models measured in several ways, and their ratios to a baseline.
-
-    Parameters
-    ----------
-    values
-        By way: a row a user, a column a model.
-
-    Returns
-    -------
-    DataFrame
-        way, model, mean, low, high, n_users, ratio, ratio_low, ratio_high.
-    """
-    names = {"low": "ratio_low", "high": "ratio_high"}
-    tables = {}
-    for way, table in values.items():
-        over = baseline if baseline in table else table.columns[0]
-        tables[way] = inference.intervals(table).join(inference.ratios(table, over).rename(columns=names))
-    return pd.concat(tables, names=["way", "model"]).reset_index()
-
-
-def holds(table: pd.DataFrame, baseline: str) -> str:
-    """How each model's ratio to the baseline changes with the way it is measured in, in a sentence."""
-    if table.empty:
-        return "Nothing is fitted again here: the data has no dates, or none of the models is there."
-    texts = []
-    for name, part in table[table["model"] != baseline].groupby("model", sort=False):
-        rows = part.itertuples()
-        ratios = [f"{row.ratio:.2f} times ({row.ratio_low:.2f}-{row.ratio_high:.2f}) {row.way}" for row in rows]
-        texts.append(f"`{name}` has {', '.join(ratios)}")
-    levels = table[table["model"] == baseline].set_index("way")["mean"]
-    own = ", ".join(f"{mean:.3f} {way}" for way, mean in levels.items())
-    return f"Beside `{baseline}` ({own}): {'; '.join(texts)}."
-
-
 def other_ties(split: Split) -> Split:
     """Cut the same rows as :func:`.splits.temporal_user` did, with ties in time decided by another hash.
 

@@ -44,11 +44,11 @@ def test_without_the_future_each_user_is_tested_once_by_models_that_do_not_know_
     for part, train in zip(parts, fitted, strict=True):
         others = ~np.isin(train.user_ids[train.row_of_entry], part.test["user_id"].unique())
         assert train.timestamps[others].max(initial=0) < part.test["timestamp"].min()
-    table = refits.ways({"as above": values.assign(ease=values["popularity"] * 2)}, "popularity")
+    table = findings.ways({"as above": values.assign(ease=values["popularity"] * 2)}, "popularity")
     assert table.set_index("model").loc["ease", ["ratio", "ratio_low", "ratio_high"]].tolist() == [2, 2, 2]
-    assert "`ease` has 2.00 times (2.00-2.00) as above." in refits.holds(table, "popularity")
+    assert "`ease` has 2.00 times (2.00-2.00) as above." in findings.holds(table, "popularity")
     assert "2.00 x" in findings.by_way(table).to_html()
-    assert refits.holds(pd.DataFrame(), "popularity").startswith("Nothing is fitted again")
+    assert findings.holds(pd.DataFrame(), "popularity").startswith("Nothing is fitted again")
 
 
 def test_another_hash_decides_ties_and_nothing_else():
