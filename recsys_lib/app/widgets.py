@@ -83,16 +83,18 @@ class View(w.VBox):
 
     def put(self, content: Any) -> None:
         """Show HTML, or a figure of plotly or the dict of one."""
-        kind = w.HTML if isinstance(content, str) else w.Output
-        if not self.children or type(self.children[0]) is not kind:
-            self.children = [kind()]
-        if kind is w.HTML:
+        chart = not isinstance(content, str)
+        if not self.children or (chart and isinstance(self.children[0], w.HTML)):
+            self.children = [w.Output() if chart else w.HTML()]
+        if isinstance(self.children[0], w.HTML):
             self.children[0].value = str(content)
             return
-        figure = content if isinstance(content, dict) else json.loads(content.to_json())
-        figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
-        bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
-        self.children[0].outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},)
+        bundle = {"text/html": content, "text/plain": "chart"}
+        if chart:
+            figure = content if isinstance(content, dict) else json.loads(content.to_json())
+            figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
+            bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
+        self.children[0].outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},) if content else ()
 
 
 # ---- controls --------------------------------------------------------------------------------------------------

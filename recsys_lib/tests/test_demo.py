@@ -22,7 +22,7 @@ from traitlets import TraitError
 
 from recsys_lib import splits
 from recsys_lib.app import charts, prepared, serve, site, views, widgets
-from recsys_lib.app.lab import KINDS, Lab, search
+from recsys_lib.app.lab import KINDS, Lab, NotPossibleError, search
 from recsys_lib.app.state import App
 from recsys_lib.app.widgets import open_app
 from recsys_lib.data.interactions import Interactions
@@ -284,6 +284,24 @@ def test_a_view_of_ones_own_follows_the_traits_it_names(app):
     app.user, app.k = 3, 12
     assert view.children[0].value == "<p>3</p>"
     assert made[1:] == [3]
+
+
+def test_a_view_shows_figures_and_what_is_wrong_with_them(app):
+    def chart(app):
+        if app.k == 7:
+            raise NotPossibleError("Seven is too few.")
+        return go.Figure(go.Bar(y=[app.k])) if app.k == 8 else {"data": [{"y": [app.k]}], "layout": {}}
+
+    view = widgets.View(app, chart, "k")
+    shown = view.children[0]
+    for app.k in (8, 9):
+        figure = shown.outputs[0]["data"]["application/vnd.plotly.v1+json"]
+        assert figure["data"][0]["y"] == [app.k]
+    app.k = 7
+    assert "Seven is too few." in shown.outputs[0]["data"]["text/html"]
+    view.tab = "another"
+    view.refresh()
+    assert shown.outputs == ()
 
 
 def test_only_the_open_tab_is_made_and_an_executed_notebook_shows_it(app):
