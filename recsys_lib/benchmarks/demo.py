@@ -93,7 +93,7 @@ def started(command: list[str], url: str, log: Path, said: str, variables: dict[
         process.wait()
 
 
-def running(dataset: str, log: Path, variables: dict[str, str] | None = None, **options: int) -> Any:
+def running(dataset: str, log: Path, variables: dict[str, str] | None = None, **options: Any) -> Any:
     """Serve the application on a free port as :func:`started`; ``options`` as of ``python -m recsys_lib.app``."""
     options["port"] = port = free_port()
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
