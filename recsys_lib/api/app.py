@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,8 +32,6 @@ MAX_BODY = 32 * 1024  # bytes
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # edges of the histogram of durations
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-log = logging.getLogger(__name__)
 
 
 async def _ready(request: Request) -> Snapshot:
@@ -98,7 +95,7 @@ def explain(
     snapshot: Ready,
     user_id: schemas.PathId,
     movie_id: schemas.PathId,
-    asked: Annotated[schemas.ExplainChoice, Query()],
+    asked: Annotated[schemas.ListChoice, Query()],
 ) -> dict[str, Any]:
     """Say what speaks for a film, and by how much."""
     served, user, movie = snapshot.served(asked.model), snapshot.user_id(user_id), snapshot.movie_id(movie_id)
@@ -114,11 +111,10 @@ router.include_router(lists)
 # ---- users and films -----------------------------------------------------------------------------------------
 
 
-@router.get("/users", tags=["users and films"], response_model=schemas.Users)
+@router.get("/users", tags=["users and films"], response_model=schemas.Listed[schemas.User])
 def users(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> dict[str, Any]:
     """Users in the order of their ids."""
-    ids = snapshot.known.user_ids.tolist()
-    return {"total": len(ids), **dict(page), "items": [snapshot.user(user) for user in page.of(ids)]}
+    return page.listed(snapshot.known.user_ids.tolist(), snapshot.user)
 
 
 @router.get("/users/{user_id}", tags=["users and films"], responses=documented(404), response_model=schemas.UserHistory)
@@ -131,11 +127,10 @@ def user(snapshot: Ready, user_id: schemas.PathId, page: Annotated[schemas.Page,
     return {**snapshot.user(user), **dict(page), "mean_rating": mean, "history": rated}
 
 
-@router.get("/movies", tags=["users and films"], response_model=schemas.Movies)
+@router.get("/movies", tags=["users and films"], response_model=schemas.Listed[schemas.Movie])
 def movies(snapshot: Ready, page: Annotated[schemas.MoviePage, Query()]) -> dict[str, Any]:
     """Films whose title holds every word of the query, the best known first."""
-    ids = snapshot.search(page.query)
-    return {"total": len(ids), **dict(page), "items": [snapshot.films[movie] for movie in page.of(ids)]}
+    return page.listed(snapshot.search(page.query), snapshot.films.get)
 
 
 @router.get(
@@ -149,16 +144,10 @@ def movie(snapshot: Ready, movie_id: schemas.PathId) -> dict[str, Any]:
 # ---- the service itself --------------------------------------------------------------------------------------
 
 
-@router.get("/models", tags=["service"], response_model=schemas.Models)
-def models(snapshot: Ready) -> dict[str, Any]:
-    """Models that can be asked, the champion first."""
-    items = []
-    for name in snapshot.names:
-        try:
-            items.append(snapshot.describe(name))
-        except (OSError, ValueError, KeyError):  # being written, or damaged
-            log.exception("the model %s cannot be read", name)
-    return {"items": items}
+@router.get("/models", tags=["service"], response_model=schemas.Listed[schemas.Model])
+def models(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> dict[str, Any]:
+    """Models that can be asked: the champion, then the others in the order of the leaderboard."""
+    return page.listed(snapshot.described(), dict)
 
 
 @health_router.get("/health", response_model=schemas.Health)

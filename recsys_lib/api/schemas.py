@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
@@ -14,6 +14,7 @@ MAX = 100  # films of a list, entries of a page
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 PathId = Annotated[Text, BeforeValidator(unquote)]  # paths are matched as sent: an id may hold a slash
 Id = int | str
+Entry = TypeVar("Entry")
 # JSON has one kind of number: 7.0 is 7.
 _whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 
@@ -32,6 +33,10 @@ class Page(_Request):
         """The entries on the page."""
         return entries[self.offset : self.offset + self.limit]
 
+    def listed(self, entries: Sequence, show: Callable) -> dict[str, Any]:
+        """Fields of :class:`Listed`."""
+        return {"total": len(entries), **dict(self), "items": [show(entry) for entry in self.of(entries)]}
+
 
 class MoviePage(Page):
     """Part of the films that match."""
@@ -40,18 +45,10 @@ class MoviePage(Page):
 
 
 class ListChoice(_Request):
-    """Which model answers, and at what length."""
+    """Which model answers, and how many films it names; an explanation sums up the others."""
 
     model: Text | None = Field(None, description="A name that /models lists; none: the champion.")
-    k: Annotated[int, _whole] = Field(10, ge=1, le=MAX, description="Length of the list.")
-
-
-class ExplainChoice(ListChoice):
-    """Which model answers, and how many reasons it gives."""
-
-    k: Annotated[int, _whole] = Field(
-        5, ge=1, le=MAX, description="How many films of the history are named; the rest is summed up."
-    )
+    k: Annotated[int, _whole] = Field(10, ge=1, le=MAX, description="How many films.")
 
 
 class FilmChoice(ListChoice):
@@ -175,24 +172,13 @@ class UserHistory(User):
     history: list[Rated]
 
 
-class Part(BaseModel):
-    """Which part of how many entries."""
+class Listed(BaseModel, Generic[Entry]):
+    """A part of a list, and how long that is."""
 
     total: int
     limit: int
     offset: int
-
-
-class Users(Part):
-    """Users in the order of their ids."""
-
-    items: list[User]
-
-
-class Movies(Part):
-    """Films that match."""
-
-    items: list[Movie]
+    items: list[Entry]
 
 
 class Model(ModelName):
@@ -203,12 +189,6 @@ class Model(ModelName):
     kind: str = Field(description="Its class in the package.")
     params: dict[str, Any]
     metrics: dict[str, float] = Field(description="Means of the leaderboard, may be none.")
-
-
-class Models(BaseModel):
-    """The models, the champion first, then in the order of the leaderboard."""
-
-    items: list[Model]
 
 
 class Health(BaseModel):

@@ -148,20 +148,21 @@ class Snapshot:
         order = dict.fromkeys([self.champion.name, *self.board, *self.run.models])
         return [name for name in order if name == self.champion.name or name in self.run.models]
 
-    def describe(self, name: str) -> dict[str, Any]:
-        """Fields of :class:`recsys_lib.api.schemas.Model`."""
-        champion = name == self.champion.name
-        config = self._config if champion else self.run.model_config(name)
-        metrics = self.board.get(name, {}).get("metrics", {})
-        return {
-            "name": name,
-            "version": self.champion.version if champion else version_of(self.run, name),
-            "label": label(name),
-            "champion": champion,
-            "kind": config["model"],
-            "params": config["params"],
-            "metrics": {metric: value["mean"] for metric, value in metrics.items() if value},
-        }
+    def described(self) -> list[dict[str, Any]]:
+        """Fields of :class:`recsys_lib.api.schemas.Model` of each model that can be read."""
+        models = []
+        for name in self.names:
+            champion, metrics = name == self.champion.name, self.board.get(name, {}).get("metrics", {})
+            try:
+                config = self._config if champion else self.run.model_config(name)
+                facts = {"name": name, "version": self.champion.version if champion else version_of(self.run, name)}
+                facts |= {"label": label(name), "champion": champion, "kind": config["model"]}
+            except (OSError, ValueError, KeyError):  # being written, or damaged
+                log.exception("the model %s cannot be read", name)
+                continue
+            means = {metric: value["mean"] for metric, value in metrics.items() if value}
+            models.append(facts | {"params": config["params"], "metrics": means})
+        return models
 
     # ---- users -----------------------------------------------------------------------------------------------
 

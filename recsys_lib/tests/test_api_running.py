@@ -243,7 +243,7 @@ class Load:
         self.threads = [threading.Thread(target=self._ask, args=(url, mine)) for mine in self.answers]
 
     def _ask(self, url: str, mine: list) -> None:
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             while not self.ended.is_set():
                 try:
                     mine.append(client.get(f"/recommend/{1 + len(mine) % 120}"))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from recsys_lib.files import read_arrays, read_json, replacing, replacing_folder, write_arrays, write_json
+from recsys_lib.files import read_json, replacing, replacing_folder, write_json
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
@@ -89,15 +89,3 @@ def test_json_takes_numpy_and_gives_null_for_nan(tmp_path):
         tmp_path / "a.json", {"a": np.float32(0.5), "b": np.nan, "c": np.arange(2), 3: {"d": np.int64(1)}}
     )
     assert read_json(path) == {"a": 0.5, "b": None, "c": [0, 1], "3": {"d": 1}}
-
-
-def test_arrays_come_back_and_objects_are_refused(tmp_path):
-    given = {"ids": np.array([["x", "yy"], ["电影", ""]]), "values": np.eye(2), "none": np.empty((0, 3), np.int32)}
-    back = read_arrays(write_arrays(tmp_path / "a", given))
-    assert list(back) == list(given)
-    for name, array in given.items():
-        np.testing.assert_array_equal(back[name], array, strict=True)
-        assert not back[name].flags.writeable
-    with pytest.raises(TypeError, match="'ids' holds Python objects"):
-        write_arrays(tmp_path / "b", {"ids": np.array(["x", 1], dtype=object)})
-    assert not (tmp_path / "b").exists()
