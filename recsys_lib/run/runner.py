@@ -146,8 +146,9 @@ def main() -> int:
         if first and (text := announcement(given.dataset)):
             print(text, file=sys.stderr)
         execute(given.notebook.resolve(), given.dataset, file)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the kernel died
-        print(f"{given.notebook.stem}: {error}", file=sys.stderr)
+    except (OSError, ValueError, RuntimeError) as error:
+        died = " (was memory short?); the same command goes on from here" if isinstance(error, RuntimeError) else ""
+        print(f"{given.notebook.stem}: {error}{died}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
         failed = Paths(given.dataset).logs / f"{given.notebook.stem}.failed.ipynb"

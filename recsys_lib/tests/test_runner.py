@@ -81,7 +81,7 @@ def command(folder, source, **given):
 def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
     assert command(lab_home, notebook(lab_home, "dataset: str = 'x'", "import os; os.kill(os.getpid(), 9)")) == (
         2,
-        ["90_made: Kernel died"],
+        ["90_made: Kernel died (was memory short?); the same command goes on from here"],
     )
     silent = "get_ipython().showtraceback = lambda *_, **__: print('OSError: too many open files')\n1 / 0"
     code, lines = command(lab_home, notebook(lab_home, "dataset: str = 'x'", silent))
