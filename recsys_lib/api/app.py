@@ -30,7 +30,6 @@ from recsys_lib.api.snapshot import Served, Snapshot
 THREADS = 4  # requests computed at once; more only wait for each other
 MAX_BODY = 32 * 1024  # bytes
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # edges of the histogram of durations
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -251,7 +250,7 @@ def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] =
     app.include_router(health_router, dependencies=named)
     app.include_router(router, dependencies=keyed)
     instrumentator = Instrumentator(should_group_status_codes=False, registry=registry)
-    instrumentator.instrument(app, metric_namespace="recsys", latency_highr_buckets=SECONDS)
+    instrumentator.instrument(app, metric_namespace="recsys")
     instrumentator.expose(
         app,
         tags=["service"],
