@@ -47,7 +47,7 @@ help:  ## list the targets
 
 # Every file is checked by its hash; the lock is complete, so pip is to add nothing.
 PIP     := -m pip install --quiet --disable-pip-version-check --no-deps
-INSTALL  = $(1) $(PIP) --require-hashes -r requirements.lock && $(1) $(PIP) --no-build-isolation -e .
+INSTALL  = $(1) $(PIP) --require-hashes -r requirements.lock && $(1) $(PIP) --quiet --no-build-isolation -e .
 
 setup: $(READY)  ## .venv from requirements.lock (done by the other targets when needed), or the same into PY
 	$(if $(READY),,$(call INSTALL,$(PY)))
