@@ -46,18 +46,18 @@ def forest_figure(board: pd.DataFrame) -> Figure:
     by, best, others = board.attrs["by"], board["model"].iloc[0], board.iloc[1:]
     figure, axes = plt.subplots(figsize=(WIDTH, ROW * len(others) + 1.5))
     draw_rows(axes, others["model"], others, "difference", ~others["distinct"].to_numpy(bool))
-    reach = float(others["smallest_difference"].median())
+    reach = float(np.nan_to_num(others["smallest_difference"].median()))  # unknown of a single user
     axes.axvline(0, color=INK, linewidth=1)
     axes.axvspan(-reach, reach, color=COLOURS[1], alpha=0.15, linewidth=0)
     spread = -float(others["difference_low"].min())
-    axes.set_xlim(-1.08 * spread, max(1.2 * reach, 0.1 * spread))
+    axes.set_xlim(-1.08 * spread or -0.01, max(1.2 * reach, 0.1 * spread) or 0.01)
     right = axes.secondary_yaxis("right")
     texts = ["p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".") for p in others["p_holm"]]
     right.set_yticks(np.arange(len(others))[::-1], texts)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
     axes.set_title(f"Paired difference in {label(by)} to {label(best)}")
-    note = f"shaded: differences under {reach:.3f}, found with less than 80 % power"
+    note = f"shaded: differences under {reach:.3f}, found with less than 80 % power" if reach else ""
     axes.set_xlabel(f"with 95 % interval, p after Holm; blue: not shown to be worse\n{note}")
     return figure
 

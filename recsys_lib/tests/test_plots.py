@@ -62,6 +62,9 @@ def test_differences_to_the_best_stand_with_their_p(board):
     assert ticks(axes) == ["ALS tuned", "Popularity"]
     (right,) = axes.child_axes
     assert ticks(right) == ["p = .200", "p < .001"]
+    of_one_user = board.assign(smallest_difference=np.nan, difference=0.0, difference_low=0.0, difference_high=0.0)
+    of_one_user.attrs = board.attrs
+    assert "shaded" not in evaluation.forest_figure(of_one_user).axes[0].get_xlabel()
 
 
 def test_trade_offs_name_every_model_and_mark_the_front(board):
