@@ -1,4 +1,4 @@
-"""What both neural models share: nets of several seeds, a validation curve, and states that numpy serves."""
+"""What the neural models share: nets of several seeds, a validation curve, and states that numpy serves."""
 
 from __future__ import annotations
 
