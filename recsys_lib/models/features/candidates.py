@@ -135,8 +135,9 @@ class CandidateFeatures:
         weights = np.stack([high, low, last, above, np.ones(matrix.nnz)]).astype(np.float32)  # (5, nnz)
         sums, cosines = np.zeros((len(weights), *codes.shape), np.float32), self._tables.cosines
         if issparse(cosines):
-            for place, values in enumerate(weights):
-                weighted = csr_matrix((values, matrix.indices, matrix.indptr), matrix.shape)
+            asked = weights.any(axis=1) & (above.any() | (np.arange(len(weights)) < 4))  # the last divides that before
+            for place in np.flatnonzero(asked):
+                weighted = csr_matrix((weights[place], matrix.indices, matrix.indptr), matrix.shape)
                 sums[place] = _at(weighted @ cosines, codes)
         for row, (start, stop) in enumerate(pairwise(matrix.indptr) if not issparse(cosines) else ()):
             cells = _cells(cosines, matrix.indices[start:stop], codes[row])  # each user has other candidates
