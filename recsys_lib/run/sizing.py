@@ -25,7 +25,6 @@ SEQUENCES: dict[str, dict[str, Any]] = {
         "als": _ALS,
         "lambdas": [30, 300],
         "half_lives": [1, 3, 10],
-        "left_out": ["als_plain", "bpr"],
         "penalty": 0.01,
     },
 }
@@ -66,7 +65,7 @@ def sized(size: Size) -> dict[str, dict[str, Any]]:
             "ranker_epochs": min(130, max(4, epochs)),
             "ranker_models": 1,
         }
-        | ({"second_stages": False} if size.sequences else {}),
+        | ({"trees": 0} if size.sequences else {}),
         "07_evaluation": {"curve_sizes": [1, 5, 20], "curve_shares": [0.1, 1.0], "refit_seeds": 2},
     }
     if size.items > EASE_ITEMS:
