@@ -179,7 +179,7 @@ class Blend(Recommender):
             self._held_out, self._held_out_of = [], train
             for fold in range(self.folds):
                 kept, relevant = hold_out(train, self.share, self.holdout, self.relevant_from, fold)
-                enough = sum(len(part.users) for part in self._held_out) >= MOST_USERS
+                enough = sum(len(part.users) for part in self._held_out) >= MAX_USERS
                 if self.holdout == "later" and (enough or not relevant.nnz):
                     continue
                 copies = {name: part.fresh() for name, part in self.models.items()}
