@@ -586,7 +586,8 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         return pd.DataFrame(columns=only)
     types = {theirs: pa.string() for theirs, ours in names.items() if ours in _TEXTS}
     types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
-    quoted = form.quoted and _count(path, b'"', most=1) > 0
+    of_header = form.head[0].count('"') if form.header else 0
+    quoted = form.quoted and _count(path, b'"', most=of_header + 1) > of_header
     # before a separator a backslash is but a letter, as in "C:\\"
     escaped = quoted and table != "interactions" and bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
     content = None if form.separator in _SEPARATORS[1:-1] else _separated(path, form, tables.encoding)
@@ -644,11 +645,11 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
 
 
 def _count(path: Path, mark: bytes, most: int | None = None) -> int:
-    """How often a byte stands in a file; not counted beyond ``most``."""
+    """How often a byte stands in a file; counting ends past ``most``."""
     found = 0
     with _packing(path)[1](path, "rb") as handle:
         while (most is None or found < most) and (block := handle.read(_BLOCK_BYTES)):
-            found += block.count(mark) if most is None else mark in block
+            found += block.count(mark)
     return found
 
 
