@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,14 @@ class Neighbours(Weighted):
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         return (self._weights(histories) @ self.similarity_).toarray()
+
+    def scores_to_list(
+        self, histories: csr_matrix | Histories, users: Iterable | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of all models; items that nothing in the history leads to follow by popularity, with scores below 0."""
+        scores, fallback = super().scores_to_list(histories, users)
+        counts = self.train.item_counts / (self.train.item_counts.max() + 1) - 1
+        return np.where((scores == 0) & ~fallback[:, None], counts, scores), fallback
 
     def _similarity(self, codes: np.ndarray) -> np.ndarray:
         table = self.similarity_[codes].toarray()

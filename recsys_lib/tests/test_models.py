@@ -162,6 +162,18 @@ def test_attribute_knn_is_the_cosine_of_rare_attributes():
     assert model.similar_items([4], 1)["similar_item_id"].tolist() == [3]
 
 
+def test_what_nothing_leads_to_follows_by_popularity():
+    """Users 3 and 4 had 9 and 8; nobody who had 1 had them, or 5, and numbers say nothing of what to list."""
+    rows = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 9), (4, 9), (3, 8), (4, 8), (5, 9), (5, 7), (6, 5), (6, 4)]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id"])
+    frame["position"] = frame.groupby("user_id").cumcount()
+    model = SequenceKNN(backward=0, shrinkage=0).fit(frame)
+    model.few = 0  # the scores as they are
+    listed = model.recommend_new([1], 4)
+    assert listed["item_id"].tolist()[:3] == [2, 9, 8]
+    assert (listed["score"].to_numpy()[1:] < 0).all()
+
+
 def test_items_of_the_same_attributes_are_not_listed_by_their_numbers():
     """Numbered as users had them, neighbours in number are neighbours in a history: a list of ties would tell."""
     items = pd.DataFrame({"item_id": range(100), "genres": [["A"]] * 99 + [["B"]]})
