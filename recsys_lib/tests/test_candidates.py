@@ -133,6 +133,6 @@ def test_hundreds_of_attributes_and_wide_tables_give_the_same_features(train, mo
     some, codes = train.rows([0, 1, 2]), np.array([[3, 0], [1, 2], [2, 1]])
     expected = CandidateFeatures(train, YEARS, wide[:, :6]).features(some, codes)
     np.testing.assert_allclose(CandidateFeatures(train, YEARS, wide).features(some, codes), expected, rtol=1e-6)
-    monkeypatch.setattr(candidates, "_quicker", lambda table: table)
+    monkeypatch.setattr(candidates, "_dense_if_filled", lambda table: table)
     again = Interactions.from_frame(FRAME)
     np.testing.assert_allclose(CandidateFeatures(again, YEARS, wide).features(some, codes), expected, rtol=1e-5)

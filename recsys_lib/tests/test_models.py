@@ -438,7 +438,7 @@ def test_trees_say_what_lightgbm_says():
         (Blend, "Blend needs models"),
         (Reranker, "Reranker needs a blend"),
         (lambda: Blend({"ease": EASE()}, weights={"als": 1}), "no model 'als' in this blend; its models are ease"),
-        (lambda: Blend(holdout="last"), "holdout is 'last'; it must be 'recent' or 'random'"),
+        (lambda: Blend(holdout="last"), "holdout is 'last'; it must be 'recent', 'random' or 'later'"),
         *(
             (
                 partial(Blend, holdout=held, share=0.2, folds=folds),
