@@ -208,6 +208,7 @@ def spaces(table: Table) -> dict[str, Callable[[optuna.Trial], Recommender]]:
 
 def search(space: Callable[[optuna.Trial], Recommender], task: Task, trials: int, seed: int) -> optuna.Study:
     """Search for the highest NDCG@10 on a task; the best trial's ``user_attrs["params"]`` are a model's."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
 
     def judge(trial: optuna.Trial) -> float:

@@ -116,4 +116,4 @@ def test_validation_asks_some_users_of_many(tables, tmp_path, monkeypatch):
     Run("made").write_tables(split, items.assign(genres=brands), users, data=data, relevant_from=0.0)
     training = Training(Run("made"), "05_made")
     assert training.has_attributes and not training.has_genres
-    assert training.held_share == 0, "one item is held back, as the split does it"
+    assert training.held_share == 0, "one item is held out, as the split does it"
