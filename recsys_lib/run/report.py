@@ -97,7 +97,7 @@ def found(evaluation: dict[str, Any], served: str) -> list[str]:
     """What a run found, in three sentences: what ranks best, what is best for users who come back, what serves."""
 
     def times(row: dict[str, Any], of: str) -> str:
-        shown = "" if row["distinct"] else ", no difference that so few users can show"
+        shown = "" if row["distinct"] else "; Holm-corrected, no difference"
         return f"{row['ratio']:.2f} times that of `{of}` ({row['ratio_low']:.2f}–{row['ratio_high']:.2f}{shown})"
 
     best, baseline = evaluation["leaderboard"][0]["model"], evaluation["return_visits_baseline"]

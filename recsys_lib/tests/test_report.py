@@ -102,7 +102,7 @@ def test_it_opens_with_what_was_found(run):
         "**What a user rates highly next:** strong is ahead of weak; its mean is 2.00 times that of `weak` "
         "(1.90–2.10).",
         "**What to show a user who comes back an hour later** (150 users): `weak` has the highest NDCG@10, 0.200 "
-        "(0.190–0.210); `strong` has 0.50 times that of `weak` (0.40–0.60, no difference that so few users can show).",
+        "(0.190–0.210); `strong` has 0.50 times that of `weak` (0.40–0.60; Holm-corrected, no difference).",
         "**So `strong` is the model that serves.**",
     ]
 
