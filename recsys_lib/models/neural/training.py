@@ -6,11 +6,12 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from tqdm.auto import tqdm
 
 
@@ -67,7 +68,9 @@ def train(
     Raises
     ------
     TrainingFailedError
-        If a loss is NaN or infinite; names the epoch, the batch and the parameter that blew up.
+        If a loss is NaN or infinite, in any process; names the epoch, the batch and the parameter that blew up.
+    ValueError
+        If there are more processes than batches in an epoch.
     """
     if plan.schedule not in ("onecycle", "constant"):
         raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle' or 'constant'")
@@ -80,11 +83,14 @@ def train(
 
 
 def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: str | None) -> list[dict]:
-    device = choose_device(plan.device)
+    device, (rank, processes) = choose_device(plan.device), _place()
+    steps = plan.steps // processes
+    if not steps:
+        raise ValueError(f"there are {processes} processes for {plan.steps} batches an epoch: use a smaller batch_size")
     module = plan.module.to(device)
     optimizer = torch.optim.AdamW(plan.groups, lr=plan.lr, fused=device.type in ("cpu", "cuda"))
     if plan.schedule == "onecycle":
-        how = {"total_steps": plan.steps * plan.epochs + 1, "cycle_momentum": False}
+        how = {"total_steps": steps * plan.epochs + 1, "cycle_momentum": False}
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, **how)
     else:
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
@@ -96,13 +102,14 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
         rng = np.random.default_rng([plan.seed, epoch])
         module.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)))
-            for number, batch in enumerate(plan.batches(rng), start=1):
+            torch.manual_seed(int(rng.integers(2**62)) + rank)
+            own = islice(plan.batches(rng), rank, steps * processes if processes > 1 else None, processes)
+            for number, batch in enumerate(own, start=1):
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
                     loss = plan.loss(module, batch)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                losses.append(loss.item())
+                losses.append(loss.item() if processes == 1 else _shared(module, loss))
                 norm = nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
                 if not (np.isfinite(losses[-1]) and torch.isfinite(norm)):
                     raise TrainingFailedError(
@@ -119,7 +126,11 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
         valid = None
         if validate is not None:
             with torch.no_grad():
-                valid = float(validate(served.eval()))
+                valid = float(validate(served.eval())) if rank == 0 else 0.0
+            if processes > 1:
+                told = torch.tensor(valid, dtype=torch.float64, device=device)
+                distributed.broadcast(told, 0)
+                valid = told.item()
             if plan.patience is not None and valid < best:
                 best, best_epoch, kept = valid, epoch, copy.deepcopy(served.state_dict())
         row = {"epoch": epoch, "loss": float(np.mean(losses)), "lr": optimizer.param_groups[0]["lr"], "valid": valid}
@@ -130,6 +141,21 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
     module.load_state_dict(served.state_dict() if kept is None else kept)
     module.eval()
     return log
+
+
+def _place() -> tuple[int, int]:
+    """Number of this process among those that train together, and how many they are."""
+    together = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+
+
+def _shared(module: nn.Module, loss: Tensor) -> float:
+    """Put the mean of all processes' gradients in place of this one's; return the mean of their losses."""
+    grads = [value.grad for value in module.parameters() if value.grad is not None]
+    whole = nn.utils.parameters_to_vector([loss.detach().float(), *grads]) / distributed.get_world_size()
+    distributed.all_reduce(whole)
+    nn.utils.vector_to_parameters(whole[1:], grads)
+    return whole[0].item()
 
 
 def _culprit(module: nn.Module) -> str:

@@ -1,0 +1,1 @@
+"""What outgrows one process or one machine, leaving the same artefacts behind."""
