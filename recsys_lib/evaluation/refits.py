@@ -114,7 +114,7 @@ def users_curve(
         some = task.known.only(np.sort(order[:size]))
         for name, model in models.items():
             codes = lists_given(fitted_again(model, some, tables or {}), task, everybody, k=k)
-            values[name, size] = ranking.ndcg(ranking.judge(codes, task.relevant), k)
+            values[name, size] = ranking.ndcg(ranking.judge(codes, task.relevant[everybody]), k)
     frame = pd.DataFrame(values, columns=pd.MultiIndex.from_tuples(values, names=["model", "size"]))
     return inference.intervals(frame[list(models)]).reset_index()
 

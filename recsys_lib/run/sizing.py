@@ -27,6 +27,9 @@ SEQUENCES: dict[str, dict[str, Any]] = {
         "half_lives": [1, 3, 10],
         "penalty": 0.01,
     },
+    "06_neural_hybrid": {
+        "causal": {"embedding_dim": 64, "epochs": 30, "batch_size": 1000, "dropout": 0.5, "temperature": 0.05}
+    },
 }
 
 

@@ -67,13 +67,15 @@ def test_another_hash_decides_ties_and_nothing_else():
     pd.testing.assert_frame_equal(refits.other_ties(apart).test, apart.test)
 
 
-def test_the_users_curve_ends_at_the_evaluation(task, models):
+def test_the_users_curve_ends_at_the_evaluation(task, models, monkeypatch):
     curve = refits.users_curve(models, task, (0.2, 1.0))
     assert curve["size"].unique().tolist() == [24, 120]
     last = curve[curve["size"] == 120].set_index("model")["mean"]
     for name, model in models.items():
         assert last[name] == pytest.approx(evaluate(model, task).means["ndcg@10"])
     assert "ease" in findings.more_users(curve)
+    monkeypatch.setattr("recsys_lib.evaluation.task.MOST_USERS", 50)
+    assert set(refits.users_curve(models, task, (0.2, 1.0))["n_users"]) == {50}
 
 
 def test_seeds_move_models_that_have_one(task, models):
