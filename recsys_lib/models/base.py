@@ -199,19 +199,27 @@ class Recommender(ABC):
         TypeError by models that would have to be fitted anew, KeyError if an item is not in the catalogue, ValueError
         if there are no times, and the known interactions have them.
         """
+        known = self._known
         if not self.updatable:
             raise TypeError(f"{type(self).__name__} cannot take up new interactions: fit it anew on all of them")
         new = interactions if isinstance(interactions, Interactions) else Interactions.from_frame(interactions)
-        unknown = new.item_ids[self.train.item_codes(new.item_ids) < 0]
+        unknown = new.item_ids[known.item_codes(new.item_ids) < 0]
         if len(unknown):
-            raise KeyError(f"{_unknown('item', unknown[0], self.train.item_ids)}: fit {type(self).__name__} anew")
-        known, new = self.train.to_frame(), new.to_frame()
+            raise KeyError(f"{_unknown('item', unknown[0], known.item_ids)}: fit {type(self).__name__} anew")
+        known, new = known.to_frame(), new.to_frame()
         missing = [column for column in known if column not in new]
         if missing:
             raise ValueError(f"the new interactions have no {missing[0]}s, and those that the model knows have")
         frame = pd.concat([known, new[known.columns]]).drop_duplicates(["user_id", "item_id"], keep="last")
         self._renew(Interactions.from_frame(frame, item_ids=self.train.item_ids))
         return self
+
+    @property
+    def _known(self) -> Interactions:
+        """What the model was fitted on; ValueError if it was not."""
+        if self.train is None:
+            raise ValueError(f"{type(self).__name__} is not fitted yet: call fit first")
+        return self.train
 
     def _set_train(self, train: Interactions) -> None:
         """Stand on other interactions, and drop what was cached for the earlier ones."""
@@ -237,13 +245,12 @@ class Recommender(ABC):
         ndarray, (n, n_items) float32
             Higher is better; comparable within a row only. NaN: cannot be scored.
         """
-        if self.train is None:
-            raise ValueError(f"{type(self).__name__} is not fitted yet: call fit first")
+        n_items = self._known.n_items
         histories = histories if isinstance(histories, Histories) else Histories(csr_matrix(histories))
-        if histories.matrix.shape[1] != self.train.n_items:
+        if histories.matrix.shape[1] != n_items:
             raise ValueError(
                 f"histories have {histories.matrix.shape[1]} columns, "
-                f"but {type(self).__name__} was fitted on {self.train.n_items} items"
+                f"but {type(self).__name__} was fitted on {n_items} items"
             )
         with one_blas_thread():
             scores = np.asarray(self._score(histories, None if users is None else as_ids(users)), dtype=np.float32)
@@ -332,7 +339,7 @@ class Recommender(ABC):
         DataFrame
             user_id, item_id, score (float32), rank (from 1), fallback (bool).
         """
-        users = ids_like(users, self.train.user_ids)
+        users = ids_like(users, self._known.user_ids)
         options = {"exclude_seen": exclude_seen, "candidates": candidates, "merge_twins": merge_twins}
         options |= {"diversity": diversity, "diversify": diversify, "unknown": unknown}
         return self._table(users, *self.recommend_codes(users, k, **options))
@@ -352,7 +359,7 @@ class Recommender(ABC):
         ``scored`` is what :meth:`scores_to_list` gave for these users, where it is known already. Returned are columns
         of the items, (n, k) int64, -1 where there is no more to list; scores, (n, k) float32; fallback, (n,) bool.
         """
-        users = ids_like(users, self.train.user_ids)
+        users = ids_like(users, self._known.user_ids)
         codes = self.train.user_codes(users)
         if unknown not in ("popular", "raise"):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
@@ -393,7 +400,7 @@ class Recommender(ABC):
 
         Ids, oldest first, count as the best rating in the data; one outside the catalogue raises ``KeyError``.
         """
-        ratings = dict(liked) if isinstance(liked, Mapping) else dict.fromkeys(liked, self.train.best_rating)
+        ratings = dict(liked) if isinstance(liked, Mapping) else dict.fromkeys(liked, self._known.best_rating)
         columns = self._columns(list(ratings))
         order = np.argsort(columns)
         data = np.array(list(ratings.values()), dtype=np.float32)[order]
@@ -412,7 +419,7 @@ class Recommender(ABC):
         DataFrame
             item_id, similar_item_id, score (float32; on a scale of the model's own), rank (from 1).
         """
-        items = ids_like(items, self.train.item_ids)
+        items = ids_like(items, self._known.item_ids)
         codes, size, lists = self._columns(items), self._block_size(), []
         itself = eye(self.train.n_items, format="csr")
         for start in range(0, max(1, len(codes)), size):
@@ -483,7 +490,7 @@ class Recommender(ABC):
         return {
             "model": type(self).__name__,
             "params": self.params(),
-            "train": pack(arrays_of(self.train), f"{prefix}train", arrays),
+            "train": pack(arrays_of(self._known), f"{prefix}train", arrays),
             "learnt": {name: pack(value, f"{prefix}{name}", arrays) for name, value in learnt.items()},
             "members": {name: part._config(f"{prefix}{name}/", arrays) for name, part in self.members.items()},
         }
@@ -537,7 +544,7 @@ class Recommender(ABC):
     def _columns(self, items: Iterable) -> np.ndarray:
         """Columns of items, all of which must be known."""
         items = as_ids(items)
-        codes = self.train.item_codes(items)
+        codes = self._known.item_codes(items)
         if (codes < 0).any():
             raise KeyError(_unknown("item", items[codes < 0][0], self.train.item_ids))
         return codes

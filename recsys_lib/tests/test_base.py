@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
+from recsys_lib import models
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models import ALS, EASE, ItemKNN, Popularity, SequenceKNN, Trending, load_model
 from recsys_lib.models.base import MODULES
@@ -262,3 +263,15 @@ def test_updates_that_need_a_fit_are_refused(fitted, name, tables):
     assert not fitted[name].updatable
     with pytest.raises(TypeError, match=f"{name} cannot take up new interactions: fit it anew"):
         fitted[name].update(tables[0])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_before_fit_every_use_says_so(name, tmp_path):
+    model = getattr(models, name)()
+    uses = [lambda: model.recommend([1]), lambda: model.recommend_new([1]), lambda: model.similar_items([1])]
+    uses += [lambda: model.explain(1, 1), lambda: model.save(tmp_path / "model"), lambda: model.update(None)]
+    uses += [lambda: model.predict([1], [1])] if model.predicts_ratings else []
+    for use in uses:
+        with pytest.raises(ValueError, match=f"{name} is not fitted yet: call fit first"):
+            use()
+    assert not list(tmp_path.iterdir())

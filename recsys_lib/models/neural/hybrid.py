@@ -176,13 +176,13 @@ class NeuralHybrid(NeuralModel):
             When each rating is given; by default after everything in the training data. Ratings that lie between
             those of the training data (a random split, say) are predicted worse without it.
         """
+        ratings = self._known.matrix.data
         users, items = self.catalogue.codes(user_ids, item_ids)
         dense = self.features.pairs(users, items, None if timestamps is None else np.asarray(timestamps, np.int64))
         total = np.zeros(len(users))
         for state in self.states:
             u, v, user_bias, item_bias = self.pair_vectors(state, users, items)
             total += rating_pairs(state, u, v, dense) + user_bias + item_bias
-        ratings = self.train.matrix.data
         return np.clip(self.features.mean + total / len(self.states), ratings.min(), ratings.max())
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
