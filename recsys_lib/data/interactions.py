@@ -82,10 +82,10 @@ def distinct_ids(values: Iterable) -> np.ndarray:
     return np.unique(as_ids(pd.unique(values)))
 
 
-def require_ids(frame: pd.DataFrame) -> None:
-    """Refuse a table that lacks a user or an item, in the column or in a row.
+def check_frame(frame: pd.DataFrame) -> None:
+    """Refuse a table that lacks a user or an item, in a row or as a column, or whose ratings or times are no numbers.
 
-    >>> require_ids(pd.DataFrame({"user_id": [1, None], "item_id": [3, 4]}))
+    >>> check_frame(pd.DataFrame({"user_id": [1, None], "item_id": [3, 4]}))
     Traceback (most recent call last):
     ValueError: interactions: 1 row has no user_id (row 1 first)
     """
@@ -96,6 +96,21 @@ def require_ids(frame: pd.DataFrame) -> None:
         if len(rows):
             says = "1 row has" if len(rows) == 1 else f"{len(rows):,} rows have"
             raise ValueError(f"interactions: {says} no {column} (row {rows[0]} first)")
+    for column, largest in (("rating", np.finfo(np.float32).max), ("timestamp", 2**63 - 1), ("position", 2**63 - 1)):
+        if column not in frame:
+            continue
+        values = frame[column]
+        if values.dtype.kind not in "iufb":
+            shown = repr(values.iloc[0]) if len(values) else "nothing"
+            raise ValueError(
+                f"interactions: {column} holds no numbers (such as {shown}): load_dataset(frame).interactions reads it"
+            )
+        right = values.between(0 if column == "timestamp" else -largest, largest).fillna(False).to_numpy(bool)
+        if not right.all():
+            row, since = int(np.argmin(right)), " of seconds since 1970" * (column == "timestamp")
+            raise ValueError(
+                f"interactions: row {row} has {values.iloc[row]} as {column}; it must be a finite number{since}"
+            )
 
 
 def order_column(frame: pd.DataFrame) -> str | None:
@@ -200,9 +215,10 @@ class Interactions:
         """Build from a table with user_id, item_id and, where there are such, rating (else 1) and timestamp or position.
 
         Ids that are given, in any order, get a row or a column, and rows with others are left out; by default all in
-        the table do. ValueError if a column or an id is missing, or a pair (user, item) stands in it twice.
+        the table do. ValueError if a column or an id is missing, a rating or a time is no number, or a pair (user, item)
+        stands in it twice.
         """  # noqa: E501
-        require_ids(frame)
+        check_frame(frame)
         users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)
         items = distinct_ids(frame["item_id"] if item_ids is None else item_ids)
         rows, columns = codes_of(frame["user_id"], users), codes_of(frame["item_id"], items)

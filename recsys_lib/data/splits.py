@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import order_column, places_in_rows, require_ids
+from recsys_lib.data.interactions import check_frame, order_column, places_in_rows
 
 TRAIN, VALID, TEST, LATER, UNUSED = range(5)
 CANONICAL_ROWS = 100_000  # of ml-100k's u.data
@@ -184,7 +184,7 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     >>> split.test["item_id"].tolist(), split.valid["item_id"].tolist()
     ([8, 9], [7])
     """
-    require_ids(interactions)
+    check_frame(interactions)
     _need(interactions, "temporal_user", "timestamp", "position")
     _check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
@@ -205,7 +205,7 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
     >>> split.valid["user_id"].tolist(), split.test["user_id"].tolist()
     ([], [7, 8, 9])
     """
-    require_ids(interactions)
+    check_frame(interactions)
     _need(interactions, "temporal_global", "timestamp")
     _check_shares(test, valid)
     when = interactions["timestamp"].to_numpy(np.int64)
@@ -228,7 +228,7 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     >>> len(split.train), len(split.valid), len(split.test)
     (7, 1, 2)
     """
-    require_ids(interactions)
+    check_frame(interactions)
     _check_shares(test, valid)
     n_test, n_valid = (_part_of(len(interactions), share) for share in (test, valid))
     order = np.argsort(_by_chance(interactions, seed), kind="stable")
@@ -256,7 +256,7 @@ def leave_one_out(interactions: pd.DataFrame, *, repeats: str = "last") -> Split
     >>> again.train["item_id"].tolist(), again.valid["item_id"].tolist(), again.test["item_id"].tolist()
     ([6, 5], [7], [5])
     """
-    require_ids(interactions)
+    check_frame(interactions)
     if repeats not in ("last", "first", "count"):
         raise ValueError(f"repeats is {repeats!r}; it must be 'last', 'first' or 'count'")
     users, _ = pd.factorize(interactions["user_id"])
@@ -289,7 +289,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
 
     The table must be in the order of u.data: another order cannot be told from it, only another number of rows.
     """
-    require_ids(interactions)
+    check_frame(interactions)
     if k not in (1, 2, 3, 4, 5):
         raise ValueError(f"k is {k!r}; the published folds are u1 to u5, so k must be 1, 2, 3, 4 or 5")
     if len(interactions) != CANONICAL_ROWS:
@@ -326,7 +326,7 @@ def rolling(
     >>> [(split.params["cut"], split.test["item_id"].tolist()) for split in rolling(frame, cuts=(0.5, 0.9), span=0.1)]
     [(0.5, [10, 11]), (0.9, [18, 19])]
     """
-    require_ids(interactions)
+    check_frame(interactions)
     _need(interactions, "rolling", "timestamp")
     if not 0 < span < 1 or not all(span < cut <= 1 - span + ROUNDING for cut in cuts):
         raise ValueError(f"cuts={cuts} must lie between span={span} and 1 - span, so that each has a slice either side")

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
 
 ids = st.one_of(
@@ -84,7 +85,7 @@ def test_bad_tables_are_refused_in_one_sentence():
     with pytest.raises(ValueError, match="1 pairs stand in the interactions twice, user 7 and item 1 first"):
         Interactions.from_frame(twice)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        Interactions.from_frame(frame().assign(rating=[1.0, np.nan, 2.0]))
+        Interactions(csr_matrix([[np.nan]]), np.arange(1), np.arange(1))
 
 
 def test_a_transposed_matrix_is_recognised():
@@ -128,3 +129,20 @@ def test_steps_back_count_what_is_more_recent(rows):
             expected.append(int(np.floor(newer + (same - 1) / 2)))
     assert Histories(matrix, when).steps_back().tolist() == expected
     assert not Histories(matrix).steps_back().any()
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "sentence"),
+    [
+        ("rating", ["4", "5", "x"], "rating holds no numbers .such as '4'.: load_dataset.frame..interactions reads it"),
+        ("rating", [4, np.nan, 5], "row 1 has nan as rating; it must be a finite number"),
+        ("rating", [4, 5, 1e300], r"row 2 has 1e\+300 as rating"),
+        ("timestamp", [1, 2, None], "row 2 has nan as timestamp; it must be a finite number of seconds since 1970"),
+        ("timestamp", [1, -2, 3], "row 1 has -2 as timestamp"),
+        ("timestamp", pd.to_datetime(["2020-01-01"] * 3), "timestamp holds no numbers .such as Timestamp"),
+    ],
+)
+@pytest.mark.parametrize("use", [Interactions.from_frame, splits.temporal_user])
+def test_ratings_and_times_that_are_no_numbers_are_refused_with_their_row(column, cells, sentence, use):
+    with pytest.raises(ValueError, match=f"interactions: {sentence}"):
+        use(frame().assign(**{column: cells}))
