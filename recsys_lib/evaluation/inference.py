@@ -33,16 +33,8 @@ def _weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """Means of bootstrap samples of users, (resamples, n_columns) float64.
 
-    Parameters
-    ----------
-    values : ndarray, (n_users, n_columns) float
-        NaN: this user has no value in this column, and is left out of its means. All columns are drawn together, so
-        that means of differences stay paired.
-
-    Raises
-    ------
-    ValueError
-        If there is nobody to resample.
+    NaN in ``values``, (n_users, n_columns) float: this user has no value in this column and is left out of its means.
+    All columns are drawn together, so that means of differences stay paired. ValueError if there is nobody to resample.
     """
     values = _columns(values)
     if len(values) == 0:
@@ -60,17 +52,10 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0)
 def intervals(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Mean of each column (a row a user, NaN: no value) with its 95 % percentile bootstrap interval over users.
 
-    Returns
-    -------
-    DataFrame
-        Index: the columns; mean, low, high, n_users.
+    Returns mean, low, high and n_users, with the columns as index.
 
-    References
-    ----------
     Efron, Tibshirani: An Introduction to the Bootstrap, chapter 13, 1993.
 
-    Examples
-    --------
     >>> intervals(pd.DataFrame({"ndcg@10": [0.5] * 20})).loc["ndcg@10"].tolist()
     [0.5, 0.5, 0.5, 20.0]
     """
@@ -84,18 +69,9 @@ def intervals(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
 def ratios(values: pd.DataFrame, over: str, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Ratio of each column's mean to that of the column ``over``, with its 95 % percentile bootstrap interval.
 
-    Parameters
-    ----------
-    values
-        One row a user, one column a model, no NaN. All columns are drawn together.
+    ``values`` has a row a user, a column a model, no NaN; all columns are drawn together. Returns ratio, low and high,
+    with the columns as index: NaN where no draw has anything in ``over``.
 
-    Returns
-    -------
-    DataFrame
-        Index: the columns; ratio, low, high. Where no draw has anything in ``over``, NaN.
-
-    Examples
-    --------
     >>> ratios(pd.DataFrame({"a": [0.2, 0.4], "b": [0.1, 0.2]}), "b").round(6).loc["a"].tolist()
     [2.0, 2.0, 2.0]
     """
@@ -111,21 +87,10 @@ def permutation_p(differences: np.ndarray, *, permutations: int = 10_000, seed: 
 
     ``(1 + number of flips at least as far from zero as what was seen) / (permutations + 1)``
 
-    Parameters
-    ----------
-    differences : ndarray, (n_users,) or (n_users, n_columns) float
-        Paired differences without NaN.
+    ``differences``, (n_users,) or (n_users, n_columns) float, are paired, without NaN. Returns (n_columns,) float64.
 
-    Returns
-    -------
-    ndarray of float64, (n_columns,)
-
-    References
-    ----------
     Smucker, Allan, Carterette: A comparison of statistical significance tests for IR evaluation, CIKM 2007.
 
-    Examples
-    --------
     >>> permutation_p(np.array([1.0, -1.0, 0.0])).tolist()
     [1.0]
     """
@@ -162,8 +127,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
     Holm: A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2), 1979.
 
-    Examples
-    --------
     >>> [round(float(p), 3) for p in holm(np.array([0.01, 0.04, 0.03]))]
     [0.03, 0.06, 0.06]
     """
@@ -200,18 +163,11 @@ def paired_table(
 ) -> pd.DataFrame:
     """Interval, tests, effect size and power of paired differences, a row a column.
 
-    Parameters
-    ----------
-    differences : ndarray, (n_users, n_columns) float
-        Differences of each user, without NaN.
-
-    Returns
-    -------
-    DataFrame
-        difference, difference_low, difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high,
-        smallest_difference. The effect size is the mean difference over its standard deviation (Cohen's d of
-        paired samples); its interval is from the same bootstrap. The smallest difference is the one that would be
-        seen with 80 % power at the first level of Holm's procedure, ``0.05 / n_columns``.
+    ``differences``, (n_users, n_columns) float, are without NaN. Columns of the table: difference, difference_low,
+    difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high, smallest_difference. The effect
+    size is the mean difference over its standard deviation (Cohen's d of paired samples); its interval is from the same
+    bootstrap. The smallest difference is the one that would be seen with 80 % power at the first level of Holm's
+    procedure, ``0.05 / n_columns``.
     """
     n, columns = differences.shape
     spread = differences.std(axis=0, ddof=1) if n > 1 else np.full(columns, np.nan)
@@ -243,19 +199,10 @@ def paired_table(
 def seed_variance(values: np.ndarray) -> dict[str, float]:
     """Take apart how much of a mean's uncertainty comes from the seed, and how much from the users.
 
-    Parameters
-    ----------
-    values : ndarray, (n_users, n_seeds) float
-        A metric of each user with each seed; NaN rows are left out.
+    ``values``, (n_users, n_seeds) float, are a metric of each user with each seed; NaN rows are left out. Returns mean;
+    sd_seeds, standard deviation of the seeds' means; se_users, standard error of the mean over users (of their means
+    over seeds); seeds, users.
 
-    Returns
-    -------
-    dict
-        mean; sd_seeds, standard deviation of the seeds' means; se_users, standard error of the mean over users (of
-        their means over seeds); seeds, users.
-
-    Examples
-    --------
     >>> parts = seed_variance(np.array([[0.0, 0.2], [0.4, 0.6]]))
     >>> round(parts["mean"], 3), round(parts["sd_seeds"], 3), round(parts["se_users"], 3)
     (0.3, 0.141, 0.2)

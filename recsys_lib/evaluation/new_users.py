@@ -40,8 +40,6 @@ def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -
     Ties go to the lower column; without timestamps first and last are the lowest columns. ``counts``, (n_items,), says
     how many users have met each item.
 
-    Examples
-    --------
     >>> from scipy.sparse import csr_matrix
     >>> histories = Histories(csr_matrix(np.array([[5.0, 3.0, 4.0]])), np.array([20, 10, 30]))
     >>> [shown_films(histories, 1, way, np.array([1, 9, 5])).matrix.indices.tolist() for way in WAYS]
@@ -72,16 +70,10 @@ def new_user_table(
     the history stays out of the lists, shown or not, and only users with as many items as the largest size take part:
     the questions are the same at every size.
 
-    Parameters
-    ----------
-    whole
-        Also with the whole history that the task knows, still under no name: size -1.
+    ``whole``: also with the whole history that the task knows, still under no name: size -1.
 
-    Returns
-    -------
-    DataFrame
-        model, way, size, user_id, value, reflected: a row a new user. ``reflected`` is the share of the list that has
-        a genre of what was shown; NaN where nothing was or the model knows no genres.
+    Columns: model, way, size, user_id, value, reflected; a row a new user. ``reflected`` is the share of the list that
+    has a genre of what was shown; NaN where nothing was or the model knows no genres.
     """
     users = some_of(np.flatnonzero(np.diff(task.histories.indptr) >= max(*sizes, 1)))
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
@@ -115,10 +107,7 @@ def tastes(
 
     Kinds are the genres of ``TASTES`` and the ``DECADES`` that the data has at least ``least`` films of.
 
-    Returns
-    -------
-    DataFrame
-        taste, given (titles), and a column a model: the share of its k films, 0 to 1.
+    Columns: taste, given (titles), and a column a model: the share of its k films, 0 to 1.
     """
     train, rows = next(iter(models.values())).train, []
     table, (flags, genres) = items.set_index("item_id").reindex(train.item_ids), genre_matrix(items, train.item_ids)
@@ -137,15 +126,8 @@ def tastes(
 def steps(values: pd.DataFrame, model: str, others: tuple[str, ...], *, resamples: int = 1000) -> pd.DataFrame:
     """A model's means by size, and its paired differences to the size before and to other models, with intervals.
 
-    Parameters
-    ----------
-    values
-        From :func:`new_user_table`, one way to choose the items.
-
-    Returns
-    -------
-    DataFrame
-        A row a size; columns "ndcg", "the size before" and the others' names, each with mean, low, high.
+    ``values`` is from :func:`new_user_table`, with one way to choose the items. A row a size; columns "ndcg", "the size
+    before" and the others' names, each with mean, low, high.
     """
     wide = values[values["size"] >= 0].pivot(index="user_id", columns=["model", "size"], values="value")
     own = wide[model].sort_index(axis=1)
@@ -168,22 +150,9 @@ def new_users_task(
 ) -> Task:
     """Ask what users whom no model has met liked, beside the few items that they are known by.
 
-    Parameters
-    ----------
-    share
-        Of the users, drawn by chance from those with more than ``shown`` items.
-    shown
-        Items of each that are their history; all others that they rated, early or late, are asked for.
-
-    Returns
-    -------
-    Task
-        Its history holds those few items, and everything of all other users, for :func:`.refits.fitted_without`.
-
-    Raises
-    ------
-    ValueError
-        If nobody has more than ``shown`` items.
+    ``share`` of the users are drawn by chance from those with more than ``shown`` items (ValueError if nobody has). So
+    many items of each are their history; all others that they rated, early or late, are asked for. The history of the
+    task holds those few items, and everything of all other users, for :func:`.refits.fitted_without`.
     """
     history = Interactions.from_frame(split.history)
     codes = np.flatnonzero(np.diff(history.matrix.indptr) > shown)

@@ -85,10 +85,7 @@ def item_groups(task: Task) -> pd.DataFrame:
 def by_user(results: Mapping[str, Evaluation], groups: pd.DataFrame, *, metric: str = MAIN) -> pd.DataFrame:
     """Mean of a metric with its interval for each model and group of users.
 
-    Returns
-    -------
-    DataFrame
-        segment, group, model, mean, low, high, n_users; groups in their own order.
+    Columns: segment, group, model, mean, low, high, n_users; groups in their own order.
     """
     values = pd.DataFrame({name: result.per_user[metric].to_numpy() for name, result in results.items()})
     parts = {}
@@ -101,10 +98,7 @@ def by_user(results: Mapping[str, Evaluation], groups: pd.DataFrame, *, metric: 
 def by_item(results: Mapping[str, Evaluation], task: Task, groups: pd.DataFrame, *, k: int = BEYOND_AT) -> pd.DataFrame:
     """Recall@k of each model among the relevant items of a group: mean over users who have such items, with interval.
 
-    Returns
-    -------
-    DataFrame
-        segment, group, model, mean, low, high, n_users.
+    Columns: segment, group, model, mean, low, high, n_users.
     """
     user = np.repeat(np.arange(len(task.users)), task.n_relevant)
     hits = {name: result.positions["rank"].between(1, k).to_numpy() for name, result in results.items()}
@@ -128,10 +122,7 @@ def _described(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Predicted beside given ratings: rows divided by their prediction into parts of the same size.
 
-    Returns
-    -------
-    DataFrame
-        predicted (mean), rating (mean), low, high (95 % of the mean, normal), rows.
+    Columns: predicted (mean), rating (mean), low, high (95 % of the mean, normal), rows.
     """
     part = pd.qcut(predictions["predicted"].rank(method="first"), min(bins, len(predictions)), labels=False)
     grouped = predictions.groupby(part)
@@ -143,10 +134,7 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 def errors_by_kind(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:
     """RMSE and MAE of predicted ratings by how many ratings of the item, and of the user, were known before.
 
-    Returns
-    -------
-    DataFrame
-        of ("item" or "user"), group, rmse, low, high, mae, rows.
+    Columns: of ("item" or "user"), group, rmse, low, high, mae, rows.
     """
     names = ["none", f"under {COLD}", f"{COLD}-49", "50 and more"]
     known = {

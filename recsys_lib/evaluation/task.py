@@ -47,28 +47,17 @@ class Task:
 
     Making one takes a moment on large data, so those who evaluate many models on one split make it once.
 
-    Attributes
-    ----------
-    known : Interactions
-        The history that every model must have been fitted on.
-    served : Interactions
-        The histories that models are given when they list: ``known``, or more than that (:meth:`later_sittings`, or
-        ``strict`` in :meth:`from_split`).
-        Users and items are those of ``known``.
-    test : DataFrame
-        The test part; of implicit feedback without a rating column.
-    users : ndarray, (n_users,)
-        Users with something relevant in the test part, ascending.
-    items : ndarray, (n_items,)
-        Item ids behind the columns of ``relevant``: the catalogue, then relevant items outside it.
-    relevant : csr_matrix, (n_users, n_items) float64
-        Stored entries are relevant; the value is the worth for graded NDCG, 1 at the threshold.
-    relevant_from : float or None
-        The threshold; None for implicit feedback, where everything is relevant.
-    protocol : dict
-        What has to stand beside every result.
-    content : DataFrame or None
-        The table of items, for what needs genres.
+    - ``known``: the history that every model must have been fitted on.
+    - ``served``: the histories that models are given when they list: ``known``, or more than that
+      (:meth:`later_sittings`, or ``strict`` in :meth:`from_split`). Users and items are those of ``known``.
+    - ``test``: the test part; of implicit feedback without a rating column.
+    - ``users``, (n_users,): users with something relevant in the test part, ascending.
+    - ``items``, (n_items,): item ids behind the columns of ``relevant``: the catalogue, then relevant items outside it.
+    - ``relevant``, (n_users, n_items) float64: stored entries are relevant; the value is the worth for graded NDCG, 1
+      at the threshold.
+    - ``relevant_from``, float or None: the threshold; None for implicit feedback, where everything is relevant.
+    - ``protocol``: what has to stand beside every result.
+    - ``content``, DataFrame or None: the table of items, for what needs genres.
     """
 
     known: Interactions
@@ -96,10 +85,7 @@ class Task:
         and warns where that is not 4. ``strict`` is the protocol of papers on sequences: models are fitted on the train
         part alone, served with the whole history, and rank every item of the history or of ``items``.
 
-        Raises
-        ------
-        ValueError
-            If the test part is empty, or nobody has anything relevant in it.
+        ValueError if the test part is empty, or nobody has anything relevant in it.
         """
         history, test = split.history, split.test
         if len(test) == 0:
@@ -184,12 +170,7 @@ class Task:
         with; models stay fitted on ``known``. Users without a history, or without anything relevant in a later sitting,
         are left out. Two interactions with a pause longer than ``gap`` belong to different sittings.
 
-        Raises
-        ------
-        ValueError
-            If there are no timestamps.
-        NothingRelevantError
-            If nobody has anything relevant in a later sitting.
+        ValueError if there are no timestamps. NothingRelevantError if nobody has anything relevant in a later sitting.
         """
         same, later = self._sittings(gap)
         frame = self.known.to_frame()
@@ -275,25 +256,18 @@ def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
 class Evaluation:
     """What one model did on one task.
 
-    Attributes
-    ----------
-    per_user : DataFrame
-        user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
-    intervals : DataFrame
-        Index: metric; mean over the users who have a value, low, high, n_users. Percentile bootstrap over users.
-    lists : DataFrame
-        user_id, item_id, score, rank, fallback.
-    overall : dict
-        What describes all lists together: "coverage@10" and "gini@10".
-    rating : dict or None
-        "rmse" and "mae" as :func:`rating_summary` gives them; None where the model predicts no ratings.
-    protocol : dict
-        Split, threshold, users kept and dropped, share of relevant rows outside the catalogue, ceilings, ...
-    positions : DataFrame or None
-        Where each relevant item stands in the ranking of the whole catalogue: user_id, item_id, rank (0: cannot be
-        listed), midrank (mean over equal scores).
-    predictions : DataFrame or None
-        user_id, item_id, rating, predicted, error.
+    - ``per_user``: user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
+    - ``intervals``: index: metric; mean over the users who have a value, low, high, n_users. Percentile bootstrap over
+      users.
+    - ``lists``: user_id, item_id, score, rank, fallback.
+    - ``overall``: what describes all lists together: "coverage@10" and "gini@10".
+    - ``rating``, dict or None: "rmse" and "mae" as :func:`rating_summary` gives them; None where the model predicts no
+      ratings.
+    - ``protocol``: split, threshold, users kept and dropped, share of relevant rows outside the catalogue, ceilings,
+      ...
+    - ``positions``, DataFrame or None: where each relevant item stands in the ranking of the whole catalogue: user_id,
+      item_id, rank (0: cannot be listed), midrank (mean over equal scores).
+    - ``predictions``, DataFrame or None: user_id, item_id, rating, predicted, error.
     """
 
     per_user: pd.DataFrame
@@ -326,10 +300,7 @@ class Evaluation:
 def check_fitted_on(model: Recommender, task: Task) -> None:
     """Make sure that a model knows the history, all of it, and nothing else.
 
-    Raises
-    ------
-    ValueError
-        If it was fitted on rows of the test part, or on more or less than the history.
+    ValueError if it was fitted on rows of the test part, or on more or less than the history.
     """
     train, known, name = model.train, task.known, type(model).__name__
     if train is known:
@@ -408,12 +379,7 @@ def lists_given(
     Nobody is served by id, and whoever cannot be scored gets the most popular items, as in
     :meth:`Recommender.recommend_new`. What a user has seen stays out of the lists, shown or not.
 
-    Parameters
-    ----------
-    users
-        Places in ``task.users``.
-    shown
-        None: the whole histories.
+    ``users`` are places in ``task.users``; ``shown=None`` leaves the whole histories.
     """
     lists = np.full((len(users), k), -1)
     for start in range(0, len(users), BLOCK):
@@ -427,10 +393,7 @@ def lists_given(
 def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:
     """Mean NDCG@k alone, without intervals: what a search over parameters maximises.
 
-    Parameters
-    ----------
-    split
-        ``split.for_validation()`` while tuning; a :class:`Task` made once is faster when many models are tried.
+    Pass ``split.for_validation()`` while tuning; a :class:`Task` made once is faster when many models are tried.
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from)
     check_fitted_on(model, task)
@@ -451,29 +414,17 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on the test part of a split.
 
-    Parameters
-    ----------
-    model
-        Fitted on ``split.history``, and on nothing else.
-    split
-        A split with a test part, ``split.for_validation()``, or a :class:`Task`.
-    ks
-        Cut-offs; lists are as long as the largest, and hold at least ten.
-    relevant_from
-        Ratings from here on are relevant; by default those in the upper quarter of the scale (4 on 1 to 5), see
-        :meth:`Task.from_split`. Of implicit feedback everything is relevant.
-    items
-        The table of items: with it, variety and calibration by genre are measured too.
-    resamples, seed
-        Of the bootstrap over users.
-    whole
-        Also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc". That
-        compares each with the whole catalogue, so it is what takes long on millions of ratings.
+    - ``model``: fitted on ``split.history``, and on nothing else.
+    - ``split``: a split with a test part, ``split.for_validation()``, or a :class:`Task`.
+    - ``ks``: cut-offs; lists are as long as the largest, and hold at least ten.
+    - ``relevant_from``: ratings from here on are relevant; by default those in the upper quarter of the scale (4 on 1
+      to 5), see :meth:`Task.from_split`. Of implicit feedback everything is relevant.
+    - ``items``: the table of items: with it, variety and calibration by genre are measured too.
+    - ``resamples``, ``seed``: of the bootstrap over users.
+    - ``whole``: also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc".
+      That compares each with the whole catalogue, so it is what takes long on millions of ratings.
 
-    Raises
-    ------
-    ValueError
-        If the model was fitted on anything but the history, or there is nothing to test on.
+    ValueError if the model was fitted on anything but the history, or there is nothing to test on.
     """
     task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
     check_fitted_on(model, task)
@@ -562,15 +513,8 @@ def predict_test(model: Recommender, task: Task) -> pd.DataFrame | None:
 def rating_summary(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
     """RMSE and MAE over all rows, with 95 % intervals from resampling users (their rows together).
 
-    Parameters
-    ----------
-    frame
-        user_id, error; not empty.
-
-    Returns
-    -------
-    dict
-        ``{"rmse": {"mean", "low", "high", "n_users", "n_rows"}, "mae": {...}}``
+    ``frame`` has user_id and error, and is not empty. Returns ``{"rmse": {"mean", "low", "high", "n_users", "n_rows"},
+    "mae": {...}}``
     """
     sums = rating.sums(frame)
     means = inference.resampled_means(sums.to_numpy(), resamples=resamples, seed=seed)
@@ -587,10 +531,7 @@ def rating_summary(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0)
 def ranked_from_frames(lists: pd.DataFrame, task: Task, positions: pd.DataFrame | None = None) -> Ranked:
     """Turn saved tables of lists and positions, whose rows may stand in any order, back into arrays.
 
-    Raises
-    ------
-    ValueError
-        If they belong to other users or items than the task's.
+    ValueError if they belong to other users or items than the task's.
     """
     rows, codes = codes_of(lists["user_id"], task.users), task.known.item_codes(lists["item_id"])
     unknown = (rows < 0) | (codes < 0)
@@ -618,24 +559,13 @@ def compare(
 ) -> pd.DataFrame:
     """Leaderboard: one row a model, best first, with intervals and paired tests against the best.
 
-    Parameters
-    ----------
-    results
-        Evaluations by name, all of one task.
-    by
-        The metric that ranks.
+    ``results`` are evaluations by name, all of one task; ``by`` is the metric that ranks.
 
-    Returns
-    -------
-    DataFrame
-        rank, model, ``by`` with ``_low`` and ``_high``, n_users; the columns of
-        :func:`recsys_lib.evaluation.inference.paired_table` for the difference to the best; distinct (p_holm under 0.05
-        and 100 users or more); then the other metrics with their intervals. ``.attrs["by"]`` names the metric.
+    Columns: rank, model, ``by`` with ``_low`` and ``_high``, n_users; the columns of
+    :func:`recsys_lib.evaluation.inference.paired_table` for the difference to the best; distinct (p_holm under 0.05 and
+    100 users or more); then the other metrics with their intervals. ``.attrs["by"]`` names the metric.
 
-    Raises
-    ------
-    ValueError
-        If the results do not belong together, or lack the metric.
+    ValueError if the results do not belong together, or lack the metric.
     """
     per_user = _best_first(results, by)
     names, values = list(per_user), np.ascontiguousarray(per_user.to_numpy())
@@ -663,12 +593,9 @@ def against(
 ) -> pd.DataFrame:
     """Ratio of each model's mean to those of baselines; of ``baselines``, names without a result are passed over.
 
-    Returns
-    -------
-    DataFrame
-        model, baseline, ratio with ratio_low and ratio_high (percentile bootstrap over users, both means drawn
-        together), difference, p_permutation, p_holm (corrected over all rows of the table), distinct (as in
-        :func:`compare`); a row a pair, models best first.
+    Columns: model, baseline, ratio with ratio_low and ratio_high (percentile bootstrap over users, both means
+    drawn together), difference, p_permutation, p_holm (corrected over all rows of the table), distinct (as in
+    :func:`compare`); a row a pair, models best first.
     """
     values = _best_first(results, by)
     tables = [pd.DataFrame(columns=["model", "baseline", "ratio", "ratio_low", "ratio_high", "p_permutation"])]

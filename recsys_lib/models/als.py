@@ -20,19 +20,13 @@ class ALS(Factorised):
 
     A user's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``.
 
-    Parameters
-    ----------
-    factors, regularization, iterations, alpha
-        As in ``implicit``.
-    positive_from, low_weight, half_life
-        As in :func:`.weights.confidence`; the half-life counts both in the fit and in the history that is served.
-    seed
-        Of the first factors. The same seed gives the same factors, whatever the number of threads (0: all cores).
-    progress
-        Whether ``fit`` shows a bar.
+    - ``factors``, ``regularization``, ``iterations``, ``alpha``: as in ``implicit``.
+    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts both in
+      the fit and in the history that is served.
+    - ``seed``: of the first factors. The same seed gives the same factors, whatever the number of threads (0: all
+      cores).
+    - ``progress``: whether ``fit`` shows a bar.
 
-    References
-    ----------
     Y. Hu, Y. Koren, C. Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
     """
 

@@ -61,22 +61,15 @@ class Recommender(ABC):
 
     A sub-class is a dataclass whose fields are its hyper-parameters, given by keyword and kept under their own names.
 
-    Attributes
-    ----------
-    predicts_ratings, updatable
-        Whether the model has :meth:`predict` and :meth:`update`.
-    needs_history
-        Whether an empty history cannot be scored.
-    made_of
-        The parameter that holds other models; "" where none does.
-    train : Interactions or None
-        What the model was fitted on, so that it can serve a known user by id.
-    genres : ndarray, (n_items, n_genres) uint8, or None
-        Of each column, where ``fit`` was given a table of items with genres.
-    years : ndarray, (n_items,) float32, or None
-        Of each column, NaN where it is not known.
-    twins : ndarray, (n_items,) int64, or None
-        Of each column, the first one of the same title and year, where any two columns have the same.
+    - ``predicts_ratings``, ``updatable``: whether the model has :meth:`predict` and :meth:`update`.
+    - ``needs_history``: whether an empty history cannot be scored.
+    - ``made_of``: the parameter that holds other models; "" where none does.
+    - ``train``, Interactions or None: what the model was fitted on, so that it can serve a known user by id.
+    - ``genres``, (n_items, n_genres) uint8, or None: of each column, where ``fit`` was given a table of items with
+      genres.
+    - ``years``, (n_items,) float32, or None: of each column, NaN where it is not known.
+    - ``twins``, (n_items,) int64, or None: of each column, the first one of the same title and year, where any two
+      columns have the same.
     """
 
     predicts_ratings: ClassVar[bool] = False
@@ -233,17 +226,11 @@ class Recommender(ABC):
     def score(self, histories: csr_matrix | Histories, users: Iterable | None = None) -> np.ndarray:
         """Score the whole catalogue for each history.
 
-        Parameters
-        ----------
-        histories : (n, n_items)
-            What is known of each user. A bare matrix has no time: all its entries count as equally recent.
-        users : (n,), optional
-            Ids, for models that know more of a user than the history.
+        - ``histories``, (n, n_items): what is known of each user. A bare matrix has no time: all its entries count as
+          equally recent.
+        - ``users``, (n,): ids, for models that know more of a user than the history.
 
-        Returns
-        -------
-        ndarray, (n, n_items) float32
-            Higher is better; comparable within a row only. NaN: cannot be scored.
+        Returns (n, n_items) float32: higher is better; comparable within a row only. NaN: cannot be scored.
         """
         n_items = self._known.n_items
         histories = histories if isinstance(histories, Histories) else Histories(csr_matrix(histories))
@@ -313,31 +300,20 @@ class Recommender(ABC):
     ) -> pd.DataFrame:
         """List the k best items for each user.
 
-        Parameters
-        ----------
-        k
-            Length of the lists; shorter where there is no more to list.
-        exclude_seen
-            Leave out what is in the user's history.
-        candidates
-            Item ids that may be listed; by default the whole catalogue.
-        unknown : {"popular", "raise"}
-            What an unknown user id gets: the most popular items, flagged ``fallback``, or a ``KeyError``.
-            Users that the model knows and cannot score get the popular items, too, flagged likewise.
-        diversity
-            From 0 (the best scores) to 1: how much of the score gives way to diversity, among the best
-            ``max(50, 5 k)``. The column score stays the model's own, so it need not fall along such a list.
-        diversify : {"mmr", "calibration"}
-            What diversity is: unlikeness within the list (:func:`recsys_lib.models.lists.mmr`, by who watched what), or
-            genres in the shares of the user's history (:func:`recsys_lib.models.lists.calibrate`).
-        merge_twins
-            Take items of the same title and year for one: no list holds both, nor what the user has seen under the
-            other id.
+        - ``k``: length of the lists; shorter where there is no more to list.
+        - ``exclude_seen``: leave out what is in the user's history.
+        - ``candidates``: item ids that may be listed; by default the whole catalogue.
+        - ``unknown`` ("popular" | "raise"): what an unknown user id gets: the most popular items, flagged ``fallback``,
+          or a ``KeyError``. Users that the model knows and cannot score get the popular items, too, flagged likewise.
+        - ``diversity``: from 0 (the best scores) to 1: how much of the score gives way to diversity, among the best
+          ``max(50, 5 k)``. The column score stays the model's own, so it need not fall along such a list.
+        - ``diversify`` ("mmr" | "calibration"): what diversity is: unlikeness within the list
+          (:func:`recsys_lib.models.lists.mmr`, by who watched what), or genres in the shares of the user's history
+          (:func:`recsys_lib.models.lists.calibrate`).
+        - ``merge_twins``: take items of the same title and year for one: no list holds both, nor what the user has seen
+          under the other id.
 
-        Returns
-        -------
-        DataFrame
-            user_id, item_id, score (float32), rank (from 1), fallback (bool).
+        Columns: user_id, item_id, score (float32), rank (from 1), fallback (bool).
         """
         users = ids_like(users, self._known.user_ids)
         options = {"exclude_seen": exclude_seen, "candidates": candidates, "merge_twins": merge_twins}
@@ -414,10 +390,7 @@ class Recommender(ABC):
     def similar_items(self, items: Iterable, k: int = 10) -> pd.DataFrame:
         """List the k items most alike to each, by what the model learnt of them; KeyError for an unknown one.
 
-        Returns
-        -------
-        DataFrame
-            item_id, similar_item_id, score (float32; on a scale of the model's own), rank (from 1).
+        Columns: item_id, similar_item_id, score (float32; on a scale of the model's own), rank (from 1).
         """
         items = ids_like(items, self._known.item_ids)
         codes, size, lists = self._columns(items), self._block_size(), []
@@ -432,11 +405,8 @@ class Recommender(ABC):
     def explain(self, user_or_history: Any, item_id: Any, k: int = 5) -> pd.DataFrame:
         """Explain an item's score for a user, by id, or for a history as :meth:`history_of` takes it.
 
-        Returns
-        -------
-        DataFrame
-            reason (text), item_id (missing where the reason is no item of the history), contribution. The
-            contributions add up to the score that ``score`` gives: the k largest, and the sum of the rest.
+        Columns: reason (text), item_id (missing where the reason is no item of the history), contribution. The
+        contributions add up to the score that ``score`` gives: the k largest, and the sum of the rest.
         """
         history, user, column = self._asked(user_or_history, item_id)
         score = float(np.nan_to_num(self.score(history, None if user is None else [user])[0, column]))

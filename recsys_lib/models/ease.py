@@ -25,20 +25,13 @@ class EASE(Weighted):
     ``K = XX' + regularization I`` is inverted (Woodbury): ``x P = (x - x X' K^-1 X) / regularization``. ``fit`` raises
     MemoryError, before anything is allocated, if neither fits into the memory available.
 
-    Parameters
-    ----------
-    regularization
-        The more, the closer to popularity.
-    item_power
-        Columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many users weigh in; below 0
-        popular items count for less. 0 leaves them.
-    positive_from, low_weight, half_life
-        As in :func:`.weights.confidence`; the half-life counts in the history that is served, and not in the fit.
-    max_items
-        Model only so many of the most popular items; others score NaN. For catalogues that do not fit.
+    - ``regularization``: the more, the closer to popularity.
+    - ``item_power``: columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many users weigh in;
+      below 0 popular items count for less. 0 leaves them.
+    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts in the
+      history that is served, and not in the fit.
+    - ``max_items``: model only so many of the most popular items; others score NaN. For catalogues that do not fit.
 
-    References
-    ----------
     H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
 

@@ -25,11 +25,7 @@ class Factorised(Weighted):
     They are the x of ``(S + Y_h' diag(w) Y_h) x = Y_h' c``, h being the items of the history and
     ``S = background Y'Y + ridge I``. So a new user is served like everybody else; an empty history cannot be scored.
 
-    Attributes
-    ----------
-    item_factors_ : ndarray, (n_items, d) float32
-        Learnt by ``fit``.
-    item_bias_ : ndarray, (n_items,) float32, or 0
+    ``fit`` learns ``item_factors_``, (n_items, d) float32, and ``item_bias_``, (n_items,) float32, or 0.
     """
 
     updatable = True  # by folding in
@@ -91,17 +87,10 @@ def solve(factors: np.ndarray, whitening: np.ndarray, weights: csr_matrix, right
     with 64 factors. Systems that do not converge, such as those with negative weights, are formed and solved;
     LinAlgError if one is not positive definite in 32 bits.
 
-    Parameters
-    ----------
-    factors, whitening : ndarray, (n_items, d) and (d, d) float32
-        Y, and W from :func:`whitening_of`.
-    weights : csr_matrix, (n, n_items) float32
-        w, at the entries of each history; may be negative.
-    right : ndarray, (nnz,) float32
-        c, at the same entries.
+    - ``factors``, ``whitening``, (n_items, d) and (d, d) float32: Y, and W from :func:`whitening_of`.
+    - ``weights``, (n, n_items) float32: w, at the entries of each history; may be negative.
+    - ``right``, (nnz,) float32: c, at the same entries.
 
-    References
-    ----------
     M. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. G. Takacs, I. Pilaszy,
     D. Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering", RecSys 2011.
     """

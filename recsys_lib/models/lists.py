@@ -13,14 +13,10 @@ SCORES_PER_BLOCK = 2**20  # scores that are searched at once: 4 MB, which stay i
 def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | None = None) -> np.ndarray:
     """Leave one item of each group of twins to be listed in each row: the one with the highest score.
 
-    Parameters
-    ----------
-    scores : ndarray, (n_rows, n_items) float
-        A copy is returned, with NaN for what is left out.
-    twins : ndarray, (n_items,) int
-        Of each item, the first column of its group; an item without a twin is a group of its own.
-    exclude : csr_matrix, (n_rows, n_items), optional
-        A group of which one item is stored is left out as a whole.
+    - ``scores``, (n_rows, n_items) float: a copy is returned, with NaN for what is left out.
+    - ``twins``, (n_items,) int: of each item, the first column of its group; an item without a twin is a group of its
+      own.
+    - ``exclude``, (n_rows, n_items): a group of which one item is stored is left out as a whole.
 
     >>> merge_twins(np.array([[1.0, 3.0, 2.0]]), np.array([0, 1, 0]))
     array([[nan,  3.,  2.]])
@@ -49,21 +45,12 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k best columns of each row; ties go to the lower column, always.
 
-    Parameters
-    ----------
-    scores : ndarray, (n_rows, n_items) float
-        NaN and -inf mean "not to be listed".
-    exclude : csr_matrix, (n_rows, n_items), optional
-        Stored entries (whatever their value) are not listed.
-    twins : ndarray, (n_items,) int, optional
-        Items of the same group are one: see :func:`merge_twins`.
+    - ``scores``, (n_rows, n_items) float: NaN and -inf mean "not to be listed".
+    - ``exclude``, (n_rows, n_items): stored entries (whatever their value) are not listed.
+    - ``twins``, (n_items,) int: items of the same group are one: see :func:`merge_twins`.
 
-    Returns
-    -------
-    codes : ndarray, (n_rows, min(k, n_items)) int64
-        Columns, best first; -1 where a row has no more to list.
-    best : ndarray, same shape, float32
-        Their scores; NaN beside -1.
+    Returns ``codes``, (n_rows, min(k, n_items)) int64: columns, best first; -1 where a row has no more to list.
+    ``best``, same shape, float32: their scores; NaN beside -1.
 
     >>> top_k(np.array([[1.0, 3.0, 3.0, np.nan]]), 4)
     (array([[ 1,  2,  0, -1]]), array([[ 3.,  3.,  1., nan]], dtype=float32))
@@ -113,22 +100,12 @@ def mmr(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> np
     Maximal marginal relevance: the next one maximises ``(1 - diversity) * score - diversity * max cosine`` with what
     is in the list; scores are moved to 0..1 in each row first.
 
-    Parameters
-    ----------
-    scores : ndarray, (n, depth) float
-        Of the candidates, best first; NaN behind the end of a row.
-    vectors : ndarray, (n, depth, d) float
-        Of the candidates, of unit length.
-    diversity
-        0 keeps the order, 1 goes by unlikeness alone.
+    - ``scores``, (n, depth) float: of the candidates, best first; NaN behind the end of a row.
+    - ``vectors``, (n, depth, d) float: of the candidates, of unit length.
+    - ``diversity``: 0 keeps the order, 1 goes by unlikeness alone.
 
-    Returns
-    -------
-    ndarray, (n, min(k, depth)) int64
-        Places among the candidates; -1 where a row has no more.
+    Returns (n, min(k, depth)) int64: places among the candidates; -1 where a row has no more.
 
-    References
-    ----------
     J. Carbonell, J. Goldstein, "The Use of MMR, Diversity-Based Reranking", SIGIR 1998.
 
     >>> vectors = np.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
@@ -156,15 +133,9 @@ def calibrate(
     Greedy for ``(1 - diversity) * mean score - diversity * KL(p | (1 - smoothing) q + smoothing p)``: p are the shares
     in the history, q those in the list. Scores, ``diversity`` and what is returned are as in :func:`mmr`.
 
-    Parameters
-    ----------
-    kinds : ndarray, (n, depth, n_kinds) float
-        Shares of each candidate in each kind, adding up to 1.
-    target : ndarray, (n, n_kinds) float
-        Shares in the user's history.
+    - ``kinds``, (n, depth, n_kinds) float: shares of each candidate in each kind, adding up to 1.
+    - ``target``, (n, n_kinds) float: shares in the user's history.
 
-    References
-    ----------
     H. Steck, "Calibrated Recommendations", RecSys 2018.
     """
     relevance, rows, goal = np.nan_to_num(_unit_range(scores)), np.arange(len(scores)), target[:, None, :]

@@ -20,14 +20,10 @@ ITEMS_PER_BLOCK = 1024  # items whose neighbours are sought at once
 class Neighbours(Weighted):
     """Score items by their similarity to those of the history: ``score(u, i) = sum over j of weight_uj s_ji``.
 
-    Parameters
-    ----------
-    neighbours
-        How many items each item adds to; of equally similar ones those of the lower columns.
-    shrinkage
-        Draws the similarity of items that few users share towards 0.
-    positive_from, low_weight, half_life
-        As in :func:`.weights.confidence`; the half-life counts in the history that is served, not in similarities.
+    - ``neighbours``: how many items each item adds to; of equally similar ones those of the lower columns.
+    - ``shrinkage``: draws the similarity of items that few users share towards 0.
+    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts in the
+      history that is served, not in similarities.
     """
 
     updatable = True
@@ -60,16 +56,12 @@ class ItemKNN(Neighbours):
 
     :class:`Neighbours` with the cosine of columns, shrunk: ``s_ij = a_i . a_j / (|a_i| |a_j| + shrinkage)``.
 
-    Parameters
-    ----------
-    weighting : {"cosine", "tfidf", "bm25"}
-        What the entries of the columns are: the weights; weights times ``log(n_items / n_u)``, so that users who
-        watch everything count for less; or BM25 with ``k1=1.2`` and ``b=0.75`` in the place of the raw weights.
+    ``weighting`` ("cosine" | "tfidf" | "bm25"): what the entries of the columns are: the weights; weights times
+    ``log(n_items / n_u)``, so that users who watch everything count for less; or BM25 with ``k1=1.2`` and ``b=0.75`` in
+    the place of the raw weights.
 
-    References
-    ----------
-    B. Sarwar, G. Karypis, J. Konstan, J. Riedl, "Item-based Collaborative Filtering Recommendation Algorithms",
-    WWW 2001. M. Deshpande, G. Karypis, "Item-based Top-N Recommendation Algorithms", ACM TOIS 2004.
+    B. Sarwar, G. Karypis, J. Konstan, J. Riedl, "Item-based Collaborative Filtering Recommendation Algorithms", WWW
+    2001. M. Deshpande, G. Karypis, "Item-based Top-N Recommendation Algorithms", ACM TOIS 2004.
     """
 
     weighting: str = "tfidf"
@@ -125,23 +117,15 @@ class SequenceKNN(Neighbours):
     :meth:`similar_items` lists what follows an item. Entries of the same second count in the order of their columns:
     with those, ``backward=1`` alone makes up no order.
 
-    Parameters
-    ----------
-    window
-        How many items apart, at most.
-    decay
-        How fast a pair counts less with the distance; 0: all alike.
-    backward
-        What a pair counts against its direction: 1 forgets the order, 0 follows it alone.
-    power, next_power
-        Of the audience of the item in the history, and of the one that it leads to (None: as ``power``). .5 for both is
-        the cosine, 0 the bare count, which favours popular items.
+    - ``window``: how many items apart, at most.
+    - ``decay``: how fast a pair counts less with the distance; 0: all alike.
+    - ``backward``: what a pair counts against its direction: 1 forgets the order, 0 follows it alone.
+    - ``power``, ``next_power``: of the audience of the item in the history, and of the one that it leads to (None: as
+      ``power``). .5 for both is the cosine, 0 the bare count, which favours popular items.
 
-    References
-    ----------
-    M. Ludewig, D. Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018 (session kNN, of
-    which this is the item-to-item form). S. Kamehkhosh, D. Jannach, M. Ludewig, "A Comparison of Frequent Pattern
-    Techniques and a Deep Learning Method for Session-Based Recommendation", 2017 (sequential rules: direction, decay).
+    M. Ludewig, D. Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018 (session kNN, of which
+    this is the item-to-item form). S. Kamehkhosh, D. Jannach, M. Ludewig, "A Comparison of Frequent Pattern Techniques
+    and a Deep Learning Method for Session-Based Recommendation", 2017 (sequential rules: direction, decay).
     """
 
     window: int = 40

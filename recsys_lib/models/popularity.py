@@ -19,18 +19,13 @@ KINDS = ("count", "sum", "mean", "decayed", "recent")
 class Popularity(Recommender):
     """One list for all users, those with an empty history among them.
 
-    Parameters
-    ----------
-    kind : {"count", "sum", "mean", "decayed", "recent"}
-        ``count``: how many users rated the item. ``sum``: sum of its ratings. ``mean``: its mean rating, shrunk
-        towards the mean of all, ``(sum + shrinkage * mean) / (count + shrinkage)``. ``decayed``: count, each
-        interaction weighing ``2 ** (-age in days / half_life_days)``. ``recent``: count of the last
-        ``recent_days``, ties in the order of the whole count.
-    half_life_days, recent_days
-        Days, counted back from the last interaction; need timestamps.
-    shrinkage
-        How many made-up ratings at the overall mean each item starts with: the "true Bayesian estimate" that IMDb
-        published for its Top 250.
+    - ``kind`` ("count" | "sum" | "mean" | "decayed" | "recent"): ``count``: how many users rated the item. ``sum``: sum
+      of its ratings. ``mean``: its mean rating, shrunk towards the mean of all, ``(sum + shrinkage * mean) / (count +
+      shrinkage)``. ``decayed``: count, each interaction weighing ``2 ** (-age in days / half_life_days)``. ``recent``:
+      count of the last ``recent_days``, ties in the order of the whole count.
+    - ``half_life_days``, ``recent_days``: days, counted back from the last interaction; need timestamps.
+    - ``shrinkage``: how many made-up ratings at the overall mean each item starts with: the "true Bayesian estimate"
+      that IMDb published for its Top 250.
     """
 
     updatable = True
@@ -71,17 +66,12 @@ class Popularity(Recommender):
 class Trending(Recommender):
     """What was being watched when the user was last here.
 
-    ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing
-    ``2 ** (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count. Only the past
-    of that moment counts. A history without times (or of a new user) is taken to end now: with the last interaction
-    known.
+    ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing ``2 **
+    (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count. Only the past of that
+    moment counts. A history without times (or of a new user) is taken to end now: with the last interaction known.
 
-    Parameters
-    ----------
-    half_life_days, bin_days
-        Days; time is divided into bins.
-    floor
-        Weight of the plain count, for what had no ratings lately.
+    - ``half_life_days``, ``bin_days``: days; time is divided into bins.
+    - ``floor``: weight of the plain count, for what had no ratings lately.
     """
 
     updatable = True
@@ -111,10 +101,9 @@ class Trending(Recommender):
 class GenrePopularity(Weighted):
     """Popularity mixed with how well an item's genres fit what the user watched.
 
-    ``score = popularity_weight * popularity + genre_weight * affinity``. Popularity is the item's share of the
-    most popular item's count, in 0..1. Affinity is the mean, over the user's history, of the cosine between the
-    genres of the item and those of each item watched, in 0..1; ratings count as in
-    :func:`recsys_lib.models.weights.confidence`.
+    ``score = popularity_weight * popularity + genre_weight * affinity``. Popularity is the item's share of the most
+    popular item's count, in 0..1. Affinity is the mean, over the user's history, of the cosine between the genres of
+    the item and those of each item watched, in 0..1; ratings count as in :func:`recsys_lib.models.weights.confidence`.
 
     Items without a genre have affinity 0, and so has everything for a user without a history: popularity answers.
     """

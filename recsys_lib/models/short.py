@@ -22,19 +22,11 @@ def with_popularity(
     is naive Bayes on traits: ``sum over the item's traits of max(0, log(p(trait | history) / p(trait)))``, where p is
     among items liked, and p(trait | history) is drawn to p(trait) by ``PRIOR`` items.
 
-    Parameters
-    ----------
-    scores : ndarray, (n, n_items) float32
-        NaN stays NaN.
-    liked_from
-        Rating from which on an item counts as liked.
-    popular : ndarray, (n_items,)
-        How many users like each item.
-    traits : ndarray, (n_items, n_traits)
-        Genres, decades: 1 where the item has it.
+    - ``scores``, (n, n_items) float32: NaN stays NaN.
+    - ``liked_from``: rating from which on an item counts as liked.
+    - ``popular``, (n_items,): how many users like each item.
+    - ``traits``, (n_items, n_traits): genres, decades: 1 where the item has it.
 
-    References
-    ----------
     D. Lewis, "Naive (Bayes) at Forty: The Independence Assumption in Information Retrieval", ECML 1998.
     """
     z, mean, spread = z_scores(scores, histories)

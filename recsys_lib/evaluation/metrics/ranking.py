@@ -35,15 +35,10 @@ COUNTED = 16  # relevant items of a user up to which counting what stands above 
 class Judged:
     """Lists held against what turned out to be relevant.
 
-    Attributes
-    ----------
-    entries : ndarray of int32, (n_users, length)
-        Place in ``relevant.data`` of the item listed; -1 where it is not relevant, or stands in the list again.
-    relevant : csr_matrix, (n_users, n_items)
-        A stored entry is a relevant item.
+    - ``entries``, (n_users, length) int32: place in ``relevant.data`` of the item listed; -1 where it is not relevant,
+      or stands in the list again.
+    - ``relevant``, (n_users, n_items): a stored entry is a relevant item.
 
-    Examples
-    --------
     >>> relevant = csr_matrix(np.array([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0]]))
     >>> judged = judge(np.array([[0, 1, 2], [4, -1, -1]]), relevant)
     >>> judged.hits.tolist(), judged.n_relevant.tolist()
@@ -81,18 +76,11 @@ class Judged:
 def judge(lists: np.ndarray, relevant: csr_matrix) -> Judged:
     """Look up which listed items are relevant.
 
-    Parameters
-    ----------
-    lists : ndarray of int, (n_users, length)
-        Item codes, best first; -1 where a list is shorter.
-    relevant : csr_matrix, (n_users, n_items)
-        A stored entry is a relevant item; its value counts for :func:`graded_ndcg` alone. There may be items that no
-        list can hold.
+    - ``lists``, (n_users, length) int: item codes, best first; -1 where a list is shorter.
+    - ``relevant``, (n_users, n_items): a stored entry is a relevant item; its value counts for :func:`graded_ndcg`
+      alone. There may be items that no list can hold.
 
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or a code lies outside the columns.
+    ValueError if the shapes do not fit, or a code lies outside the columns.
     """
     n, width = relevant.shape
     lists = np.asarray(lists)
@@ -230,16 +218,12 @@ def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
 class Positions:
     """Where each relevant item stands in the ranking of the whole catalogue.
 
-    Attributes
-    ----------
-    rank : ndarray of int64, (relevant.nnz,)
-        From 1, ties in the order of the item codes; 0 where an item cannot be listed (no score, or no column).
-    midrank : ndarray of float64, (relevant.nnz,)
-        The mean rank of all items with the same score; NaN where an item has no column.
-    indptr : ndarray of int, (n_users + 1,)
-        Where each user's entries begin.
-    n_candidates : ndarray of int64, (n_users,)
-        How many items were ranked.
+    - ``rank``, (relevant.nnz,) int64: from 1, ties in the order of the item codes; 0 where an item cannot be listed (no
+      score, or no column).
+    - ``midrank``, (relevant.nnz,) float64: the mean rank of all items with the same score; NaN where an item has no
+      column.
+    - ``indptr``, (n_users + 1,) int: where each user's entries begin.
+    - ``n_candidates``, (n_users,) int64: how many items were ranked.
     """
 
     rank: np.ndarray
@@ -260,17 +244,10 @@ class Positions:
 def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix | None = None) -> Positions:
     """Rank all relevant items among everything that could be listed.
 
-    Parameters
-    ----------
-    scores : ndarray, (n_users, n_items) float
-        NaN and -inf: cannot be listed.
-    relevant : csr_matrix, (n_users, n_items or more)
-        Columns beyond the scores are items that no list can hold.
-    exclude : csr_matrix, (n_users, n_items), optional
-        Stored entries are not ranked at all.
+    - ``scores``, (n_users, n_items) float: NaN and -inf: cannot be listed.
+    - ``relevant``, (n_users, n_items or more): columns beyond the scores are items that no list can hold.
+    - ``exclude``, (n_users, n_items): stored entries are not ranked at all.
 
-    Examples
-    --------
     >>> ranked = positions(np.array([[3.0, 1.0, 1.0, 2.0]]), csr_matrix(np.array([[0, 0, 1, 1, 1]])))
     >>> ranked.rank.tolist(), ranked.midrank.tolist()
     ([4, 2, 0], [3.5, 2.0, nan])

@@ -57,8 +57,6 @@ def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: floa
     Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems" (2009), equation 4; each
     deviation is pulled to zero as if by ``shrinkage`` ratings. Clipped to the ratings seen.
 
-    Examples
-    --------
     >>> seen = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "rating": [5.0, 3.0]})
     >>> bias_predictions(seen, pd.DataFrame({"user_id": [9, 9], "item_id": [1, 7]})).round(3)
     array([4.167, 4.   ])

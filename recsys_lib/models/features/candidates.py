@@ -31,8 +31,7 @@ class CandidateFeatures:
     """Features of users' candidate items from interactions and, where they are known, years and genres.
 
     - the item: log count, shrunk mean rating, year;
-    - the user: log length of the history, mean rating, logs of the time since the first and the sixth last
-      interaction;
+    - the user: log length of the history, mean rating, logs of the time since the first and the sixth last interaction;
     - taste: how far year, popularity and genres are from those of the last few films, and of all;
     - similarity: cosine with the films rated high, those rated low, and the last ones; ratings above the user's mean,
       weighed by it; how often the item *followed* the last films in other users' histories;
@@ -41,16 +40,10 @@ class CandidateFeatures:
 
     Without timestamps there is no moment, and without an order nothing follows anything.
 
-    Parameters
-    ----------
-    train
-        What models were fitted on.
-    years : ndarray, (n_items,) float32, optional
-        Of release; NaN where unknown.
-    genres : ndarray, (n_items, n_genres), optional
-        Zeros and ones.
-    relevant_from
-        Ratings from here on are high, those more than 1 below are low.
+    - ``train``: what models were fitted on.
+    - ``years``, (n_items,) float32: of release; NaN where unknown.
+    - ``genres``, (n_items, n_genres): zeros and ones.
+    - ``relevant_from``: ratings from here on are high, those more than 1 below are low.
     """
 
     def __init__(

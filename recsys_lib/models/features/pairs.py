@@ -276,20 +276,12 @@ class Grid(NamedTuple):
 class PairFeatures:
     """Features of user-item pairs, fitted on training ratings.
 
-    Parameters
-    ----------
-    without
-        Of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each pair's
-        own rating in its features, which is the mistake that this module is there to prevent.
+    ``without``: of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each
+    pair's own rating in its features, which is the mistake that this module is there to prevent.
 
-    Attributes
-    ----------
-    columns : ndarray, (train.n_items,)
-        Column of each of ``train.item_ids`` among ``catalogue.item_ids``.
-    matrix : csr_matrix, (n_users, n_items) float32
-        The ratings, rows and columns as in the catalogue; ``mean`` is theirs.
-    users, items : Side
-        Histories of either side.
+    - ``columns``, (train.n_items,): column of each of ``train.item_ids`` among ``catalogue.item_ids``.
+    - ``matrix``, (n_users, n_items) float32: the ratings, rows and columns as in the catalogue; ``mean`` is theirs.
+    - ``users``, ``items``, Side: histories of either side.
     """
 
     def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:

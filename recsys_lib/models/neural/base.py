@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 class NeuralModel(Recommender):
     """An average of ``n_models`` nets. Sub-classes say what to train, and serve the states.
 
-    Attributes
-    ----------
-    states : list of dict of ndarray
-        What serving needs of each trained net.
-    log : list of dict
-        model, epoch, loss, lr, valid, seconds: a line an epoch of each net.
+    - ``states``, list of dict of ndarray: what serving needs of each trained net.
+    - ``log``, list of dict: model, epoch, loss, lr, valid, seconds: a line an epoch of each net.
     """
 
     n_models: int = 1
@@ -45,12 +41,9 @@ class NeuralModel(Recommender):
     ) -> Self:
         """Train the nets; ValueError if the interactions hold nothing that the model could learn.
 
-        Parameters
-        ----------
-        validate
-            Called with a model that serves the present weights after every epoch, smaller is better; kept in ``log``.
-        progress
-            Show a progress bar.
+        - ``validate``: called with a model that serves the present weights after every epoch, smaller is better; kept
+          in ``log``.
+        - ``progress``: show a progress bar.
         """
         self._options = validate, progress
         try:

@@ -36,32 +36,20 @@ class NeuralHybrid(NeuralModel):
     dense features of :class:`recsys_lib.models.features.pairs.PairFeatures` (shrunk means, spreads, counts, what the
     user thinks of such items, how things stood around then) go in beside.
 
-    Parameters
-    ----------
-    embedding_dim, hidden
-        Width of the vectors, widths of the hidden layers ((256, 128, 64), say).
-    epochs, batch_size, lr, schedule
-        AdamW with this highest learning rate; a batch is so many ratings (None: a fortieth of them, at least 2,000).
-    decay
-        Weight decay of embeddings; a step shrinks them by ``lr * decay``.
-    dropout, vector_dropout
-        Share of hidden units, and of the vectors' coordinates, that is hidden in training.
-    history_dropout
-        Share of rows whose user (and, apart from that, whose item) is shown as unknown: no ID, no history. This is
-        what makes predictions for new users and items sound.
-    batch_norm
-        Normalise hidden layers over the batch.
-    without
-        Parts left out, to see what they are worth: see :data:`LEAVE_OUT`.
-    patience
-        Epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
-    n_models
-        Nets with seeds of their own whose predictions are averaged.
-    seed, device
-        Start of all randomness; "auto", "cpu", "cuda", "mps".
+    - ``embedding_dim``, ``hidden``: width of the vectors, widths of the hidden layers ((256, 128, 64), say).
+    - ``epochs``, ``batch_size``, ``lr``, ``schedule``: AdamW with this highest learning rate; a batch is so many
+      ratings (None: a fortieth of them, at least 2,000).
+    - ``decay``: weight decay of embeddings; a step shrinks them by ``lr * decay``.
+    - ``dropout``, ``vector_dropout``: share of hidden units, and of the vectors' coordinates, that is hidden in
+      training.
+    - ``history_dropout``: share of rows whose user (and, apart from that, whose item) is shown as unknown: no ID, no
+      history. This is what makes predictions for new users and items sound.
+    - ``batch_norm``: normalise hidden layers over the batch.
+    - ``without``: parts left out, to see what they are worth: see :data:`LEAVE_OUT`.
+    - ``patience``: epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
+    - ``n_models``: nets with seeds of their own whose predictions are averaged.
+    - ``seed``, ``device``: start of all randomness; "auto", "cpu", "cuda", "mps".
 
-    References
-    ----------
     Y. Koren, "Factorization meets the neighborhood", KDD 2008 (sums over histories).
     """
 
@@ -168,13 +156,10 @@ class NeuralHybrid(NeuralModel):
     def predict(self, user_ids: Any, item_ids: Any, timestamps: Any = None) -> np.ndarray:
         """Predict the rating of each pair, on the data's own scale, (n,) float64.
 
-        Parameters
-        ----------
-        user_ids, item_ids
-            Pairs; an id without ratings is predicted from its side features, an unknown one from the rest.
-        timestamps : array of seconds, optional
-            When each rating is given; by default after everything in the training data. Ratings that lie between
-            those of the training data (a random split, say) are predicted worse without it.
+        - ``user_ids``, ``item_ids``: pairs; an id without ratings is predicted from its side features, an unknown one
+          from the rest.
+        - ``timestamps``, seconds: when each rating is given; by default after everything in the training data. Ratings
+          that lie between those of the training data (a random split, say) are predicted worse without it.
         """
         ratings = self._known.matrix.data
         users, items = self.catalogue.codes(user_ids, item_ids)

@@ -28,24 +28,17 @@ class NeuralRanker(NeuralModel):
     and weigh each rating as they learnt to, goes through a small net, and meets each item in a dot product. There is no
     embedding of the user: a new one is served by the same forward pass. Serving needs numpy alone, training torch.
 
-    Parameters
-    ----------
-    embedding_dim, heads, hidden
-        Width of an item's embedding, number of pooling heads, width of the hidden layer.
-    epochs, batch_size, lr, weight_decay
-        AdamW; a batch is so many users; decay falls on the embeddings.
-    dropout, event_dropout, context_dropout
-        Share of hidden units, of events, and of users' demographics that is hidden in training.
-    window
-        Length of the future to predict, as a share of the history before it (never under 5 events).
-    relevant_from, low_weight
-        Ratings from here on are targets of weight 1, lower ones of ``low_weight``.
-    average
-        Decay of the moving average of the weights; 0 takes the last ones.
-    n_models
-        Nets with seeds of their own whose scores are averaged.
-    seed, device
-        Start of all randomness; "auto", "cpu", "cuda", "mps".
+    - ``embedding_dim``, ``heads``, ``hidden``: width of an item's embedding, number of pooling heads, width of the
+      hidden layer.
+    - ``epochs``, ``batch_size``, ``lr``, ``weight_decay``: AdamW; a batch is so many users; decay falls on the
+      embeddings.
+    - ``dropout``, ``event_dropout``, ``context_dropout``: share of hidden units, of events, and of users' demographics
+      that is hidden in training.
+    - ``window``: length of the future to predict, as a share of the history before it (never under 5 events).
+    - ``relevant_from``, ``low_weight``: ratings from here on are targets of weight 1, lower ones of ``low_weight``.
+    - ``average``: decay of the moving average of the weights; 0 takes the last ones.
+    - ``n_models``: nets with seeds of their own whose scores are averaged.
+    - ``seed``, ``device``: start of all randomness; "auto", "cpu", "cuda", "mps".
     """
 
     embedding_dim: int = 48

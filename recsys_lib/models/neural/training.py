@@ -60,17 +60,11 @@ def train(
     a kind. ``validate`` is called with the module after every epoch, smaller is better; ``progress`` is the text of a
     progress bar.
 
-    Returns
-    -------
-    list of dict
-        epoch (from 1), loss (mean of the batches), lr (at the epoch's end), valid (or None), seconds.
+    Returns a row an epoch: epoch (from 1), loss (mean of the batches), lr (at the epoch's end), valid (or None),
+    seconds.
 
-    Raises
-    ------
-    TrainingFailedError
-        If a loss is NaN or infinite, in any process; names the epoch, the batch and the parameter that blew up.
-    ValueError
-        If there are more processes than batches in an epoch.
+    TrainingFailedError if a loss is NaN or infinite, in any process; names the epoch, the batch and the parameter that
+    blew up. ValueError if there are more processes than batches in an epoch.
     """
     if plan.schedule not in ("onecycle", "constant"):
         raise ValueError(f"schedule is {plan.schedule!r}; it must be 'onecycle' or 'constant'")

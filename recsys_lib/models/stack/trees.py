@@ -27,19 +27,10 @@ PARAMS = {
 def grow(features: np.ndarray, labels: np.ndarray, trees: int = 80) -> np.ndarray:
     """Fit trees by LightGBM, one after another, each to what the ones before leave of the log loss.
 
-    Parameters
-    ----------
-    features : ndarray, (n, n_features) float32
-    labels : ndarray, (n,) bool
+    ``features`` are (n, n_features) float32, ``labels`` (n,) bool. Returns (5, trees, most nodes) float64: of each
+    node: which feature, up to which value to the left, the node to the left, the node to the right (a leaf leads to
+    itself), and the value of a leaf. The first tree starts from the log odds of the labels.
 
-    Returns
-    -------
-    ndarray, (5, trees, most nodes) float64
-        Of each node: which feature, up to which value to the left, the node to the left, the node to the right (a
-        leaf leads to itself), and the value of a leaf. The first tree starts from the log odds of the labels.
-
-    References
-    ----------
     J. Friedman, "Greedy Function Approximation: A Gradient Boosting Machine", Annals of Statistics 29, 2001. G. Ke and
     others, "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NIPS 2017.
     """
