@@ -69,13 +69,21 @@ def genre_table(interactions: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame
 
 
 def genres_figure(table: pd.DataFrame) -> Figure:
-    """How much each genre is watched, beside how much it is liked; ``table`` comes from :func:`genre_table`."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 0.25 * len(table) + 1.2), sharey=True)
+    """How much each genre is watched, beside how much it is liked; ``table`` comes from :func:`genre_table`.
+
+    Where all are liked alike, as without ratings, that side is left out.
+    """
+    rated = table["mean"].nunique() > 1
+    figure, axes = plt.subplots(1, 1 + rated, figsize=(WIDTH, 0.25 * len(table) + 1.2), sharey=True, squeeze=False)
+    left, right = axes[0, 0], axes[0, -1]
     left.barh(np.arange(len(table))[::-1], table["ratings"], color=MUTED)
     left.xaxis.set_major_locator(MaxNLocator(4))
     left.xaxis.set_major_formatter(_THOUSANDS)
-    left.set(title="Ratings a genre gets", xlabel="ratings (a film counts in each of its genres)")
+    left.set(title="Ratings a genre gets", xlabel="ratings (an item counts in each of its genres)")
+    left.set_yticks(np.arange(len(table))[::-1], table.index)
     left.grid(visible=False, axis="y")
+    if not rated:
+        return figure
     reach = 1.96 * table["spread"] / np.sqrt(table["ratings"])
     ends = table.assign(mean_low=table["mean"] - reach, mean_high=table["mean"] + reach)
     draw_rows(right, table.index, ends, "mean", np.ones(len(table), bool))

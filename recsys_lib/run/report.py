@@ -103,7 +103,8 @@ def found(evaluation: dict[str, Any], served: str) -> list[str]:
     best, baseline = evaluation["leaderboard"][0]["model"], evaluation["return_visits_baseline"]
     ahead = [row for row in evaluation["baselines"] if row["model"] == best and row["ratio"]]
     ratios = [times(row, row["baseline"]) for row in ahead if row["baseline"] in ("popularity", baseline)]
-    first = f"**What a user rates highly next:** {evaluation['conclusion'].rstrip('.')}"
+    what = "rates highly" if evaluation["protocol"].get("relevant_from") else "turns to"
+    first = f"**What a user {what} next:** {evaluation['conclusion'].rstrip('.')}"
     sentences = [f"{first}; its mean is {' and '.join(ratios)}" if ratios else first]
     later = [row for row in evaluation["return_visits"] or [] if row["visit"] != SAME]
     if later:

@@ -64,6 +64,7 @@ def run(lab_home) -> Paths:
         "training": {},
         "evaluation": {
             "conclusion": "strong is ahead of weak.",
+            "protocol": {"relevant_from": 4.0},
             "leaderboard": [{"model": "strong"}, {"model": "weak"}],
             "baselines": [{"model": "strong", "baseline": "weak", **ratio_of(2.0), "distinct": True}],
             "return_visits": [visit("weak", 0.2, None), visit("strong", 0.1, 0.5)],
