@@ -31,7 +31,7 @@ $(error recsys_lib.run.steps failed: is $(PYTHON) a Python of 3.11 or newer?)
 endif
 STEPS    := $(foreach need,$(NEEDS),$(firstword $(subst :, ,$(need))))
 DONE     := outputs/$(NAME)/notebooks
-PACKAGE  := $(shell find recsys_lib -name '*.py' -not -path '*/tests/*' -not -path '*/benchmarks/*')
+PACKAGE  := $(wildcard notebooks/*.py) $(shell find recsys_lib -name '*.py' -not -path '*/tests/*' -not -path '*/benchmarks/*')
 STAMPS   := $(STEPS:%=outputs/$(NAME)/params/%.json)
 EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html

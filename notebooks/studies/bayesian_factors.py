@@ -103,10 +103,10 @@ class BayesianFactors(Recommender):
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         known = self.features
         matrix, side = known.widened(histories)
-        grid = known.grid(matrix, side)
+        user, item, pair = known.grid(matrix, side)
         weights, ends = self.linear_, np.cumsum(known.blocks())
-        scores = (grid.user @ weights[: ends[0]])[:, None] + grid.item @ weights[ends[0] : ends[1]] + weights[-1]
-        for number, values in enumerate(grid.pair):
+        scores = (user @ weights[: ends[0]])[:, None] + item @ weights[ends[0] : ends[1]] + weights[-1]
+        for number, values in enumerate(pair):
             scores = scores + values * weights[ends[1] + number]
         codes = np.full(matrix.shape[0], -1) if users is None else codes_of(users, self.catalogue.user_ids)
         new = codes < 0

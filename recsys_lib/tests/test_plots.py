@@ -2,10 +2,13 @@
 
 import io
 
+import evaluation_plots
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import neural_plots
 import numpy as np
 import pandas as pd
+import preprocessing_plots
 import pytest
 import split_plots
 
@@ -13,7 +16,7 @@ from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import NeuralRanker
 from recsys_lib.models.features.pairs import PairFeatures
-from recsys_lib.plots import data, evaluation, models
+from recsys_lib.plots import evaluation, models
 from recsys_lib.plots.style import COLOURS, MAIN, MUTED, draw_lines, use_style
 
 mpl.use("agg")
@@ -58,25 +61,25 @@ def test_a_leaderboard_names_every_model_and_draws_every_interval(board):
 
 
 def test_differences_to_the_best_stand_with_their_p(board):
-    axes = evaluation.forest_figure(board).axes[0]
+    axes = evaluation_plots.forest_figure(board).axes[0]
     assert ticks(axes) == ["ALS tuned", "Popularity"]
     (right,) = axes.child_axes
     assert ticks(right) == ["p = .200", "p < .001"]
     of_one_user = board.assign(smallest_difference=np.nan, difference=0.0, difference_low=0.0, difference_high=0.0)
     of_one_user.attrs = board.attrs
-    assert "shaded" not in evaluation.forest_figure(of_one_user).axes[0].get_xlabel()
+    assert "shaded" not in evaluation_plots.forest_figure(of_one_user).axes[0].get_xlabel()
 
 
 def test_trade_offs_name_every_model_and_mark_the_front(board):
     aims = {"coverage@10": "coverage", "-fit_seconds": "seconds to fit"}
-    first, coverage, seconds = evaluation.trade_off_figure(board, aims).axes
+    first, coverage, seconds = evaluation_plots.trade_off_figure(board, aims).axes
     assert ticks(first) == ["Item kNN", "ALS tuned", "Popularity"]
     fronts = [
         [mpl.colors.to_hex(colour) == MAIN for colour in axes.collections[1].get_facecolors()]
         for axes in (coverage, seconds)
     ]
     assert fronts == [[True, False, True], [True, False, True]], "ALS has no seconds here"
-    drawn = evaluation.trade_off_to_explore(board, aims)
+    drawn = evaluation_plots.trade_off_to_explore(board, aims)
     shown = {(trace.marker.color, name) for trace in drawn.data for name in trace.hovertext}
     assert shown == {(MAIN, "Item kNN"), (MAIN, "Popularity"), (MUTED, "ALS tuned")}
 
@@ -118,31 +121,31 @@ def test_the_map_has_a_colour_a_genre_and_names_the_best_known():
 
 def test_the_share_of_users_falls_with_what_is_asked():
     values = pd.DataFrame({"model": "ease", "ndcg@10": [0.0, 0.5, 0.5, 1.0]})
-    (axes,) = evaluation.distribution_figure(values, "ndcg@10").axes
+    (axes,) = evaluation_plots.distribution_figure(values, "ndcg@10").axes
     (line,) = (container[0] for container in axes.containers)
     assert line.get_ydata()[[0, 5, 10]].tolist() == [0.25, 0.75, 0.75]
 
 
 def test_figures_of_the_nets_are_drawn(tables):
     log = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "valid": [0.9, 0.8], "lr": [0.1, 0.1]})
-    assert len(models.curves_figure(log, "a constant learning rate is no panel").axes) == 2
-    assert len(models.curves_figure(log.assign(valid=None, lr=[0.1, 0.2]), "no validation").axes) == 2
+    assert len(neural_plots.curves_figure(log, "a constant learning rate is no panel").axes) == 2
+    assert len(neural_plots.curves_figure(log.assign(valid=None, lr=[0.1, 0.2]), "no validation").axes) == 2
     split = splits.temporal_user(tables[0], test=0.2, valid=0)
     model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1).fit(Interactions.from_frame(split.train))
     ablation = pd.DataFrame({"variant": ["whole", "a"], "rmse": [0.9, 1.0], "spread": [0.01, None]})
-    assert ticks(models.ablation_figure(ablation, "rmse", "title").axes[0]) == ["Whole", "A"]
-    assert models.diagram_figure(8, (16, 8), 4, 8).axes
-    assert models.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why").axes
+    assert ticks(neural_plots.ablation_figure(ablation, "rmse", "title").axes[0]) == ["Whole", "A"]
+    assert neural_plots.diagram_figure(8, (16, 8), 4, 8).axes
+    assert neural_plots.parts_figure(model.parts(1, 3), pd.Series(dtype=str), "why").axes
 
 
 def test_parts_in_time_counts_every_row(tables):
     split = splits.temporal_user(tables[0])
-    (axes,) = data.parts_in_time(split, bins=10).axes
+    (axes,) = preprocessing_plots.parts_in_time(split, bins=10).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "validation", "test"]
     heights = sum(bar.get_height() for container in axes.containers for bar in container)
     assert heights == len(tables[0])
     untimed = splits.random(tables[0].drop(columns="timestamp"))
-    (axes,) = data.parts_in_time(untimed).axes
+    (axes,) = preprocessing_plots.parts_in_time(untimed).axes
     assert axes.get_xlabel() == "interactions of a user"
 
 
@@ -151,15 +154,15 @@ def test_feature_distributions_draws_one_panel_a_feature_and_bears_emptiness(tab
     fitted = PairFeatures.of(split.train, tables[1])
     table = fitted.table()
     names = ["user: mean rating", "item: mean rating", "time"]
-    figure = data.feature_distributions(table, fitted.table(split.valid), names, columns=2)
+    figure = preprocessing_plots.feature_distributions(table, fitted.table(split.valid), names, columns=2)
     assert [axes.get_title("left") for axes in figure.axes] == [*names, ""]
-    data.feature_distributions(table.assign(time=np.nan), table.iloc[:0], names)
-    data.feature_distributions(table, table, [])
+    preprocessing_plots.feature_distributions(table.assign(time=np.nan), table.iloc[:0], names)
+    preprocessing_plots.feature_distributions(table, table, [])
 
 
 def test_a_notebook_that_shows_the_features_leaves_their_places_alone():
     numbers = pd.DataFrame(np.random.default_rng(0).random((50, 7)), columns=list("abcdefg"))
-    figure = data.feature_distributions(numbers, numbers, list(numbers))
+    figure = preprocessing_plots.feature_distributions(numbers, numbers, list(numbers))
     places = [axes.get_position().bounds for axes in figure.axes]
     figure.savefig(io.BytesIO(), bbox_inches="tight")  # as notebooks do
     figure.savefig(io.BytesIO())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -265,14 +265,6 @@ def _with(ids: np.ndarray, table: pd.DataFrame | None, column: str) -> np.ndarra
     return np.union1d(ids, more) if (more.dtype.kind == "U") == (ids.dtype.kind == "U") else ids
 
 
-class Grid(NamedTuple):
-    """Dense features of some users with all items."""
-
-    user: np.ndarray  # (n, f1) float32
-    item: np.ndarray  # (n_items, f2) float32
-    pair: list[np.ndarray]  # one (n, n_items) float32 a pair feature
-
-
 class PairFeatures:
     """Features of user-item pairs, fitted on training ratings.
 
@@ -417,8 +409,11 @@ class PairFeatures:
             times = histories.timestamps if histories.timestamps is not None else np.zeros(matrix.nnz, np.int64)
         return wide, self.side(wide, times)
 
-    def grid(self, matrix: csr_matrix, side: Side) -> Grid:
-        """Dense features of the users of these histories with all items of the training data, after everything."""
+    def grid(self, matrix: csr_matrix, side: Side) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Dense features of the users of these histories with all items of the training data, after everything.
+
+        Float32: the users', (n, f1), the items', (n_items, f2), and one (n, n_items) a pair feature.
+        """
         some = (side.sums["count"] > 0)[:, None]
         known = (self.items.sums["count"] > 0)[self.columns]
         user = side.features(np.arange(matrix.shape[0]), None, None)
@@ -428,7 +423,7 @@ class PairFeatures:
         ]
         user = np.concatenate([user, self._time(None, len(user))], axis=1) * some
         item = self.items.features(self.columns, None, None)
-        return Grid(user * self.share, item * self.share, [values * self.share for values in pair])
+        return user * self.share, item * self.share, [values * self.share for values in pair]
 
 
 def fitted_on(

@@ -17,6 +17,8 @@ from recsys_lib.models.neural.serving import State
 if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
 
+HOW = ("epochs", "lr", "schedule", "clip", "average", "patience", "device")  # of a plan, as the model has it
+
 
 class NeuralModel(Recommender):
     """An average of ``n_models`` nets. Sub-classes say what to train, and serve the states.
@@ -28,6 +30,7 @@ class NeuralModel(Recommender):
     n_models: int = 1
     seed: int = 0
     device: str = "auto"
+    clip: ClassVar[float] = 5.0  # largest norm of the gradient
     rest: ClassVar[tuple[str, str]]  # part and reason of what no input explains
 
     def fit(
@@ -65,9 +68,21 @@ class NeuralModel(Recommender):
             self.log += [{"model": number, **row} for row in train(plan, validate=judge, progress=name)]
             self.states.append(self._state(plan.module))
 
-    @abstractmethod
     def _plan(self, seed: int) -> Plan:
         """A net with fresh weights, its batches, and how to train it."""
+        import torch
+
+        from recsys_lib.models.neural.training import Plan, choose_device
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net, groups, batches, loss = self._learning(choose_device(self.device))
+        how = {name: getattr(self, name) for name in HOW if hasattr(self, name)}
+        return Plan(net, groups, batches, batches.steps, loss, seed=seed, **how)
+
+    @abstractmethod
+    def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
+        """A net with fresh weights, its groups of parameters, its batches (with ``steps``, their number), its loss."""
 
     @abstractmethod
     def _state(self, net: Any) -> State:

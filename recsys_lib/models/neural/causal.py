@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,6 @@ from scipy.special import softmax
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
 from recsys_lib.models.neural.serving import State, gelu, linear
-
-if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan
 
 ROWS = 256  # histories that serving pads to one length
 
@@ -88,20 +86,12 @@ class CausalTransformer(NeuralModel):
             raise ValueError("CausalTransformer needs users with at least two interactions, and there is none")
         self._train_nets()
 
-    def _plan(self, seed: int) -> Plan:
-        import torch
-
+    def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
         from recsys_lib.models.neural import causal_net as nets
-        from recsys_lib.models.neural.training import Plan, choose_device
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = nets.CausalNet(self)
-        windows = nets.Windows(self, choose_device(self.device))
+        net = nets.CausalNet(self)
         groups = [{"params": list(net.parameters()), "weight_decay": self.weight_decay}]
-        how = {"clip": 5.0, "patience": self.patience, "seed": seed, "device": self.device}
-        what = net, groups, windows, windows.steps, nets.next_item_loss
-        return Plan(*what, self.epochs, self.lr, self.schedule, **how)
+        return net, groups, nets.Windows(self, device), nets.next_item_loss
 
     def _state(self, net: Any) -> State:
         state = numpy_weights(net)

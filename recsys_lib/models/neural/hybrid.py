@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,6 @@ from recsys_lib.data.interactions import Histories, Interactions, codes_of
 from recsys_lib.models.features.pairs import Catalogue, PairFeatures, with_values
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
 from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
-
-if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan
 
 PARTS = {  # of the net, that can be left out to see what they are worth: tensors that are then zero for good
     "history": ("seen", "weighted", "raters", "judged"),
@@ -93,20 +91,12 @@ class NeuralHybrid(NeuralModel):
         """The dense features of pairs, fitted on :attr:`train`."""
         return PairFeatures(self.train, self.catalogue, self.without)
 
-    def _plan(self, seed: int) -> Plan:
-        import torch
-
+    def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
         from recsys_lib.models.neural import nets
-        from recsys_lib.models.neural.training import Plan, choose_device
 
-        device = choose_device(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = nets.RatingNet(self, device)
-        pairs = nets.Pairs(self.features.training(), self.batch_size or max(2000, self.train.matrix.nnz // 40), device)
-        how = {"clip": 5.0, "patience": self.patience, "seed": seed, "device": self.device}
-        what = net, net.groups(self.decay), pairs, pairs.steps, nets.squared_loss
-        return Plan(*what, self.epochs, self.lr, self.schedule, **how)
+        net, size = nets.RatingNet(self, device), self.batch_size or max(2000, self.train.matrix.nnz // 40)
+        groups = nets.groups(net, PARTS["ids"] + PARTS["history"], self.decay, others=0.01)
+        return net, groups, nets.Pairs(self.features.training(), size, device), nets.squared_loss
 
     def _state(self, net: Any) -> State:
         """Embeddings, finished vectors of all items, the layers with batch norm folded into them."""
@@ -174,11 +164,11 @@ class NeuralHybrid(NeuralModel):
         known = self.features
         matrix, side = known.widened(histories)
         codes = np.full(matrix.shape[0], -1) if users is None else codes_of(users, self.catalogue.user_ids)
-        grid = known.grid(matrix, side)
+        user, item, pair = known.grid(matrix, side)
         total = np.zeros((matrix.shape[0], self.train.n_items), np.float32)
         for state in self.states:
             vectors, bias = self._vectors(state, matrix, side.gaps, codes)
-            total += rating_grid(state, vectors, state["items"][known.columns], grid.user, grid.item, grid.pair)
+            total += rating_grid(state, vectors, state["items"][known.columns], user, item, pair)
             total += bias[:, None] + state["item_bias"][known.columns]
         return known.mean + total / len(self.states)
 
@@ -193,8 +183,8 @@ class NeuralHybrid(NeuralModel):
         matrix, side = known.widened(history)
         code = -1 if user is None else int(codes_of([user], self.catalogue.user_ids)[0])
         column = known.columns[item]
-        grid = known.grid(matrix, side)
-        dense = np.concatenate([grid.user[0], grid.item[item], [values[0, item] for values in grid.pair]])
+        of_user, of_items, of_pair = known.grid(matrix, side)
+        dense = np.concatenate([of_user[0], of_items[item], [values[0, item] for values in of_pair]])
         u, bias = self._vectors(state, matrix, side.gaps, np.array([code]))
         slopes = rating_slopes(state, np.concatenate([u[0], state["items"][column], dense]), dim)
         of_u, of_v, of_dense = np.split(slopes, [dim, 2 * dim])

@@ -54,7 +54,7 @@ def _embedding(rows: int, dim: int, spread: float = 0.05) -> nn.Parameter:
     return nn.Parameter(torch.randn(rows, dim) * spread)
 
 
-def _groups(net: nn.Module, names: tuple[str, ...], decay: float, others: float) -> list[dict]:
+def groups(net: nn.Module, names: tuple[str, ...], decay: float, others: float = 0.0) -> list[dict]:
     """Parameter groups for AdamW: weight decay ``decay`` on the parameters of these names, ``others`` on the rest."""
     free = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     return [
@@ -193,10 +193,6 @@ class RatingNet(nn.Module):
             return torch.ones(len(dense), device=dense.device)
         return (torch.rand(len(dense), device=dense.device) >= self.cold).float()
 
-    def groups(self, decay: float) -> list[dict]:
-        """Parameter groups: strong decay on the embeddings."""
-        return _groups(self, PARTS["ids"] + PARTS["history"], decay, 0.01)
-
 
 def squared_loss(net: nn.Module, batch: RatingBatch) -> Tensor:
     """Mean squared error, stars squared."""
@@ -284,10 +280,6 @@ class RankingNet(nn.Module):
         inside = self.dropout(torch.cat([self.norm(pooled.flatten(1)), batch.context], dim=1))  # (B, heads * dim + c)
         vectors = self.second(self.dropout(functional.gelu(self.first(inside)))) + self.skip(inside)  # (B, dim)
         return vectors @ candidates.T + self.item_bias
-
-    def groups(self, decay: float) -> list[dict]:
-        """Parameter groups: decay on the embeddings alone."""
-        return _groups(self, ("item_in", "item_out", "side_in", "side_out"), decay, 0.0)
 
 
 def ranking_loss(net: nn.Module, batch: RankingBatch) -> Tensor:

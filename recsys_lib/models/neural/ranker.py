@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,9 @@ from recsys_lib.models.neural.base import NeuralModel, numpy_weights
 from recsys_lib.models.neural.serving import State, event_weights, pooled_history, ranking_scores, ranking_slopes
 from recsys_lib.models.weights import last_times
 
-if TYPE_CHECKING:
-    from recsys_lib.models.neural.training import Plan
-
 MONTH = 30.44 * 86_400  # seconds
 MAX_MONTHS = 120
+EMBEDDINGS = ("item_in", "item_out", "side_in", "side_out")  # of the net: weights decay, and serving has their sums
 
 
 class NeuralRanker(NeuralModel):
@@ -55,6 +54,8 @@ class NeuralRanker(NeuralModel):
     relevant_from: float = 4.0
     low_weight: float = 0.3
     average: float = 0.98
+    schedule: ClassVar[str] = "constant"
+    clip: ClassVar[float] = 1.0
     rest: ClassVar[tuple[str, str]] = "item", "liked by everybody"
 
     # ---- training --------------------------------------------------------------------------------------------
@@ -68,24 +69,16 @@ class NeuralRanker(NeuralModel):
         self._content, _ = item_features(items, train.item_ids)
         self._train_nets()
 
-    def _plan(self, seed: int) -> Plan:
-        import torch
-
+    def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
         from recsys_lib.models.neural import nets
-        from recsys_lib.models.neural.training import Plan, choose_device
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = nets.RankingNet(self, self._content)
-        examples = nets.Prefixes(self, choose_device(self.device))
-        how = {"average": self.average, "seed": seed, "device": self.device}
-        what = net, net.groups(self.weight_decay), examples, examples.steps, nets.ranking_loss
-        return Plan(*what, self.epochs, self.lr, "constant", **how)
+        net = nets.RankingNet(self, self._content)
+        groups = nets.groups(net, EMBEDDINGS, self.weight_decay)
+        return net, groups, nets.Prefixes(self, device), nets.ranking_loss
 
     def _state(self, net: Any) -> State:
         items, candidates = (part.detach().cpu().numpy() for part in net.item_embeddings())
-        dropped = ("item_in", "item_out", "side_in", "side_out", "features")
-        kept = {name: value for name, value in numpy_weights(net).items() if name not in dropped}
+        kept = {name: value for name, value in numpy_weights(net).items() if name not in (*EMBEDDINGS, "features")}
         return {"items": items.copy(), "candidates": candidates.copy(), **kept}
 
     # ---- serving ---------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def rating_grid(
 ) -> np.ndarray:
     """Scores of all users with all items, biases left out, (n, n_items) float32: :func:`rating_pairs` of each.
 
-    ``user``, ``item`` and ``pair`` are the dense features, as :class:`recsys_lib.models.features.pairs.Grid` has them.
+    ``user``, ``item`` and ``pair`` are the dense features, as :meth:`.features.pairs.PairFeatures.grid` gives them.
     The first layer falls apart into what belongs to the user, to the item and to the pair, so that only the last is
     done for every pair.
     """
