@@ -152,12 +152,6 @@ def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: 
     return z * differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
 
 
-def users_needed(differences: np.ndarray, gain: float, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
-    """Users it takes to find a mean difference of ``gain`` with the given power, (n_columns,) float64."""
-    reach = smallest_difference(differences, level=level, power=power)
-    return np.ceil(len(differences) * (reach / gain) ** 2)
-
-
 def paired_table(
     differences: np.ndarray, *, resamples: int = 1000, permutations: int = 10_000, seed: int = 0
 ) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from recsys_lib.evaluation.metrics import beyond_accuracy
 from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, rating_summary
 
 COLD = 10  # items with fewer ratings in the history are cold
+KNOWN = [-1, 0, COLD - 1, 49, np.inf]  # bounds of never rated, cold, warm and popular
 
 
 def thirds(values: np.ndarray, names: tuple[str, str, str], unit: str = "{:.0f}") -> pd.Categorical:
@@ -72,9 +73,8 @@ def item_groups(task: Task) -> pd.DataFrame:
     counts = np.zeros(len(task.items), np.int64)
     counts[: task.known.n_items] = task.popularity
     table = pd.DataFrame({"item_id": task.items})
-    bounds = [-1, 0, COLD - 1, 49, np.inf]
     names = ["never rated before", f"cold (under {COLD})", f"warm ({COLD}-49)", "popular (50 and more)"]
-    table["known"] = pd.Categorical.from_codes(np.digitize(counts, bounds, right=True) - 1, names, ordered=True)
+    table["known"] = pd.cut(counts, KNOWN, labels=names)
     if task.content is not None and "year" in task.content:
         years = task.content.set_index("item_id")["year"].reindex(task.items).astype("Float64")
         if years.notna().any():
@@ -143,11 +143,9 @@ def errors_by_kind(predictions: pd.DataFrame, task: Task) -> pd.DataFrame:
     }
     rows = []
     for kind, (codes, counts) in known.items():
-        part = np.digitize(np.where(codes >= 0, counts[codes], 0), [1, COLD, 50])
-        for code, name in enumerate(names):
-            chosen = predictions[part == code]
-            if len(chosen):
-                rmse, mae = rating_summary(chosen).values()
-                error = {"rmse": rmse["mean"], "low": rmse["low"], "high": rmse["high"], "mae": mae["mean"]}
-                rows.append({"of": kind, "group": name, **error, "rows": len(chosen)})
+        part = pd.cut(np.where(codes >= 0, counts[codes], 0), KNOWN, labels=names)
+        for name, chosen in predictions.groupby(part, observed=True):
+            rmse, mae = rating_summary(chosen).values()
+            error = {"rmse": rmse["mean"], "low": rmse["low"], "high": rmse["high"], "mae": mae["mean"]}
+            rows.append({"of": kind, "group": name, **error, "rows": len(chosen)})
     return pd.DataFrame(rows)

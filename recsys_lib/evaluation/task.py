@@ -46,29 +46,17 @@ class Task:
     """What models are evaluated on: users, the histories they are served with, relevant items.
 
     Making one takes a moment on large data, so those who evaluate many models on one split make it once.
-
-    - ``known``: the history that every model must have been fitted on.
-    - ``served``: the histories that models are given when they list: ``known``, or more than that
-      (:meth:`later_sittings`, or ``strict`` in :meth:`from_split`). Users and items are those of ``known``.
-    - ``test``: the test part; of implicit feedback without a rating column.
-    - ``users``, (n_users,): users with something relevant in the test part, ascending.
-    - ``items``, (n_items,): item ids behind the columns of ``relevant``: the catalogue, then relevant items outside it.
-    - ``relevant``, (n_users, n_items) float64: stored entries are relevant; the value is the worth for graded NDCG, 1
-      at the threshold.
-    - ``relevant_from``, float or None: the threshold; None for implicit feedback, where everything is relevant.
-    - ``protocol``: what has to stand beside every result.
-    - ``content``, DataFrame or None: the table of items, for what needs genres.
     """
 
-    known: Interactions
-    served: Interactions
-    test: pd.DataFrame
-    users: np.ndarray
-    items: np.ndarray
-    relevant: csr_matrix
-    relevant_from: float | None
-    protocol: dict[str, Any]
-    content: pd.DataFrame | None = None
+    known: Interactions  # the history that every model must have been fitted on
+    served: Interactions  # what models are given when they list: known, or more (later_sittings, strict in from_split)
+    test: pd.DataFrame  # the test part; of implicit feedback without a rating column
+    users: np.ndarray  # those with something relevant in the test part, ascending, (n_users,)
+    items: np.ndarray  # ids behind the columns of relevant: the catalogue, then relevant items outside it, (n_items,)
+    relevant: csr_matrix  # (n_users, n_items) float64; an entry is the worth for graded NDCG, 1 at the threshold
+    relevant_from: float | None  # the threshold; None for implicit feedback, where everything is relevant
+    protocol: dict[str, Any]  # what has to stand beside every result
+    content: pd.DataFrame | None = None  # the table of items, for what needs genres
 
     @classmethod
     def from_split(
@@ -89,7 +77,7 @@ class Task:
         """
         history, test = split.history, split.test
         if len(test) == 0:
-            raise ValueError("the test part of the split is empty: read it with read_prepared(paths, test=True)")
+            raise ValueError("the test part of the split is empty: `tables_with_test` of a run reads it")
         implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
         known = served = Interactions.from_frame(history)
         if strict:
@@ -237,9 +225,8 @@ class Task:
     @cached_property
     def expected(self) -> np.ndarray:
         """What plain popularity would show each user, (n_users, up to BEYOND_AT) codes, -1 where nothing is left."""
-        blocks = [self.histories[start : start + BLOCK] for start in range(0, len(self.users), BLOCK)]
-        popular = self.popularity.astype(np.float32)
-        return np.concatenate([top_k(np.tile(popular, (b.shape[0], 1)), BEYOND_AT, exclude=b)[0] for b in blocks])
+        popular = np.broadcast_to(self.popularity.astype(np.float32), self.histories.shape)
+        return top_k(popular, BEYOND_AT, exclude=self.histories)[0]
 
 
 def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:

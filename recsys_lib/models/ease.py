@@ -58,34 +58,24 @@ class EASE(Weighted):
         counts = self._rows(self._weights_fitted()).getnnz(axis=0).astype(np.float64)
         self.scale_ = (np.maximum(counts, 1) / counts.mean()).astype(np.float32) ** np.float32(self.item_power)
         rows = self._rows_fitted().astype(np.float64)
+        by_users = rows.shape[0] < kept
         check_memory(rows.shape[0], kept)
-        if rows.shape[0] < kept:
-            self._fit_users(rows)
+        gram = (rows @ rows.T if by_users else rows.T @ rows).toarray()
+        gram[np.diag_indices_from(gram)] += self.regularization
+        factor = cho_factor(gram, overwrite_a=True)
+        if not by_users:
+            inverse = cho_solve(factor, np.eye(kept), overwrite_b=True)
+            weights = inverse / -np.diag(inverse)
         else:
-            self._fit_items(rows)
-
-    def _fit_items(self, rows: csr_matrix) -> None:
-        """Invert items x items."""
-        gram = (rows.T @ rows).toarray()
-        gram[np.diag_indices_from(gram)] += self.regularization
-        inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)), overwrite_b=True)
-        weights = inverse / -np.diag(inverse)
-        np.fill_diagonal(weights, 0)
-        self.weights_ = np.ascontiguousarray(weights, dtype=np.float32)
-
-    def _fit_users(self, rows: csr_matrix) -> None:
-        """Invert users x users; keep B, or, above ``DENSE`` items, K^-1 X and the diagonal of P, which do as well."""
-        gram = (rows @ rows.T).toarray()
-        gram[np.diag_indices_from(gram)] += self.regularization
-        solved = cho_solve(cho_factor(gram, overwrite_a=True), rows.toarray())  # K^-1 X, (users, items)
-        if rows.shape[1] <= DENSE:  # scoring with X'K^-1 X takes a third of the time
+            solved = cho_solve(factor, rows.toarray())  # K^-1 X, (users, items)
+            if kept > DENSE:  # these and the diagonal of P stand for B; scoring takes three times as long
+                self.solved_ = np.ascontiguousarray(solved, dtype=np.float32)
+                self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
+                return
             covered = rows.T @ solved
             weights = covered / (1 - np.diag(covered))
-            np.fill_diagonal(weights, 0)
-            self.weights_ = np.ascontiguousarray(weights, dtype=np.float32)
-            return
-        self.solved_ = np.ascontiguousarray(solved, dtype=np.float32)
-        self.diagonal_ = (1 - np.asarray(rows.multiply(solved).sum(axis=0)).ravel()) / self.regularization
+        np.fill_diagonal(weights, 0)
+        self.weights_ = np.ascontiguousarray(weights, dtype=np.float32)
 
     @property
     def updatable(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,22 +42,19 @@ class Popularity(Recommender):
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
         if self.kind in ("decayed", "recent") and train.seconds is None:
             raise ValueError(f"Popularity(kind={self.kind!r}) needs timestamps, and the interactions have none")
-        columns, ratings = train.matrix.indices, train.matrix.data
-        count = np.bincount(columns, minlength=train.n_items).astype(np.float64)
+        ratings, total = train.matrix.data, partial(np.bincount, train.matrix.indices, minlength=train.n_items)
+        count = total().astype(np.float64)
         if self.kind == "count":
             scores = count
         elif self.kind == "sum":
-            scores = np.bincount(columns, ratings, minlength=train.n_items)
+            scores = total(ratings)
         elif self.kind == "mean":
-            total = np.bincount(columns, ratings, minlength=train.n_items)
-            scores = (total + self.shrinkage * ratings.mean()) / (count + self.shrinkage)
+            scores = (total(ratings) + self.shrinkage * ratings.mean()) / (count + self.shrinkage)
         else:
             age = (train.timestamps.max() - train.timestamps) / DAY
-            if self.kind == "decayed":
-                scores = np.bincount(columns, np.exp2(-age / self.half_life_days), minlength=train.n_items)
-            else:
-                recent = np.bincount(columns, age <= self.recent_days, minlength=train.n_items)
-                scores = recent + count / (count.max() + 1)
+            recent = self.kind == "recent"
+            scores = total(age <= self.recent_days if recent else np.exp2(-age / self.half_life_days))
+            scores = scores + recent * count / (count.max() + 1)
         self.scores_ = scores.astype(np.float32)
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:

@@ -8,6 +8,8 @@ import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
 
 from recsys_lib.data.catalogue import label, readable_title
 from recsys_lib.plots.style import ACCENT, COLOURS, MAIN, MUTED, WIDTH, draw_lines
@@ -36,11 +38,7 @@ def film_map(vectors: np.ndarray) -> np.ndarray:
 
     The first two principal components of vectors of unit length.
     """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors, dtype=np.float64), where=lengths > 0)
-    unit -= unit.mean(axis=0)
-    left, values, _ = np.linalg.svd(unit, full_matrices=False)
-    return (left * values)[:, :2]
+    return PCA(2, svd_solver="full").fit_transform(normalize(vectors.astype(np.float64)))
 
 
 def map_figure(films: pd.DataFrame, named: int = 14) -> go.Figure:

@@ -89,20 +89,19 @@ def draw_lines(
     x: str,
     value: str,
     by: str,
-    ends: tuple[str, str] = ("low", "high"),
     level: tuple[str, float] | None = None,
 ) -> None:
     """Draw a line a name, points with intervals at equal distances, each named at its end; past seven they are grey.
 
-    ``table`` has x, ``value``, ``by`` (the names) and both ``ends`` of the interval (NaN: none); ``level`` is a name
-    and a height to compare with, a dashed line across.
+    ``table`` has x, ``value``, ``by`` (the names), low and high of the interval (NaN: none); ``level`` is a name and a
+    height to compare with, a dashed line across.
     """
     sizes, names = np.sort(table[x].unique()), table[by].unique()
     colours, last = dict(zip(names, COLOURS, strict=False)), []
     for shift, name in zip(0.05 * (np.arange(len(names)) - (len(names) - 1) / 2), names, strict=True):
         part = table[table[by] == name].sort_values(x)
         places, colour = np.searchsorted(sizes, part[x]) + shift, colours.get(name, MUTED)
-        reach = [(part[value] - part[ends[0]]).clip(lower=0), (part[ends[1]] - part[value]).clip(lower=0)]
+        reach = [(part[value] - part["low"]).clip(lower=0), (part["high"] - part[value]).clip(lower=0)]
         axes.errorbar(places, part[value], reach, fmt="o-", color=colour, ms=4.5, lw=1.6, elinewidth=1)
         last.append((float(part[value].iloc[-1]), label(str(name)), colour))
     if level:

@@ -35,18 +35,16 @@ COUNTED = 16  # relevant items of a user up to which counting what stands above 
 class Judged:
     """Lists held against what turned out to be relevant.
 
-    - ``entries``, (n_users, length) int32: place in ``relevant.data`` of the item listed; -1 where it is not relevant,
-      or stands in the list again.
-    - ``relevant``, (n_users, n_items): a stored entry is a relevant item.
-
     >>> relevant = csr_matrix(np.array([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0]]))
     >>> judged = judge(np.array([[0, 1, 2], [4, -1, -1]]), relevant)
     >>> judged.hits.tolist(), judged.n_relevant.tolist()
     ([[True, False, True], [False, False, False]], [3, 0])
     """
 
-    entries: np.ndarray
-    relevant: csr_matrix
+    entries: (
+        np.ndarray
+    )  # place in relevant.data of each item listed, (n_users, length) int32; -1: not relevant, or again
+    relevant: csr_matrix  # (n_users, n_items); a stored entry is a relevant item
 
     @cached_property
     def hits(self) -> np.ndarray:
@@ -216,20 +214,14 @@ def reciprocal_rank(judged: Judged, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where each relevant item stands in the ranking of the whole catalogue.
+    """Where each relevant item stands in the ranking of the whole catalogue."""
 
-    - ``rank``, (relevant.nnz,) int64: from 1, ties in the order of the item codes; 0 where an item cannot be listed (no
-      score, or no column).
-    - ``midrank``, (relevant.nnz,) float64: the mean rank of all items with the same score; NaN where an item has no
-      column.
-    - ``indptr``, (n_users + 1,) int: where each user's entries begin.
-    - ``n_candidates``, (n_users,) int64: how many items were ranked.
-    """
-
-    rank: np.ndarray
-    midrank: np.ndarray
-    indptr: np.ndarray
-    n_candidates: np.ndarray
+    rank: (
+        np.ndarray
+    )  # (relevant.nnz,) int64, ties in the order of the item codes; 0: cannot be listed (no score, no column)
+    midrank: np.ndarray  # (relevant.nnz,) float64, the mean rank of all items with the same score; NaN: no column
+    indptr: np.ndarray  # where each user's entries begin, (n_users + 1,)
+    n_candidates: np.ndarray  # how many items were ranked, (n_users,) int64
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         """Sum of values over each user's entries, (n_users,)."""

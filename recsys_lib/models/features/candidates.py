@@ -92,14 +92,12 @@ class CandidateFeatures:
         columns = {"log(1 + ratings)": np.log1p(np.diff(histories.matrix.indptr))}
         columns["mean rating"] = _row_means(histories.matrix)
         if self.train.seconds is not None:
-            now = last_times(histories, self.train).astype(np.float64)
-            first = now.copy()
-            if histories.timestamps is not None:
-                np.minimum.at(first, histories.row_of_entry, histories.timestamps)
+            now, rows = last_times(histories, self.train).astype(np.float64), histories.row_of_entry
+            when = now[rows] if histories.timestamps is None else histories.timestamps
+            first, older = now.copy(), histories.steps_back() >= 5
+            np.minimum.at(first, rows, when)
             sixth = first.copy()  # the first, if there are fewer
-            if histories.timestamps is not None:
-                older = histories.steps_back() >= 5
-                np.maximum.at(sixth, histories.row_of_entry[older], histories.timestamps[older])
+            np.maximum.at(sixth, rows[older], when[older])
             columns["log(1 + days since the first)"] = np.log1p((now - first) / DAY)
             columns["log(1 + seconds since the sixth last)"] = np.log1p(now - sixth)
         return {f"user: {name}": column[:, None] for name, column in columns.items()}

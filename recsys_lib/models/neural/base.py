@@ -21,10 +21,10 @@ HOW = ("epochs", "lr", "schedule", "clip", "average", "patience", "device")  # o
 
 
 class NeuralModel(Recommender):
-    """An average of ``n_models`` nets. Sub-classes say what to train, and serve the states.
+    """An average of ``n_models`` nets with seeds of their own. Sub-classes say what to train, and serve the states.
 
-    - ``states``, list of dict of ndarray: what serving needs of each trained net.
-    - ``log``, list of dict: model, epoch, loss, lr, valid, seconds: a line an epoch of each net.
+    ``seed`` is the start of all randomness; ``device`` is "auto", "cpu", "cuda" or "mps". ``states`` holds what serving
+    needs of each trained net, ``log`` a line an epoch of each: model, epoch, loss, lr, valid, seconds.
     """
 
     n_models: int = 1
@@ -44,9 +44,8 @@ class NeuralModel(Recommender):
     ) -> Self:
         """Train the nets; ValueError if the interactions hold nothing that the model could learn.
 
-        - ``validate``: called with a model that serves the present weights after every epoch, smaller is better; kept
-          in ``log``.
-        - ``progress``: show a progress bar.
+        ``validate`` is called with a model that serves the present weights after every epoch, smaller is better, and
+        kept in ``log``; ``progress`` shows a bar.
         """
         self._options = validate, progress
         try:

@@ -47,7 +47,7 @@ class CausalTransformer(NeuralModel):
     patience
         Epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
     n_models, seed, device
-        As in :class:`.ranker.NeuralRanker`.
+        As in :class:`.base.NeuralModel`.
 
     References
     ----------

@@ -45,8 +45,7 @@ class NeuralHybrid(NeuralModel):
     - ``batch_norm``: normalise hidden layers over the batch.
     - ``without``: parts left out, to see what they are worth: see :data:`LEAVE_OUT`.
     - ``patience``: epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
-    - ``n_models``: nets with seeds of their own whose predictions are averaged.
-    - ``seed``, ``device``: start of all randomness; "auto", "cpu", "cuda", "mps".
+    - ``n_models``, ``seed``, ``device``: as in :class:`.base.NeuralModel`.
 
     Y. Koren, "Factorization meets the neighborhood", KDD 2008 (sums over histories).
     """

@@ -36,8 +36,7 @@ class NeuralRanker(NeuralModel):
     - ``window``: length of the future to predict, as a share of the history before it (never under 5 events).
     - ``relevant_from``, ``low_weight``: ratings from here on are targets of weight 1, lower ones of ``low_weight``.
     - ``average``: decay of the moving average of the weights; 0 takes the last ones.
-    - ``n_models``: nets with seeds of their own whose scores are averaged.
-    - ``seed``, ``device``: start of all randomness; "auto", "cpu", "cuda", "mps".
+    - ``n_models``, ``seed``, ``device``: as in :class:`.base.NeuralModel`.
     """
 
     embedding_dim: int = 48
