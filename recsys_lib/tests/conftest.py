@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.splits import Split, temporal_user
 from recsys_lib.tests.made import made_tables
 
 os.environ["MLFLOW_TRACKING_URI"] = "none"  # tests track nothing, wherever this machine sends its runs
@@ -21,6 +22,26 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 def known(tables) -> Interactions:
     """The made interactions as a matrix."""
     return Interactions.from_frame(tables[0])
+
+
+@pytest.fixture(scope="session")
+def content(tables) -> dict[str, pd.DataFrame]:
+    """The made tables as ``fit`` takes them."""
+    return {"items": tables[1], "users": tables[2]}
+
+
+@pytest.fixture(scope="session")
+def split(tables) -> Split:
+    """The made interactions, divided as the lab does it."""
+    return temporal_user(tables[0])
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory):
+    """An empty home for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture

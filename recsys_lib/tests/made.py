@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from recsys_lib import models
+from recsys_lib.data.splits import temporal_user
 from recsys_lib.models.base import Recommender
+from recsys_lib.run.run import Run
 
 GENRES = ["Action", "Comedy", "Drama", "Sci-Fi", "Romance"]
 OCCUPATIONS = ["student", "engineer", "writer"]
@@ -73,6 +75,14 @@ def write_ml_100k(folder: Path, **sizes: int) -> Path:
         folder / "u.user", sep="|", header=False, index=False
     )
     return folder
+
+
+def prepare(tables: tuple[pd.DataFrame, ...], name: str = "made") -> Run:
+    """Write what 02_preprocessing leaves of these tables below the current home."""
+    run, (interactions, items, users) = Run(name), tables
+    data = {"name": name, "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    run.write_tables(temporal_user(interactions), items, users, data=data, relevant_from=4.0)
+    return run
 
 
 SMALL = {

@@ -25,11 +25,6 @@ MODELS = {name: partial(small_model, name) for name in MODULES} | {
 
 
 @pytest.fixture(scope="module")
-def content(tables):
-    return {"items": tables[1], "users": tables[2]}
-
-
-@pytest.fixture(scope="module")
 def fitted(known, content):
     return {name: build().fit(known, **content) for name, build in MODELS.items()}
 

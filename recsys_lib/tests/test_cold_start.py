@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation import refits
@@ -14,20 +13,18 @@ from recsys_lib.evaluation.task import Task, evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
 from recsys_lib.models.lists import top_k
-from recsys_lib.tests.made import made_tables, small_model
+from recsys_lib.tests.made import small_model
 
 
 @pytest.fixture(scope="module")
-def task():
-    interactions, items, _ = made_tables()
-    return Task.from_split(splits.temporal_user(interactions), 4.0, items=items)
+def task(split, content):
+    return Task.from_split(split, 4.0, items=content["items"])
 
 
 @pytest.fixture(scope="module")
-def fitted(task):
+def fitted(task, content):
     """One small model of every class there is."""
-    _, items, users = made_tables()
-    return {name: small_model(name).fit(task.known, items=items, users=users) for name in MODULES}
+    return {name: small_model(name).fit(task.known, **content) for name in MODULES}
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -130,9 +127,8 @@ def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
     assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
 
 
-def test_what_was_given_is_reflected_and_every_step_is_measured(task):
-    _, items, _ = made_tables()
-    model = Popularity().fit(task.known, items=items)
+def test_what_was_given_is_reflected_and_every_step_is_measured(task, content):
+    model = Popularity().fit(task.known, **content)
     values = cold_start.new_user_table({"popularity": model}, task, (0, 2), whole=False).set_index(["user_id", "size"])
     assert values.xs(0, level="size")["reflected"].isna().all()
     user = values.index[0][0]
@@ -187,9 +183,7 @@ def test_better_from_when_on():
     assert "Not surely better with 3: b" in text
 
 
-def test_new_users_are_in_no_training_data():
-    interactions, _, _ = made_tables()
-    split = splits.temporal_user(interactions)
+def test_new_users_are_in_no_training_data(split):
     task = cold_start.new_users_task(split, 0.25, 4, 4.0, seed=1, way="first")
     assert (np.diff(task.histories.indptr) == 4).all()
     fitted = refits.fitted_without(

@@ -35,11 +35,6 @@ class Guessing(Counting):
 
 
 @pytest.fixture(scope="module")
-def split(tables):
-    return splits.temporal_user(tables[0])
-
-
-@pytest.fixture(scope="module")
 def history(split):
     return Interactions.from_frame(split.history)
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lib import splits
 from recsys_lib.data import leaks
 from recsys_lib.models.features.pairs import PairFeatures, Side, fitted_on, user_features
 
@@ -14,13 +13,8 @@ DAY = 86_400
 
 
 @pytest.fixture(scope="module")
-def parts(tables):
-    return splits.temporal_user(tables[0])
-
-
-@pytest.fixture(scope="module")
-def fitted(tables, parts):
-    return PairFeatures.of(parts.train, tables[1], tables[2])
+def fitted(tables, split):
+    return PairFeatures.of(split.train, tables[1], tables[2])
 
 
 def small():
@@ -77,13 +71,13 @@ def test_ratings_of_the_same_moment_leave_the_own_out():
     assert (side.features(np.zeros(1, int), None, None)[0, -2:] == 0).all()
 
 
-def test_left_out_equals_fitted_without_the_row(tables, parts, fitted):
+def test_left_out_equals_fitted_without_the_row(tables, split, fitted):
     """But for what one rating of many moves the mean of all."""
-    left_out, tolerance = fitted.table(), 10 / len(parts.train)
-    assert len(left_out) == len(parts.train)
-    for row in (0, 17, 400, len(parts.train) - 1):
-        others = PairFeatures.of(parts.train.drop(index=row), tables[1], tables[2])
-        alone = others.table(parts.train.loc[[row]])
+    left_out, tolerance = fitted.table(), 10 / len(split.train)
+    assert len(left_out) == len(split.train)
+    for row in (0, 17, 400, len(split.train) - 1):
+        others = PairFeatures.of(split.train.drop(index=row), tables[1], tables[2])
+        alone = others.table(split.train.loc[[row]])
         for name in left_out:
             assert left_out[name].iloc[row] == pytest.approx(alone[name].iloc[0], abs=tolerance), (name, row)
 
@@ -109,28 +103,28 @@ def test_every_feature_is_named_and_explained(fitted):
     assert np.isfinite(table.to_numpy()).all()
 
 
-def test_rows_keep_their_order_unknown_ids_are_zeros_and_test_ratings_are_not_looked_at(tables, parts, fitted):
-    order = np.random.default_rng(0).permutation(len(parts.train))
-    shuffled = PairFeatures.of(parts.train.iloc[order], tables[1], tables[2]).table()
+def test_rows_keep_their_order_unknown_ids_are_zeros_and_test_ratings_are_not_looked_at(tables, split, fitted):
+    order = np.random.default_rng(0).permutation(len(split.train))
+    shuffled = PairFeatures.of(split.train.iloc[order], tables[1], tables[2]).table()
     np.testing.assert_allclose(shuffled.to_numpy(), fitted.table().to_numpy()[order], atol=1e-6)
     row = fitted.table(pd.DataFrame({"user_id": [-5], "item_id": [-5], "timestamp": [0]})).drop(columns="time")
     assert (row.to_numpy() == 0).all()
-    flipped = parts.test.assign(rating=6 - parts.test["rating"])
-    pd.testing.assert_frame_equal(fitted.table(parts.test), fitted.table(flipped))
+    flipped = split.test.assign(rating=6 - split.test["rating"])
+    pd.testing.assert_frame_equal(fitted.table(split.test), fitted.table(flipped))
 
 
-def test_they_pass_the_leak_checks_and_a_leak_does_not(tables, parts):
-    def run(split):
-        return fitted_on(split, tables[1], tables[2])
+def test_they_pass_the_leak_checks_and_a_leak_does_not(tables, split):
+    def run(part):
+        return fitted_on(part, tables[1], tables[2])
 
-    def leaky(split):
-        made = run(split)
-        return made | {"train": made["train"].assign(liked=(split.train["rating"] >= 4).to_numpy())}
+    def leaky(part):
+        made = run(part)
+        return made | {"train": made["train"].assign(liked=(part.train["rating"] >= 4).to_numpy())}
 
-    given = {"probes": 2, "tolerance": 2.5 / len(parts.train)}
-    leaks.require(leaks.check_pipeline(run, parts, **given))
+    given = {"probes": 2, "tolerance": 2.5 / len(split.train)}
+    leaks.require(leaks.check_pipeline(run, split, **given))
     with pytest.raises(leaks.LeakError, match="own rating is not in its features: moved: liked"):
-        leaks.require(leaks.check_pipeline(leaky, parts, **given))
+        leaks.require(leaks.check_pipeline(leaky, split, **given))
 
 
 def test_what_the_data_lacks_is_left_out(tables):

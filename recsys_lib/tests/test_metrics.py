@@ -1,16 +1,10 @@
 """Ranking metrics against independent libraries, on thousands of random cases, and where those differ from ours."""
 
-import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from ir_measures import AP, RR, P, R, Rprec, Success, nDCG
 from scipy.sparse import csr_matrix
 from sklearn.metrics import ndcg_score, roc_auc_score
@@ -40,7 +34,7 @@ def _random_case(seed=0):
 
 
 def _run(lists):
-    """Lists as trec_eval, ranx and ir-measures want them; -1 ends a list, -2 is an item that nobody likes."""
+    """Lists as trec_eval and ir-measures want them; -1 ends a list, -2 is an item that nobody likes."""
     run = {}
     for user, row in enumerate(lists):
         names = [f"other{place}" if code == -2 else _name(code) for place, code in enumerate(row) if code != -1]
@@ -63,8 +57,7 @@ def case():
     once[twice, 3] = -2
     lists[twice, 3] = lists[twice, 1]
     judged = ranking.judge(lists, csr_matrix(relevant))
-    burges = ranking.judge(lists, csr_matrix(np.where(relevant, 2**relevant - 1, 0)))
-    return SimpleNamespace(relevant=relevant, judged=judged, burges=burges, run=_run(once), qrels=_qrels(relevant))
+    return SimpleNamespace(relevant=relevant, judged=judged, run=_run(once), qrels=_qrels(relevant))
 
 
 def _independent(run, qrels, measures):
@@ -76,7 +69,7 @@ def _independent(run, qrels, measures):
 
 
 def _over_relevant(judged, k):
-    """Average precision over all that is relevant, as trec_eval and ranx divide."""
+    """Average precision over all that is relevant, as trec_eval divides."""
     most = np.maximum(judged.n_relevant, 1)
     return ranking.average_precision(judged, k) * np.clip(judged.n_relevant, 1, k) / most
 
@@ -109,44 +102,6 @@ def test_without_cut_off_agrees_with_trec_eval(case):
     other = _independent(_run(lists), _qrels(relevant), [RR, Rprec])
     np.testing.assert_allclose(ranking.full_reciprocal_rank(positions), other[RR], atol=1e-6)
     np.testing.assert_allclose(ranking.r_precision(positions), other[Rprec], atol=1e-6)
-
-
-RANX = """
-import json, sys
-from ranx import Qrels, Run, evaluate
-given = json.load(sys.stdin)
-found = evaluate(Qrels(given["qrels"]), Run(given["run"]), given["names"], return_mean=False)
-print(json.dumps({name: list(map(float, values)) for name, values in found.items()}))
-"""
-
-
-def test_agree_with_ranx(case):
-    """ranx takes no empty list, and its lists hold nothing twice; otherwise the same definitions as trec_eval's.
-
-    In a process of its own, because compiling its functions takes a minute where interpreting them takes seconds.
-    """
-    kept = [p for p in sorted(case.run) if case.run[p] and case.qrels[p]][:1500]
-    ours = {
-        "ndcg@10": ranking.graded_ndcg(case.judged, 10),
-        "ndcg_burges@10": ranking.graded_ndcg(case.burges, 10),
-        "map@10": _over_relevant(case.judged, 10),
-        "mrr@5": ranking.reciprocal_rank(case.judged, 5),
-        "precision@10": ranking.precision(case.judged, 10),
-        "recall@10": ranking.recall(case.judged, 10),
-        "hit_rate@1": ranking.hit_rate(case.judged, 1),
-    }
-    given = {"names": list(ours), "qrels": {p: case.qrels[p] for p in kept}, "run": {p: case.run[p] for p in kept}}
-    done = subprocess.run(
-        [sys.executable, "-c", RANX],
-        input=json.dumps(given),
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows = np.array(kept, dtype=int)
-    for name, values in json.loads(done.stdout).items():
-        np.testing.assert_allclose(ours[name][rows], values, atol=1e-6, err_msg=name)
 
 
 def test_ties_go_to_the_lower_code_and_agree_with_trec_eval():
@@ -255,36 +210,6 @@ def test_places_in_the_whole_ranking_are_those_of_the_lists():
     np.testing.assert_allclose(ranking.full_reciprocal_rank(found), ranking.reciprocal_rank(judged, ITEMS))
     ranks = np.sort(judged.hits.nonzero()[1] + 1)
     assert np.sort(found.rank[found.rank > 0]).tolist() == ranks.tolist()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
-def test_bounds_and_monotonicity(seed, k):
-    rng = np.random.default_rng(seed)
-    lists = rng.integers(-1, 15, size=(8, 12))
-    judged = ranking.judge(lists, csr_matrix((rng.random((8, 15)) < 0.3).astype(float)))
-    values = ranking.at_cutoffs(judged, (k, k + 1))
-    known = judged.n_relevant > 0
-    for value in values.values():
-        assert ((value[known] >= 0) & (value[known] <= 1 + 1e-12)).all()
-    for name in ("recall", "hit_rate", "mrr"):
-        assert (values[f"{name}@{k}"][known] <= values[f"{name}@{k + 1}"][known] + 1e-12).all()
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_moving_a_hit_up_never_hurts(seed):
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(10)
-    relevant = csr_matrix((rng.random((1, 10)) < 0.4).astype(float))
-    judged = ranking.judge(order[None], relevant)
-    places = np.flatnonzero(judged.hits[0] & ~np.r_[True, judged.hits[0][:-1]])
-    if len(places) == 0:
-        return
-    better = order.copy()
-    better[[places[0] - 1, places[0]]] = better[[places[0], places[0] - 1]]
-    moved = ranking.judge(better[None], relevant)
-    for metric in (ranking.ndcg, ranking.average_precision, ranking.reciprocal_rank, ranking.precision):
-        assert metric(moved, 5)[0] >= metric(judged, 5)[0] - 1e-12
-    assert ranking.ndcg(moved, 10)[0] > ranking.ndcg(judged, 10)[0]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,6 @@ def train(split):
 
 
 @pytest.fixture(scope="module")
-def content(tables):
-    return {"items": tables[1], "users": tables[2]}
-
-
-@pytest.fixture(scope="module")
 def hybrid(train, content):
     return NeuralHybrid(epochs=12, **SMALL).fit(train, **content)
 

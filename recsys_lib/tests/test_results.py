@@ -13,23 +13,17 @@ from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, Popularity
 from recsys_lib.run import results
-from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
+from recsys_lib.tests.made import prepare
 
 KS = (5, 10)
 
 
 @pytest.fixture(scope="module")
-def prepared(tables, tmp_path_factory):
-    """Made data, prepared and with two models' results, in a home of its own."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
-    run, (interactions, items, users) = Run("made"), tables
-    data = {"name": "made", "sha256": "0" * 64, "rating_scale": [1, 5], "source": "the tests"}
-    split = splits.temporal_user(interactions)
-    run.write_tables(split, items, users, data=data, relevant_from=4.0)
-    yield run, run.tables_with_test("the tests")
-    patch.undo()
+def prepared(tables, module_home):
+    """Made data, prepared and with two models' results."""
+    run = prepare(tables)
+    return run, run.tables_with_test("the tests")
 
 
 @pytest.fixture(scope="module")

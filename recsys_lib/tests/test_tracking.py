@@ -11,7 +11,6 @@ from urllib.parse import urlparse
 import matplotlib.pyplot as plt
 import pytest
 
-from recsys_lib import splits
 from recsys_lib.evaluation.task import Task, compare, evaluate
 from recsys_lib.files import read_json, write_json, written
 from recsys_lib.models import ItemKNN, Popularity, load_model
@@ -20,18 +19,11 @@ from recsys_lib.plots.style import save_figure
 from recsys_lib.run import champion, results, tracking
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
+from recsys_lib.tests.made import prepare
 
 AGAIN = {"resamples": 100, "seed": 3}
 SENDER = [sys.executable, "-m", "recsys_lib.run.tracking", "send"]
 has_mlflow = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
-
-
-def prepare(tables, name):
-    """What 02_preprocessing leaves."""
-    run, (interactions, items, users) = Run(name), tables
-    data = {"name": name, "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
-    run.write_tables(splits.temporal_user(interactions), items, users, data=data, relevant_from=4.0)
-    return run
 
 
 def train(run, notebook="03_popularity"):
@@ -66,11 +58,9 @@ def waiting(run):
 
 
 @pytest.fixture(scope="module")
-def sent(tables, tmp_path_factory):
+def sent(tables, module_home):
     """Two data sets, trained and judged, sent by two processes at the same time to a database that is not there yet."""
     patch = pytest.MonkeyPatch()
-    home = tmp_path_factory.mktemp("home")
-    patch.setenv("RECSYS_HOME", str(home))
     patch.delenv(tracking.ADDRESS, raising=False)
     patch.setenv(tracking.WHEN, "later")
     both = [prepare(tables, name) for name in ("made", "other")]

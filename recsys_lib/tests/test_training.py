@@ -9,18 +9,12 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.models import EASE, Blend, ItemKNN, Popularity, Reranker
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
+from recsys_lib.tests.made import prepare
 
 
 @pytest.fixture(scope="module")
-def training(tables, tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RECSYS_HOME", str(tmp_path_factory.mktemp("home")))
-    interactions, items, users = tables
-    data = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
-    split = splits.temporal_user(interactions)
-    Run("made").write_tables(split, items, users, data=data, relevant_from=4.0)
-    yield Training(Run("made"), "05_made")
-    patch.undo()
+def training(tables, module_home):
+    return Training(prepare(tables), "05_made")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,6 @@ from recsys_lib.run.tuning import SPACES, Tuner, chosen, importances, results, w
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.fixture(scope="module")
-def split(tables):
-    return splits.temporal_user(tables[0])
-
-
 def keys(frame):
     return set(zip(frame["user_id"], frame["item_id"], strict=True))
 
