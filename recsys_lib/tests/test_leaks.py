@@ -15,16 +15,6 @@ from recsys_lib.models import ALS, EASE, ItemKNN, Popularity
 from recsys_lib.models.features.pairs import PairFeatures, fitted_on
 
 
-@pytest.fixture(scope="module")
-def split(tables) -> Split:
-    return splits.temporal_user(tables[0])
-
-
-@pytest.fixture(scope="module")
-def content(tables) -> dict[str, pd.DataFrame]:
-    return {"items": tables[1], "users": tables[2]}
-
-
 def failed(findings: list[leaks.Finding]) -> list[str]:
     return [finding.check for finding in findings if not finding.passed]
 

@@ -13,11 +13,6 @@ from recsys_lib.models import ALS, EASE, Blend, NeuralRanker, Popularity
 
 
 @pytest.fixture(scope="module")
-def split(tables):
-    return splits.temporal_user(tables[0])
-
-
-@pytest.fixture(scope="module")
 def task(split):
     return Task.from_split(split)
 
