@@ -61,8 +61,9 @@ def genre_lists(cells: pd.Series) -> pd.Series:
     if texts.str.startswith("[").any():
         return cells.map(lambda cell: _names(_literal(cell)) if isinstance(cell, str) else [])
     separator = next((mark for mark in ("|", ";", ",") if texts.str.contains(mark, regex=False).any()), "|")
-    lists = cells.astype("str").fillna("").str.split(separator)
-    return lists.map(lambda names: [name.strip() for name in names if name.strip() not in NO_GENRE])
+    code, distinct = pd.factorize(cells.astype("str").fillna(""))  # few texts, many items
+    lists = [[name.strip() for name in text.split(separator) if name.strip() not in NO_GENRE] for text in distinct]
+    return pd.Series([list(lists[place]) for place in code], cells.index, dtype=object)
 
 
 def _literal(text: str) -> object:
@@ -254,9 +255,11 @@ def canonical(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
         if pc.cast(pc.cast(head, pa.int64()), head.type).equals(head):
             numbers = pc.cast(texts, pa.int64())
             values = numbers.drop_null().to_numpy()
-            sizes = np.abs(values)
-            digits = len(values) + np.count_nonzero(values < 0)
-            for power in range(1, len(str(sizes.max(initial=0)))):
+            low, high = int(values.min(initial=0)), int(values.max(initial=0))
+            sizes = values if low >= 0 else np.abs(values)
+            sizes = sizes.astype(np.int32) if max(high, -low) < 2**31 else sizes  # half the memory to pass through
+            digits = len(values) + (np.count_nonzero(values < 0) if low < 0 else 0)
+            for power in range(1, len(str(max(high, -low)))):
                 digits += np.count_nonzero(sizes >= 10**power)
             if (pc.sum(pc.binary_length(texts)).as_py() or 0) == digits:
                 return numbers

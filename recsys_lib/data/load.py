@@ -285,7 +285,7 @@ def _grouplens_scale(tables: RawTables) -> Scale | None:
     if not tables.whole_ids or tables.file("interactions") not in ("u.data", "ratings.dat"):
         return None
     ratings = pd.to_numeric(tables.interactions["rating"], errors="coerce")
-    return (0.5, 5.0) if (ratings % 1).gt(0).any() else (1.0, 5.0)
+    return (0.5, 5.0) if (ratings.unique() % 1 > 0).any() else (1.0, 5.0)
 
 
 def identity(interactions: pd.DataFrame) -> str:

@@ -64,6 +64,7 @@ _TEXTS = ("user_id", "item_id", "title", "genres", "tag", "zip_code", "imdb_id")
 _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
 _ATTRIBUTES = "_item2attributes.json"
 _PACKED = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
+pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own takes seconds to clear the pages of a first gigabyte
 _HEAD_BYTES, _HEAD_LINES, _BLOCK_BYTES = 1 << 16, 50, 16 << 20
 _SHOWN = 3
 # GroupLens's files without a header; the genres of u.item stand in u.genre
@@ -599,7 +600,8 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         found = arrow_csv.read_csv(
             source,
             read_options=arrow_csv.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=form.names, skip_rows=form.before + form.header,
+                block_size=1 << 20 if table == "interactions" else _BLOCK_BYTES,
+                column_names=form.names, skip_rows=form.before + form.header,
                 use_threads=skip is None, encoding="utf8" if content or encoding.startswith("utf-8") else encoding,
             ),
             parse_options=arrow_csv.ParseOptions(

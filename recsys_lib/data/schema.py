@@ -52,9 +52,16 @@ class Outcome:
     lacking: list[str]
 
 
-def is_number(values: pd.Series) -> pd.Series:
-    """Whether each value is a number, or missing."""
+def is_number(values: pd.Series) -> pd.Series | bool:
+    """Whether each value is a number, or missing; True where all must be."""
+    if values.dtype.kind in "iuf":
+        return True
     return pd.to_numeric(values, errors="coerce").notna() | values.isna()
+
+
+def _within(low: float, high: float, beyond: float = np.inf) -> Callable[[pd.Series], pd.Series | bool]:
+    """Whether each is from ``low`` to ``high``, missing, or further than ``beyond`` from 0; True where all are."""
+    return lambda s: bool(s.min() >= low and s.max() <= high) or s.between(low, high) | s.isna() | (s.abs() > beyond)
 
 
 def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
@@ -66,14 +73,17 @@ def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]
             wrong = f"a {column} that is not a number{' or a date' if date else ''}"
             rules.append(Rule(column, "number", is_number, wrong, f"a {column} is a number{date}"))
         elif whole_ids and column in _IDS:
-            whole = lambda s: is_number(s) & ~pd.to_numeric(s, errors="coerce").mod(1).gt(0)  # noqa: E731
+            whole = lambda s: (  # noqa: E731
+                s.dtype.kind in "iu" or is_number(s) & ~pd.to_numeric(s, errors="coerce").mod(1).gt(0)
+            )
             right = "in this format ids are whole numbers"
             rules.append(Rule(column, "whole", whole, f"a {column} that is not a whole number", right))
     return rules
 
 
 def _there(column: str) -> Rule:
-    return Rule(column, "there", lambda s: s.notna() & s.ne(""), "no value", f"every row needs its {column}")
+    there = lambda s: s.notna() if s.dtype.kind in "iuf" else s.notna() & s.ne("")  # noqa: E731
+    return Rule(column, "there", there, "no value", f"every row needs its {column}")
 
 
 def _id_rules(column: str) -> list[Rule]:
@@ -99,12 +109,11 @@ def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: b
     """
     rules = [*_id_rules("user_id"), *_id_rules("item_id")]
     if "rating" in columns:
-        finite = Rule("rating", "finite", lambda s: ~(s.abs() > _LARGEST), "an infinite rating", "ratings are finite")
-        rules += [_there("rating"), finite]
+        finite = _within(-_LARGEST, _LARGEST)
+        rules += [_there("rating"), Rule("rating", "finite", finite, "an infinite rating", "ratings are finite")]
         if scale is not None:
             right = f"ratings here go from {scale[0]:g} to {scale[1]:g}"
-            within = lambda s: s.between(*scale) | s.isna() | (s.abs() > _LARGEST)  # noqa: E731
-            rules.append(Rule("rating", "scale", within, "a rating off the scale", right))
+            rules.append(Rule("rating", "scale", _within(*scale, _LARGEST), "a rating off the scale", right))
         if weights:
             positive = Rule("rating", "positive", lambda s: ~(s <= 0), "a weight of 0 or less", "weights are positive")
             rules.append(positive)
@@ -112,8 +121,8 @@ def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: b
         right = f"timestamps are UNIX seconds, from 0 (1970) to before {LATEST} (2100)"
         rules += [
             _there("timestamp"),
-            Rule("timestamp", "negative", lambda s: ~(s < 0), "a negative timestamp", right),
-            Rule("timestamp", "late", lambda s: ~(s >= LATEST), _unit, right),
+            Rule("timestamp", "negative", _within(0, np.inf), "a negative timestamp", right),
+            Rule("timestamp", "late", _within(-np.inf, np.nextafter(LATEST, 0)), _unit, right),
         ]
     if "position" in columns:
         right = "positions count a user's interactions in their order, from 0 or 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import psutil
 import yaml
 
 from recsys_lib.paths import Paths
@@ -40,6 +41,11 @@ class Size(NamedTuple):
     users: int
     items: int
     sequences: bool = False
+
+    @property
+    def gigabytes(self) -> float:
+        """Memory that a run takes at its peak, by runs of a hundred thousand and of a million rows."""
+        return 1.0 + 2.0 * self.rows / 1e6
 
 
 def sized(size: Size) -> dict[str, dict[str, Any]]:
@@ -98,11 +104,15 @@ def size_of(dataset: str) -> Size | None:
 
 
 def announcement(dataset: str) -> str:
-    """What a run will use, take and can be given instead; empty where the notebooks' own defaults do."""
+    """What a run will use, take and can be given instead; empty where the notebooks' own defaults and the memory do."""
     size = size_of(dataset)
     sections = sized(size) if size else {}
+    needed, free = (size.gigabytes if size else 0.0), psutil.virtual_memory().available / 2**30
+    short = (
+        f"A run takes about {needed:.1f} GB of memory, {free:.1f} are free: end other programs, or it may be killed."
+    )
     if not sections:
-        return ""
+        return short if free < needed else ""
     lines = [f"{size.rows:,} rows, {size.users:,} users, {size.items:,} items"]
     if size.sequences:
         lines[0] += ": histories with an order and no times. Each user's last item is asked for; what follows what "
@@ -110,8 +120,9 @@ def announcement(dataset: str) -> str:
     else:
         million = size.rows / 1e6
         lines[0] += ": searches and nets are made smaller, so that the run takes "
-        lines[0] += f"about {15 * million**1.1:,.0f} CPU minutes and {2.2 + 0.8 * million:,.1f} GB."
+        lines[0] += f"about {15 * million**1.1:,.0f} CPU minutes and {needed:,.1f} GB."
     if (most := sections["05_item_models"].get("ease", {}).get("max_items", size.items)) < size.items:
         lines += [f"EASE models the {most:,} most popular items; the others have no score by it."]
+    lines += [short] if free < needed else []
     lines += ["More is had with PARAMS=<a file of these lines, changed>:", yaml.safe_dump(sections, sort_keys=False)]
     return "\n".join(lines).rstrip()
