@@ -244,17 +244,14 @@ class Evaluation:
     """What one model did on one task.
 
     - ``per_user``: user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
-    - ``intervals``: index: metric; mean over the users who have a value, low, high, n_users. Percentile bootstrap over
-      users.
+    - ``intervals``, a row a metric: mean over the users who have a value, low, high, n_users; bootstrap over users.
     - ``lists``: user_id, item_id, score, rank, fallback.
     - ``overall``: what describes all lists together: "coverage@10" and "gini@10".
-    - ``rating``, dict or None: "rmse" and "mae" as :func:`rating_summary` gives them; None where the model predicts no
-      ratings.
-    - ``protocol``: split, threshold, users kept and dropped, share of relevant rows outside the catalogue, ceilings,
-      ...
-    - ``positions``, DataFrame or None: where each relevant item stands in the ranking of the whole catalogue: user_id,
-      item_id, rank (0: cannot be listed), midrank (mean over equal scores).
-    - ``predictions``, DataFrame or None: user_id, item_id, rating, predicted, error.
+    - ``rating``: "rmse" and "mae" as :func:`rating_summary` gives them; None where the model predicts no ratings.
+    - ``protocol``: split, threshold, users kept and dropped, share of relevant rows outside the catalogue, ceilings.
+    - ``positions``: where each relevant item stands in the ranking of the whole catalogue, if it was asked for:
+      user_id, item_id, rank (0: cannot be listed), midrank (mean over equal scores).
+    - ``predictions``: user_id, item_id, rating, predicted, error; None where the model predicts no ratings.
     """
 
     per_user: pd.DataFrame

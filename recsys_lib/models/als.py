@@ -20,12 +20,9 @@ class ALS(Factorised):
 
     A user's factors are always solved from the history given, ``x = (Y'CY + regularization I)^-1 Y'C p``.
 
-    - ``factors``, ``regularization``, ``iterations``, ``alpha``: as in ``implicit``.
-    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts both in
-      the fit and in the history that is served.
-    - ``seed``: of the first factors. The same seed gives the same factors, whatever the number of threads (0: all
-      cores).
-    - ``progress``: whether ``fit`` shows a bar.
+    ``factors``, ``regularization``, ``iterations`` and ``alpha`` are as in ``implicit``; weights as in
+    :func:`.weights.confidence`, whose half-life counts both in the fit and in the history that is served. The same seed
+    gives the same factors, whatever the number of ``threads`` (0: all cores); ``progress`` shows a bar.
 
     Y. Hu, Y. Koren, C. Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
     """
@@ -50,8 +47,6 @@ class ALS(Factorised):
             random_state=self.seed,
         )
         solver.fit(self._weights(whole(train)), show_progress=self.progress)
-        if len(solver.item_factors) != train.n_items or len(solver.user_factors) != train.n_users:
-            raise RuntimeError("implicit took the matrix for a transposed one: it wants users in rows")
         self.item_factors_ = solver.item_factors
 
     def _ridge(self) -> tuple[float, float]:

@@ -18,11 +18,9 @@ class BPR(Factorised):
     solved from it by ridge regression, as in ALS: ``x = (Y'Y * background + Y_h'Y_h + I * fold_in)^-1 Y_h' 1``,
     over the rows Y_h of the history. One thread: the fit is not repeatable with more.
 
-    - ``factors``, ``learning_rate``, ``regularization``, ``iterations``: as in ``implicit``.
-    - ``background``: how much all items count as not liked when a user is folded in.
-    - ``fold_in``: ridge penalty on the factors of a user.
-    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`. The fit knows no half-life,
-      and samples whatever weighs more than 0.
+    ``factors``, ``learning_rate``, ``regularization`` and ``iterations`` are as in ``implicit``. ``background`` is how
+    much all items count as not liked when a user is folded in, ``fold_in`` the ridge penalty on the user's factors.
+    Weights are as in :func:`.weights.confidence`; the fit knows no half-life, and samples whatever weighs more than 0.
 
     S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit
     Feedback", UAI 2009.

@@ -28,8 +28,7 @@ class EASE(Weighted):
     - ``regularization``: the more, the closer to popularity.
     - ``item_power``: columns of X are multiplied by ``(n / mean n) ** item_power``, n being how many users weigh in;
       below 0 popular items count for less. 0 leaves them.
-    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts in the
-      history that is served, and not in the fit.
+    - ``half_life``: as in :func:`.weights.confidence`; it counts in the history that is served, and not in the fit.
     - ``max_items``: model only so many of the most popular items; others score NaN. For catalogues that do not fit.
 
     H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.

@@ -22,8 +22,7 @@ class Neighbours(Weighted):
 
     - ``neighbours``: how many items each item adds to; of equally similar ones those of the lower columns.
     - ``shrinkage``: draws the similarity of items that few users share towards 0.
-    - ``positive_from``, ``low_weight``, ``half_life``: as in :func:`.weights.confidence`; the half-life counts in the
-      history that is served, not in similarities.
+    - ``half_life``: as in :func:`.weights.confidence`; it counts in the history that is served, not in similarities.
     """
 
     updatable = True

@@ -20,13 +20,14 @@ KINDS = ("count", "sum", "mean", "decayed", "recent")
 class Popularity(Recommender):
     """One list for all users, those with an empty history among them.
 
-    - ``kind`` ("count" | "sum" | "mean" | "decayed" | "recent"): ``count``: how many users rated the item. ``sum``: sum
-      of its ratings. ``mean``: its mean rating, shrunk towards the mean of all, ``(sum + shrinkage * mean) / (count +
-      shrinkage)``. ``decayed``: count, each interaction weighing ``2 ** (-age in days / half_life_days)``. ``recent``:
-      count of the last ``recent_days``, ties in the order of the whole count.
-    - ``half_life_days``, ``recent_days``: days, counted back from the last interaction; need timestamps.
-    - ``shrinkage``: how many made-up ratings at the overall mean each item starts with: the "true Bayesian estimate"
-      that IMDb published for its Top 250.
+    Popular is, by ``kind``,
+
+    - ``count``: how many users rated the item; ``sum``: the sum of its ratings;
+    - ``mean``: its mean rating, with as many made-up ratings at the mean of all as ``shrinkage`` says: the "true
+      Bayesian estimate" that IMDb published for its Top 250;
+    - ``decayed``: the count, each interaction weighing ``2 ** (-age in days / half_life_days)``; ``recent``: the count
+      of the last ``recent_days``, ties in the order of the whole count. Both go back from the last interaction, and
+      need timestamps.
     """
 
     updatable = True
@@ -64,12 +65,10 @@ class Popularity(Recommender):
 class Trending(Recommender):
     """What was being watched when the user was last here.
 
-    ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing ``2 **
-    (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count. Only the past of that
-    moment counts. A history without times (or of a new user) is taken to end now: with the last interaction known.
-
-    - ``half_life_days``, ``bin_days``: days; time is divided into bins.
-    - ``floor``: weight of the plain count, for what had no ratings lately.
+    ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing
+    ``2 ** (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count, for what had no
+    ratings lately. Only the past of that moment counts, in bins of ``bin_days``. A history without times (or of a new
+    user) is taken to end now: with the last interaction known.
     """
 
     updatable = True

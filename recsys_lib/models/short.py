@@ -22,10 +22,8 @@ def with_popularity(
     is naive Bayes on traits: ``sum over the item's traits of max(0, log(p(trait | history) / p(trait)))``, where p is
     among items liked, and p(trait | history) is drawn to p(trait) by ``PRIOR`` items.
 
-    - ``scores``, (n, n_items) float32: NaN stays NaN.
-    - ``liked_from``: rating from which on an item counts as liked.
-    - ``popular``, (n_items,): how many users like each item.
-    - ``traits``, (n_items, n_traits): genres, decades: 1 where the item has it.
+    In ``scores``, (n, n_items) float32, NaN stays NaN. Ratings from ``liked_from`` on count as liked; ``popular``,
+    (n_items,), is how many users like each item; ``traits``, (n_items, n_traits), are 1 where an item has one.
 
     D. Lewis, "Naive (Bayes) at Forty: The Independence Assumption in Information Retrieval", ECML 1998.
     """

@@ -12,8 +12,6 @@ from scipy.sparse import csr_matrix
 
 def incidence(lists: np.ndarray, n_items: int, k: int) -> csr_matrix:
     """Who is shown what among the first k places, (n_users, n_items) float64 of zeros and ones."""
-    if k < 1:
-        raise ValueError(f"k is {k}; it must be at least 1")
     shown = lists[:, :k]
     rows, places = np.nonzero(shown >= 0)
     matrix = csr_matrix((np.ones(len(rows)), (rows, shown[rows, places])), shape=(len(lists), n_items))

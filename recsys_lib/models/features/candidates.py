@@ -40,10 +40,8 @@ class CandidateFeatures:
 
     Without timestamps there is no moment, and without an order nothing follows anything.
 
-    - ``train``: what models were fitted on.
-    - ``years``, (n_items,) float32: of release; NaN where unknown.
-    - ``genres``, (n_items, n_genres): zeros and ones.
-    - ``relevant_from``: ratings from here on are high, those more than 1 below are low.
+    ``train`` is what models were fitted on; ``years``, (n_items,) float32, are those of release, NaN where unknown;
+    ``genres``, (n_items, n_genres), zeros and ones. Ratings from ``relevant_from`` on are high, more than 1 below low.
     """
 
     def __init__(

@@ -271,9 +271,8 @@ class PairFeatures:
     ``without``: of "time" and "dense features", what is left out to see what it is worth; "leave-one-out" leaves each
     pair's own rating in its features, which is the mistake that this module is there to prevent.
 
-    - ``columns``, (train.n_items,): column of each of ``train.item_ids`` among ``catalogue.item_ids``.
-    - ``matrix``, (n_users, n_items) float32: the ratings, rows and columns as in the catalogue; ``mean`` is theirs.
-    - ``users``, ``items``, Side: histories of either side.
+    ``columns``, (train.n_items,), is the column of each of ``train.item_ids`` among ``catalogue.item_ids``; ``matrix``
+    are the ratings by the catalogue, ``mean`` is theirs; ``users`` and ``items`` are the histories of either side.
     """
 
     def __init__(self, train: Interactions, catalogue: Catalogue, without: Collection[str] = ()) -> None:

@@ -73,8 +73,7 @@ def ranking_slopes(
     The layer norm's spread is held at the user's own (Ali et al., "XAI for transformers", 2022), which keeps what
     each event adds linear.
 
-    Returns (heads * dim,), (c,): ``pooled @ first + context @ second`` is the score less that of a user with nothing
-    known.
+    ``pooled @ first + context @ second``, (heads * dim,) and (c,), is the score less that of a user with nothing known.
     """
     centred = pooled - pooled.mean()
     gain = state["norm.weight"] / np.sqrt((centred**2).mean() + 1e-5)

@@ -58,10 +58,7 @@ def train(
 
     One CPU thread does it: nets as small as these lose time with more, and one gives the same bits on every machine of
     a kind. ``validate`` is called with the module after every epoch, smaller is better; ``progress`` is the text of a
-    progress bar.
-
-    Returns a row an epoch: epoch (from 1), loss (mean of the batches), lr (at the epoch's end), valid (or None),
-    seconds.
+    bar. Returns a row an epoch: epoch (from 1), loss (mean of the batches), lr (at its end), valid (or None), seconds.
 
     TrainingFailedError if a loss is NaN or infinite, in any process; names the epoch, the batch and the parameter that
     blew up. ValueError if there are more processes than batches in an epoch.
