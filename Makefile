@@ -86,7 +86,8 @@ endif
 $(STAMPS): | $(READY)
 	@$(PY) -m recsys_lib.run.parameters "$$DATASET" "$$PARAMS"
 
-# An executed notebook is the target of its source, its parameters, the package and the notebooks before it.
+# An executed notebook is the target of its source, its parameters, the package, the modules beside it and the notebooks
+# before it.
 $(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(PACKAGE) | $(READY)
 	@$(PY) -m recsys_lib.run.runner $< --dataset "$$DATASET" --params "$$PARAMS"
 
