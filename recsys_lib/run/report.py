@@ -162,6 +162,7 @@ def write_report(dataset: str) -> Path:
         trials=_read(NOTEBOOKS / "params" / f"{paths.name}.trials.json"),
         environment=_read(paths.logs / "environment.json"),
         chaos=_read(paths.reports / "benchmark_chaos.json"),
+        published=_published(paths),
         **content,
         **studies,
     )
@@ -204,6 +205,14 @@ def _take_up(paths: Paths, captions: dict[str, str]) -> dict[str, str]:
         if taken.is_file():
             taken_up[f"figures/{taken.name}"] = caption
     return taken_up
+
+
+def _published(paths: Paths) -> dict[str, list[dict[str, Any]]]:
+    """By data set the rows of its published table, best first; all sets in the report of the one that is known best."""
+    if paths.name != "ml-100k":
+        return {}
+    files = sorted(paths.reports.parent.glob("*/studies/published_tables.json"))
+    return {file.parts[-3]: sorted(read_json(file)["rows"], key=lambda row: -row["ndcg@10"]) for file in files}
 
 
 def _read(file: Path) -> dict[str, Any]:
