@@ -651,7 +651,7 @@ def _count(path: Path, mark: bytes, most: int | None = None) -> int:
     found = 0
     with _packing(path)[1](path, "rb") as handle:
         while (most is None or found < most) and (block := handle.read(_BLOCK_BYTES)):
-            found += block.count(mark)
+            found += block.count(mark) if mark in block else 0  # most files have no quote: to see that is quicker
     return found
 
 

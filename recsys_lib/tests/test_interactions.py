@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recsys_lib import splits
+from recsys_lib import load_dataset, splits
 from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
 
 ids = st.one_of(
@@ -144,5 +144,8 @@ def test_steps_back_count_what_is_more_recent(rows):
 )
 @pytest.mark.parametrize("use", [Interactions.from_frame, splits.temporal_user])
 def test_ratings_and_times_that_are_no_numbers_are_refused_with_their_row(column, cells, sentence, use):
+    table = frame().assign(**{column: cells})
     with pytest.raises(ValueError, match=f"interactions: {sentence}"):
-        use(frame().assign(**{column: cells}))
+        use(table)
+    if "load_dataset" in sentence and "x" not in cells:  # the advice works
+        assert use(load_dataset(table).interactions)
