@@ -95,13 +95,13 @@ def by_user(results: Mapping[str, Evaluation], groups: pd.DataFrame, *, metric: 
     return _described(parts)
 
 
-def by_item(results: Mapping[str, Evaluation], task: Task, groups: pd.DataFrame, *, k: int = BEYOND_AT) -> pd.DataFrame:
-    """Recall@k of each model among the relevant items of a group: mean over users who have such items, with interval.
+def by_item(results: Mapping[str, Evaluation], task: Task, groups: pd.DataFrame) -> pd.DataFrame:
+    """Recall@10 of each model among the relevant items of a group: mean over users who have such items, with interval.
 
     Columns: segment, group, model, mean, low, high, n_users.
     """
     user = np.repeat(np.arange(len(task.users)), task.n_relevant)
-    hits = {name: result.positions["rank"].between(1, k).to_numpy() for name, result in results.items()}
+    hits = {name: result.positions["rank"].between(1, BEYOND_AT).to_numpy() for name, result in results.items()}
     parts = {}
     for segment in groups.columns.drop("item_id"):
         codes = groups[segment].cat.codes.to_numpy()[task.relevant.indices]

@@ -374,12 +374,12 @@ def lists_given(
     return lists
 
 
-def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10, *, relevant_from: float | None = None) -> float:
+def mean_ndcg(model: Recommender, split: Split | Task, k: int = 10) -> float:
     """Mean NDCG@k alone, without intervals: what a search over parameters maximises.
 
     Pass ``split.for_validation()`` while tuning; a :class:`Task` made once is faster when many models are tried.
     """
-    task = split if isinstance(split, Task) else Task.from_split(split, relevant_from)
+    task = split if isinstance(split, Task) else Task.from_split(split)
     check_fitted_on(model, task)
     ranked = rank_all(model, task, k, whole=False)
     return float(np.mean(ranking.ndcg(ranking.judge(ranked.codes, task.relevant), k)))
@@ -461,9 +461,9 @@ def _relevant_pairs(task: Task) -> pd.DataFrame:
     return pd.DataFrame({"user_id": users, "item_id": items})
 
 
-def user_metrics(ranked: Ranked, task: Task, ks: Iterable[int], k: int = BEYOND_AT) -> dict[str, np.ndarray]:
+def user_metrics(ranked: Ranked, task: Task, ks: Iterable[int]) -> dict[str, np.ndarray]:
     """All metrics that have a value a user, by column name, (n_users,) float64 each."""
-    codes, judged = ranked.codes, ranking.judge(ranked.codes, task.relevant)
+    k, codes, judged = BEYOND_AT, ranked.codes, ranking.judge(ranked.codes, task.relevant)
     columns = ranking.at_cutoffs(judged, ks)
     columns |= {f"ndcg_graded@{cut}": ranking.graded_ndcg(judged, cut) for cut in ks}
     if ranked.rank is not None:

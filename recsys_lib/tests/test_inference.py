@@ -84,14 +84,6 @@ def test_holm_lies_between_the_raw_and_the_bonferroni_value(p_values):
     assert inference.holm(np.array([])).tolist() == []
 
 
-def test_smallest_difference_is_found_in_four_of_five_studies():
-    rng = np.random.default_rng(7)
-    spread = rng.normal(size=(200, 1))
-    reach = inference.smallest_difference(spread / spread.std(ddof=1))[0]
-    p = inference.t_test_p(rng.normal(reach, 1.0, size=(200, 600)))
-    assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.06)
-
-
 def test_paired_table():
     rng = np.random.default_rng(9)
     differences = np.stack([rng.normal(-0.5, 1, 200), rng.normal(0, 1, 200)], axis=1)

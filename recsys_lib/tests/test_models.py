@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 
 import lightgbm
@@ -68,9 +67,8 @@ def test_weights_by_rating_and_recency():
     nothing_high = made([(1, 1, 1.0, 0), (1, 2, 1.0, 0), (2, 1, 1.0, 0)])
     assert confidence(whole(nothing_high), nothing_high, low_weight=0).data.tolist() == [1, 1, 1]
     half_stars = made([(1, 1, 3.5, 0), (1, 2, 4.5, 0), (1, 3, 4.0, 0)])
-    np.testing.assert_allclose(
-        confidence(whole(half_stars), half_stars, positive_from=4, low_weight=0.3).toarray(), [[0.3, 1, 1]]
-    )
+    weights = confidence(whole(half_stars), half_stars, positive_from=4, low_weight=0.3)
+    np.testing.assert_allclose(weights.toarray(), [[0.3, 1, 1]])
 
 
 # ---- popularity --------------------------------------------------------------------------------------------------
@@ -325,26 +323,19 @@ def test_later_sittings_are_held_out_as_the_split_holds_them_out():
     rng, rows = np.random.default_rng(0), []
     for user in range(50):
         when = np.cumsum(rng.choice([0, 60, 7200, 90_000], size=20))
-        rows += [
-            (user, int(item), float(rng.integers(1, 6)), int(t))
-            for item, t in zip(rng.permutation(60)[:20], when, strict=True)
-        ]
+        chosen = zip(rng.permutation(60)[:20], when, strict=True)
+        rows += [(user, int(item), float(rng.integers(1, 6)), int(t)) for item, t in chosen]
     train = made(rows)
     for fold, share in enumerate((0.2, 0.4, 0.6000001)):
         kept, relevant = hold_out(train, 0.2, "later", 4.0, fold)
         split = return_visit(train.to_frame(), test=share, valid=0)
-        assert (
-            len(kept.to_frame().merge(split.history, on=["user_id", "item_id"]))
-            == len(split.history)
-            == kept.matrix.nnz
-        )
+        both = kept.to_frame().merge(split.history, on=["user_id", "item_id"])
+        assert len(both) == len(split.history) == kept.matrix.nnz
         assert relevant.nnz == (split.test["rating"] >= 4).sum() > 0
     kept, _ = hold_out(train, 0.2, "later", 4.0, 9)  # something of everybody is kept
     assert kept.matrix.getnnz(axis=1).min() >= 1
-    never = Blend(two_models(), holdout="later", share=0.2).held_out(
-        made([(user, user % 7, 5.0, 0) for user in range(20)])
-    )
-    assert never == []
+    one_sitting = made([(user, user % 7, 5.0, 0) for user in range(20)])
+    assert Blend(two_models(), holdout="later", share=0.2).held_out(one_sitting) == []
     with pytest.raises(ValueError, match="needs timestamps"):
         hold_out(Interactions(train.matrix, train.user_ids, train.item_ids), 0.2, "later", 4.0)
 
@@ -439,13 +430,9 @@ def test_trees_say_what_lightgbm_says():
         (Reranker, "Reranker needs a blend"),
         (lambda: Blend({"ease": EASE()}, weights={"als": 1}), "no model 'als' in this blend; its models are ease"),
         (lambda: Blend(holdout="last"), "holdout is 'last'; it must be 'recent', 'random' or 'later'"),
-        *(
-            (
-                partial(Blend, holdout=held, share=0.2, folds=folds),
-                f"folds is {folds}; with holdout='{held}' and a share of",
-            )
-            for held, folds in (("recent", 2), ("random", 6), ("random", 0))
-        ),
+        (lambda: Blend(holdout="recent", share=0.2, folds=2), "folds is 2; with holdout='recent' and a share of"),
+        (lambda: Blend(holdout="random", share=0.2, folds=6), "folds is 6; with holdout='random' and a share of"),
+        (lambda: Blend(holdout="random", share=0.2, folds=0), "folds is 0; with holdout='random' and a share of"),
         (lambda: EASE(regularization=0), "it must be above 0"),
         (lambda: ItemKNN(weighting="idf"), "it must be one of cosine, tfidf, bm25"),
         (lambda: Popularity(kind="best"), "it must be one of count, sum, mean, decayed, recent"),

@@ -129,34 +129,23 @@ def test_models_stand_best_first_and_rating_models_behind(run):
 
 def studies(sha256: str) -> dict[str, dict]:
     """What the studies that a report takes up leave, at their smallest."""
-    times = {name: {"ratio": value, "low": value - 0.1, "high": value + 0.1} for name, value in (("reranker", 1.2),)}
+    times = {"reranker": {"ratio": 1.2, "low": 1.1, "high": 1.3}}
     row = {"model": "reranker", "ndcg@10": 0.4, "ndcg@10_low": 0.39, "ndcg@10_high": 0.41}
     random = {"board": [row], "ratios": {"als": times, "popularity": times}}
     random["other_seeds"] = [{"seed": 1, "over": "als", "ratio": 1.15, "low": 1.1, "high": 1.2}]
     pooled = {**metric(0.3), "ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.1, "p_holm": None}
     data = {"name": "ml-100k", "sha256": sha256}
     errors = {"rmse_u1": 0.9, "rmse": 0.88, "mae": 0.7}
-    bounds = {
-        f"{name}_{end}": value + by for name, value in errors.items() for end, by in (("low", -0.01), ("high", 0.01))
-    }
-    rated = [{"model": "hybrid", **errors, **bounds, "p_shrunk biases": 0.01}]
+    ends = {f"{name}_low": value - 0.01 for name, value in errors.items()}
+    ends |= {f"{name}_high": value + 0.01 for name, value in errors.items()}
+    rated = [{"model": "hybrid", **errors, **ends, "p_shrunk biases": 0.01}]
     published = [{"name": "somebody", "rmse": 0.887, "fold": "u1", "saw": "no times"}]
-    canonical = {
-        "boards": {"no times": rated},
-        "seen": {"no times": "nothing"},
-        "published": published,
-        "folds": {"u1": {}},
-    }
+    canonical = {"boards": {"no times": rated}, "seen": {"no times": "nothing"}, "published": published}
+    sampled = {"catalogue": 9, "k": 10, "whole": {"als": 0.2}, "sampled": {"99": {"als": 0.7}}}
     return {
         "other_splits": {"data": data, "trials": 30, "random": random, "rolling": {"pooled": {"als": pooled}}},
         "canonical": {"data": data, **canonical, "folds": {"u1": {}}},
-        "sampled_metrics": {
-            "data": data,
-            "catalogue": 9,
-            "k": 10,
-            "whole": {"als": 0.2},
-            "sampled": {"99": {"als": 0.7}},
-        },
+        "sampled_metrics": {"data": data, **sampled},
         "cold_start": {"data": data, "films_needed": {"als": 3.0}},
     }
 

@@ -147,7 +147,7 @@ def test_segments_divide_everybody_and_recover_the_mean(prepared, task, evaluati
 def test_recall_by_kind_of_film(task, evaluations):
     kinds = segments.item_groups(task)
     everything = kinds.assign(known=pd.Categorical(["all"] * len(kinds)))[["item_id", "known"]]
-    table = segments.by_item(evaluations, task, everything, k=10)
+    table = segments.by_item(evaluations, task, everything)
     own = table[table["model"] == "ease"].iloc[0]
     assert own["mean"] == pytest.approx(evaluations["ease"].means["recall@10"])
 

@@ -84,15 +84,9 @@ def client(sent):
 
 def runs_of(client, name="made"):
     """Runs of a data set by name; a training's and an evaluation's run of one model by the names of both."""
-    experiment = client.get_experiment_by_name(name).experiment_id
-    found = client.search_runs([experiment])
-    names = {run.info.run_id: run.info.run_name for run in found}
-    return {
-        "/".join(
-            [*[names[run.data.tags[key]] for key in ("mlflow.parentRunId",) if key in run.data.tags], names[id_]]
-        ): run
-        for id_, run in zip([run.info.run_id for run in found], found, strict=True)
-    }
+    found = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    above = {run.info.run_id: f"{run.info.run_name}/" for run in found}
+    return {above.get(run.data.tags.get("mlflow.parentRunId"), "") + run.info.run_name: run for run in found}
 
 
 @has_mlflow
