@@ -169,10 +169,12 @@ class Recommender(ABC):
         *,
         items: pd.DataFrame | None = None,
         users: pd.DataFrame | None = None,
+        **how: Any,
     ) -> Self:
         """Learn from interactions; ``items`` and ``users`` are the tables, for models that use content.
 
-        A table of interactions is read as :meth:`Interactions.from_frame` does; ValueError if there are none.
+        A table of interactions is read as :meth:`Interactions.from_frame` does; ValueError if there are none, or none
+        that the model could learn from. ``how`` is for neural models: see :class:`.neural.base.NeuralModel`.
         """
         train = train if isinstance(train, Interactions) else Interactions.from_frame(train)
         if train.matrix.nnz == 0:
@@ -180,7 +182,7 @@ class Recommender(ABC):
         self._set_train(train)
         self.genres, self.years, self.twins = genres_of(items, train), years_of(items, train), twins_of(items, train)
         with one_blas_thread():
-            self._fit(train, items, users)
+            self._fit(train, items, users, **how)
         return self
 
     def update(self, interactions: Interactions | pd.DataFrame) -> Self:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.neural.serving import State
 
@@ -25,6 +25,9 @@ class NeuralModel(Recommender):
 
     ``seed`` is the start of all randomness; ``device`` is "auto", "cpu", "cuda" or "mps". ``states`` holds what serving
     needs of each trained net, ``log`` a line an epoch of each: model, epoch, loss, lr, valid, seconds.
+
+    ``fit`` also takes ``validate``, which is called with a model that serves the present weights after every epoch
+    (smaller is better), and ``progress``: whether to show a bar.
     """
 
     n_models: int = 1
@@ -33,31 +36,10 @@ class NeuralModel(Recommender):
     clip: ClassVar[float] = 5.0  # largest norm of the gradient
     rest: ClassVar[tuple[str, str]]  # part and reason of what no input explains
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        items: pd.DataFrame | None = None,
-        users: pd.DataFrame | None = None,
-        validate: Callable[[Self], float] | None = None,
-        progress: bool = False,
-    ) -> Self:
-        """Train the nets; ValueError if the interactions hold nothing that the model could learn.
-
-        ``validate`` is called with a model that serves the present weights after every epoch, smaller is better, and
-        kept in ``log``; ``progress`` shows a bar.
-        """
-        self._options = validate, progress
-        try:
-            return super().fit(train, items=items, users=users)
-        finally:
-            del self._options
-
-    def _train_nets(self) -> None:
+    def _train_nets(self, validate: Callable[[Self], float] | None = None, progress: bool = False) -> None:
         """Train the nets of all seeds; what ``_fit`` ends with."""
         from recsys_lib.models.neural.training import train  # torch: what serves does without
 
-        validate, progress = self._options
         self.states: list[State] = []
         self.log: list[dict] = []
         for number in range(self.n_models):
@@ -91,9 +73,9 @@ class NeuralModel(Recommender):
     def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
         """What each input adds to the score of column ``item`` under one net: "history", (nnz,), and other parts."""
 
-    @abstractmethod
     def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
         """Part, reason, item_id and contribution of everything attributed but the history."""
+        return []
 
     @property
     def by_seed(self) -> list[Self]:

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
-from recsys_lib.models.neural.serving import State, gelu, linear
+from recsys_lib.models.neural.serving import State, gelu, layer_norm, linear
 
 ROWS = 256  # histories that serving pads to one length
 
@@ -79,12 +79,12 @@ class CausalTransformer(NeuralModel):
 
     # ---- training --------------------------------------------------------------------------------------------
 
-    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None, **how: Any) -> None:
         if train.timestamps is None:
             raise ValueError("CausalTransformer needs timestamps or positions, and the interactions have neither")
         if not (np.diff(train.matrix.indptr) >= 2).any():
             raise ValueError("CausalTransformer needs users with at least two interactions, and there is none")
-        self._train_nets()
+        self._train_nets(**how)
 
     def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
         from recsys_lib.models.neural import causal_net as nets
@@ -131,9 +131,6 @@ class CausalTransformer(NeuralModel):
         when = None if history.timestamps is None else history.timestamps[kept]
         return {"history": whole - self._scores_of(state, Histories(without, when))[:, item]}
 
-    def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
-        return []
-
 
 def forward(state: State, items: np.ndarray, blocks: int) -> np.ndarray:
     """What the net makes of each place of histories, oldest item first, (n, L) int64 to (n, L, dim) float32."""
@@ -147,10 +144,3 @@ def forward(state: State, items: np.ndarray, blocks: int) -> np.ndarray:
         inner = gelu(linear(state, f"{name}up", layer_norm(state, f"{name}between", x)))
         x = x + linear(state, f"{name}down", inner)
     return layer_norm(state, "last", x)
-
-
-def layer_norm(state: State, name: str, x: np.ndarray) -> np.ndarray:
-    """Layer normalisation as torch has it (Ba, Kiros and Hinton, 2016)."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
-    return centred / spread * state[f"{name}.weight"] + state[f"{name}.bias"]

@@ -74,11 +74,11 @@ class NeuralHybrid(NeuralModel):
 
     # ---- training --------------------------------------------------------------------------------------------
 
-    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None, **how: Any) -> None:
         if np.ptp(train.matrix.data) == 0:
             raise ValueError("NeuralHybrid predicts ratings, and these are all alike; use NeuralRanker")
         self.catalogue_ = vars(Catalogue.of(train, items, users))
-        self._train_nets()
+        self._train_nets(**how)
 
     @cached_property
     def catalogue(self) -> Catalogue:

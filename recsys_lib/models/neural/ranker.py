@@ -59,14 +59,14 @@ class NeuralRanker(NeuralModel):
 
     # ---- training --------------------------------------------------------------------------------------------
 
-    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+    def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None, **how: Any) -> None:
         if not (np.diff(train.matrix.indptr) >= 2).any():
             raise ValueError("NeuralRanker needs users with at least two interactions, and there is none")
         self.levels_ = np.unique(train.matrix.data)
         self.demographics_, self.user_names = user_features(users, train.user_ids)
         self.months_ = _months(train.seconds)
         self._content, _ = item_features(items, train.item_ids)
-        self._train_nets()
+        self._train_nets(**how)
 
     def _learning(self, device: Any) -> tuple[Any, list[dict], Any, Callable]:
         from recsys_lib.models.neural import nets

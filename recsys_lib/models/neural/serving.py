@@ -18,7 +18,11 @@ def linear(state: State, name: str, x: np.ndarray) -> np.ndarray:
     return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
 
-# ---- ranking -----------------------------------------------------------------------------------------------------
+def layer_norm(state: State, name: str, x: np.ndarray) -> np.ndarray:
+    """Layer normalisation as torch has it (Ba, Kiros and Hinton, 2016)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
+    return centred / spread * state[f"{name}.weight"] + state[f"{name}.bias"]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -29,6 +33,9 @@ def gelu(x: np.ndarray) -> np.ndarray:
 def gelu_slope(x: np.ndarray) -> np.ndarray:
     """Derivative of :func:`gelu`: Phi(x) + x * phi(x)."""
     return 0.5 * (1 + erf(x / np.sqrt(2))) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+
+# ---- ranking -----------------------------------------------------------------------------------------------------
 
 
 def event_weights(state: State, codes: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -54,12 +61,10 @@ def ranking_scores(
 ) -> np.ndarray:
     """Scores of the whole catalogue for each history, (n, n_items) float32; what the torch net gives.
 
-    ``steps`` are ``histories.steps_back()``. Layer normalisation is torch's (Ba, Kiros and Hinton, 2016).
+    ``steps`` are ``histories.steps_back()``.
     """
     pooled, _ = pooled_history(state, histories, event_weights(state, codes, steps))
-    centred = pooled - pooled.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-    inside = np.concatenate([centred / spread * state["norm.weight"] + state["norm.bias"], context], axis=1)
+    inside = np.concatenate([layer_norm(state, "norm", pooled), context], axis=1)
     vectors = linear(state, "second", gelu(linear(state, "first", inside))) + linear(state, "skip", inside)
     return vectors @ state["candidates"].T + state["item_bias"]
 
