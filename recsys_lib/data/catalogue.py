@@ -119,7 +119,11 @@ def genre_matrix(items: pd.DataFrame | None, item_ids: np.ndarray) -> tuple[np.n
 ACRONYMS = {"als": "ALS", "knn": "kNN", "ease": "EASE", "bpr": "BPR", "svd": "SVD", "ndcg": "NDCG", "mrr": "MRR"}
 ACRONYMS |= {"map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE", "mmr": "MMR", "reranker": "re-ranker"}
 ACRONYMS |= {"tfidf": "TF-IDF", "bm": "BM"}
-NAMES = {"neural_two_stage": "Neural two-stage", "als_public": "ALS, public parameters"}
+NAMES = {
+    "neural_two_stage": "Neural two-stage",
+    "als_public": "ALS, public parameters",
+    "reranker_return": "Re-ranker, return visits",
+}
 NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
 
