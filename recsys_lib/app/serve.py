@@ -21,6 +21,7 @@ from tornado.web import HTTPError
 from traitlets import Int, List, Unicode
 from voila.app import Voila
 
+from recsys_lib.files import may_open
 from recsys_lib.paths import REPOSITORY, Paths
 
 SHARE = Path(__file__).parent / "share"
@@ -118,6 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--most", type=int, default=24, help="kernels at once; then a page asks to come again later")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
     given = parser.parse_args(arguments)
+    try:
+        may_open(128)  # the server and each kernel
+    except OSError as error:
+        parser.error(str(error))
     options = OPTIONS | {"Voila.ip": given.ip, "Voila.port": given.port, "KernelManager.most": given.most}
     options |= {"VoilaConfiguration.preheat_kernel": given.pool > 0, "LabVoila.hosts": repr(given.allow_host)}
     options |= {"VoilaConfiguration.default_pool_size": given.pool}

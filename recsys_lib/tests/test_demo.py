@@ -506,3 +506,10 @@ def test_the_site_is_whole_and_needs_nothing_else(lab_home):
     lab = Lab(run)
     sample = lab.lengths[lab.known.user_codes(site.sample_of_users(lab, 5))]  # spans all activity
     assert (len(sample), sample.min(), sample.max()) == (5, lab.lengths.min(), lab.lengths.max())
+
+
+def test_too_few_files_are_refused_before_anything_is_served(monkeypatch, capsys):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
+    with pytest.raises(SystemExit):
+        serve.main(["made"])
+    assert "64 open files at once are too few, 128 are needed" in capsys.readouterr().err
