@@ -28,29 +28,15 @@ class CausalTransformer(NeuralModel):
     follows under a softmax of ``cosine / temperature`` over items drawn anew for each step. Ratings are not read, but
     for the weight of a target; nor are times, but for the order.
 
-    Parameters
-    ----------
-    embedding_dim, blocks
-        Width of the vectors; blocks of attention, of one head, and a net as wide.
-    max_length
-        Items of a history that are read, the last ones; longer ones are learnt from in pieces.
-    epochs, batch_size, lr, schedule, weight_decay
-        AdamW with this highest learning rate; a batch has so many places.
-    dropout
-        Share of coordinates that is hidden in training, of the input and of what each block adds.
-    negatives
-        Items that stand for the catalogue in the softmax of a step; all of them where it has no more.
-    temperature
-        Of the softmax: the smaller, the more the likest wrong items are pushed away.
-    low_weight
-        Of a target rated below :attr:`Interactions.relevant_from`; others have 1.
-    patience
-        Epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
-    n_models, seed, device
-        As in :class:`.base.NeuralModel`.
+    - ``embedding_dim``, ``blocks``: width of the vectors; blocks of attention, of one head, and a net as wide.
+    - ``max_length``: items of a history that are read, the last ones; longer ones are learnt from in pieces.
+    - ``epochs``, ``batch_size``, ``lr``: AdamW with this highest learning rate; a batch has so many places.
+    - ``dropout``: share of coordinates that is hidden in training, of the input and of what each block adds.
+    - ``negatives``: items that stand for the catalogue in the softmax of a step; all where it has no more.
+    - ``temperature``: of the softmax; the smaller, the more the likest wrong items are pushed away.
+    - ``low_weight``: of a target rated below :attr:`Interactions.relevant_from`; others have 1.
+    - ``patience``: epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
 
-    References
-    ----------
     W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (the layout). A. Klenitskiy,
     A. Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?", RecSys 2023 (the softmax).
     """
@@ -61,8 +47,7 @@ class CausalTransformer(NeuralModel):
     epochs: int = 30
     batch_size: int = 1000
     lr: float = 3e-3
-    schedule: str = "onecycle"
-    weight_decay: float = 0.0
+    schedule: ClassVar[str] = "onecycle"
     dropout: float = 0.5
     negatives: int = 500
     temperature: float = 0.05
@@ -90,7 +75,7 @@ class CausalTransformer(NeuralModel):
         from recsys_lib.models.neural import causal_net as nets
 
         net = nets.CausalNet(self)
-        groups = [{"params": list(net.parameters()), "weight_decay": self.weight_decay}]
+        groups = [{"params": list(net.parameters()), "weight_decay": 0.0}]
         return net, groups, nets.Windows(self, device), nets.next_item_loss
 
     def _state(self, net: Any) -> State:
