@@ -192,10 +192,7 @@ def write_parquet(path: Path | str, frame: pd.DataFrame) -> Path:
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write arrays as safetensors; text is kept as its UCS-4 code points.
 
-    Raises
-    ------
-    TypeError
-        If an array holds Python objects, which could not be read back without pickle.
+    TypeError if an array holds Python objects, which could not be read back without pickle.
     """
     numeric, text = {}, {}
     for name, given in arrays.items():

@@ -71,13 +71,8 @@ def shown(path: Path) -> str:
 class Paths:
     """Folders of one data set.
 
-    Parameters
-    ----------
-    dataset
-        A known data set's name, or the path of a table or an archive.
+    ``dataset``: a known data set's name, or the path of a table or an archive.
 
-    Examples
-    --------
     >>> Paths("ml-100k").models.relative_to(home()).as_posix()
     'outputs/ml-100k/models'
     """

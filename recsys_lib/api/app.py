@@ -222,15 +222,10 @@ async def _has_key(
 def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The service of one data set, ready for a server.
 
-    Parameters
-    ----------
-    dataset
-        Name or path.
-    key
-        What a client must show as ``X-API-Key`` or ``Authorization: Bearer``; none: everybody may ask.
-    hosts
-        Names by which the service may be called, so that no web page whose name was given this machine's address
-        reads it from a browser (DNS rebinding); none: any.
+    - ``dataset``: name or path.
+    - ``key``: what a client must show as ``X-API-Key`` or ``Authorization: Bearer``; none: everybody may ask.
+    - ``hosts``: names by which the service may be called, so that no web page whose name was given this machine's
+      address reads it from a browser (DNS rebinding); none: any.
     """
     app = FastAPIOffline(
         redoc_url=None,

@@ -26,12 +26,8 @@ class Service:
     A request keeps the snapshot with which it begins. What cannot be read is logged and tried again; until then the
     old snapshot answers, and :attr:`failure` says in one sentence what is wrong.
 
-    Parameters
-    ----------
-    dataset
-        Name or path.
-    registry
-        Where its metrics go.
+    - ``dataset``: name or path.
+    - ``registry``: where its metrics go.
     """
 
     def __init__(self, dataset: str, registry: CollectorRegistry) -> None:

@@ -72,30 +72,16 @@ class Served:
 class Snapshot:
     """A run as it is now; it never changes, so that an answer is of one piece.
 
-    Parameters
-    ----------
-    run
-        A fresh one. Its items table may lack a film: that one has no title, no year, no genres.
+    ``run``: a fresh one. Its items table may lack a film: that one has no title, no year, no genres.
 
-    Attributes
-    ----------
-    champion : Served
-        Answers unless another model is asked for.
-    board : dict
-        Entries of the leaderboard by the model's name, best first; empty where there is none.
-    has_ratings : bool
-        Whether the data says how much a film was liked.
-    films : dict
-        Fields of :class:`recsys_lib.api.schemas.MovieFacts` by id, in the order of the columns of the history.
-    loaded_at : float
-        UNIX seconds.
+    - ``champion``, Served: answers unless another model is asked for.
+    - ``board``: entries of the leaderboard by the model's name, best first; empty where there is none.
+    - ``has_ratings``: whether the data says how much a film was liked.
+    - ``films``: fields of :class:`recsys_lib.api.schemas.MovieFacts` by id, in the order of the columns of the history.
+    - ``loaded_at``: UNIX seconds.
 
-    Raises
-    ------
-    MissingArtifactError
-        If a file is missing; the sentence names the command that makes it.
-    OtherDataError
-        If the champion or the leaderboard was made from other data than the tables.
+    MissingArtifactError if a file is missing; the sentence names the command that makes it. OtherDataError if the
+    champion or the leaderboard was made from other data than the tables.
     """
 
     def __init__(self, run: Run) -> None:

@@ -74,14 +74,9 @@ class Server:
 def running(dataset: str, log: Path, *options: str, ready: bool = True, shell: str = ":") -> Iterator[Server]:
     """Serve on a free port of this machine, in a process of its own, until the block ends.
 
-    Parameters
-    ----------
-    options
-        Of the command line.
-    ready
-        Whether to wait until a model is loaded.
-    shell
-        What a shell does before, such as ``ulimit -n 256``.
+    - ``options``: of the command line.
+    - ``ready``: whether to wait until a model is loaded.
+    - ``shell``: what a shell does before, such as ``ulimit -n 256``.
     """
     command = ["sh", "-c", f'{shell}; exec "$@"', "sh", sys.executable, "-m", "recsys_lib.api", dataset, "--port", "0"]
     with (
@@ -172,12 +167,8 @@ def _replace_champion(run: Run) -> None:
 def measure(dataset: str, rate: float = 200, seconds: float = 30) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask a bare endpoint, then the service, at the same rate; a new champion takes over in the middle.
 
-    Returns
-    -------
-    DataFrame
-        A row each: p50, p95, p99, longest (ms), requests, failed, answered (a second), CPU (ms a request), memory (MB).
-    dict
-        How many requests each version of the champion answered.
+    Returns a table with a row each: p50, p95, p99, longest (ms), requests, failed, answered (a second), CPU (ms a
+    request), memory (MB); and how many requests each version of the champion answered.
     """
     table, listening = {}, listen("127.0.0.1", 0)
     bare = SPAWN.Process(target=_serve_bare, args=(listening,), daemon=True)

@@ -66,10 +66,7 @@ def free_port() -> int:
 def started(command: list[str], url: str, log: Path, said: str, variables: dict[str, str]) -> Iterator[Server]:
     """Start a server and wait until it has said something; when the block ends, it and all its children are ended.
 
-    Raises
-    ------
-    RuntimeError
-        If it ends first, or has not said it after 90 seconds; with the end of what it said.
+    RuntimeError if it ends first, or has not said it after 90 seconds; with the end of what it said.
     """
     with log.open("w") as file:
         environment = os.environ | variables

@@ -26,11 +26,7 @@ RELEVANT = 10
 def made_lists(users: int, items: int = 10_000, seed: int = 0) -> tuple[np.ndarray, csr_matrix]:
     """Lists and relevant items that overlap as much as those of a good model: about one place in five is a hit.
 
-    Returns
-    -------
-    lists : ndarray of int64, (users, 20)
-    relevant : csr_matrix, (users, items)
-        Ten stored entries a row.
+    Returns the lists, (users, 20) int64, and what is relevant, (users, items), ten stored entries a row.
     """
     rng = np.random.default_rng(seed)
     step = rng.integers(1, items // (LENGTH + RELEVANT), size=(users, 1))
@@ -126,11 +122,8 @@ PEERS = {"ranx": with_ranx, "ir-measures": with_ir_measures, "implicit": with_im
 def run(users: int, peers: list[str], repeats: int = 5) -> list[dict[str, Any]]:
     """Measure ours and the peers on the same lists.
 
-    Returns
-    -------
-    list of dict
-        library, seconds (CPU, by what they were spent on), compared (how many means are of the same definition),
-        largest (absolute difference of those to ours).
+    Returns of each: library, seconds (CPU, by what they were spent on), compared (how many means are of the same
+    definition), largest (absolute difference of those to ours).
     """
     lists, relevant = made_lists(users)
     columns, seconds = timed(ours, lists, relevant, repeats=repeats)

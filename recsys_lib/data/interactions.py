@@ -154,26 +154,16 @@ def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarr
 class Interactions:
     """Who interacted with what, how strongly, and when.
 
-    Attributes
-    ----------
-    matrix : csr_matrix, (n_users, n_items) float32
-        Ratings in the data's own units, or weights of implicit feedback. Column indices are sorted in each row.
-    user_ids : ndarray, (n_users,)
-        The id behind each row, ascending.
-    item_ids : ndarray, (n_items,)
-        The id behind each column, ascending.
-    timestamps : ndarray of int64, (matrix.nnz,), or None
-        UNIX seconds of each stored entry, parallel to ``matrix.data``; None where the data has no time.
-    dated
-        False where ``timestamps`` are no seconds but positions: the data has an order and no time.
+    - ``matrix``, (n_users, n_items) float32: ratings in the data's own units, or weights of implicit feedback. Column
+      indices are sorted in each row.
+    - ``user_ids``, (n_users,): the id behind each row, ascending.
+    - ``item_ids``, (n_items,): the id behind each column, ascending.
+    - ``timestamps``, (matrix.nnz,) int64, or None: UNIX seconds of each stored entry, parallel to ``matrix.data``; None
+      where the data has no time.
+    - ``dated``: false where ``timestamps`` are no seconds but positions: the data has an order and no time.
 
-    Raises
-    ------
-    ValueError
-        If the matrix does not fit its ids (a transposed one, say), or ids are not ascending and unique.
+    ValueError if the matrix does not fit its ids (a transposed one, say), or ids are not ascending and unique.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"user_id": [7, 7, 9], "item_id": [1, 3, 3], "rating": [5.0, 2.0, 4.0]})
     >>> known = Interactions.from_frame(frame)
     >>> known
@@ -215,8 +205,8 @@ class Interactions:
         """Build from a table with user_id, item_id and, where there are such, rating (else 1) and timestamp or position.
 
         Ids that are given, in any order, get a row or a column, and rows with others are left out; by default all in
-        the table do. ValueError if a column or an id is missing, a rating or a time is no number, or a pair (user, item)
-        stands in it twice.
+        the table do. ValueError if a column or an id is missing, a rating or a time is no number, or a pair (user,
+        item) stands in it twice.
         """  # noqa: E501
         check_frame(frame)
         users = distinct_ids(frame["user_id"] if user_ids is None else user_ids)

@@ -105,14 +105,9 @@ def check_pipeline(
     - One training rating changed, ``probes`` times over: that row's own line of the output "train" must stay as it was
       (the change reaches other rows, as it should). Without an output "train" this is left out.
 
-    Parameters
-    ----------
-    run
-        Takes a split; returns arrays or tables by name: features, statistics of an encoder, predictions.
-    split
-        Small enough to fit on ``3 + probes`` times; see :func:`sample_users`.
-    tolerance
-        How far a row's own line may move, as a share of the ratings' range: one rating of n moves a mean.
+    - ``run``: takes a split; returns arrays or tables by name: features, statistics of an encoder, predictions.
+    - ``split``: small enough to fit on ``3 + probes`` times; see :func:`sample_users`.
+    - ``tolerance``: how far a row's own line may move, as a share of the ratings' range: one rating of n moves a mean.
     """
     rng = np.random.default_rng(seed)
     expected = run(split)

@@ -11,11 +11,8 @@ from recsys_lib.data.interactions import order_column
 def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[str, float]:
     """How often two items that stand next to each other do so in the same order.
 
-    Returns
-    -------
-    dict
-        pairs (of items that are neighbours ``least`` times or more, NaN shares where there are none), one_way (share
-        of them that always come in the same order), coin (the share if a coin were tossed each time).
+    Returns pairs (of items that are neighbours ``least`` times or more, NaN shares where there are none), one_way
+    (share of them that always come in the same order), coin (the share if a coin were tossed each time).
 
     >>> one_way(pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [5, 6] * 3, "position": [0, 1] * 3}))["one_way"]
     1.0
@@ -38,11 +35,8 @@ def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[s
 def order_facts(interactions: pd.DataFrame) -> dict[str, float]:
     """What an order without times holds, in numbers.
 
-    Returns
-    -------
-    dict
-        Lengths of the histories (shortest, median, longest), repeats (share of rows whose item the user had before),
-        targets_repeat (share of users whose last item is one that they had before), and :func:`one_way`.
+    Returns lengths of the histories (shortest, median, longest), repeats (share of rows whose item the user had
+    before), targets_repeat (share of users whose last item is one that they had before), and :func:`one_way`.
 
     >>> facts = order_facts(pd.DataFrame({"user_id": [1, 1, 1, 2], "item_id": [5, 6, 5, 5], "position": [0, 1, 2, 0]}))
     >>> facts["repeats"], facts["targets_repeat"], facts["longest"]

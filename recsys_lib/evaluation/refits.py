@@ -21,14 +21,9 @@ def fitted_again(
 ) -> Recommender:
     """A fresh copy of a model, fitted on other interactions.
 
-    Parameters
-    ----------
-    tables
-        The ``items`` and ``users`` of ``fit``.
-    shift
-        Is added to the seed of the model and of its members, all the way down.
-    nets
-        A model that averages several nets is fitted as so many, to save time; None leaves their number.
+    - ``tables``: the ``items`` and ``users`` of ``fit``.
+    - ``shift``: is added to the seed of the model and of its members, all the way down.
+    - ``nets``: a model that averages several nets is fitted as so many, to save time; None leaves their number.
     """
     fresh = model.fresh()
     parts = [fresh]
@@ -60,11 +55,9 @@ def on_splits(
 ) -> pd.DataFrame:
     """A metric of models fitted again on the history of each split, of the users that it tests.
 
-    Returns
-    -------
-    DataFrame
-        Index user_id (a user's mean, where several splits test them), a column a model; intervals and ratios are
-        :func:`recsys_lib.evaluation.inference.intervals` and ``ratios`` of it. ``changes`` go to :func:`fitted_again`.
+    Returns a table: a row a user (their mean, where several splits test them), a column a model; intervals and
+    ratios are :func:`recsys_lib.evaluation.inference.intervals` and ``ratios`` of it. ``changes`` go to
+    :func:`fitted_again`.
     """
     tested = []
     for part in parts:
@@ -103,10 +96,7 @@ def users_curve(
     from their own whole history, whether the model was fitted on it or not, so that a point differs from the next by
     what the model knows of other users alone.
 
-    Returns
-    -------
-    DataFrame
-        model, size (users fitted on), mean, low, high, n_users.
+    Returns a table: model, size (users fitted on), mean, low, high, n_users.
     """
     order = np.random.default_rng(seed).permutation(task.known.n_users)
     values, everybody = {}, some_of(np.arange(len(task.users)))

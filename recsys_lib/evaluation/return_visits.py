@@ -35,21 +35,14 @@ def by_gap(
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate models on the rest of the sitting in which the history ends, and on later sittings, by the pause before.
 
-    Parameters
-    ----------
-    task
-        Of a split that cuts each user's history in time.
-    evaluations
-        Of the models on the task: their lists are those for the same sitting, where models are served the same.
-    gaps
-        Pauses that part two sittings, by the name of the visit: see :meth:`Task.later_sittings`. The first also bounds
-        the same sitting.
+    - ``task``: of a split that cuts each user's history in time.
+    - ``evaluations``: of the models on the task: their lists are those for the same sitting, where models are served
+      the same.
+    - ``gaps``: pauses that part two sittings, by the name of the visit: see :meth:`Task.later_sittings`. The first also
+      bounds the same sitting.
 
-    Returns
-    -------
-    dict
-        By visit ("same sitting", "more than an hour later", ...), then by model. Visits for which nobody has anything
-        relevant are absent.
+    Returns by visit ("same sitting", "more than an hour later", ...), then by model. Visits for which nobody has
+    anything relevant are absent.
     """
     results = {}
     with suppress(NothingRelevantError):
@@ -71,12 +64,9 @@ def by_gap(
 def table(results: Mapping[str, Mapping[str, Evaluation]], baseline: str, *, by: str = MAIN) -> pd.DataFrame:
     """Leaderboard of each visit beside a baseline.
 
-    Returns
-    -------
-    DataFrame
-        visit, model, ``by`` with ``_low`` and ``_high``, n_users; ratio to the baseline with ratio_low and ratio_high,
-        p_holm (corrected over all rows of the table) and distinct, as in :func:`recsys_lib.evaluation.task.against`;
-        the best model of each visit first.
+    Returns a table: visit, model, ``by`` with ``_low`` and ``_high``, n_users; ratio to the baseline with ratio_low and
+    ratio_high, p_holm (corrected over all rows of the table) and distinct, as in
+    :func:`recsys_lib.evaluation.task.against`; the best model of each visit first.
     """
     parts = []
     for visit, evaluations in results.items():

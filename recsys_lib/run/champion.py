@@ -72,12 +72,9 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
     other data, another split or threshold, or another metric cannot be compared: the best takes its place. A version
     that a rollback took the title from does not challenge again; ``promote`` brings it back.
 
-    Parameters
-    ----------
-    evaluations
-        By the models' names, all of one task: from :func:`question`, whose name is the protocol's ``champion_by``.
-    leaderboard
-        What they gave, as :func:`recsys_lib.run.results.leaderboard` makes it.
+    - ``evaluations``: by the models' names, all of one task: from :func:`question`, whose name is the protocol's
+      ``champion_by``.
+    - ``leaderboard``: what they gave, as :func:`recsys_lib.run.results.leaderboard` makes it.
     """
     with locked(_lock(run)):
         before = _pointer(run)

@@ -95,13 +95,10 @@ def write_results(run: Run, results: Mapping[str, Evaluation], content: Mapping[
 def whole_lists(result: Evaluation) -> pd.DataFrame:
     """Everything that a model said of the users in the test part, as one table.
 
-    Returns
-    -------
-    DataFrame
-        user_id, item_id; score (float32), fallback: of the first places alone; rank (Int64): from 1, 0 for a relevant
-        item that cannot be listed, empty for other rows of the test part; relevant; midrank: mean rank over equal
-        scores, of relevant items; rating, predicted: of rows of the test part, where the model predicts ratings.
-        Ordered by user and rank.
+    Returns a table: user_id, item_id; score (float32), fallback: of the first places alone; rank (Int64): from 1, 0 for
+    a relevant item that cannot be listed, empty for other rows of the test part; relevant; midrank: mean rank over
+    equal scores, of relevant items; rating, predicted: of rows of the test part, where the model predicts ratings.
+    Ordered by user and rank.
     """
     table = result.lists.astype({"rank": "Int64", "fallback": "boolean"})
     if result.positions is not None:

@@ -46,14 +46,10 @@ class OtherDataError(ValueError):
 class Tables:
     """The tables that 02_preprocessing wrote.
 
-    Attributes
-    ----------
-    split : Split
-        Its test part is empty unless the tables come from :meth:`Run.tables_with_test`.
-    items, users : DataFrame
-        As in :class:`recsys_lib.data.Dataset`.
-    manifest : dict
-        "data" (name, sha256, rating_scale, source), "split" (name, params), "relevant_from", "files" (rows, sha256).
+    - ``split``, Split: its test part is empty unless the tables come from :meth:`Run.tables_with_test`.
+    - ``items``, ``users``: as in :class:`recsys_lib.data.Dataset`.
+    - ``manifest``: "data" (name, sha256, rating_scale, source), "split" (name, params), "relevant_from", "files" (rows,
+      sha256).
     """
 
     split: Split

@@ -34,14 +34,9 @@ SAMPLED = 2000  # users whose lists the cost of diversity is measured on
 class Training:
     """Models of one notebook, judged on held-out data within train and validation; the test part is never read.
 
-    Attributes
-    ----------
-    tables : Tables
-        What 02_preprocessing wrote.
-    train : Interactions
-        What models are fitted on to be judged: see :func:`recsys_lib.data.splits.held_out_split`.
-    history : Interactions
-        Train and validation together: what the models that are kept are fitted on.
+    - ``tables``, Tables: what 02_preprocessing wrote.
+    - ``train``: what models are fitted on to be judged: see :func:`recsys_lib.data.splits.held_out_split`.
+    - ``history``: train and validation together: what the models that are kept are fitted on.
     """
 
     def __init__(self, run: Run, notebook: str) -> None:
@@ -193,12 +188,9 @@ class Training:
     def compare(self, models: Mapping[Any, Recommender]) -> pd.DataFrame:
         """Fit models on train and judge them on what was held out, in the order given.
 
-        Returns
-        -------
-        DataFrame
-            model, ndcg@10, fit_seconds; 95 % intervals over users (bootstrap): ndcg@10_low and ndcg@10_high of the
-            mean, difference, difference_low and difference_high of the paired difference to the best of these; whether
-            that lies below 0 (distinct). NaN where nothing was held out.
+        Returns a table: model, ndcg@10, fit_seconds; 95 % intervals over users (bootstrap): ndcg@10_low and
+        ndcg@10_high of the mean, difference, difference_low and difference_high of the paired difference to the best of
+        these; whether that lies below 0 (distinct). NaN where nothing was held out.
         """
         rows, values = [], {}
         for place, (name, model) in enumerate(tqdm(models.items(), desc="models", leave=False)):
@@ -220,19 +212,12 @@ class Training:
     ) -> Recommender:
         """Fit a model of the same parameters on the history and save it.
 
-        Parameters
-        ----------
-        name
-            Of the model's folder, and of the model in the leaderboard.
-        judged
-            The model that was judged in its place, where that is another one; one that never was leaves no value. A
-            model that was not judged, and has no such other, is fitted on train and judged first.
-        after
-            A model kept before whose fit this one builds on: its seconds are added.
-        spent
-            CPU seconds spent before on what the model learns from.
-        facts
-            Such as ``trials``: how many sets of parameters were tried.
+        - ``name``: of the model's folder, and of the model in the leaderboard.
+        - ``judged``: the model that was judged in its place, where that is another one; one that never was leaves no
+          value. A model that was not judged, and has no such other, is fitted on train and judged first.
+        - ``after``: a model kept before whose fit this one builds on: its seconds are added.
+        - ``spent``: CPU seconds spent before on what the model learns from.
+        - ``facts``: such as ``trials``: how many sets of parameters were tried.
         """
         if judged is None and id(model) not in self._judged and self.task is not None:
             self.fit(model)
@@ -252,11 +237,8 @@ class Training:
     def cost_of_diversity(self, model: Recommender, methods: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
         """Lists of growing diversity of a model fitted on train, for up to 2,000 users drawn by chance.
 
-        Returns
-        -------
-        DataFrame
-            diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out) and the
-            intervals that :meth:`compare` gives.
+        Returns a table: diversify, diversity, films shown (different ones), ndcg@10 (NaN where nothing was held out)
+        and the intervals that :meth:`compare` gives.
         """
         users = self.train.user_ids if self.task is None else self.task.users
         some = np.sort(np.random.default_rng(0).permutation(len(users))[:SAMPLED])  # the first may be unlike the others

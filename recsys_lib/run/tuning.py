@@ -63,17 +63,11 @@ class Range(NamedTuple):
 class Space:
     """What is tried for one model.
 
-    Attributes
-    ----------
-    build
-        From the parameters to a model.
-    values
-        By parameter: what it is chosen from.
-    places
-        Where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None: the
-        parameters themselves are the notebook's.
-    needs
-        "timestamps", "order", "genres" or "attributes", where the model cannot be without.
+    - ``build``: from the parameters to a model.
+    - ``values``: by parameter: what it is chosen from.
+    - ``places``: where the choice goes to: notebooks, each with the name of its parameter, which is a mapping; None:
+      the parameters themselves are the notebook's.
+    - ``needs``: "timestamps", "order", "genres" or "attributes", where the model cannot be without.
     """
 
     build: Callable[..., Recommender]
@@ -160,18 +154,12 @@ SPACES: dict[str, Space] = {
 class Tuner:
     """Searches on one data set.
 
-    Parameters
-    ----------
-    split
-        Its train and validation parts are used, and nothing else: see :func:`recsys_lib.data.splits.held_out_split`.
-    relevant_from
-        Ratings from here on are relevant, and count as liked.
-    storage
-        Of Optuna; None keeps the search in memory.
-    identity
-        Part of the names of the searches: another data set or split is another search.
-    fixed
-        By model: parameters that are not searched.
+    - ``split``: its train and validation parts are used, and nothing else: see
+      :func:`recsys_lib.data.splits.held_out_split`.
+    - ``relevant_from``: ratings from here on are relevant, and count as liked.
+    - ``storage``: of Optuna; None keeps the search in memory.
+    - ``identity``: part of the names of the searches: another data set or split is another search.
+    - ``fixed``: by model: parameters that are not searched.
     """
 
     def __init__(

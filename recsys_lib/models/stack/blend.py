@@ -28,16 +28,10 @@ SITTING = 3600  # seconds; a longer pause parts two sittings
 class HeldOut:
     """Scores of models that know only a part of each history, and what of the rest is relevant.
 
-    Attributes
-    ----------
-    train : Interactions
-        What the models were fitted on.
-    users : ndarray, (n,)
-        Ids.
-    scores : dict of ndarray, (n, n_items) float32
-        By the model's name.
-    relevant : csr_matrix, (n, n_items)
-        What is relevant among the interactions held out.
+    - ``train``: what the models were fitted on.
+    - ``users``, (n,): ids.
+    - ``scores``, dict of ndarray, (n, n_items) float32: by the model's name.
+    - ``relevant``, (n, n_items): what is relevant among the interactions held out.
     """
 
     train: Interactions
@@ -89,28 +83,18 @@ class Blend(Recommender):
     copies of the models are fitted on the rest, and :func:`search_weights` finds what predicts the part held out. Then
     the models are fitted on everything.
 
-    Parameters
-    ----------
-    models
-        By name. ``fit`` leaves alone those that are fitted already on the very interactions given.
-    weights
-        By name; None to learn them.
-    holdout : {"recent", "random", "later"}
-        Which part of a history is held out: the last one, any, or what came in later sittings than the last one kept
-        (see :func:`hold_out`). It should be like what is to be predicted.
-    share
-        How much of each history is held out.
-    folds
-        How many times another part is held out to learn from, all models fitted once more for each: with "random"
-        another share, with "later" a longer one, ``share`` times 1, 2, ...; with "recent" there is one.
-    relevant_from
-        Ratings from here on are to be predicted ("scale": see :func:`confidence`); ignored where no rating reaches it.
-    penalty
-        How strongly weights that are learnt are drawn to being equal: with few users, what is most probable is not
-        what makes the best lists. 0 where one model is far better than the others.
+    - ``models``: by name. ``fit`` leaves alone those that are fitted already on the very interactions given.
+    - ``weights``: by name; None to learn them.
+    - ``holdout`` ("recent" | "random" | "later"): which part of a history is held out: the last one, any, or what came
+      in later sittings than the last one kept (see :func:`hold_out`). It should be like what is to be predicted.
+    - ``share``: how much of each history is held out.
+    - ``folds``: how many times another part is held out to learn from, all models fitted once more for each: with
+      "random" another share, with "later" a longer one, ``share`` times 1, 2, ...; with "recent" there is one.
+    - ``relevant_from``: ratings from here on are to be predicted ("scale": see :func:`confidence`); ignored where no
+      rating reaches it.
+    - ``penalty``: how strongly weights that are learnt are drawn to being equal: with few users, what is most probable
+      is not what makes the best lists. 0 where one model is far better than the others.
 
-    References
-    ----------
     L. Breiman, "Stacked Regressions", Machine Learning 24, 1996. J. H. Lee, "Analyses of Multiple Evidence
     Combination", SIGIR 1997.
     """
@@ -216,21 +200,14 @@ def hold_out(
 ) -> tuple[Interactions, csr_matrix]:
     """Hold out a share of every history, rounded down, and one item at least of two or more.
 
-    Parameters
-    ----------
-    holdout : {"recent", "random", "later"}
-        ``recent`` takes the last entries by time, ties by item; without timestamps, and for ``random``, any. ``later``
-        keeps of these what is in one sitting with the last entry kept: a run without a pause longer than an hour.
-    fold
-        0 takes the last entries of that order, 1 those before them, and so on: no entry is held out in two folds.
-        With ``later`` each fold takes all from there on.
+    - ``holdout`` ("recent" | "random" | "later"): ``recent`` takes the last entries by time, ties by item; without
+      timestamps, and for ``random``, any. ``later`` keeps of these what is in one sitting with the last entry kept: a
+      run without a pause longer than an hour.
+    - ``fold``: 0 takes the last entries of that order, 1 those before them, and so on: no entry is held out in two
+      folds. With ``later`` each fold takes all from there on.
 
-    Returns
-    -------
-    kept : Interactions
-        With the same users and items as ``train``.
-    relevant : csr_matrix, (n_users, n_items)
-        What was held out and rated ``relevant_from`` or more; all that was held out where no rating reaches it.
+    Returns ``kept``, Interactions: with the same users and items as ``train``. ``relevant``, (n_users, n_items): what
+    was held out and rated ``relevant_from`` or more; all that was held out where no rating reaches it.
     """
     rows, lengths = train.row_of_entry, np.diff(train.matrix.indptr)
     if holdout == "later" and train.seconds is None:
@@ -307,14 +284,10 @@ def listwise_fit(
     Maximises ``mean over users, mean over their relevant items of log softmax(features @ w)[item]``, the softmax over
     the items of the user's list, less ``penalty |w - towards|^2``; no coefficient is below ``lowest``.
 
-    Parameters
-    ----------
-    features : ndarray, (n, depth, n_features) float32
-    labels, filled : ndarray, (n, depth) bool
-        What is relevant, and which places of a list hold an item. Rows without anything relevant are left out.
+    - ``features``, (n, depth, n_features) float32: of the items of each list.
+    - ``labels``, ``filled``, (n, depth) bool: what is relevant, and which places of a list hold an item. Rows without
+      anything relevant are left out.
 
-    References
-    ----------
     D. McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior", 1974. Z. Cao et al., "Learning to Rank:
     From Pairwise Approach to Listwise Approach", ICML 2007 (ListNet, whose top-one form this is).
     """

@@ -28,16 +28,10 @@ class Reranker(Recommender):
     that it can be read as a correction of them; items beyond ``depth`` follow in the order of the blend. Histories that
     the blend leaves to one model are not ordered anew.
 
-    Parameters
-    ----------
-    blend
-        Is fitted, too, unless it is already on the very interactions given.
-    depth
-        How many are ordered anew.
-    penalty
-        On the squares of the coefficients of the features, each scaled to standard deviation 1.
-    trees
-        How many; 0 leaves the linear model alone.
+    - ``blend``: is fitted, too, unless it is already on the very interactions given.
+    - ``depth``: how many are ordered anew.
+    - ``penalty``: on the squares of the coefficients of the features, each scaled to standard deviation 1.
+    - ``trees``: how many; 0 leaves the linear model alone.
     """
 
     needs_history = True
