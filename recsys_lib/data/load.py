@@ -33,32 +33,21 @@ _CHOICES = {"duplicates": Duplicates, "bad_rows": BadRows, "missing_items": Miss
 class Dataset:
     """A data set as the lab sees it, whatever its files look like.
 
-    Attributes
-    ----------
-    name
-        The name of its folders, such as ``"ml-100k"``.
-    interactions : DataFrame
-        user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the file. Implicit
-        feedback has rating 1, or its weight; data without time has no timestamp column, but perhaps a position
-        (int64), which orders a user's interactions. A pair of user and item stands in it once,
-        unless ``duplicates`` kept all.
-    items : DataFrame
-        item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
-        the data set has it. Every item of the interactions has its row.
-    users : DataFrame
-        user_id, and age, gender, occupation, ... where the data set has them; one row a user of the interactions.
-    sha256
-        Identity of the data: checksum of the interactions' values (see :func:`identity`), not of the archive, because
-        ml-100k comes from two different archives with the same rows.
-    rating_scale : (float, float) or None
-        Lowest and highest rating; None for implicit feedback.
-    source, path
-        Where the data came from, in words, and the archive, the file or the folder that was read.
-    tags, links : DataFrame or None
-        Where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with its leading
-        zeros), tmdb_id (Int64, nullable).
-    dropped
-        What was left out while reading, and how many rows: ``{"rows without ...": 3}``.
+    - ``name``: the name of its folders, such as ``"ml-100k"``.
+    - ``interactions``: user_id, item_id, rating (float32), timestamp (int64, UNIX seconds, UTC), in the order of the
+      file. Implicit feedback has rating 1, or its weight; data without time has no timestamp column, but perhaps a
+      position (int64), which orders a user's interactions. A pair of user and item stands in it once, unless
+      ``duplicates`` kept all.
+    - ``items``: item_id, title, year (Int16, nullable), genres (list of str, may be empty), one row an item; more where
+      the data set has it. Every item of the interactions has its row.
+    - ``users``: user_id, and age, gender, occupation, ... where the data set has them; one row a user.
+    - ``sha256``: checksum of the interactions' values (see :func:`identity`), not of the archive, because ml-100k comes
+      from two different archives with the same rows.
+    - ``rating_scale``, (float, float) or None: lowest and highest rating; None for implicit feedback.
+    - ``source``, ``path``: where the data came from, in words, and the archive, the file or the folder that was read.
+    - ``tags``, ``links``, where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with
+      its leading zeros), tmdb_id (Int64, nullable).
+    - ``dropped``: what was left out while reading, and how many rows: ``{"rows without ...": 3}``.
     """
 
     name: str
@@ -139,70 +128,32 @@ def load_dataset(
 ) -> Dataset:
     r"""Load a data set, check it, and give it the lab's columns.
 
-    Parameters
-    ----------
-    dataset
-        The name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path, from the working folder or
-        the repository: a folder or a zip archive in a GroupLens format, a table, or a folder or a zip archive of tables
-        (interactions, items, users). A table is delimited text (separator, header and encoding are detected), JSON
-        lines, parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be
-        compressed by gzip or bzip2. One logged line says what each file was taken for. A DataFrame is taken by the same
-        rules.
-    columns
-        ``{"their": "ours"}`` for tables of one's own: user_id, item_id, rating, weight, timestamp, position; title,
-        year, genres. Usual spellings, such as userId, are understood without it.
-    items, users
-        Items and users to go with a table of one's own: files, or DataFrames where that is one.
-    implicit
-        Read no ratings: every interaction counts 1. So do interactions without a column of ratings; those with a
-        column of weights (how often, how long) count that much.
-    rating_scale
-        Lowest and highest rating; of a table of one's own by default the ones that occur.
-    duplicates
-        What becomes of rows with the same user and item: the "last" by time (of those at the same time, and without
-        time, the last in the file) is kept, or, for implicit feedback, their weights are added up: "sum". "keep" leaves
-        all, for :func:`recsys_lib.data.splits.leave_one_out`: the default where there is an order without times.
-    bad_rows
-        Rows with missing or impossible values: "raise" names them all in one error; "drop" leaves them out.
-    missing_items
-        Items of the interactions that the table of items lacks: "raise", "keep" them with their id as title, or
-        "drop" their interactions.
-    names, separator, encoding
-        Columns and separator of the interactions, where the file does not tell; the encoding of all text, such as
-        "cp1251" or "shift_jis", where it is not UTF-8, UTF-16 or Windows-1252.
-    time_unit
-        What timestamps that are numbers count.
-    not_rated
-        Ratings that mean "not rated", such as 0 or -1: their rows are left out and counted. With ``implicit=True``,
-        where no rating is read, they stay.
+    - ``dataset``: the name of a known MovieLens data set (:data:`recsys_lib.data.KNOWN`), or a path, from the working
+      folder or the repository: a folder or a zip archive in a GroupLens format, a table, or a folder or a zip archive
+      of tables (interactions, items, users). A table is delimited text (separator, header and encoding are detected),
+      JSON lines, parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be
+      compressed by gzip or bzip2. One logged line says what each file was taken for. Or a DataFrame.
+    - ``columns``: ``{"their": "ours"}`` for tables of one's own: user_id, item_id, rating, weight, timestamp, position;
+      title, year, genres. Usual spellings, such as userId, are understood without it.
+    - ``items``, ``users``: to go with a table of one's own: files, or DataFrames where that is one.
+    - ``implicit``: read no ratings: every interaction counts 1. So do interactions without a column of ratings; those
+      with a column of weights (how often, how long) count that much.
+    - ``rating_scale``: lowest and highest rating; of a table of one's own by default the ones that occur.
+    - ``duplicates``: of rows with the same user and item the "last" by time (or in the file) is kept, or, for implicit
+      feedback, their weights are added up: "sum"; "keep" leaves all, for
+      :func:`recsys_lib.data.splits.leave_one_out`: the default where there is an order without times.
+    - ``bad_rows``: those with missing or impossible values: "raise" names them all; "drop" leaves them out.
+    - ``missing_items``: items that the table of items lacks: "raise", "keep" them with their id as title, or "drop"
+      their interactions.
+    - ``names``, ``separator``, ``encoding``: columns and separator of the interactions, where the file does not tell;
+      the encoding of all text, such as "cp1251", where it is not UTF-8, UTF-16 or Windows-1252.
+    - ``time_unit``: what timestamps that are numbers count.
+    - ``not_rated``: ratings that mean "not rated", such as 0 or -1: their rows are left out and counted. With
+      ``implicit=True``, where no rating is read, they stay.
 
-    Returns
-    -------
-    Dataset
-        Its ``dropped`` counts every row that was left out.
-
-    Raises
-    ------
-    ValueError
-        If there is no such data set or file, or an option does not fit.
-    FileNotFoundError
-        If a known data set can be had nowhere; the message says which file to put where.
-    BadTableError
-        If the tables do not hold what they should: a sentence for each problem.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> plays = Path(tempfile.mkdtemp()) / "plays.csv"
-    >>> _ = plays.write_text("listener,track,times\nann,a1,3\nbob,a1,1\nann,b2,2\n")
-    >>> data = load_dataset(plays, columns={"listener": "user_id", "track": "item_id", "times": "weight"})
-    >>> data.interactions
-      user_id item_id  rating
-    0     ann      a1     3.0
-    1     bob      a1     1.0
-    2     ann      b2     2.0
-    >>> data.rating_scale is None, data.titles()["b2"]
-    (True, 'b2')
+    ``dropped`` of the result counts every row that was left out. ValueError if there is no such data set or file, or an
+    option does not fit; FileNotFoundError if a known data set can be had nowhere, with the file to put and where;
+    BadTableError if the tables do not hold what they should, with a sentence for each problem.
     """
     given = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
     for option, value in given.items():
