@@ -30,7 +30,6 @@ from recsys_lib.models.lists import merge_twins, top_k
 
 KS = (5, 10, 20)
 MOST_USERS = 10_000  # whose lists make a curve
-BLOCK = 1024  # users scored at once, so that memory does not grow with their number
 MAIN = "ndcg@10"
 CUSTOMARY = 4.0  # the threshold on MovieLens, about which nobody needs a warning
 BEYOND_AT = 10  # length of the lists that the metrics beyond accuracy look at
@@ -329,8 +328,8 @@ def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True) 
     scores = np.full((len(task.users), depth), np.nan, np.float32)
     popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
     places = []
-    for start in range(0, len(task.users), BLOCK):
-        part = slice(start, start + BLOCK)
+    for start in range(0, len(task.users), model.block_size):
+        part = slice(start, start + model.block_size)
         histories = task.served.rows(task.codes[part])
         of_items, _ = model.scores_to_list(histories, task.users[part])
         of_items[task.codes[part] < 0] = popularity  # as `recommend` serves users it has never met
@@ -365,12 +364,12 @@ def lists_given(
 
     ``users`` are places in ``task.users``; ``shown=None`` leaves the whole histories.
     """
-    lists = np.full((len(users), k), -1)
-    for start in range(0, len(users), BLOCK):
-        histories = task.served.rows(task.codes[users[start : start + BLOCK]])
+    lists, size = np.full((len(users), k), -1), model.block_size
+    for start in range(0, len(users), size):
+        histories = task.served.rows(task.codes[users[start : start + size]])
         scores, _ = model.scores_to_list(histories if shown is None else shown(histories))
         best, _ = top_k(scores, k, exclude=histories.matrix, twins=model.twins)
-        lists[start : start + BLOCK, : best.shape[1]] = best
+        lists[start : start + size, : best.shape[1]] = best
     return lists
 
 

@@ -343,7 +343,7 @@ class Recommender(ABC):
             raise ValueError(f"unknown is {unknown!r}; it must be 'popular' or 'raise'")
         if unknown == "raise" and (codes < 0).any():
             raise KeyError(_unknown("user", users[codes < 0][0], self.train.user_ids))
-        size, candidates = self._block_size(), None if candidates is None else as_ids(candidates)
+        size, candidates = self.block_size, None if candidates is None else as_ids(candidates)
 
         def listed(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             block = slice(start, start + size)
@@ -395,7 +395,7 @@ class Recommender(ABC):
         Columns: item_id, similar_item_id, score (float32; on a scale of the model's own), rank (from 1).
         """
         items = ids_like(items, self._known.item_ids)
-        codes, size, lists = self._columns(items), self._block_size(), []
+        codes, size, lists = self._columns(items), self.block_size, []
         itself = eye(self.train.n_items, format="csr")
         for start in range(0, max(1, len(codes)), size):
             block = codes[start : start + size]
@@ -509,7 +509,8 @@ class Recommender(ABC):
 
     # ---- shared pieces ---------------------------------------------------------------------------------------
 
-    def _block_size(self) -> int:
+    @property
+    def block_size(self) -> int:
         """How many rows of scores are made at once."""
         return int(np.clip(SCORES_PER_BLOCK // self.train.n_items, 32, USERS_PER_BLOCK))
 

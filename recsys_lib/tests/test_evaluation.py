@@ -69,7 +69,7 @@ def test_blocks_and_faster_ways_give_the_same(split, history, results, monkeypat
     model, expected = Counting().fit(history), results["counting"]
     assert mean_ndcg(model, split) == pytest.approx(expected.means["ndcg@10"])
     assert mean_ndcg(model, Task.from_split(split)) == mean_ndcg(model, split)
-    monkeypatch.setattr("recsys_lib.evaluation.task.BLOCK", 7)
+    monkeypatch.setattr("recsys_lib.models.base.USERS_PER_BLOCK", 7)
     pd.testing.assert_frame_equal(evaluate(model, split).per_user, expected.per_user)
     within = expected.positions[expected.positions["rank"].between(1, 20)]
     listed = expected.lists.merge(within.drop(columns="midrank"), on=["user_id", "item_id", "rank"])
