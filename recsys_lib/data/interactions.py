@@ -139,6 +139,12 @@ def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
 
 
+def oldest_first(known: Interactions | Histories) -> np.ndarray:
+    """Entries row after row, each oldest first; equal times, and all without times, by the column, (nnz,) int64."""
+    when = np.zeros(known.matrix.nnz) if known.timestamps is None else known.timestamps
+    return np.lexsort((known.matrix.indices, when, known.row_of_entry))
+
+
 def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarray:
     """Place of each entry within its row, from 0, when entries are taken in ``order`` (row after row), (nnz,) int64.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, vstack
 
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions, oldest_first
 from recsys_lib.models.lists import top_k
 from recsys_lib.models.weights import Weighted
 
@@ -196,7 +196,7 @@ def followed(train: Interactions, weights: np.ndarray, window: int, power: float
     A pair counts as the product of its ``weights``, (nnz,) float32, times ``apart ** -power``; weight 0 is left out.
     """
     rows, columns = train.row_of_entry, train.matrix.indices
-    order = np.lexsort((columns, train.timestamps, rows))
+    order = oldest_first(train)
     order = order[weights[order] > 0]
     rows, columns, weights = rows[order], columns[order], weights[order]
     total = csr_matrix((train.n_items, train.n_items), dtype=np.float32)

@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 from torch import nn
 
 from recsys_lib.data.interactions import Histories, Interactions
-from recsys_lib.models import CausalTransformer, load_model
+from recsys_lib.models import CausalTransformer, NeuralRanker, load_model
 from recsys_lib.models.neural import causal_net
-from recsys_lib.models.neural.causal import forward
+from recsys_lib.models.neural.serving import causal_places
 
 SMALL = {"embedding_dim": 8, "max_length": 6, "batch_size": 64, "negatives": 40, "device": "cpu"}
 CYCLE = 12
@@ -87,7 +87,7 @@ def test_torch_and_numpy_agree(model, net, cycle):
     items = np.array([[1, 5, 2, 7, 3, 0], [2, 2, 9, 1, 0, 4]])
     with torch.no_grad():
         expected = net(torch.from_numpy(items)).numpy()
-    own = forward(state, items, model.blocks)
+    own = causal_places(state, items, model.blocks)
     own /= np.linalg.norm(own, axis=-1, keepdims=True)
     np.testing.assert_allclose(own, expected, atol=1e-5)
     served = model._with([state])
@@ -172,6 +172,8 @@ def test_what_it_cannot_learn_from_gets_one_sentence(cycle):
         CausalTransformer().fit(cycle.to_frame().drop_duplicates("user_id"))
     with pytest.raises(ValueError, match="negatives is 1; it must be 2 or more"):
         CausalTransformer(negatives=1)
+    with pytest.raises(ValueError, match="epochs is 0; it must be 1 or more"):
+        NeuralRanker(epochs=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

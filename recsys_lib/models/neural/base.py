@@ -17,6 +17,8 @@ from recsys_lib.models.neural.serving import State
 if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
 
+WHOLE = "n_models", "embedding_dim", "heads", "blocks", "max_length", "epochs", "batch_size"
+LEAST = {**dict.fromkeys(WHOLE, 1), "negatives": 2}  # what a parameter must be at least
 HOW = ("epochs", "lr", "schedule", "clip", "average", "patience", "device")  # of a plan, as the model has it
 
 
@@ -35,6 +37,12 @@ class NeuralModel(Recommender):
     device: str = "auto"
     clip: ClassVar[float] = 5.0  # largest norm of the gradient
     rest: ClassVar[tuple[str, str]]  # part and reason of what no input explains
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name, None)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; it must be {least} or more")
 
     def _train_nets(self, validate: Callable[[Self], float] | None = None, progress: bool = False) -> None:
         """Train the nets of all seeds; what ``_fit`` ends with."""

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
-from scipy.special import softmax
 
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions, oldest_first
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
-from recsys_lib.models.neural.serving import State, gelu, layer_norm, linear
+from recsys_lib.models.neural.serving import State, causal_places
 
 ROWS = 256  # histories that serving pads to one length
 
@@ -30,12 +29,10 @@ class CausalTransformer(NeuralModel):
 
     - ``embedding_dim``, ``blocks``: width of the vectors; blocks of attention, of one head, and a net as wide.
     - ``max_length``: items of a history that are read, the last ones; longer ones are learnt from in pieces.
-    - ``epochs``, ``batch_size``, ``lr``: AdamW with this highest learning rate; a batch has so many places.
+    - ``epochs``, ``batch_size``, ``lr``, ``patience``: as in the ranker and the hybrid; a batch has so many places.
     - ``dropout``: share of coordinates that is hidden in training, of the input and of what each block adds.
-    - ``negatives``: items that stand for the catalogue in the softmax of a step; all where it has no more.
-    - ``temperature``: of the softmax; the smaller, the more the likest wrong items are pushed away.
+    - ``negatives``, ``temperature``: items that stand for the catalogue in the softmax of a step, and its temperature.
     - ``low_weight``: of a target rated below :attr:`Interactions.relevant_from`; others have 1.
-    - ``patience``: epochs without a better validation value after which training stops (needs ``validate`` in ``fit``).
 
     W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (the layout). A. Klenitskiy,
     A. Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?", RecSys 2023 (the softmax).
@@ -56,14 +53,6 @@ class CausalTransformer(NeuralModel):
     needs_history: ClassVar[bool] = True
     rest: ClassVar[tuple[str, str]] = "item", "what no single item of the history explains"
 
-    def __post_init__(self) -> None:
-        least = {"embedding_dim": 1, "blocks": 1, "max_length": 1, "epochs": 1, "batch_size": 1, "negatives": 2}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {lowest} or more")
-
-    # ---- training --------------------------------------------------------------------------------------------
-
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None, **how: Any) -> None:
         if train.timestamps is None:
             raise ValueError("CausalTransformer needs timestamps or positions, and the interactions have neither")
@@ -83,24 +72,20 @@ class CausalTransformer(NeuralModel):
         state["items"] /= np.linalg.norm(state["items"], axis=1, keepdims=True)
         return state
 
-    # ---- serving ---------------------------------------------------------------------------------------------
-
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         return sum(self._scores_of(state, histories) for state in self.states) / len(self.states)
 
     def _scores_of(self, state: State, histories: Histories) -> np.ndarray:
         """Scores by one net, (n, n_items): cosines over the temperature; 0 of an empty history."""
-        matrix, columns = histories.matrix, histories.matrix.indices
-        when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
-        items = columns[np.lexsort((columns, when, histories.row_of_entry))]  # each row's oldest first
-        lengths = np.minimum(np.diff(matrix.indptr), self.max_length)
+        items, ends = histories.matrix.indices[oldest_first(histories)], histories.matrix.indptr[1:, None]
+        lengths = np.minimum(np.diff(histories.matrix.indptr), self.max_length)
         vectors = np.zeros((len(lengths), self.embedding_dim), np.float32)
         rows = np.argsort(lengths, kind="stable")[np.count_nonzero(lengths == 0) :]
         for chosen in np.split(rows, range(ROWS, len(rows), ROWS)) if len(rows) else ():
             place = np.minimum(np.arange(lengths[chosen].max()), lengths[chosen, None] - 1)
-            padded = items[matrix.indptr[chosen + 1, None] - lengths[chosen, None] + place]  # (rows, L)
-            places = forward(state, padded, self.blocks)[np.arange(len(chosen)), lengths[chosen] - 1]
-            vectors[chosen] = places / np.linalg.norm(places, axis=1, keepdims=True)
+            padded = items[ends[chosen] - lengths[chosen, None] + place]  # (rows, L)
+            last = causal_places(state, padded, self.blocks)[np.arange(len(chosen)), lengths[chosen] - 1]
+            vectors[chosen] = last / np.linalg.norm(last, axis=1, keepdims=True)
         return vectors @ state["items"].T / np.float32(self.temperature)
 
     def item_vectors(self) -> np.ndarray:
@@ -112,20 +97,6 @@ class CausalTransformer(NeuralModel):
         n, whole = history.matrix.nnz, self._scores_of(state, history)[0, item]
         kept = np.nonzero(~np.eye(n, dtype=bool))[1]  # all but the first, all but the second, ...
         parts = history.matrix.data[kept], history.matrix.indices[kept], np.arange(n + 1) * (n - 1)
-        without = csr_matrix(parts, shape=(n, history.matrix.shape[1]))
+        without = csr_matrix(parts, shape=(n, self.train.n_items))
         when = None if history.timestamps is None else history.timestamps[kept]
         return {"history": whole - self._scores_of(state, Histories(without, when))[:, item]}
-
-
-def forward(state: State, items: np.ndarray, blocks: int) -> np.ndarray:
-    """What the net makes of each place of histories, oldest item first, (n, L) int64 to (n, L, dim) float32."""
-    length, dim = items.shape[1], state["items"].shape[1]
-    x = state["items"][items] * np.float32(np.sqrt(dim)) + state["positions"][:length]
-    later = np.triu(np.full((length, length), -np.inf, np.float32), 1)
-    for name in (f"blocks.{number}." for number in range(blocks)):
-        query, key, value = np.split(linear(state, f"{name}qkv", layer_norm(state, f"{name}before", x)), 3, axis=-1)
-        weights = softmax(query @ key.swapaxes(1, 2) / np.float32(np.sqrt(dim)) + later, axis=-1)  # (n, L, L)
-        x = x + linear(state, f"{name}out", weights @ value)
-        inner = gelu(linear(state, f"{name}up", layer_norm(state, f"{name}between", x)))
-        x = x + linear(state, f"{name}down", inner)
-    return layer_norm(state, "last", x)

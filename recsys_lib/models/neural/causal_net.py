@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys_lib.models.neural.causal import CausalTransformer
 from recsys_lib.models.neural.nets import Dropout
-
-if TYPE_CHECKING:
-    from recsys_lib.models.neural.causal import CausalTransformer
-
-Batch = tuple[Tensor, ...]  # items (B, L), which places are real (B, L), targets and their weights (P,), others (C,)
 
 
 class Block(nn.Module):
@@ -59,9 +54,9 @@ class CausalNet(nn.Module):
         return functional.normalize(self.items[items], dim=-1)
 
 
-def next_item_loss(net: CausalNet, batch: Batch) -> Tensor:
+def next_item_loss(net: CausalNet, batch: tuple[Tensor, ...]) -> Tensor:
     """Cross-entropy of the next items under a softmax over them and the others drawn, which stand for all; weighted."""
-    items, real, targets, weights, others = batch
+    items, real, targets, weights, others = batch  # (B, L), (B, L), (P,), (P,), (C,); P places are real
     vectors = net(items)[real] / net.temperature  # (P, dim)
     own = (vectors * net.candidates(targets)).sum(dim=1)
     logits = (vectors @ net.candidates(others).T).float() + math.log(len(net.items) / len(others))  # (P, C)
@@ -82,7 +77,7 @@ class Windows:
         self.lengths = np.minimum(self.sizes - 1, model.max_length)  # places that have a next item
         self.steps = math.ceil(self.lengths.sum() / model.batch_size)
 
-    def __call__(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def __call__(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Batches of one epoch."""
         train, lengths = self.model.train, self.lengths
         order = np.lexsort((rng.random(train.matrix.nnz), train.timestamps, train.row_of_entry))

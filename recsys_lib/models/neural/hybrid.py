@@ -67,6 +67,7 @@ class NeuralHybrid(NeuralModel):
     rest: ClassVar[tuple[str, str]] = "start", "mean of all ratings"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.hidden, self.without = tuple(self.hidden), tuple(self.without)
         for part in self.without:
             if part not in LEAVE_OUT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.special import erf, expit
+from scipy.special import erf, expit, softmax
 
 from recsys_lib.data.interactions import Histories
 
@@ -166,3 +166,20 @@ def rating_grid(
             x = silu(linear(state, name, x))
         scores[row] += values @ flat_pair + linear(state, "last", x)[:, 0]
     return scores.astype(np.float32)
+
+
+# ---- sequences --------------------------------------------------------------------------------------------------
+
+
+def causal_places(state: State, items: np.ndarray, blocks: int) -> np.ndarray:
+    """What the net makes of each place of histories, oldest item first, (n, L) int64 to (n, L, dim) float32."""
+    length, dim = items.shape[1], state["items"].shape[1]
+    x = state["items"][items] * np.float32(np.sqrt(dim)) + state["positions"][:length]
+    later = np.triu(np.full((length, length), -np.inf, np.float32), 1)
+    for name in (f"blocks.{number}." for number in range(blocks)):
+        query, key, value = np.split(linear(state, f"{name}qkv", layer_norm(state, f"{name}before", x)), 3, axis=-1)
+        weights = softmax(query @ key.swapaxes(1, 2) / np.float32(np.sqrt(dim)) + later, axis=-1)  # (n, L, L)
+        x = x + linear(state, f"{name}out", weights @ value)
+        inner = gelu(linear(state, f"{name}up", layer_norm(state, f"{name}between", x)))
+        x = x + linear(state, f"{name}down", inner)
+    return layer_norm(state, "last", x)

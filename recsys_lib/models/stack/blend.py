@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions, places_in_rows, row_starts
+from recsys_lib.data.interactions import Histories, Interactions, oldest_first, places_in_rows, row_starts
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k, z_scores
 from recsys_lib.models.neighbours import rows_of
@@ -213,7 +213,7 @@ def hold_out(
     if holdout == "later" and train.seconds is None:
         raise ValueError('holdout="later" needs timestamps, and the interactions have none')
     if holdout != "random" and train.timestamps is not None:
-        order = np.lexsort((train.matrix.indices, train.timestamps, rows))
+        order = oldest_first(train)
     else:
         order = np.lexsort((np.random.default_rng(0).random(len(rows)), rows))
     place = places_in_rows(rows, order, train.n_users)
