@@ -69,8 +69,9 @@ class Task:
         """Make the task of a split; ``items`` is the table with genres, for metrics that need them.
 
         ``relevant_from=None`` takes :func:`recsys_lib.data.interactions.relevance_threshold` of the history's ratings,
-        and warns where that is not 4. ``strict`` is the protocol of papers on sequences: models are fitted on the train
-        part alone, served with the whole history, and rank every item of the history or of ``items``.
+        and warns where that is not 4; without ratings, or with counts in their place, all is relevant. ``strict`` is
+        the protocol of papers on sequences: models are fitted on the train part alone, served with the whole history,
+        and rank every item of the history or of ``items``.
 
         ValueError if the test part is empty, or nobody has anything relevant in it.
         """
@@ -78,6 +79,7 @@ class Task:
         if len(test) == 0:
             raise ValueError("the test part of the split is empty: `tables_with_test` of a run reads it")
         implicit = "rating" not in history or (history["rating"].nunique() == 1 and test["rating"].nunique() == 1)
+        implicit |= split.params.get("repeats") == "count"  # its ratings say how often, not how good
         known = served = Interactions.from_frame(history)
         if strict:
             catalogue = [history["item_id"]] if items is None else [history["item_id"], items["item_id"]]

@@ -168,8 +168,9 @@ def test_leave_one_out_keeps_one_row_of_a_repeated_item_and_all_that_is_held_out
     assert list(found[0].itertuples(index=False, name=None)) == train
     assert list(found[1][found[1]["item_id"] != 3].itertuples(index=False, name=None)) == history
     assert found[2][["user_id", "item_id", "position"]].values.tolist() == [[1, 5, 4], [2, 1, 7]]
-    task = Task.from_split(split, 1.0 if repeats == "count" else None, strict=True)
+    task = Task.from_split(split, strict=True)
     assert task.protocol["relevant_seen_before"] == 1.0
+    assert task.relevant.nnz == 2  # a count is no threshold
 
 
 @pytest.mark.parametrize("shares", [{"test": 0.0}, {"test": 1.0}, {"test": 0.6, "valid": 0.4}, {"valid": -0.1}])
