@@ -10,14 +10,16 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio.to_thread
+import pandas as pd
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_fastapi_instrumentator import Instrumentator
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -104,6 +106,34 @@ def explain(
     return {"user_id": user, "movie": snapshot.films[movie], "model": served, "score": score, "reasons": reasons}
 
 
+@lists.post("/invocations", responses=documented(400, 413), openapi_extra=schemas.INVOCATIONS)
+async def invocations(request: Request, snapshot: Ready) -> Response:
+    """List films for several users, as hosted endpoints are asked: JSON, or CSV with a line a user.
+
+    JSON answers JSON: what `/recommend` gives for each of ``instances``, as ``predictions``. CSV (``user_id``, or
+    ``user_id,k``) answers CSV: user_id, item_id, score, rank, fallback.
+    """
+    body, as_csv = await request.body(), request.headers.get("content-type", "").startswith("text/csv")
+    try:
+        asked = (schemas.Invocations.of_csv if as_csv else schemas.Invocations.model_validate_json)(body)
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from error
+    except ValueError as error:
+        raise ProblemError(400, "", f"The body is no text in UTF-8: {error}.") from error
+    answers = []
+    for each in asked.instances:
+        if isinstance(each, schemas.NewUser):
+            answers.append(await run_in_threadpool(recommend_new, request, snapshot, each))
+        else:
+            answers.append(await recommend(request, snapshot, str(each.user_id), each))
+    if not as_csv:
+        predictions = schemas.Predictions.model_validate({"predictions": answers}, from_attributes=True)
+        return JSONResponse(predictions.model_dump(mode="json"))
+    columns = ["user_id", "item_id", "score", "rank", "fallback"]
+    films = [{**answer, **film, "item_id": film["movie_id"]} for answer in answers for film in answer["items"]]
+    return Response(pd.DataFrame(films, columns=columns).to_csv(index=False), media_type="text/csv")
+
+
 router.include_router(lists)
 
 
@@ -149,9 +179,10 @@ def models(snapshot: Ready, page: Annotated[schemas.Page, Query()]) -> dict[str,
     return page.listed(snapshot.described(), dict)
 
 
+@health_router.get("/ping", response_model=schemas.Health)
 @health_router.get("/health", response_model=schemas.Health)
 async def health(request: Request, snapshot: Ready) -> dict[str, Any]:
-    """Whether the champion of the run is loaded: 200, or 503 with what is wrong."""
+    """Whether the champion of the run is loaded: 200, or 503 with what is wrong (`/ping`: as hosted endpoints ask)."""
     service = request.app.state.service
     if service.failure:
         raise service.not_healthy()
@@ -256,5 +287,8 @@ def create_app(dataset: str, *, key: str | None = None, hosts: tuple[str, ...] =
     )
     app.add_middleware(Incoming)
     app.add_middleware(CorrelationIdMiddleware, validator=lambda given: bool(REQUEST_ID.fullmatch(given)))
-    app.openapi()["components"]["schemas"]["Problem"] = schemas.Problem.model_json_schema()
+    described = app.openapi()["components"]["schemas"]
+    for model in (schemas.Problem, schemas.Invocations, schemas.Predictions):  # which no address names to FastAPI
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        described.update(schema.pop("$defs", {}) | {model.__name__: schema})
     return app

@@ -83,6 +83,48 @@ class NewUser(FilmChoice, strict=True):
     )
 
 
+class KnownUser(RecommendChoice, strict=True):
+    """A user by id, and the list they ask for."""
+
+    user_id: Annotated[StrictInt | Text, _whole]
+
+
+class Invocations(_Request):
+    """Lists that are asked for together."""
+
+    instances: list[KnownUser | NewUser] = Field(min_length=1, max_length=MAX)
+
+    @classmethod
+    def of_csv(cls, body: bytes) -> Invocations:
+        """Read ``user_id`` or ``user_id,k`` line by line; UnicodeDecodeError if it is no text."""
+        lines = [line.rpartition(",") for line in body.decode().splitlines() if line.strip()]
+        asked = [
+            {"user_id": user, "k": int(k) if k.isdecimal() and len(k) < 9 else k} if user else {"user_id": k}
+            for user, _, k in lines
+        ]
+        return cls.model_validate({"instances": asked})
+
+
+INVOCATIONS = {  # of the OpenAPI: FastAPI itself knows one form of a body only
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Invocations"}},
+            "text/csv": {"example": "1,10\n"},
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "Lists in the order of the questions",
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}},
+                "text/csv": {"example": "user_id,item_id,score,rank,fallback\n1,50,0.3,1,False\n"},
+            },
+        }
+    },
+}
+
+
 class ModelName(BaseModel):
     """Which model answered."""
 
@@ -127,6 +169,12 @@ class Recommendations(BaseModel):
     model: ModelName
     fallback: bool = Field(description="True where popular films stand in for what the model cannot say.")
     items: list[Recommendation]
+
+
+class Predictions(BaseModel):
+    """Lists for several users, in the order in which they were asked for."""
+
+    predictions: list[Recommendations]
 
 
 class Similar(BaseModel):

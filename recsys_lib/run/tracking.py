@@ -302,8 +302,8 @@ def _check(uri: str) -> None:
             engine.dispose()
 
 
-def serve(port: int) -> int:
-    """Show MLflow's pages on this machine alone, until Ctrl-C."""
+def serve(port: int, host: str) -> int:
+    """Show MLflow's pages until Ctrl-C: on this machine alone, unless another address is to be listened on."""
     uri = address()
     if uri is None:
         sys.stderr.write(f"tracking is off: {ADDRESS} is 'none', or MLflow is not installed (`make setup`)\n")
@@ -313,7 +313,7 @@ def serve(port: int) -> int:
         return 0
     _check(uri)
     files = (home() / "outputs" / "mlartifacts").as_uri()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
     command += ["--serve-artifacts", "--artifacts-destination", files, "--port", str(port), "--workers", "1"]
     jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # they would be seven processes more, of no use here
     pages = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
@@ -327,6 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("action", choices=["send", "ui"])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     parser.add_argument("--port", type=int, default=5000, help="of the pages (5000)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, for the pages (0.0.0.0: all)")
     given = parser.parse_args(arguments)
     try:
         send(Run(given.dataset))
@@ -334,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{problem}\n")
         if given.action == "send":
             return 1
-    return serve(given.port) if given.action == "ui" else 0
+    return serve(given.port, given.host) if given.action == "ui" else 0
 
 
 if __name__ == "__main__":

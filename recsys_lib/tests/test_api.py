@@ -1,5 +1,6 @@
 """The service, asked over HTTP: every address, what it refuses, what it says of itself."""
 
+import io
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -105,6 +107,38 @@ def test_unknown_users_get_popular_films(ask, run):
     assert lists(answer)[0][0] == run.known.item_ids[run.known.item_counts.argmax()]
 
 
+def test_a_hosted_endpoint_is_asked_for_several_lists_at_once(ask, run):
+    """JSON and CSV, an unknown user as everywhere, a new one by what they liked."""
+    model = run.champion.model
+    known, new = {"user_id": 5, "k": 4}, {"liked": [{"movie_id": 2, "rating": 5.0}], "k": 3}
+    answer = ask.post("/invocations", json={"instances": [known, new, {"user_id": "nobody"}]})
+    first, second, third = answer.json()["predictions"]
+    assert [film["movie_id"] for film in first["items"]] == model.recommend([5], 4)["item_id"].tolist()
+    assert [film["movie_id"] for film in second["items"]] == model.recommend_new({2: 5.0}, 3)["item_id"].tolist()
+    assert (third["user_id"], third["fallback"], len(third["items"])) == ("nobody", True, 10)
+    answer = ask.post("/invocations", content="5,4\nnobody\n", headers={"content-type": "text/csv"})
+    table = pd.read_csv(io.StringIO(answer.text))
+    assert table["user_id"].tolist() == ["5"] * 4 + ["nobody"] * 10
+    assert table["item_id"][:4].tolist() == model.recommend([5], 4)["item_id"].tolist()
+    assert table["fallback"].tolist() == [False] * 4 + [True] * 10
+    assert ask.get("/ping").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "body, kind, status",
+    [
+        (b"{", "application/json", 422),
+        (b'{"instances": []}', "application/json", 422),
+        (b'{"instances": [{"user": 1}]}', "application/json", 422),
+        (b"1,many", "text/csv", 422),
+        (b"\xff", "text/csv", 400),
+    ],
+)
+def test_what_a_hosted_endpoint_refuses(ask, body, kind, status):
+    answer = ask.post("/invocations", content=body, headers={"content-type": kind})
+    is_problem(answer, status, "" if status == 400 else "invalid-request")
+
+
 def test_similar_and_explain_are_those_of_the_package(ask, run):
     model = run.champion.model
     answer = ask.get("/similar/4?k=3")
@@ -186,6 +220,7 @@ def test_documentation_needs_no_network(ask):
     assert set(described["paths"]) == {
         "/health", "/users", "/users/{user_id}", "/recommend/{user_id}", "/recommend", "/similar/{movie_id}",
         "/movies/{movie_id}", "/movies", "/explain/{user_id}/{movie_id}", "/models", "/metrics",
+        "/ping", "/invocations",
     }  # fmt: skip
     assert "Problem" in described["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(described)
