@@ -34,7 +34,7 @@ WAYS = {
 }
 
 
-def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -> Histories:
+def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray, *, seed: int = 0) -> Histories:
     """Keep ``size`` items of each row, chosen as ``WAYS`` says.
 
     Ties go to the lower column; without timestamps first and last are the lowest columns. ``counts``, (n_items,), says
@@ -50,7 +50,7 @@ def shown_films(histories: Histories, size: int, way: str, counts: np.ndarray) -
     matrix, rows = histories.matrix, histories.row_of_entry
     when = np.zeros(matrix.nnz) if histories.timestamps is None else histories.timestamps
     met = -np.asarray(counts)[matrix.indices]
-    chance = np.random.default_rng(0).random(matrix.nnz)
+    chance = np.random.default_rng(seed).random(matrix.nnz)
     keys = {"any": (chance,), "first": (when,), "last": (-when,), "known": (met,), "liked": (met, -matrix.data)}[way]
     return histories.first(size, np.lexsort((matrix.indices, *keys, rows)))
 
@@ -62,6 +62,7 @@ def new_user_table(
     *,
     ways: tuple[str, ...] = ("any",),
     whole: bool = True,
+    draws: int = 1,
     k: int = 10,
 ) -> pd.DataFrame:
     """NDCG@k of every new user, model and number of items shown, and how much of what is shown the list reflects.
@@ -70,7 +71,8 @@ def new_user_table(
     the history stays out of the lists, shown or not, and only users with as many items as the largest size take part:
     the questions are the same at every size.
 
-    ``whole``: also with the whole history that the task knows, still under no name: size -1.
+    ``whole``: also with the whole history that the task knows, still under no name: size -1. ``draws``: how often items
+    are drawn by chance; values are means over the draws.
 
     Columns: model, way, size, user_id, value, reflected; a row a new user. ``reflected`` is the share of the list that
     has a genre of what was shown; NaN where nothing was or the model knows no genres.
@@ -79,8 +81,8 @@ def new_user_table(
     asked = [(way, size) for way in ways for size in sizes] + ([(ways[0], -1)] if whole else [])
     parts = []
     for name, model in models.items() if len(users) else ():
-        for way, size in asked:
-            shown = None if size < 0 else partial(shown_films, size=size, way=way, counts=task.popularity)
+        for way, size, seed in ((*each, seed) for seed in range(draws) for each in asked):
+            shown = None if size < 0 else partial(shown_films, size=size, way=way, counts=task.popularity, seed=seed)
             codes = lists_given(model, task, users, shown, k)
             values = {"value": ranking.ndcg(ranking.judge(codes, task.relevant[users]), k), "reflected": np.nan}
             if model.genres is not None and size != 0:
@@ -88,7 +90,8 @@ def new_user_table(
                 values["reflected"] = _reflected(codes, (given if size < 0 else shown(given)).matrix, model.genres)
             values["user_id"] = task.users[users]
             parts.append(pd.DataFrame({"model": name, "way": way, "size": size, **values}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)
+    return table if draws == 1 else table.groupby(_COLUMNS[:4], as_index=False, sort=False).mean()
 
 
 _COLUMNS = ["model", "way", "size", "user_id", "value", "reflected"]

@@ -74,7 +74,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
                     progress_bar={"desc": _placed(notebook.stem), "unit": "cell"},
                     log_output=True,
                     request_save_on_cell_execute=False,
-                    extra_arguments=["--IPKernelApp.log_level=50"],  # what it says of sockets and of its own end is no news
+                    extra_arguments=["--IPKernelApp.log_level=50"],  # not of sockets, nor of its own end
                 )
             except PapermillExecutionError:
                 temporary.replace(failed)

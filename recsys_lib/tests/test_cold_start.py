@@ -84,6 +84,15 @@ def test_the_table_of_nothing(fitted):
     assert (table["milliseconds"] > 0).all()
 
 
+def test_several_draws_are_averaged(task, fitted):
+    models, keys = {"ease": fitted["EASE"]}, ["way", "size", "user_id"]
+    several, first = (cold_start.new_user_table(models, task, (1, 3), draws=draws).set_index(keys) for draws in (4, 1))
+    assert (several.index == first.index).all()
+    whole = several.xs(-1, level="size")["value"]
+    np.testing.assert_allclose(whole, first.xs(-1, level="size")["value"])
+    assert set(several["value"].round(6)) - set(first["value"].round(6)), "nobody was given other films"
+
+
 def test_the_films_shown(task):
     histories = task.known.rows(task.codes)
     for way, key in (("first", 1), ("last", -1)):
