@@ -245,22 +245,14 @@ def whole_ids(ids: pd.Series) -> pd.Series | None:
 
 
 def canonical(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Whole numbers from texts, where each is as long as the number is when written: "007", "+7" and "7.0" are longer.
+    """Whole numbers from texts, where each is how the number is written: "007", "+7" and "7.0" are not.
 
     >>> canonical(pa.chunked_array([["7", "-12"]])).to_pylist(), canonical(pa.chunked_array([["7", "012"]]))
     ([7, -12], None)
     """
     with suppress(pa.ArrowInvalid):
-        head = texts.slice(0, 1000)  # which mostly tells, and rules out hexadecimal ones
-        if pc.cast(pc.cast(head, pa.int64()), head.type).equals(head):
-            numbers = pc.cast(texts, pa.int64())
-            values = numbers.drop_null().to_numpy()
-            low, high = int(values.min(initial=0)), int(values.max(initial=0))
-            sizes = values if low >= 0 else np.abs(values)
-            sizes = sizes.astype(np.int32) if max(high, -low) < 2**31 else sizes  # half the memory to pass through
-            digits = len(values) + (np.count_nonzero(values < 0) if low < 0 else 0)
-            for power in range(1, len(str(max(high, -low)))):
-                digits += np.count_nonzero(sizes >= 10**power)
-            if (pc.sum(pc.binary_length(texts)).as_py() or 0) == digits:
-                return numbers
+        numbers = pc.cast(texts, pa.int64())  # which takes no blanks, no sign but a minus, and hexadecimal ones
+        zeros = texts.filter(pc.or_(pc.starts_with(texts, "0"), pc.starts_with(texts, "-0")))
+        if pc.all(pc.equal(zeros, "0"), min_count=0).as_py():
+            return numbers
     return None

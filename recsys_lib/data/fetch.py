@@ -140,18 +140,6 @@ def _target(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     return path
 
 
-def _copy(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, archive: Path) -> int:
-    """Write one member and return how many bytes may still follow; counts what comes, not what the header says."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open(member) as reader, target.open("xb") as writer:
-        while block := reader.read(_BLOCK):
-            left -= len(block)
-            if left < 0:
-                raise BadArchiveError(f"{archive} is not safe: it unpacks to more than the limit of bytes")
-            writer.write(block)
-    return left
-
-
 def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes: int = MAX_BYTES) -> Path:
     """Unpack a zip archive, or ``only`` some of its members, to a folder that is whole or absent.
 
@@ -162,11 +150,14 @@ def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes
     """
     try:
         with zipfile.ZipFile(archive) as source, replacing_folder(folder) as temporary:
-            left = max_bytes
-            for member, path in [(member, _target(member, archive)) for member in source.infolist()]:
-                wanted = member.filename in only if only else "__MACOSX" not in path.parts
-                if wanted and not member.is_dir():
-                    left = _copy(source, member, temporary / path, left, archive)
+            members = [(member, _target(member, archive)) for member in source.infolist() if not member.is_dir()]
+            if sum(member.file_size for member, _ in members) > max_bytes:  # zipfile reads no more than it says
+                raise BadArchiveError(f"{archive} is not safe: it unpacks to more than the limit of bytes")
+            for member, path in members:
+                if member.filename in only if only else "__MACOSX" not in path.parts:
+                    (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                    with source.open(member) as reader, (temporary / path).open("xb") as writer:
+                        shutil.copyfileobj(reader, writer)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadArchiveError(f"{archive} is cut or corrupt ({error})") from error
     except FileExistsError as error:

@@ -45,8 +45,6 @@ class Dataset:
       from two different archives with the same rows.
     - ``rating_scale``, (float, float) or None: lowest and highest rating; None for implicit feedback.
     - ``source``, ``path``: where the data came from, in words, and the archive, the file or the folder that was read.
-    - ``tags``, ``links``, where the data set has them: user_id, item_id, tag, timestamp; item_id, imdb_id (text, with
-      its leading zeros), tmdb_id (Int64, nullable).
     - ``dropped``: what was left out while reading, and how many rows: ``{"rows without ...": 3}``.
     """
 
@@ -58,8 +56,6 @@ class Dataset:
     rating_scale: tuple[float, float] | None
     source: str
     path: Path | None = None
-    tags: pd.DataFrame | None = None
-    links: pd.DataFrame | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -192,8 +188,6 @@ def load_dataset(
         rating_scale=scale,
         source=source.words,
         path=source.path,
-        tags=tables.tags,
-        links=tables.links,
         dropped=dropped,
     )
 

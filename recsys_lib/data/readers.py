@@ -39,8 +39,6 @@ _STEMS = {
     "interactions": ("interactions", "ratings", "events", "plays", "inter", "user_artists", "bx-book-ratings", "data"),
     "items": ("items", "movies", "item", "books", "artists", "bx-books"),
     "users": ("users", "people", "user", "bx-users"),
-    "tags": ("tags",),
-    "links": ("links",),
 }
 _ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".item", ".user", ".parquet", ".jsonl", ".json")
 # spellings that are understood without a mapping, letters and digits only, lower case
@@ -55,12 +53,9 @@ _SPELLINGS = {
     "year": ("year", "releaseyear", "publicationyear", "yearofpublication", "originalpublicationyear"),
     WEIGHT: (),
     "zip_code": ("zipcode",),
-    "imdb_id": ("imdbid",),
-    "tmdb_id": ("tmdbid",),
-    "tag": (),
 }
 _BESIDE = {"items": {"id": "item_id", "name": "title"}, "users": {"id": "user_id"}}  # where there is no better
-_TEXTS = ("user_id", "item_id", "title", "genres", "tag", "zip_code", "imdb_id")
+_TEXTS = ("user_id", "item_id", "title", "genres", "zip_code")
 _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
 _ATTRIBUTES = "_item2attributes.json"
 _PACKED = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
@@ -76,7 +71,6 @@ _GROUPLENS = {
     "u.user": ["user_id", "age", "gender", "occupation", "zip_code"],
     "movies.dat": ["item_id", "title", "genres"],
     "users.dat": ["user_id", "gender", "age", "occupation", "zip_code"],
-    "tags.dat": ["user_id", "item_id", "tag", "timestamp"],
 }
 _OCCUPATIONS = (  # by number, from the README of ml-1m
     *("other", "educator", "artist", "clerical", "student", "customer service", "health care", "executive"),
@@ -98,8 +92,6 @@ class RawTables:
     interactions: pd.DataFrame = field(default_factory=pd.DataFrame)
     items: pd.DataFrame | None = None
     users: pd.DataFrame | None = None
-    tags: pd.DataFrame | None = None
-    links: pd.DataFrame | None = None
     files: dict[str, Path] = field(default_factory=dict)
     forms: dict[str, Form] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)  # what could not be read at all, a sentence for file and cause
@@ -390,7 +382,7 @@ def _files_of(folder: Path, *, lone: bool = True) -> dict[str, Path]:
     """Which table is in which file of a folder; a ``lone`` table of any name is that of the interactions."""
     plain = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] not in "._"]
     tables = [path for path in plain if re.sub(r"\.(gz|bz2)$", "", path.name.lower()).endswith(_ENDINGS)]
-    tables = [path for path in tables if not re.match(r"(readme|licen[sc]e)\b", path.name.lower())]
+    tables = [path for path in tables if not re.match(r"(readme|licen[sc]e|tags|links)\b", path.name.lower())]
     if tables and all(re.match(r"part-.*\.parquet$", path.name) for path in tables):
         return {"interactions": folder}
     parts = {path: (path.name.lower().split(".")[0], path.suffix[1:].lower()) for path in tables}
@@ -512,8 +504,6 @@ def _keep(tables: RawTables, name: str, frame: pd.DataFrame, time_unit: str) -> 
         frame["timestamp"] = cells.as_seconds(frame["timestamp"], time_unit)
     for column in {"rating", WEIGHT} & set(frame):
         frame[column] = cells.as_numbers(frame[column])
-    if "tmdb_id" in frame and pd.api.types.is_numeric_dtype(frame["tmdb_id"]):
-        frame["tmdb_id"] = frame["tmdb_id"].astype("Int64")
     setattr(tables, name, as_items(frame) if name == "items" else frame)
 
 
@@ -609,7 +599,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
                 escape_char="\\" if escaped else False, newlines_in_values=quoted, invalid_row_handler=skip,
             ),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=types, include_columns=only, null_values=[""] if table == "tags" else MISSING,
+                column_types=types, include_columns=only, null_values=MISSING,
                 strings_can_be_null=True, quoted_strings_can_be_null=True,
             ),
         )  # fmt: skip
@@ -673,11 +663,11 @@ def _check_quotes(path: Path, form: Form, rows: int, escape: str | None) -> None
 
 
 def _separated(path: Path, form: Form, encoding: str | None) -> bytes:
-    """Content of a file with a separator of one letter; "::" may stand in a title or a tag."""
+    """Content of a file with a separator of one letter; "::" may stand in a title."""
     text = _text_of(path, encoding)
     if form.separator == " ":
         return "\n".join("\x1f".join(line.split()) for line in _lines(text)).encode()
-    free = next((place for place, name in enumerate(form.names) if name in ("title", "tag")), None)
+    free = next((place for place, name in enumerate(form.names) if name == "title"), None)
     if free is None:
         return text.replace(form.separator, "\x1f").encode()
     mark, n = re.escape(form.separator), len(form.names)

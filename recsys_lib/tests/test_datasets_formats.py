@@ -12,7 +12,7 @@ from recsys_lib.tests.made import made_tables, write_ml_100k
 
 
 def write_dat(folder, *, encoding="latin-1", users=True):
-    """Files of ml-1m (latin-1, with users) or of ml-10m (UTF-8, with tags)."""
+    """Files of ml-1m (latin-1, with users) or of ml-10m (UTF-8, without)."""
     folder.mkdir(parents=True)
     (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n")
     films = "1193::Misérables, Les (1995)::Drama|Musical\n661::Mission: Impossible :: Two (1996)::Action\n"
@@ -20,8 +20,6 @@ def write_dat(folder, *, encoding="latin-1", users=True):
     (folder / "movies.dat").write_text(films, encoding=encoding)
     if users:
         (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072-1234\n")
-    else:
-        (folder / "tags.dat").write_text("2::661::so: good::1215184630\n2::661::a::b::1215184631\n")
     return folder
 
 
@@ -36,10 +34,7 @@ def write_csv(folder):
         "9,Death Note (2006–2007),Animation\n10,Moonlight,Drama\n",
         encoding="utf-8",
     )
-    (folder / "tags.csv").write_text(
-        'userId,movieId,tag,timestamp\n7,1,"funny, very",1445714994\n7,1,null,1445714995\n'
-    )
-    (folder / "links.csv").write_text("movieId,imdbId,tmdbId\n1,0114709,862\n3,0113228,\n")
+    (folder / "tags.csv").write_text('userId,movieId,tag,timestamp\n7,1,"two\nlines",1445714994\n')
     return folder
 
 
@@ -79,27 +74,22 @@ def test_dat_in_latin_1_with_users(lab_home, tmp_path):
     ]
 
 
-def test_dat_in_utf_8_with_tags(lab_home, tmp_path):
+def test_dat_in_utf_8(lab_home, tmp_path):
     folder = write_dat(tmp_path / "ml-10M100K", encoding="utf-8", users=False)
     (folder / "ratings.dat").write_text("1::122::5::838985046\n1::1193::0.5::838983525\n")
     (folder / "movies.dat").write_text("122::Amélie (2001)::Comedy\n1193::B (1992)::Drama\n", encoding="utf-8")
     data = load_dataset(folder)
     assert data.rating_scale == (0.5, 5.0)
     assert data.titles()[122] == "Amélie"
-    assert data.tags["tag"].tolist() == ["so: good", "a::b"]
-    assert data.tags["timestamp"].tolist() == [1215184630, 1215184631]
     assert data.users.columns.tolist() == ["user_id"]
 
 
-def test_csv_with_tags_and_links(lab_home, tmp_path):
+def test_csv(lab_home, tmp_path):
     data = load_dataset(write_csv(tmp_path / "ml-latest-small"))
     assert data.rating_scale == (0.5, 5.0)
     assert data.items["title"].tolist() == ["Toy Story", 'Amélie, "the"', "Death Note", "Moonlight"]
     assert data.items["year"].fillna(0).tolist() == [1995, 2001, 2006, 0]
     assert data.items["genres"].tolist() == [["Adventure", "Animation"], [], ["Animation"], ["Drama"]]
-    assert data.tags["tag"].tolist() == ["funny, very", "null"]
-    assert data.links["imdb_id"].tolist() == ["0114709", "0113228"]
-    assert data.links["tmdb_id"].isna().tolist() == [False, True]
     assert data.users["user_id"].tolist() == [1, 7]
 
 
@@ -200,9 +190,3 @@ def test_ratings_off_the_scale_are_named_and_dropped_when_asked(lab_home, tmp_pa
 def test_ids_that_are_text_under_the_names_of_grouplens(lab_home, tmp_path):
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating\nann,tt0111161,4\nbob,tt0068646,5\n")
     assert load_dataset(tmp_path).interactions["item_id"].tolist() == ["tt0111161", "tt0068646"]
-
-
-def test_tags_over_two_lines(lab_home, tmp_path):
-    folder = write_csv(tmp_path / "ml-20m")
-    (folder / "tags.csv").write_text('userId,movieId,tag,timestamp\n7,1,"two\nlines",1445714994\n7,3,NA,1445714995\n')
-    assert load_dataset(folder).tags["tag"].tolist() == ["two\nlines", "NA"]
