@@ -139,6 +139,16 @@ def row_starts(rows: np.ndarray, n_rows: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))]).astype(np.int64)
 
 
+def rows_of(matrix: csr_matrix) -> np.ndarray:
+    """Row of each stored entry, (nnz,) int64."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
+    """The same entries with other values, (nnz,)."""
+    return csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
 def oldest_first(known: Interactions | Histories) -> np.ndarray:
     """Entries row after row, each oldest first; equal times, and all without times, by the column, (nnz,) int64."""
     when = np.zeros(known.matrix.nnz) if known.timestamps is None else known.timestamps
@@ -280,7 +290,7 @@ class Interactions:
     @property
     def row_of_entry(self) -> np.ndarray:
         """Row of each stored entry, (nnz,) int64, parallel to ``matrix.data``."""
-        return np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))
+        return rows_of(self.matrix)
 
     def user_codes(self, user_ids: Iterable) -> np.ndarray:
         """Row of each user id, int64; -1 where unknown. "7" is 7 where the ids are numbers."""
@@ -334,7 +344,7 @@ class Histories:
     @property
     def row_of_entry(self) -> np.ndarray:
         """Row of each stored entry, (nnz,) int64."""
-        return np.repeat(np.arange(self.matrix.shape[0]), np.diff(self.matrix.indptr))
+        return rows_of(self.matrix)
 
     def first(self, size: int, order: np.ndarray | None = None) -> Histories:
         """Only the ``size`` first entries of each row in an order; by default the most recent, equal times by the column.

@@ -60,7 +60,7 @@ _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie
 _ATTRIBUTES = "_item2attributes.json"
 _PACKED = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
 pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own takes seconds to clear the pages of a first gigabyte
-_HEAD_BYTES, _HEAD_LINES, _BLOCK_BYTES = 1 << 16, 50, 16 << 20
+_HEAD_BYTES, _HEAD_LINES, _COUNTED_BYTES, _BLOCK_BYTES = 1 << 16, 50, 1 << 18, 16 << 20
 _SHOWN = 3
 # GroupLens's files without a header; the genres of u.item stand in u.genre
 _RATED = ["user_id", "item_id", "rating", "timestamp"]
@@ -640,7 +640,7 @@ def _count(path: Path, mark: bytes, most: int | None = None) -> int:
     """How often a byte stands in a file; counting ends past ``most``."""
     found = 0
     with _packing(path)[1](path, "rb") as handle:
-        while (most is None or found < most) and (block := handle.read(_BLOCK_BYTES)):
+        while (most is None or found < most) and (block := handle.read(_COUNTED_BYTES)):
             found += block.count(mark) if mark in block else 0  # most files have no quote: to see that is quicker
     return found
 

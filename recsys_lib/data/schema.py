@@ -342,7 +342,9 @@ def _pair_keys(frame: pd.DataFrame) -> np.ndarray:
     if users.dtype.kind == "i" and items.dtype.kind == "i" and min(users.min(), items.min()) >= 0:
         width = int(items.max()) + 1
         if (int(users.max()) + 1) * width < 2**63:
-            return users.to_numpy() * np.int64(width) + items.to_numpy()
+            keys = users.to_numpy() * np.int64(width)
+            keys += items.to_numpy()  # in place: memory that is new takes longer than the sum
+            return keys
     user, item = (pd.factorize(values)[0].astype(np.int64) for values in (users, items))
     return user * (item.max() + 1) + item
 
@@ -353,20 +355,19 @@ def _drop_duplicates(tables: RawTables, duplicates: str, dropped: dict[str, int]
     keys = _pair_keys(frame)
     if (keys[1:] > keys[:-1]).all():  # as in MovieLens's files
         return
-    ordered = np.sort(keys)
-    if not (ordered[1:] == ordered[:-1]).any():
+    keys.sort()  # in place, too
+    if (keys[1:] > keys[:-1]).all():
         return
-    when = order_column(frame)
-    order = np.lexsort((frame[when], keys)) if when else np.argsort(keys, kind="stable")
-    last = np.append(keys[order][1:] != keys[order][:-1], True)
-    rows = order[last]
+    keys = _pair_keys(frame)
     if duplicates == "sum":
-        starts = np.flatnonzero(np.append(True, last[:-1]))
-        sums = np.add.reduceat(frame["rating"].to_numpy(np.float64)[order], starts)
-        frame = frame.assign(rating=pd.Series(sums.astype(np.float32), index=rows).reindex(frame.index))
+        sums = frame["rating"].astype(np.float64).groupby(keys, sort=False).transform("sum")
+        frame = frame.assign(rating=sums.astype(np.float32))
+    when, pairs = order_column(frame), pd.Series(keys)
+    pairs = pairs.iloc[np.argsort(frame[when].to_numpy(), kind="stable")] if when else pairs
+    kept = pairs.drop_duplicates(keep="last").index.sort_values()
     what = "added to another" if duplicates == "sum" else "before the last one"
-    dropped[f"rows {what} of the same user and item"] = len(keys) - len(rows)
-    tables.interactions = frame.iloc[np.sort(rows)].reset_index(drop=True).astype({"rating": np.float32})
+    dropped[f"rows {what} of the same user and item"] = len(frame) - len(kept)
+    tables.interactions = frame.iloc[kept].reset_index(drop=True)
 
 
 def complete_items(items: pd.DataFrame | None, interactions: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from recsys_lib.data.interactions import rows_of
 from recsys_lib.evaluation import inference
 from recsys_lib.evaluation.metrics import beyond_accuracy
 from recsys_lib.evaluation.task import BEYOND_AT, MAIN, Evaluation, Task, rating_summary
@@ -100,7 +101,7 @@ def by_item(results: Mapping[str, Evaluation], task: Task, groups: pd.DataFrame)
 
     Columns: segment, group, model, mean, low, high, n_users.
     """
-    user = np.repeat(np.arange(len(task.users)), task.n_relevant)
+    user = rows_of(task.relevant)
     hits = {name: result.positions["rank"].between(1, BEYOND_AT).to_numpy() for name, result in results.items()}
     parts = {}
     for segment in groups.columns.drop("item_id"):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from recsys_lib.data.interactions import rows_of, with_values
+
 SCORES_PER_BLOCK = 2**20  # scores that are searched at once: 4 MB, which stay in the cache
 
 
@@ -33,8 +35,7 @@ def merge_twins(scores: np.ndarray, twins: np.ndarray, exclude: csr_matrix | Non
     before = np.cumsum(best, axis=1) - best  # of equal twins the first is kept
     best &= before == before[:, starts][:, group]
     if exclude is not None:
-        stored = csr_matrix((np.ones(exclude.nnz, bool), exclude.indices, exclude.indptr), exclude.shape)
-        seen = stored[:, grouped].toarray()
+        seen = with_values(exclude, np.ones(exclude.nnz, bool))[:, grouped].toarray()
         best &= ~np.logical_or.reduceat(seen, starts, axis=1)[:, group]
     scores[:, grouped] = np.where(best, scores[:, grouped], np.nan)
     return scores
@@ -179,7 +180,7 @@ def _unit_range(scores: np.ndarray) -> np.ndarray:
 def z_scores(scores: np.ndarray, seen: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores by mean and standard deviation of each row's unseen items, (n, n_items); the latter two, (n, 1) each."""
     counted = np.isfinite(scores)
-    counted[np.repeat(np.arange(len(scores)), np.diff(seen.indptr)), seen.indices] = False
+    counted[rows_of(seen), seen.indices] = False
     return standardised(scores, counted)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, vstack
 
-from recsys_lib.data.interactions import Histories, Interactions, oldest_first
+from recsys_lib.data.interactions import Histories, Interactions, oldest_first, rows_of, with_values
 from recsys_lib.models.lists import top_k
 from recsys_lib.models.weights import Weighted
 
@@ -162,11 +162,6 @@ class SequenceKNN(Neighbours):
         return table.astype({"users": "Int64"})
 
 
-def rows_of(matrix: csr_matrix) -> np.ndarray:
-    """Row of each stored entry, (nnz,) int64."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-
-
 def nearest(similarity: Callable[[slice], csr_matrix], n_items: int, neighbours: int) -> csr_matrix:
     """Keep the ``neighbours`` largest similarities of each row, none with itself; equal ones by the lower column.
 
@@ -221,5 +216,5 @@ def user_weighting(weights: csr_matrix, weighting: str) -> csr_matrix:
         counts = np.bincount(weights.indices, minlength=weights.shape[1])
         norm = 0.25 + 0.75 * counts[weights.indices] / counts.mean()
         data = (weights.data * 2.2 / (weights.data + 1.2 * norm)).astype(weights.dtype)
-        weights = csr_matrix((data, weights.indices, weights.indptr), shape=weights.shape)
+        weights = with_values(weights, data)
     return (diags_array(idf) @ weights).tocsr()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions, with_values
 from recsys_lib.models.base import Recommender
 
 
@@ -53,7 +53,7 @@ def confidence(
         data = np.where(positive, np.float32(1), np.float32(low_weight))
     if half_life is not None and histories.timestamps is not None:
         data = data * np.exp2(-histories.steps_back() / half_life).astype(np.float32)
-    weights = csr_matrix((data, ratings.indices, ratings.indptr), shape=ratings.shape, copy=True)
+    weights = with_values(ratings, data).copy()
     weights.eliminate_zeros()
     return weights
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from recsys_lib.data.interactions import with_values
+
 
 def incidence(lists: np.ndarray, n_items: int, k: int) -> csr_matrix:
     """Who is shown what among the first k places, (n_users, n_items) float64 of zeros and ones."""
@@ -106,11 +108,6 @@ def serendipity(lists: np.ndarray, hits: np.ndarray, expected: np.ndarray, k: in
     return (hits[:, :k] & ~foreseen & (shown >= 0)).sum(axis=1) / k
 
 
-def _ones(histories: csr_matrix) -> csr_matrix:
-    """Stored entries as ones: each item of a history weighs the same."""
-    return csr_matrix((np.ones(histories.nnz), histories.indices, histories.indptr), shape=histories.shape)
-
-
 def popularity_lift(lists: np.ndarray, popularity: np.ndarray, histories: csr_matrix, k: int) -> np.ndarray:
     """How much more popular a list is than what the user had chosen: ``mean(list) / mean(history) - 1``.
 
@@ -120,7 +117,7 @@ def popularity_lift(lists: np.ndarray, popularity: np.ndarray, histories: csr_ma
     >>> popularity_lift(np.array([[0]]), np.array([30, 10]), csr_matrix(np.array([[0, 1]])), 1).tolist()
     [2.0]
     """
-    before = _mean_of_shown(_ones(histories), popularity)
+    before = _mean_of_shown(with_values(histories, np.ones(histories.nnz)), popularity)
     with np.errstate(invalid="ignore", divide="ignore"):
         return _mean_of_shown(incidence(lists, len(popularity), k), popularity) / before - 1
 
@@ -151,7 +148,7 @@ def miscalibration(
     >>> [round(float(miscalibration(np.array([row]), genres, history, 2)[0]), 3) for row in ([0, 1], [0, -1])]
     [0.0, 1.959]
     """
-    p = genre_shares(_ones(histories), genres)
+    p = genre_shares(with_values(histories, np.ones(histories.nnz)), genres)  # each item weighs the same
     q = genre_shares(incidence(lists, len(genres), k), genres)
     smooth = (1 - alpha) * q + alpha * p
     ratio = np.divide(p, smooth, out=np.ones(p.shape), where=p > 0)

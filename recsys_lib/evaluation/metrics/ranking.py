@@ -28,6 +28,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from recsys_lib.data.interactions import rows_of
+
 COUNTED = 16  # relevant items of a user up to which counting what stands above each takes less than a sort
 
 
@@ -86,7 +88,7 @@ def judge(lists: np.ndarray, relevant: csr_matrix) -> Judged:
         raise ValueError(f"lists have the shape {lists.shape}, but there are {n} rows of relevant items")
     if lists.size and lists.max() >= width:
         raise ValueError(f"item code {lists.max()} is listed, but there are {width} items")
-    cells = np.repeat(np.arange(n), np.diff(relevant.indptr)) * width + relevant.indices
+    cells = rows_of(relevant) * width + relevant.indices
     order = np.argsort(cells, kind="stable")
     asked = np.where(lists >= 0, np.arange(n)[:, None] * width + lists, -1).ravel()
     place = np.minimum(np.searchsorted(cells, asked, sorter=order), max(len(cells) - 1, 0))
@@ -172,8 +174,7 @@ def graded_ndcg(judged: Judged, k: int) -> np.ndarray:
     """
     weights, values = _discounts(k), np.asarray(judged.relevant.data, np.float64)
     gains = np.append(values, 0.0)[judged.entries[:, :k]]  # -1 takes the last
-    sizes = judged.n_relevant
-    rows = np.repeat(np.arange(len(sizes)), sizes)
+    sizes, rows = judged.n_relevant, rows_of(judged.relevant)
     order, place = np.lexsort((-values, rows)), np.arange(len(values)) - judged.relevant.indptr[rows]
     ideal = csr_matrix((values[order], place, judged.relevant.indptr), shape=(len(sizes), max(sizes, default=0)))
     counted = np.zeros(ideal.shape[1])
@@ -247,7 +248,7 @@ def positions(scores: np.ndarray, relevant: csr_matrix, *, exclude: csr_matrix |
     scores = np.array(scores, dtype=np.float32)
     scores[np.isnan(scores)] = -np.inf
     if exclude is not None:
-        scores[np.repeat(np.arange(len(scores)), np.diff(exclude.indptr)), exclude.indices] = np.nan
+        scores[rows_of(exclude), exclude.indices] = np.nan
     rank, midrank = np.zeros(relevant.nnz, np.int64), np.full(relevant.nnz, np.nan)
     n_candidates = np.count_nonzero(~np.isnan(scores), axis=1)
     for row, (start, stop) in enumerate(pairwise(relevant.indptr)):

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, issparse
 
 from recsys_lib.data.catalogue import MOST_GENRES
-from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.data.interactions import Histories, Interactions, with_values
 from recsys_lib.models.neighbours import followed, nearest
 from recsys_lib.models.popularity import DAY
 from recsys_lib.models.weights import confidence, last_times, threshold
@@ -126,8 +126,7 @@ class CandidateFeatures:
         if issparse(cosines):
             asked = weights.any(axis=1) & (above.any() | (np.arange(len(weights)) < 4))  # the last divides that before
             for place in np.flatnonzero(asked):
-                weighted = csr_matrix((weights[place], matrix.indices, matrix.indptr), matrix.shape)
-                sums[place] = _at(weighted @ cosines, codes)
+                sums[place] = _at(with_values(matrix, weights[place]) @ cosines, codes)
         for row, (start, stop) in enumerate(pairwise(matrix.indptr) if not issparse(cosines) else ()):
             cells = _cells(cosines, matrix.indices[start:stop], codes[row])  # each user has other candidates
             sums[:, row] = weights[:, start:stop] @ cells
@@ -165,7 +164,7 @@ class CandidateFeatures:
         for (reach, table), half_life in zip(self._tables.followers.items(), (3, 1), strict=True):
             weights = np.exp2(-histories.steps_back() / half_life)
             weights = np.where(weights > 1e-2, weights, 0).astype(np.float32)
-            last = csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape, copy=True)
+            last = with_values(matrix, weights).copy()
             last.eliminate_zeros()
             if issparse(table):
                 sums = _at(last @ table, codes)
@@ -201,8 +200,7 @@ class _Tables:
     def cosines(self) -> np.ndarray | csr_matrix:
         """Shrunk cosines between items by who had them, (n_items, n_items) float32; of wide catalogues the largest."""
         matrix, scale = self.train.matrix, diags_array(1 / np.sqrt(self.train.item_counts + SHRINKAGE))
-        ones = csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
-        users = (ones @ scale).tocsr()
+        users = (with_values(matrix, np.ones(matrix.nnz, np.float32)) @ scale).tocsr()
         items = users.T.tocsr()
         if self.train.n_items > WIDE_CATALOGUE:
             return nearest(lambda block: items[block] @ users, self.train.n_items, KEPT_COSINES)
@@ -236,7 +234,7 @@ def _shares(histories: Histories, half_life: float) -> csr_matrix:
     """Weights of the items of each history, the last ones most, adding up to 1."""
     weights, rows, matrix = np.exp2(-histories.steps_back() / half_life), histories.row_of_entry, histories.matrix
     totals = np.bincount(rows, weights, minlength=matrix.shape[0])
-    return csr_matrix((weights / totals[rows], matrix.indices, matrix.indptr), matrix.shape)
+    return with_values(matrix, weights / totals[rows])
 
 
 def _dense_if_filled(table: csr_matrix) -> np.ndarray | csr_matrix:

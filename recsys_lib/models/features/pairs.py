@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from recsys_lib.data.catalogue import MOST_GENRES, genre_matrix
-from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, row_starts
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, row_starts, rows_of, with_values
 from recsys_lib.data.splits import Split
 
 SHRINKAGE = 5.0  # ratings' worth of prior
@@ -96,11 +96,6 @@ def shrunk_means(codes: np.ndarray, values: np.ndarray, size: int, mean: float) 
     """
     total = np.bincount(codes, values - mean, minlength=size)
     return mean + total / (np.bincount(codes, minlength=size) + SHRINKAGE)
-
-
-def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
-    """The same entries with other values, (nnz,)."""
-    return csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class Side:
@@ -295,10 +290,11 @@ class PairFeatures:
 
     def side(self, matrix: csr_matrix, times: np.ndarray | None) -> Side:
         """Users as rows of a matrix whose columns are the catalogue's."""
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         ratings = matrix.data.astype(np.float64)
         gaps = ratings - self.item_means[matrix.indices]
-        return Side(rows, gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS, USER_SPANS)
+        return Side(
+            rows_of(matrix), gaps, ratings - self.mean, matrix.shape[0], times, self.spread, USER_WINDOWS, USER_SPANS
+        )
 
     def _affinities(self, matrix: csr_matrix, gaps: np.ndarray) -> list[Affinity]:
         return [Affinity(matrix, gaps, flags) for flags in self.catalogue.kinds.values()]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions, codes_of
-from recsys_lib.models.features.pairs import Catalogue, PairFeatures, with_values
+from recsys_lib.data.interactions import Histories, Interactions, codes_of, with_values
+from recsys_lib.models.features.pairs import Catalogue, PairFeatures
 from recsys_lib.models.neural.base import NeuralModel, numpy_weights
 from recsys_lib.models.neural.serving import State, rating_grid, rating_pairs, rating_slopes
 

@@ -13,8 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.data.interactions import row_starts
-from recsys_lib.models.features.pairs import with_values
+from recsys_lib.data.interactions import row_starts, with_values
 from recsys_lib.models.neural.hybrid import PARTS, NeuralHybrid
 from recsys_lib.models.neural.serving import HALF_LIVES
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from scipy.special import erf, expit, softmax
 
-from recsys_lib.data.interactions import Histories
+from recsys_lib.data.interactions import Histories, with_values
 
 HALF_LIVES = (1e9, 60.0, 15.0, 4.0)  # interactions after which an event counts half, at the start of training
 
@@ -47,7 +46,7 @@ def pooled_history(state: State, histories: Histories, weights: np.ndarray) -> t
     """Pooled histories, (n, heads * dim), and the scale of each, (n, heads): 1 / sqrt(sum of squares + 1/2)."""
     matrix, rows = histories.matrix, histories.row_of_entry
     scale = np.empty((matrix.shape[0], weights.shape[1]), np.float32)
-    spread = csr_matrix((np.zeros(len(rows), np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+    spread = with_values(matrix, np.zeros(len(rows), np.float32))
     parts = []
     for head, of_head in enumerate(weights.T):
         scale[:, head] = 1 / np.sqrt(np.bincount(rows, of_head**2, minlength=matrix.shape[0]) + 0.5)

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import Histories, Interactions, oldest_first, places_in_rows, row_starts
+from recsys_lib.data.interactions import Histories, Interactions, oldest_first, places_in_rows, row_starts, rows_of
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.lists import top_k, z_scores
-from recsys_lib.models.neighbours import rows_of
 from recsys_lib.models.weights import threshold
 
 MAX_USERS = 2000  # enough to learn a dozen weights from,
