@@ -60,7 +60,7 @@ _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie
 _ATTRIBUTES = "_item2attributes.json"
 _PACKED = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
 pa.set_memory_pool(pa.system_memory_pool())  # pyarrow's own takes seconds to clear the pages of a first gigabyte
-_HEAD_BYTES, _HEAD_LINES, _COUNTED_BYTES, _BLOCK_BYTES = 1 << 16, 50, 1 << 18, 16 << 20
+_HEAD_BYTES, _HEAD_LINES = 1 << 16, 50
 _SHOWN = 3
 # GroupLens's files without a header; the genres of u.item stand in u.genre
 _RATED = ["user_id", "item_id", "rating", "timestamp"]
@@ -578,53 +578,31 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     types = {theirs: pa.string() for theirs, ours in names.items() if ours in _TEXTS}
     types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
     of_header = form.head[0].count('"') if form.header else 0
-    quoted = form.quoted and _count(path, b'"', most=of_header + 1) > of_header
+    form = replace(form, quoted=form.quoted and _count(path, b'"', most=of_header + 1) > of_header)
     # before a separator a backslash is but a letter, as in "C:\\"
-    escaped = quoted and table != "interactions" and bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
-    content = None if form.separator in _SEPARATORS[1:-1] else _separated(path, form, tables.encoding)
-
-    def read(types: Mapping[str, pa.DataType], encoding: str, skip: Callable | None = None) -> pa.Table:
-        source = pa.OSFile(str(path)) if content is None else pa.BufferReader(content)
-        if content is None and (packing := _packing(path)[0]):
-            source = pa.CompressedInputStream(source, packing)
-        found = arrow_csv.read_csv(
-            source,
-            read_options=arrow_csv.ReadOptions(
-                block_size=1 << 20 if table == "interactions" else _BLOCK_BYTES,
-                column_names=form.names, skip_rows=form.before + form.header,
-                use_threads=skip is None, encoding="utf8" if content or encoding.startswith("utf-8") else encoding,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=form.separator if content is None else "\x1f", quote_char='"' if quoted else False,
-                escape_char="\\" if escaped else False, newlines_in_values=quoted, invalid_row_handler=skip,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=types, include_columns=only, null_values=MISSING,
-                strings_can_be_null=True, quoted_strings_can_be_null=True,
-            ),
-        )  # fmt: skip
-        if any(pa.types.is_binary(kind) for kind in found.schema.types):
-            raise pa.ArrowInvalid("a column is not UTF-8")
-        return found
-
+    escaped = form.quoted and table != "interactions" and bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
+    how = {"escape": "\\" if escaped else None, "block_size": 1 << 20 if table == "interactions" else 16 << 20}
+    how["content"] = None if form.separator in _SEPARATORS[1:-1] else _separated(path, form, tables.encoding)
     uneven: list = []
     try:
-        found = read(types, form.encoding)
+        found = _parsed(path, form, types, only, **how)
     except (pa.ArrowInvalid, UnicodeDecodeError):
         everything = _bytes_of(path)
         whole = tables.encoding or _encoding(path, everything)
         everything.decode(whole)  # or says which byte it cannot be; pyarrow would go on without the row
-        tables.forms[table] = form = replace(form, encoding=whole)
-        found = read(dict.fromkeys(only, pa.string()), whole, lambda row: uneven.append(row) or "skip")
-    if quoted:
-        _check_quotes(path, form, len(found) + len(uneven), "\\" if escaped else None)
+        form = replace(form, encoding=whole)
+        text = dict.fromkeys(only, pa.string())
+        found = _parsed(path, form, text, only, **how, skip=lambda row: uneven.append(row) or "skip")
+    tables.forms[table] = form
+    if form.quoted:
+        _check_quotes(path, form, len(found) + len(uneven), how["escape"])
     if uneven:
-        tables.skipped[table] = [row.number - form.before - form.header - 1 for row in uneven]
-        first = tables.skipped[table][:_SHOWN]
-        lines = list(islice(_starts(path, form), first[-1] + 1))
-        shown = [f"line {lines[row]} ({each.actual_columns} fields)" for row, each in zip(first, uneven, strict=False)]
+        rows = [row.number - form.before - form.header - 1 for row in uneven]
+        lines = zip(tables.lines(table, rows[:_SHOWN]), uneven, strict=False)
+        shown = ", ".join(f"line {line} ({row.actual_columns} fields)" for line, row in lines)
         does = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
-        tables.unread.append(f"{path.name}: {does} not have {uneven[0].expected_columns} fields: {', '.join(shown)}")
+        tables.unread.append(f"{path.name}: {does} not have {uneven[0].expected_columns} fields: {shown}")
+        tables.skipped[table] = rows
     for place, name in enumerate(only):
         of_ids = names.get(name) in ("user_id", "item_id") and not found[name].null_count
         if of_ids and (numbers := cells.canonical(found[name])) is not None:
@@ -636,11 +614,44 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     return _of_grouplens(path.name, form, frame)
 
 
+def _parsed(
+    path: Path,
+    form: Form,
+    types: Mapping[str, pa.DataType],
+    only: list[str],
+    *,
+    content: bytes | None,
+    escape: str | None,
+    block_size: int,
+    skip: Callable | None = None,
+) -> pa.Table:
+    """Some columns of a text file, or of its ``content`` where that is at hand; ``skip`` is told of uneven lines."""
+    source = pa.OSFile(str(path)) if content is None else pa.BufferReader(content)
+    if content is None and (packing := _packing(path)[0]):
+        source = pa.CompressedInputStream(source, packing)
+    reading = arrow_csv.ReadOptions(
+        column_names=form.names, skip_rows=form.before + form.header, block_size=block_size, use_threads=skip is None,
+        encoding="utf8" if content or form.encoding.startswith("utf-8") else form.encoding,
+    )  # fmt: skip
+    parsing = arrow_csv.ParseOptions(
+        delimiter=form.separator if content is None else "\x1f", quote_char='"' if form.quoted else False,
+        escape_char=escape or False, newlines_in_values=form.quoted, invalid_row_handler=skip,
+    )  # fmt: skip
+    converting = arrow_csv.ConvertOptions(
+        column_types=types, include_columns=only, null_values=MISSING,
+        strings_can_be_null=True, quoted_strings_can_be_null=True,
+    )  # fmt: skip
+    found = arrow_csv.read_csv(source, reading, parsing, converting)
+    if any(pa.types.is_binary(kind) for kind in found.schema.types):
+        raise pa.ArrowInvalid("a column is not UTF-8")
+    return found
+
+
 def _count(path: Path, mark: bytes, most: int | None = None) -> int:
     """How often a byte stands in a file; counting ends past ``most``."""
     found = 0
     with _packing(path)[1](path, "rb") as handle:
-        while (most is None or found < most) and (block := handle.read(_COUNTED_BYTES)):
+        while (most is None or found < most) and (block := handle.read(1 << 18)):
             found += block.count(mark) if mark in block else 0  # most files have no quote: to see that is quicker
     return found
 
