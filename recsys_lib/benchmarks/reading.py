@@ -29,12 +29,6 @@ from recsys_lib.benchmarks.scale import made_tables
 TYPES = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
 
 
-def _power_law(rng: np.random.Generator, n_ids: int, exponent: float, size: int) -> np.ndarray:
-    """Draw codes 0..n_ids-1, code i with a chance like 1 / (i + 10)^exponent, (size,) int64."""
-    edges = np.cumsum(1 / (np.arange(n_ids) + 10.0) ** exponent)
-    return np.searchsorted(edges, rng.random(size) * edges[-1], side="right")
-
-
 def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
     """Write :func:`.scale.made_tables` as ratings.csv and movies.csv in the format of ml-25m."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,15 +44,9 @@ def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
 
 def made_plays(folder: Path, rows: int, seed: int = 0) -> Path:
     """Write plays.csv, a table of another shape: listener and track as text, nothing else, some pairs twice."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "listener": _power_law(rng, max(20, rows // 50), 0.6, rows),
-            "track": _power_law(rng, max(50, rows // 40), 0.9, rows),
-        }
-    )
-    texts = {"listener": frame["listener"].map("u-{:07x}".format), "track": frame["track"].map("t:{:06d}".format)}
-    frame.assign(**texts).to_csv(folder / "plays.csv", index=False)
+    plays = made_tables(rows, seed)[0].sample(rows, replace=True, random_state=seed)
+    texts = {"listener": plays["user_id"].map("u-{:07x}".format), "track": plays["item_id"].map("t:{:06d}".format)}
+    pd.DataFrame(texts).to_csv(folder / "plays.csv", index=False)
     return folder
 
 

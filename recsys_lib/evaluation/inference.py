@@ -139,6 +139,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def distinct(p_holm: pd.Series, n_users: int | pd.Series) -> pd.Series:
+    """Which differences are told from chance: an adjusted p under the level, and users enough to name a winner."""
+    return (p_holm < 1 - LEVEL) & (n_users >= LEAST_USERS)
+
+
 def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
     """Smallest difference of means that this sample shows with the given power, (n_columns,) float64.
 

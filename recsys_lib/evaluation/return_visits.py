@@ -77,6 +77,5 @@ def table(results: Mapping[str, Mapping[str, Evaluation]], baseline: str, *, by:
         parts.append(part.sort_values(by, ascending=False, kind="stable").assign(visit=visit))
     whole = pd.concat(parts, ignore_index=True)
     whole["p_holm"] = inference.holm(whole["p_permutation"].to_numpy())
-    enough = whole["n_users"] >= inference.LEAST_USERS
-    whole["distinct"] = (whole["p_holm"] < 1 - inference.LEVEL) & enough
+    whole["distinct"] = inference.distinct(whole["p_holm"], whole["n_users"])
     return whole[["visit", *whole.columns.drop("visit")]]

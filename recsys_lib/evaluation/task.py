@@ -558,7 +558,7 @@ def compare(
     paired = inference.paired_table(values[:, 1:] - values[:, :1], **drawing)
     paired = paired.set_axis(range(1, len(names))).reindex(range(len(names)))
     paired.loc[0, "difference"] = 0.0
-    paired["distinct"] = (paired["p_holm"] < 1 - inference.LEVEL) & (len(values) >= inference.LEAST_USERS)
+    paired["distinct"] = inference.distinct(paired["p_holm"], len(values))
     others = [m for m in dict.fromkeys(m for name in names for m in results[name].metrics()) if m != by]
     board = pd.DataFrame({"rank": np.arange(1, len(names) + 1), "model": names})
     board = board.join(_metric_columns(results, names, [by])).assign(n_users=len(values))
@@ -594,7 +594,7 @@ def against(
         tables.append(table.assign(difference=behind.mean(axis=0), p_permutation=p))
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     table["p_holm"] = inference.holm(table["p_permutation"].to_numpy())
-    return table.assign(distinct=(table["p_holm"] < 1 - inference.LEVEL) & (len(values) >= inference.LEAST_USERS))
+    return table.assign(distinct=inference.distinct(table["p_holm"], len(values)))
 
 
 def _best_first(results: Mapping[str, Evaluation], by: str) -> pd.DataFrame:

@@ -77,10 +77,11 @@ def test_the_same_table_in_any_form(tmp_path, lab_home, name, caplog):
 
 def test_one_user_a_line_with_items_in_order(tmp_path, lab_home):
     (tmp_path / "Toys.txt").write_text("1 4 2\n2 4 5 6\n3 2\n")
-    (tmp_path / "Toys_item2attributes.json").write_text('{"4": [7, 8, 7], "2": [7], "5": [], "6": [9]}')
+    (tmp_path / "Toys_item2attributes.json").write_text('{"4": [7, 8, 7], "2": [7], "6": [9]}')
     data = load_dataset(tmp_path / "Toys.txt")
     assert data.interactions[["user_id", "item_id"]].values.tolist() == [[1, 4], [1, 2], [2, 4], [2, 5], [2, 6], [3, 2]]
     assert data.items.set_index("item_id")["genres"].to_dict() == {4: ["7", "8"], 2: ["7"], 5: [], 6: ["9"]}
+    assert data.titles().to_dict() == {4: "4", 2: "2", 5: "5", 6: "6"}
 
 
 @pytest.mark.parametrize(
@@ -99,14 +100,6 @@ def test_sequences_that_are_not_whole_are_refused(tmp_path, lab_home, sequences,
         (tmp_path / "Toys_item2attributes.json").write_text(json.dumps(attributes))
     with pytest.raises(ValueError, match=said):
         load_dataset(tmp_path / "Toys.txt")
-
-
-def test_an_item_without_attributes_has_none(tmp_path, lab_home):
-    (tmp_path / "Toys.txt").write_text("1 4 2\n2 5 6 4\n")
-    (tmp_path / "Toys_item2attributes.json").write_text('{"4": [7], "2": [7], "5": [9]}')
-    items = load_dataset(tmp_path / "Toys.txt").items.set_index("item_id")
-    assert items["genres"].to_dict() == {4: ["7"], 2: ["7"], 5: ["9"], 6: []}
-    assert items["title"].to_dict() == {4: "4", 2: "2", 5: "5", 6: "6"}
 
 
 def test_items_that_come_again_are_kept_and_counted(tmp_path, lab_home):

@@ -141,44 +141,6 @@ def test_auc_and_graded_ndcg_agree_with_scikit_learn():
         np.testing.assert_allclose(ranking.graded_ndcg(judged, 10).mean(), other, atol=1e-6)
 
 
-def test_agrees_with_implicit(case):
-    """implicit's NDCG has our ideal and discount; its precision is a micro-average over min(k, relevant)."""
-    from implicit.evaluation import ranking_metrics_at_k
-
-    class Saved:
-        """Hands out lists that are there already, as implicit's evaluator asks for them."""
-
-        def recommend(self, rows, _, N, **__):
-            return lists[rows, :N].astype(np.int32), np.ones((len(rows), N), np.float32)
-
-    rng = np.random.default_rng(3)
-    lists = rng.random((USERS, ITEMS)).argsort(axis=1)[:, :10]
-    relevant = csr_matrix(case.relevant > 0, dtype=np.float64)
-    found = ranking_metrics_at_k(
-        Saved(), csr_matrix(relevant.shape), relevant, K=10, show_progress=False, num_threads=1
-    )
-    judged = ranking.judge(lists, relevant)
-    assert np.nanmean(ranking.ndcg(judged, 10)) == pytest.approx(found["ndcg"], abs=1e-6)
-    most = np.minimum(judged.n_relevant, 10)
-    assert judged.hits_at(10).sum() / most.sum() == pytest.approx(found["precision"], abs=1e-6)
-    assert np.nanmean(ranking.precision(judged, 10)) < found["precision"]
-    assert np.nanmean(ranking.average_precision(judged, 10)) == pytest.approx(found["map"], abs=1e-6)
-
-
-def test_conventions_by_hand():
-    """One relevant item, found at the second of ten places; then a list of two, of twelve relevant items."""
-    judged = ranking.judge(np.arange(10)[None], csr_matrix(([1], ([0], [1])), shape=(1, 12)))
-    assert ranking.ndcg(judged, 10)[0] == pytest.approx(1 / np.log2(3))
-    assert ranking.precision(judged, 10)[0] == 0.1
-    assert ranking.average_precision(judged, 10)[0] == 0.5
-    many = ranking.judge(np.arange(2)[None], csr_matrix(np.ones((1, 12))))
-    assert ranking.recall(many, 2)[0] == pytest.approx(2 / 12)
-    assert ranking.average_precision(many, 2)[0] == 1.0
-    perfect = ranking.judge(np.array([[4, 0, 1], [4, 5, -1]]), csr_matrix(([1, 1, 1], ([0, 1, 1], [4, 4, 5])), (2, 6)))
-    for metric in (ranking.ndcg, ranking.average_precision, ranking.recall, ranking.reciprocal_rank):
-        np.testing.assert_allclose(metric(perfect, 3), 1.0)
-
-
 def test_nothing_relevant_is_no_value_and_an_empty_list_is_zero():
     judged = ranking.judge(np.array([[0, 1], [-1, -1]]), csr_matrix(np.array([[0, 0], [1, 0]])))
     for values in ranking.at_cutoffs(judged, (1, 2)).values():
