@@ -233,9 +233,7 @@ def whole_ids(ids: pd.Series) -> pd.Series | None:
         return None if not whole else ids if unsafe else ids.astype(np.int64)
     if not isinstance(ids.dtype, pd.StringDtype):
         ids = ids.map(str, na_action="ignore").astype("str")
-    texts = (
-        pa.chunked_array([pa.array(ids, pa.large_string())]) if len(ids) else pa.chunked_array([], pa.large_string())
-    )
+    texts = pa.array(ids, pa.large_string())
     numbers = canonical(texts)
     if numbers is None:
         numbers = canonical(pc.replace_substring_regex(texts, r"^\s+|(\.0+)?\s*$", ""))
@@ -244,7 +242,7 @@ def whole_ids(ids: pd.Series) -> pd.Series | None:
     return pd.Series(numbers.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).array, index=ids.index)
 
 
-def canonical(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def canonical(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray | None:
     """Whole numbers from texts, where each is how the number is written: "007", "+7" and "7.0" are not.
 
     >>> canonical(pa.chunked_array([["7", "-12"]])).to_pylist(), canonical(pa.chunked_array([["7", "012"]]))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 
@@ -85,7 +86,11 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, **how)
     else:
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    served = copy.deepcopy(module) if plan.average else module  # the weights that would be used now
+    served = module  # the weights that would be used now
+    if plan.average:
+        averaged = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(plan.average))
+        averaged.n_averaged.fill_(1)  # the weights at the start
+        served = averaged.module
     log, best, best_epoch, kept = [], np.inf, 0, None
     bar = tqdm(range(1, plan.epochs + 1), desc=progress, disable=progress is None, leave=False)
     for epoch in bar:
@@ -110,10 +115,7 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
                 optimizer.step()
                 scheduler.step()
                 if plan.average:
-                    with torch.no_grad():
-                        torch._foreach_lerp_(list(served.parameters()), list(module.parameters()), 1 - plan.average)
-                        for mine, theirs in zip(served.buffers(), module.buffers(), strict=True):
-                            mine.copy_(theirs)
+                    averaged.update_parameters(module)
         valid = None
         if validate is not None:
             with torch.no_grad():
