@@ -277,12 +277,20 @@ def form_of(
         objects = [json.loads(line) for line in lines if line.lstrip().startswith("{")]
         return Form("JSON lines", list(dict.fromkeys(name for one in objects for name in one)), encoding=encoding)
     separator = separator or _separator(lines)
-    rows = [_fields(line, separator) for line in lines]
+    form = Form("text", [], separator=separator, encoding=encoding, before=before, head=tuple(lines))
+    return _with_columns(form, path, table, columns, names)
+
+
+def _with_columns(
+    form: Form, path: Path, table: str, columns: Mapping[str, str] | None, names: Sequence[str] | None
+) -> Form:
+    """Complete the form of delimited text by its first lines: header, quotes, and what its columns are."""
+    rows = [_fields(line, form.separator) for line in form.head]
     first_row, header, widths = rows[0], _is_header(rows[0]), Counter(map(len, rows))
     if names is not None and len(names) != len(first_row):
         raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(first_row)} columns")
-    quoted = len(separator) == 1 and separator != " " and not any(map(_typed_name, first_row))
-    form = Form("text", list(names or first_row), header, separator, encoding, quoted, before, tuple(lines))
+    quoted = len(form.separator) == 1 and form.separator != " " and not any(map(_typed_name, first_row))
+    form = replace(form, names=list(names or first_row), header=header, quoted=quoted)
     known = _GROUPLENS.get(path.name, ())
     if path.name == "u.item" and (genres := path.with_name("u.genre")).is_file():
         known = [*known, *_read_lines(genres, None).str.split("|").str[0]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -95,27 +95,12 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
     bar = tqdm(range(1, plan.epochs + 1), desc=progress, disable=progress is None, leave=False)
     for epoch in bar:
         started, losses = time.perf_counter(), []
-        rng = np.random.default_rng([plan.seed, epoch])
-        module.train()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)) + rank)
-            own = islice(plan.batches(rng), rank, steps * processes if processes > 1 else None, processes)
-            for number, batch in enumerate(own, start=1):
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    loss = plan.loss(module, batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                losses.append(loss.item() if processes == 1 else _shared(module, loss))
-                norm = nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
-                if not (np.isfinite(losses[-1]) and torch.isfinite(norm)):
-                    raise TrainingFailedError(
-                        f"loss is {losses[-1]} in epoch {epoch}, batch {number}; {_culprit(module)}. "
-                        f"A smaller learning rate than {plan.lr} may help"
-                    )
-                optimizer.step()
-                scheduler.step()
-                if plan.average:
-                    averaged.update_parameters(module)
+        for loss in _gradients(plan, epoch, device):
+            losses.append(loss)
+            optimizer.step()
+            scheduler.step()
+            if plan.average:
+                averaged.update_parameters(module)
         valid = None
         if validate is not None:
             with torch.no_grad():
@@ -134,6 +119,29 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
     module.load_state_dict(served.state_dict() if kept is None else kept)
     module.eval()
     return log
+
+
+def _gradients(plan: Plan, epoch: int, device: torch.device) -> Iterator[float]:
+    """Leave the gradients of one batch of an epoch after another in the module, and give its loss."""
+    module, (rank, processes) = plan.module.train(), _place()
+    rng = np.random.default_rng([plan.seed, epoch])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(rng.integers(2**62)) + rank)
+        whole = plan.steps // processes * processes  # batches that every process has as many of
+        own = islice(plan.batches(rng), rank, whole if processes > 1 else None, processes)
+        for number, batch in enumerate(own, start=1):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+                loss = plan.loss(module, batch)
+            module.zero_grad(set_to_none=True)
+            loss.backward()
+            value = loss.item() if processes == 1 else _shared(module, loss)
+            norm = nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
+            if not (np.isfinite(value) and torch.isfinite(norm)):
+                raise TrainingFailedError(
+                    f"loss is {value} in epoch {epoch}, batch {number}; {_culprit(module)}. "
+                    f"A smaller learning rate than {plan.lr} may help"
+                )
+            yield value
 
 
 def _place() -> tuple[int, int]:
