@@ -267,7 +267,7 @@ class Evaluation:
     @cached_property
     def means(self) -> dict[str, float]:
         """Mean of each metric that has a value a user."""
-        return {str(name): float(value) for name, value in self.intervals["mean"].items()}
+        return self.intervals["mean"].to_dict()
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Mean, low, high and n_users of every metric; those of all lists together have no interval."""

@@ -155,7 +155,6 @@ def test_order_needs_timestamps_and_says_so(tables):
 
 WRONG = {
     "histories have 3 columns, but EASE was fitted on 80 items": lambda ease: ease.score(csr_matrix((1, 3))),
-    "EASE is not fitted yet": lambda ease: ease.fresh().score(ease.train.matrix),
     "there is not one interaction": lambda ease: ease.fresh().fit(ease.train.only([])),
     "twice": lambda ease: ease.fresh().fit(pd.concat([ease.train.to_frame()] * 2)),
     "EASE ranks items; it does not predict ratings": lambda ease: ease.predict([1], [1]),

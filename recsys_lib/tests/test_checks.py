@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib.data import BadTableError, load_dataset
-from recsys_lib.data.schema import check, interaction_rules, item_rules
+from recsys_lib.data.schema import check, interaction_rules
 
 LINES = lambda rows: [row + 2 for row in rows]  # noqa: E731
 
@@ -53,14 +53,6 @@ def test_the_edges_of_what_is_right(frame):
     assert problems_of(frame) == []
     assert len(problems_of(frame.assign(timestamp=frame["timestamp"] + 1))) == 1
     assert len(problems_of(frame.assign(rating=frame["rating"] + np.float32(0.001)))) == 1
-
-
-def test_items_that_stand_there_twice():
-    items = pd.DataFrame({"item_id": [1, 2, 1, None]})
-    assert check(items, item_rules(items.columns), "movies.csv", LINES).problems == [
-        "movies.csv, column 'item_id': 1 row with no value (line 5: nothing); every row needs its item_id",
-        "movies.csv, column 'item_id': 1 row with the item_id of an earlier row (line 4: 1.0); one row each is right",
-    ]
 
 
 def test_problems_of_all_files_are_in_one_error(tmp_path, lab_home):

@@ -151,8 +151,6 @@ def test_a_frame_in_memory_is_read_like_a_file(tmp_path, lab_home):
     assert data.sha256 == load_dataset(tmp_path / "same.csv").sha256
     with pytest.raises(BadTableError, match="column 'user_id': 1 row with no value"):
         load_dataset(frame.assign(user_id=[1, None, 2]))
-    with pytest.raises(ValueError, match="columns= *"):
-        load_dataset(frame, names=HEADER)
     with pytest.raises(ValueError, match="items= must be a file where the interactions are one"):
         load_dataset(tmp_path / "same.csv", items=items)
     with pytest.raises(ValueError, match="items= must be a DataFrame"):

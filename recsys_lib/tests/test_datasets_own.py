@@ -255,9 +255,7 @@ def test_names_that_a_message_proposes_are_understood(tmp_path, lab_home):
     [
         ({"columns": {"nope": "user_id"}}, "plays.csv have no column 'nope' to map; the columns are item, user"),
         ({"users": "nope.csv"}, "users='nope.csv' does not exist"),
-        ({"duplicates": "first"}, "duplicates='first' must be"),
         ({"missing_items": "x"}, "missing_items='x' must be"),
-        ({"bad_rows": "x"}, "bad_rows='x' must be"),
         ({"dataset": "ml-100k", "columns": {"a": "user_id"}}, "ml-100k is known and needs none"),
         ({"columns": {"user": "users"}}, "maps to 'users', which is none of user_id, item_id"),
         ({"columns": {"user": "user_id", "item": "user_id"}}, "'user' and 'item' of the same table both map to"),
