@@ -298,10 +298,9 @@ class Recommender(ABC):
         unknown: str = "popular",
         diversity: float = 0.0,
         diversify: str = "mmr",
+        merge_twins: bool = True,
     ) -> pd.DataFrame:
         """List the k best items for each user.
-
-        Items of the same title and year are one: no list holds both, nor what the user has seen under the other id.
 
         - ``k``: length of the lists; shorter where there is no more to list.
         - ``exclude_seen``: leave out what is in the user's history.
@@ -313,12 +312,14 @@ class Recommender(ABC):
         - ``diversify`` ("mmr" | "calibration"): what diversity is: unlikeness within the list
           (:func:`recsys_lib.models.lists.mmr`, by who watched what), or genres in the shares of the user's history
           (:func:`recsys_lib.models.lists.calibrate`).
+        - ``merge_twins``: take items of the same title and year for one: no list holds both, nor what the user has seen
+          under the other id.
 
         Columns: user_id, item_id, score (float32), rank (from 1), fallback (bool).
         """
         users = ids_like(users, self._known.user_ids)
         options = {"exclude_seen": exclude_seen, "candidates": candidates, "unknown": unknown}
-        options |= {"diversity": diversity, "diversify": diversify}
+        options |= {"diversity": diversity, "diversify": diversify, "merge_twins": merge_twins}
         return self._table(users, *self.recommend_codes(users, k, **options))
 
     def recommend_codes(
@@ -531,6 +532,7 @@ class Recommender(ABC):
         candidates: Iterable | None = None,
         diversity: float = 0.0,
         diversify: str = "mmr",
+        merge_twins: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Make lists of scores: columns, (n, k) with -1 behind a list's end, and their scores."""
         if diversify not in ("mmr", "calibration"):
@@ -540,7 +542,7 @@ class Recommender(ABC):
         if candidates is not None:
             allowed = np.isin(np.arange(self.train.n_items), self.train.item_codes(candidates))
             scores = np.where(allowed, scores, np.nan)
-        left_out = {"exclude": histories.matrix if exclude_seen else None, "twins": self.twins}
+        left_out = {"exclude": histories.matrix if exclude_seen else None, "twins": self.twins if merge_twins else None}
         if diversity == 0:
             return top_k(scores, k, **left_out)
         codes, best = top_k(scores, max(50, 5 * k), **left_out)

@@ -137,6 +137,8 @@ def test_a_list_holds_a_film_once_and_none_that_was_seen_under_another_id(known,
     assert not pd.DataFrame({"user_id": lists["user_id"], "film": film}).duplicated().any()
     seen = known.to_frame()[["user_id", "item_id"]].replace({"item_id": first}).rename(columns={"item_id": "film"})
     assert lists.assign(film=film).merge(seen, on=["user_id", "film"]).empty
+    whole = model.recommend(known.user_ids, k=known.n_items, merge_twins=False)
+    assert len(whole) == known.n_users * known.n_items - known.matrix.nnz
     assert not set(model.recommend_new([20], k=known.n_items)["item_id"]) & {10, 20, 30}
     assert len(set(model.recommend([999], k=known.n_items)["item_id"]) & {10, 20, 30}) == 1
     for twin in (10, 20, 30):
