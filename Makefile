@@ -37,7 +37,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup s3-setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -57,6 +57,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(call INSTALL,$(VENV)/bin/python)
 	touch $@
 
+EXTRAS  ?= s3
+s3-setup: $(READY)  ## what s3:// addresses need, in the versions of pyproject.toml
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[$(EXTRAS)]'
+
 UV      := uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: $(READY)  ## requirements.lock from environment.yml, for Python 3.11 to 3.13; NEWEST=--upgrade: not as it was
 	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
@@ -75,6 +79,13 @@ STAMPED := $(shell $(PY) -m recsys_lib.run.parameters $(call quoted,$(DATASET)) 
 ifneq ($(STAMPED),)
 $(error $(STAMPED))
 endif
+endif
+endif
+# What others have pushed to RECSYS_REMOTE is here before Make looks; the steps pull by themselves.
+ifneq ($(and $(value RECSYS_REMOTE),$(filter demo site tune studies rollback,$(firstword $(MAKECMDGOALS)))),)
+PULLED := $(shell $(PY) -m recsys_lib.run.remote pull $(call quoted,$(DATASET)) 2>&1 >/dev/null)
+ifneq ($(PULLED),)
+$(error $(PULLED))
 endif
 endif
 # What works on a run says at once where there is none.

@@ -16,28 +16,38 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
-    """Folder that holds ``data/``, ``outputs/`` and ``reports/``."""
-    return Path(os.environ.get("RECSYS_HOME") or REPOSITORY).resolve()
+    """Folder that holds ``data/``, ``outputs/`` and ``reports/``; NotADirectoryError if it is to be at s3://."""
+    given = os.environ.get("RECSYS_HOME") or REPOSITORY
+    if is_remote(str(given)):
+        raise NotADirectoryError(f"RECSYS_HOME={given} is no folder of this machine; RECSYS_REMOTE may be in S3")
+    return Path(given).resolve()
+
+
+def is_remote(dataset: str) -> bool:
+    """Whether this is the address of an object, or of a folder, in S3."""
+    return dataset.startswith("s3://")
 
 
 def run_name(dataset: str) -> str:
     """Name of the folders that belong to a data set: its own name, or the stem of its path and a hash of the path.
 
-    The hash keeps two tables of one file name apart.
+    Of an address in S3 likewise. The hash keeps two tables of one file name apart.
 
-    >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/data/电影.csv")
-    ('ml-100k', 'My-plays-2df731', '电影-c70370')
+    >>> run_name("ml-100k"), run_name("/tmp/My plays.csv"), run_name("/data/电影.csv"), run_name("s3://bucket/plays.csv")
+    ('ml-100k', 'My-plays-2df731', '电影-c70370', 'plays-6887cf')
     """
     name = table_name(dataset)
     return name if _is_name(dataset) else f"{name}-{hashlib.sha256(in_full(dataset).encode()).hexdigest()[:6]}"
 
 
 def in_full(dataset: str) -> str:
-    """A data set's name as it is, a path as the absolute one: below the repository where it is only there.
+    """A name, or an address in S3, as it is; a path as the absolute one: below the repository where it is only there.
 
-    >>> in_full("ml-100k"), in_full("/tmp/../tmp/plays.csv")
-    ('ml-100k', '/tmp/plays.csv')
+    >>> in_full("ml-100k"), in_full("/tmp/../tmp/plays.csv"), in_full("s3://bucket/plays/")
+    ('ml-100k', '/tmp/plays.csv', 's3://bucket/plays')
     """
+    if is_remote(dataset):
+        return dataset.rstrip("/")
     if _is_name(dataset):
         return dataset
     path = Path(dataset).expanduser()
@@ -71,7 +81,7 @@ def shown(path: Path) -> str:
 class Paths:
     """Folders of one data set.
 
-    ``dataset``: a known data set's name, or the path of a table or an archive.
+    ``dataset``: a known data set's name, or the path, or s3:// address, of a table or an archive.
 
     >>> Paths("ml-100k").models.relative_to(home()).as_posix()
     'outputs/ml-100k/models'

@@ -26,8 +26,9 @@ import requests
 
 from recsys_lib.data.catalogue import KnownDataset
 from recsys_lib.data.readers import PACKAGE_FILES, RawTables, find_root, read_files, read_package
+from recsys_lib.data.s3 import local_copy
 from recsys_lib.files import replacing, replacing_folder, sha256
-from recsys_lib.paths import REPOSITORY, Paths
+from recsys_lib.paths import REPOSITORY, Paths, is_remote
 
 FOLDER_VARIABLE = "MOVIELENS_DIR"
 TRIES, CONNECT_SECONDS, READ_SECONDS, WAIT_SECONDS = 2, 5, 30, 0.5
@@ -185,9 +186,11 @@ class Source:
     path: Path | None
 
 
-def resolve(path: Path) -> Path | None:
-    """The path as given, or below the repository; None where neither exists."""
-    path = path.expanduser()
+def resolve(given: Path | str) -> Path | None:
+    """The path as given, or below the repository; None where neither exists. Of an s3:// address the local copy."""
+    if is_remote(str(given)):
+        return local_copy(str(given))
+    path = Path(given).expanduser()
     return next((place.resolve() for place in (path, REPOSITORY / path) if place.exists()), None)
 
 
@@ -220,7 +223,7 @@ def find_known(known: KnownDataset) -> Source:
 def _in_own_folder(known: KnownDataset, raw: Path) -> Source | None:
     """Look into the folder that the environment names; its files are its owner's, and are never removed."""
     given = os.environ.get(FOLDER_VARIABLE)
-    folder = resolve(Path(given)) if given else None
+    folder = resolve(given) if given else None
     if folder is None:
         if given:
             _log.warning("%s names %s, which does not exist", FOLDER_VARIABLE, given)

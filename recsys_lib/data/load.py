@@ -128,7 +128,8 @@ def load_dataset(
       folder or the repository: a folder or a zip archive in a GroupLens format, a table, or a folder or a zip archive
       of tables (interactions, items, users). A table is delimited text (separator, header and encoding are detected),
       JSON lines, parquet, one user a line followed by the items in order, or the Netflix prize's form; text may be
-      compressed by gzip or bzip2. One logged line says what each file was taken for. Or a DataFrame.
+      compressed by gzip or bzip2. One logged line says what each file was taken for. The same at an s3:// address,
+      which is copied to ``data/raw`` first, once for each content. Or a DataFrame.
     - ``columns``: ``{"their": "ours"}`` for tables of one's own: user_id, item_id, rating, weight, timestamp, position;
       title, year, genres. Usual spellings, such as userId, are understood without it.
     - ``items``, ``users``: to go with a table of one's own: files, or DataFrames where that is one.
@@ -149,7 +150,8 @@ def load_dataset(
 
     ``dropped`` of the result counts every row that was left out. ValueError if there is no such data set or file, or an
     option does not fit; FileNotFoundError if a known data set can be had nowhere, with the file to put and where;
-    BadTableError if the tables do not hold what they should, with a sentence for each problem.
+    StorageError if an s3:// address cannot be read; BadTableError if the tables do not hold what they should, with a
+    sentence for each problem.
     """
     given = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
     for option, value in given.items():
@@ -211,14 +213,14 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
         if own:
             raise ValueError(f"{own[0]}= is for tables of one's own; {dataset} is known and needs none")
         return find_known(KNOWN[dataset]), dataset, KNOWN[dataset].rating_scale
-    path = resolve(Path(dataset))
+    path = resolve(dataset)
     if path is None:
         raise ValueError(nothing_called(dataset))
     name, zipped = table_name(dataset), path.is_file() and path.suffix.lower() == ".zip"
     scale = KNOWN[name].rating_scale if name in KNOWN and not own and (zipped or path.is_dir()) else None
     folder = unpacked(path, Paths(dataset).raw) if zipped else path
     words = f"the {'archive' if zipped else 'folder' if path.is_dir() else 'file'} {path.name}"
-    files = {option: resolve(Path(given[option])) for option in ("items", "users") if given[option]}
+    files = {option: resolve(given[option]) for option in ("items", "users") if given[option]}
     if lacking := [option for option, file in files.items() if file is None]:
         raise ValueError(f"{lacking[0]}={str(given[lacking[0]])!r} does not exist")
     given = {**given, "items": None, "users": None, **files}
