@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from recsys_lib.api.problems import ProblemError
 from recsys_lib.api.snapshot import Snapshot
+from recsys_lib.data.s3 import StorageError
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
 POLL = 0.5  # seconds between two looks at the run's files
@@ -58,7 +59,13 @@ class Service:
 
     def refresh(self) -> bool:
         """Take up what has changed since the last look; say whether something was taken up."""
-        run = Run(self.dataset)
+        try:
+            run = Run(self.dataset)
+        except StorageError as error:
+            if self.failure != str(error):
+                log.warning("nobody can say whether others have pushed something newer: %s", error)
+            self.failure = str(error)
+            return False
         seen = _state(run)
         again = self.failure and time.monotonic() - self._tried > RETRY
         if seen == self._seen and not again:

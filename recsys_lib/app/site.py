@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     try:
         page = build(Run(parser.parse_args(arguments).dataset))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     sys.stdout.write(f"{page}: open it in a browser\n")
 

@@ -18,6 +18,7 @@ from recsys_lib.app import views
 from recsys_lib.app.lab import Lab, NotPossibleError, search
 from recsys_lib.app.state import App
 from recsys_lib.data.catalogue import label
+from recsys_lib.data.s3 import StorageError
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
 HERE = Path(__file__).parent
@@ -30,9 +31,12 @@ log = logging.getLogger(__name__)
 def open_app(dataset: str = "ml-100k") -> App | None:
     """The choices of a new session about a data set, by name or path; what ``make demo DATASET=...`` names goes before.
 
-    SystemExit if a step has not run, or its results do not belong together; a page says which command helps.
+    SystemExit if a step has not run, its results do not belong together, or S3 does not answer; a page says what helps.
     """
-    run = Run(os.environ.get("RECSYS_DATASET") or dataset)
+    try:
+        run = Run(os.environ.get("RECSYS_DATASET") or dataset)
+    except StorageError as error:
+        return _nothing(str(error))
     if not log.handlers and os.access(run.paths.logs, os.W_OK):
         handler = logging.FileHandler(run.paths.logs / "demo.log", delay=True, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -40,15 +44,18 @@ def open_app(dataset: str = "ml-100k") -> App | None:
     try:
         return App(Lab(run))
     except (MissingArtifactError, OtherDataError) as error:
-        text = str(error)
+        return _nothing(str(error))
     except (OSError, ValueError, KeyError):
         log.exception("The application could not open %s", run.name)
-        text = f"The results of {run.name} cannot be read: `{run.command()}` makes them again"
+        return _nothing(f"The results of {run.name} cannot be read: `{run.command()}` makes them again")
+
+
+def _nothing(text: str) -> None:
+    """Show a page that says why there is nothing else, and end what follows it."""
     page = views.templates().message(f"{text}. Then load the page again.", "stop", "Nothing to show yet")
     display(HTML(f"<style>{STYLE}</style><div class='film-lab'>{page}</div>"))
     if "VOILA_PREHEAT" not in os.environ:  # Voilà would show its own words in the place of these
         raise SystemExit(text)
-    return None
 
 
 # ---- views -----------------------------------------------------------------------------------------------------

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from recsys_lib.data.s3 import StorageError
 from recsys_lib.files import link, locked, write_json, write_parquet
 from recsys_lib.models.base import content_hash
+from recsys_lib.run.remote import push
 from recsys_lib.run.run import Champion, MissingArtifactError, OtherDataError, Run
 
 if TYPE_CHECKING:
@@ -238,16 +240,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("action", nargs="?", default="show", choices=["show", "promote", "rollback"])
     parser.add_argument("model", nargs="?", help="of promote")
     given = parser.parse_args(arguments)
-    run = Run(given.dataset)
     if given.action == "promote" and not given.model:
         parser.error("promote needs the name of a model")
     try:
+        run = Run(given.dataset)
         if given.action == "rollback":
             rollback(run)
         elif given.action == "promote":
             promote(run, given.model)
+        push(given.dataset)
         print(overview(run))
-    except (LookupError, MissingArtifactError, OtherDataError) as problem:
+    except (LookupError, MissingArtifactError, OtherDataError, StorageError) as problem:
         sys.stderr.write(f"{problem.args[0] if isinstance(problem, LookupError) else problem}\n")
         return 1
     return 0

@@ -22,8 +22,10 @@ from typing import Any
 import yaml
 
 from recsys_lib.data.catalogue import KNOWN, nothing_called
+from recsys_lib.data.s3 import listed
 from recsys_lib.files import read_json, replacing
-from recsys_lib.paths import REPOSITORY, Paths, in_full
+from recsys_lib.paths import REPOSITORY, Paths, in_full, is_remote
+from recsys_lib.run.remote import pull
 from recsys_lib.run.sizing import sized_for
 from recsys_lib.run.steps import STEPS, gone
 
@@ -129,7 +131,12 @@ def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamesp
 
 
 def check_dataset(dataset: str) -> None:
-    """Refuse what is neither the name of a known data set nor a path: ParameterError with the nearest name."""
+    """Refuse what is neither the name of a known data set nor a path: ParameterError with the nearest name.
+
+    StorageError if there is nothing at an s3:// address.
+    """
+    if is_remote(dataset) and listed(dataset):
+        return
     if dataset in KNOWN or (dataset and any((folder / in_full(dataset)).exists() for folder in (Path(), REPOSITORY))):
         return
     raise ParameterError(nothing_called(dataset))
@@ -144,7 +151,8 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     folder = Paths(dataset).outputs / "params"
     sections = read_file(file) if file else {}
     table = Path(in_full(dataset))
-    about = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # so that a change is seen
+    about: Any = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # to see a change
+    about = listed(dataset) if is_remote(dataset) else about
     for step in STEPS:
         given = {"dataset": dataset, "file": about, **sections.get(COMMON, {}), **sections.get(step.name, {})}
         text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
@@ -164,6 +172,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         check_dataset(given.dataset)
+        pull(given.dataset)
         write_stamps(given.dataset, Path(given.file) if given.file else file_of(given.dataset))
     except (ParameterError, OSError) as error:
         print(error, file=sys.stderr)

@@ -17,10 +17,12 @@ import jinja2
 import mistune
 
 from recsys_lib.data.catalogue import label, readable_title
+from recsys_lib.data.s3 import StorageError
 from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, shown
 from recsys_lib.run.parameters import NOTEBOOKS
+from recsys_lib.run.remote import push
 from recsys_lib.run.run import Run
 from recsys_lib.run.steps import STEPS
 
@@ -272,12 +274,16 @@ def main() -> None:
     parser.add_argument("what", choices=["write", "show", "readme"])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     given = parser.parse_args()
-    if given.what == "write":
-        write_report(given.dataset)
-    elif given.what == "readme":
-        write_readme_tables(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
-    else:
-        print(summary(given.dataset))
+    try:
+        if given.what == "write":
+            write_report(given.dataset)
+            push(given.dataset)
+        elif given.what == "readme":
+            write_readme_tables(REPOSITORY / "README.md", Paths(given.dataset).reports / "report.md")
+        else:
+            print(summary(given.dataset))
+    except StorageError as problem:
+        raise SystemExit(str(problem)) from problem
 
 
 if __name__ == "__main__":

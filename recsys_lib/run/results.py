@@ -202,11 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", nargs="?", default="ml-100k", help="data set whose lists are read (ml-100k)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a number changes by over 1e-9")
     given = parser.parse_args(arguments)
-    run = Run(given.dataset)
     try:
+        run = Run(given.dataset)
         stored = run.results.leaderboard
         content, results = recompute(run)
-    except (FileNotFoundError, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
     change = largest_change(stored, content)

@@ -27,6 +27,7 @@ from recsys_lib.data.splits import Split
 from recsys_lib.files import read_json, replacing, sha256, write_json
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths, shown
+from recsys_lib.run import remote
 from recsys_lib.run.environment import commit
 from recsys_lib.run.parameters import tuned
 from recsys_lib.run.steps import step_that_writes
@@ -173,6 +174,8 @@ class Champion:
 class Run:
     """One run on disk, of a known data set's name or the path of a table or an archive; ``paths`` are its folders.
 
+    Where runs are shared (:mod:`recsys_lib.run.remote`), what others have pushed is pulled, once a minute at most.
+
     >>> Run("ml-latest-small").command("05")
     'make 05 DATASET=ml-latest-small'
     """
@@ -180,6 +183,7 @@ class Run:
     def __init__(self, dataset: str | Path = "ml-100k") -> None:
         self.dataset = str(dataset)
         self.paths = Paths(self.dataset)
+        remote.pull(self.dataset, every=60)
 
     @property
     def name(self) -> str:

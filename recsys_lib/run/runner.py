@@ -21,6 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from recsys_lib.files import locked, may_open, read_json, replacing, write_json
 from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import chosen_for
+from recsys_lib.run.remote import pull, push
 from recsys_lib.run.sizing import announcement
 from recsys_lib.run.steps import STEPS
 
@@ -141,11 +142,13 @@ def main() -> int:
     try:
         may_open(FILES)
         claim(Paths(given.dataset))
+        pull(given.dataset)
         file = Path(given.params) if given.params else None
         first = not file and given.notebook.stem.startswith("03")  # of those that work on what 02 prepared
         if first and (text := announcement(given.dataset)):
             print(text, file=sys.stderr)
         execute(given.notebook.resolve(), given.dataset, file)
+        push(given.dataset)
     except (OSError, ValueError, RuntimeError) as error:
         died = " (was memory short?); the same command goes on from here" if isinstance(error, RuntimeError) else ""
         print(f"{given.notebook.stem}: {error}{died}", file=sys.stderr)

@@ -7,7 +7,11 @@ which sets ``RECSYS_TRACKING=later``, sends all its runs in one go at its end.
 
 Where to: the database ``outputs/mlflow.db`` with files in ``outputs/mlartifacts``, or what ``MLFLOW_TRACKING_URI``
 names. If that is ``none``, or MLflow is not installed, nothing is kept and all else is the same. The database names
-files below ``mlflow-artifacts:``, which MLflow's server resolves, so that the folder may be moved or copied.
+files below ``mlflow-artifacts:``, which MLflow's server resolves, so that the folder may be moved or copied; where runs
+are shared (:mod:`recsys_lib.run.remote`) their files go to ``mlartifacts`` at that address instead.
+
+A model lies there as it was saved, with an ``MLmodel`` beside it: ``mlflow.pyfunc.load_model`` and ``mlflow models
+serve`` read it by :func:`_load_pyfunc`, which unpickles nothing.
 
 ``python -m recsys_lib.run.tracking send ml-100k`` sends what waits; ``... ui`` opens MLflow's pages.
 """
@@ -21,15 +25,21 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+import pandas as pd
+
+from recsys_lib.data.s3 import StorageError, storage
 from recsys_lib.files import link, locked, read_json, replacing, write_json, written
-from recsys_lib.models.base import content_hash
-from recsys_lib.paths import home
+from recsys_lib.models.base import Recommender, content_hash, load_model
+from recsys_lib.paths import home, is_remote
+from recsys_lib.run import remote
 from recsys_lib.run.environment import commit
 from recsys_lib.run.run import Run
 
@@ -146,11 +156,13 @@ def send(run: Run) -> int:
 
         try:
             store = _Store(uri, run)
-            for file in waiting:
-                store.log(file.stem, read_json(file))
-                file.unlink()
+            with storage(store.files) if is_remote(store.files) else nullcontext():
+                for file in waiting:
+                    store.log(file.stem, read_json(file))
+                    file.unlink()
+                if champion:
+                    store.crown(champion)
             if champion:
-                store.crown(champion)
                 folder.mkdir(parents=True, exist_ok=True)
                 sent.write_text(state)
         except (OSError, ImportError, MlflowException, SQLAlchemyError) as problem:
@@ -179,13 +191,17 @@ class _Store:
         self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         known = self.client.get_experiment_by_name(run.name)
         if known is None:
-            files = f"mlflow-artifacts:/{run.name}" if self.local else None
+            shared = remote.address()
+            files = f"{shared}/mlartifacts/{run.name}" if shared else f"mlflow-artifacts:/{run.name}"
+            files = files if self.local else None  # a server has a place of its own
             kind = {"mlflow.experimentKind": "custom_model_development"}  # has the pages show runs, not conversations
             self.experiment = self.client.create_experiment(run.name, artifact_location=files, tags=kind)
         else:
             self.experiment = known.experiment_id
             if known.lifecycle_stage == "deleted":
                 self.client.restore_experiment(self.experiment)
+        self.files = self.client.get_experiment(self.experiment).artifact_location
+        self.local = self.local and not is_remote(self.files)
 
     def log(self, record: str, facts: Mapping[str, Any]) -> None:
         """Log a notebook's run and, below it, one of each model; models that it evaluated are registered."""
@@ -216,7 +232,7 @@ class _Store:
             params = {"class": entry.get("class") or entry["model"], **entry["params"]}
             tracked = self._start(name, below, params, points, started)
             if same:
-                self._lay(tracked, folder, "model")
+                self._lay_model(tracked, folder)
                 if protocol:
                     self._register(tracked, name, content_hash(folder))
             self._end(tracked, facts["ended"])
@@ -230,7 +246,7 @@ class _Store:
             tags = {"model": name, "dataset": self.run.name, "data_sha256": pointer["task"]["data"]}
             points = [(metric, value, 0) for metric, value in flat_metrics(pointer["metrics"]).items()]
             tracked = self._start(name, tags, {}, points, time.time())
-            self._lay(tracked, folder, "model")
+            self._lay_model(tracked, folder)
             self._end(tracked, time.time())
             version = self._register(tracked, name, content_hash(folder))
         self.client.set_registered_model_alias(self.run.name, "champion", version)
@@ -271,6 +287,18 @@ class _Store:
     def _end(self, tracked: Tracked, at: float) -> None:
         self.client.set_terminated(tracked.info.run_id, "FINISHED", int(at * 1000))
 
+    def _lay_model(self, tracked: Tracked, folder: Path) -> None:
+        """Put a saved model among a run's artifacts, in MLflow's flavour of any Python function."""
+        from mlflow.models import Model
+        from mlflow.pyfunc import add_to_model
+
+        self._lay(tracked, folder, "model")
+        flavour = Model(artifact_path="model", run_id=tracked.info.run_id)
+        add_to_model(flavour, loader_module="recsys_lib.run.tracking")
+        with tempfile.TemporaryDirectory() as temporary:
+            flavour.save(f"{temporary}/MLmodel")
+            self._lay(tracked, Path(temporary, "MLmodel"), "model")
+
     def _lay(self, tracked: Tracked, source: Path, below: str) -> None:
         """Put a file or a folder among a run's artifacts: on this disk as second names, which take no space."""
         if not self.local:
@@ -302,6 +330,24 @@ def _check(uri: str) -> None:
             engine.dispose()
 
 
+class _Recommending:
+    """What MLflow calls: a saved model that lists items for users."""
+
+    def __init__(self, model: Recommender) -> None:
+        self.model = model
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        """List items for each ``user_id``, as many as ``k`` says beside it (10): user_id, item_id, score, rank, ..."""
+        wanted = data["k"] if "k" in data else pd.Series(10, data.index)
+        lists = [self.model.recommend(users.tolist(), int(k)) for k, users in data["user_id"].groupby(wanted)]
+        return pd.concat(lists, ignore_index=True)
+
+
+def _load_pyfunc(folder: str) -> _Recommending:
+    """Read a model where MLflow keeps it; the name is MLflow's, see ``mlflow.pyfunc``."""
+    return _Recommending(load_model(folder))
+
+
 def serve(port: int, host: str) -> int:
     """Show MLflow's pages until Ctrl-C: on this machine alone, unless another address is to be listened on."""
     uri = address()
@@ -331,7 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         send(Run(given.dataset))
-    except TrackingError as problem:
+    except (TrackingError, StorageError) as problem:
         sys.stderr.write(f"{problem}\n")
         if given.action == "send":
             return 1

@@ -13,6 +13,7 @@ import sys
 import time
 
 from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.s3 import StorageError
 from recsys_lib.models.neural.base import NeuralModel
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.model not in nets:
             parser.error(f"{given.model!r} is no net of this run; those are {', '.join(nets) or 'none'}")
         model, history = run.models[given.model].fresh(), Interactions.from_frame(run.tables.split.history)
-    except (MissingArtifactError, OtherDataError) as error:
+    except (MissingArtifactError, OtherDataError, StorageError) as error:
         print(error, file=sys.stderr)
         return 1
 
