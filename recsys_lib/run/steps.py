@@ -62,7 +62,7 @@ STEPS: tuple[Step, ...] = (
     ),
     _training("03_popularity", "popularity*", "genre_popularity*"),
     _training("04_als", "als*", "bpr"),
-    _training("05_item_models", "item_knn*", "sequence_knn", "attributes", "ease*", "blend", "reranker*"),
+    _training("05_item_models", "item_knn*", "sequence_knn*", "attributes*", "ease*", "blend", "reranker*"),
     _training("06_neural_hybrid", "neural_*", "causal_*", needs=("02_preprocessing", "05_item_models")),
     Step(
         "07_evaluation",
