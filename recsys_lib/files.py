@@ -85,7 +85,12 @@ def _beside(path: Path) -> Path:
     """A temporary name beside a path, used once; leftovers in that folder are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent.resolve())
-    return path.with_name(f".{path.stem}.{os.getpid()}-{next(_COUNT)}.part{path.suffix}")
+    return path.with_name(swept(path.stem).removesuffix(".") + path.suffix)
+
+
+def swept(name: str = "") -> str:
+    """Begin the name of something temporary, used once: when this process is killed, the next one removes it."""
+    return f".{name}.{os.getpid()}-{next(_COUNT)}.part."
 
 
 def _sweep(folder: Path) -> None:

@@ -44,7 +44,8 @@ class Lab:
 
     def start(self) -> subprocess.Popen:
         """Start ``make run``; what it says goes to ``make.log``."""
-        given = os.environ | {"RECSYS_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY), "MAKEFLAGS": ""}
+        given = os.environ | {"RECSYS_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY)}
+        given |= {"MAKEFLAGS": "", "RECSYS_REMOTE": ""}
         with (self.home / "make.log").open("a") as log:
             return subprocess.Popen(self.command, cwd=self.home, env=given, stdout=log, stderr=log)
 

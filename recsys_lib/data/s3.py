@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from recsys_lib.files import json_hash, locked
+from recsys_lib.files import json_hash, locked, swept
 from recsys_lib.paths import Paths
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def local_copy(address: str) -> Path:
     folder, name = raw / json_hash(etags)[:12], PurePosixPath(address).name
     with locked(raw / ".lock"):
         if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=raw, prefix=".") as temporary, storage(address) as files:
+            with tempfile.TemporaryDirectory(dir=raw, prefix=swept()) as temporary, storage(address) as files:
                 targets = [Path(temporary, "whole", name, part) for part in etags]
                 for target in targets:
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from recsys_lib.data.catalogue import KNOWN, nothing_called
 from recsys_lib.data.s3 import listed
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full, is_remote
-from recsys_lib.run.remote import pull
+from recsys_lib.run.remote import push
 from recsys_lib.run.sizing import sized_for
 from recsys_lib.run.steps import STEPS, gone
 
@@ -172,7 +172,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         check_dataset(given.dataset)
-        pull(given.dataset)
+        push(given.dataset)  # after a pull: what could not be pushed before is not left behind
         write_stamps(given.dataset, Path(given.file) if given.file else file_of(given.dataset))
     except (ParameterError, OSError) as error:
         print(error, file=sys.stderr)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lib.data.s3 import StorageError, storage
-from recsys_lib.files import link, locked, read_json, replacing, sha256, write_json
+from recsys_lib.files import link, locked, read_json, replacing, sha256, swept, write_json
 from recsys_lib.paths import Paths, home, is_remote
 
 if TYPE_CHECKING:
@@ -74,10 +74,13 @@ def push(dataset: str) -> int:
     remote, paths = address(), Paths(dataset)
     if remote is None:
         return 0
-    with locked(paths.outputs / ".remote.lock"), storage(remote) as files:
-        shared = _Shared(remote, paths, files)
-        shared.pull()
-        return shared.push()
+    try:
+        with locked(paths.outputs / ".remote.lock"), storage(remote) as files:
+            shared = _Shared(remote, paths, files)
+            shared.pull()
+            return shared.push()
+    except StorageError as error:
+        raise StorageError(f"{error}; what was made here is kept, and goes with the next command") from error
 
 
 class _Shared:
@@ -101,7 +104,7 @@ class _Shared:
         if number <= self.number:
             return 0
         theirs = json.loads(self.s3.cat_file(self._manifest(number)))["files"]
-        with tempfile.TemporaryDirectory(dir=self.paths.outputs, prefix=".") as held:
+        with tempfile.TemporaryDirectory(dir=self.paths.outputs, prefix=swept()) as held:
             mine = self._hashes(Path(held))
         changed = [name for name, digest in theirs.items() if digest not in (mine.get(name), self.files.get(name))]
         touched = [name for name in changed if name in mine and mine[name] != self.files.get(name)]
@@ -121,7 +124,7 @@ class _Shared:
 
     def push(self) -> int:
         """Upload contents that are new, then a manifest of all files here; how many files changed."""
-        with tempfile.TemporaryDirectory(dir=self.paths.outputs, prefix=".") as held:
+        with tempfile.TemporaryDirectory(dir=self.paths.outputs, prefix=swept()) as held:
             mine = self._hashes(Path(held))
             new = [path for path in Path(held).iterdir() if path.name not in self.files.values()]
             if new:
@@ -138,8 +141,7 @@ class _Shared:
                 raise
             if (other := self.s3.cat_file(target)) != content:  # else it was taken, and the answer got lost
                 raise StorageError(
-                    f"{json.loads(other)['by']} pushed {self.paths.name} to {self.remote} at the same moment; "
-                    f"nothing is lost: the same command again adds what was made here"
+                    f"{json.loads(other)['by']} has pushed {self.paths.name} to {self.remote} at the same moment"
                 ) from None
         self._know(self.number + 1, mine)
         return changed

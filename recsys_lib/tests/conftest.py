@@ -10,6 +10,7 @@ from recsys_lib.data.splits import Split, temporal_user
 from recsys_lib.tests.made import made_tables
 
 os.environ["MLFLOW_TRACKING_URI"] = "none"  # tests track nothing, wherever this machine sends its runs
+os.environ["RECSYS_REMOTE"] = ""  # nor do they share anything
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def start(name: str, data: Path, home: Path, notebooks: list[Path]) -> subproces
     shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("*.ipynb", "params", "__pycache__"))
     copies = [with_parameters(notebook, folder, data) for notebook in notebooks]
     given = {"RECSYS_HOME": str(home), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    given["MLFLOW_TRACKING_URI"] = "none"
+    given |= {"MLFLOW_TRACKING_URI": "none", "RECSYS_REMOTE": ""}
     command = [
         sys.executable,
         "-m",

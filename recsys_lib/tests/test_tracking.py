@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from urllib.parse import urlparse
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from recsys_lib.evaluation.task import Task, compare, evaluate
@@ -139,6 +140,12 @@ def test_the_model_lies_with_its_run_and_takes_no_space(sent, client):
     runs = runs_of(client)
     folders = [files_of(runs[f"{name}/knn"]) / "model" for name in ("03_popularity", "07_evaluation")]
     assert type(load_model(folders[1])).__name__ == "ItemKNN"
+    from mlflow.pyfunc import load_model as load_served
+
+    asked = pd.DataFrame({"user_id": [1, 2], "k": [3, 3]})
+    pd.testing.assert_frame_equal(
+        load_served(str(folders[1])).predict(asked), sent[0].models["knn"].recommend([1, 2], 3)
+    )
     arrays = [next(folder.glob("arrays-*")) for folder in (*folders, sent[0].paths.models / "knn")]
     assert arrays[0].samefile(arrays[1])
     assert arrays[0].samefile(arrays[2])
