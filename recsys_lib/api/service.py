@@ -40,6 +40,7 @@ class Service:
         self.fallbacks = Counter("recsys_fallbacks", "Lists of popular films in the model's place.", registry=registry)
         self._seen: dict[Path, tuple[int, int, int]] = {}
         self._tried = 0.0
+        self._silence = ""  # why S3 could not be asked
 
     async def watch(self) -> None:
         """Take up the run, and then what changes, without end."""
@@ -62,10 +63,13 @@ class Service:
         try:
             run = Run(self.dataset)
         except StorageError as error:
-            if self.failure != str(error):
-                log.warning("nobody can say whether others have pushed something newer: %s", error)
-            self.failure = str(error)
+            if self._silence != str(error):
+                self._silence = str(error)
+                log.warning("what others have pushed cannot be taken up: %s", error)
+            if self.snapshot is None:
+                self.failure = str(error)
             return False
+        self._silence = ""
         seen = _state(run)
         again = self.failure and time.monotonic() - self._tried > RETRY
         if seen == self._seen and not again:

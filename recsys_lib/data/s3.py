@@ -58,9 +58,9 @@ def listed(address: str) -> dict[str, str]:
 
     StorageError if there is none, or one has a name that leads out of the folder.
     """
-    with storage(address) as files:
-        found = files.find(address, detail=True)
     top = address.removeprefix("s3://").rstrip("/")
+    with storage(address) as files:
+        found = files.find(address, detail=True) if top else {}
     etags = {key.removeprefix(top).lstrip("/"): about["ETag"] for key, about in sorted(found.items())}
     if not etags:
         raise StorageError(f"there is nothing at {address}")

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -100,7 +101,8 @@ class _Shared:
 
     def pull(self) -> int:
         """Take over the latest manifest, if it is newer than the one known; how many files changed."""
-        number = max((int(Path(key).stem[-6:]) for key in self.s3.find(f"{self.folder}/")), default=0)
+        there = "\n".join(self.s3.find(f"{self.folder}/"))
+        number = max(map(int, re.findall(r"/manifest-(\d+)\.json$", there, re.M)), default=0)
         if number <= self.number:
             return 0
         theirs = json.loads(self.s3.cat_file(self._manifest(number)))["files"]

@@ -13,8 +13,10 @@ import httpx
 import nbformat
 import pandas as pd
 import pytest
+from prometheus_client import CollectorRegistry
 
 from recsys_lib import load_dataset
+from recsys_lib.api.service import Service
 from recsys_lib.data.s3 import StorageError, storage
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import load_model
@@ -118,8 +120,9 @@ def manifests(client):
 
 def test_a_table_is_downloaded_once_for_each_content(bucket, gate, lab_home):
     table = made_tables()[0]
-    address, text = f"s3://{bucket.name}/tables/My plays.csv", table.to_csv(index=False).encode()
-    bucket.put_object(Bucket=bucket.name, Key="tables/My plays.csv", Body=text)
+    name, text = "tables/My plays.csv", table.to_csv(index=False).encode()
+    address = f"s3://{bucket.name}/{name}"
+    bucket.put_object(Bucket=bucket.name, Key=name, Body=text)
     assert run_name(address).startswith("My-plays-")
     first = load_dataset(address)
     pd.testing.assert_frame_equal(first.interactions, table)
@@ -127,13 +130,21 @@ def test_a_table_is_downloaded_once_for_each_content(bucket, gate, lab_home):
     gate.seen.clear()
     assert load_dataset(address).sha256 == first.sha256
     assert "GET" not in {method for method, path in gate.seen if path.endswith(".csv")}
-    bucket.put_object(Bucket=bucket.name, Key="tables/My plays.csv", Body=text[: text.rindex(b"\n", 0, -1) + 1])
+    bucket.put_object(Bucket=bucket.name, Key=name, Body=text[: text.rindex(b"\n", 0, -1) + 1])
     assert len(load_dataset(address).interactions) == len(table) - 1
     assert first.path.is_file(), "what was read is never changed"
 
 
+@pytest.mark.parametrize("name", ["Ä [x]*? #1%20+&.csv", "$(touch hacked) 'a'.csv"])
+def test_a_name_is_taken_as_it_is(bucket, lab_home, name):
+    text = made_tables()[0].to_csv(index=False).encode()
+    bucket.put_object(Bucket=bucket.name, Key=name, Body=text)
+    assert load_dataset(f"s3://{bucket.name}/{name}").path.read_bytes() == text
+
+
 def test_a_folder_of_parts_and_a_table_of_items_beside_it(bucket, lab_home):
     table, items, _ = made_tables()
+    bucket.put_object(Bucket=bucket.name, Key="plays/", Body=b"")  # how consoles mark a folder
     for number, part in enumerate((table[:1000], table[1000:])):
         key = f"plays/part-{number}.parquet"
         bucket.put_object(Bucket=bucket.name, Key=key, Body=part.to_parquet(index=False))
@@ -291,6 +302,25 @@ def test_a_step_is_shared_once_it_ran(bucket, machine, tmp_path):
     assert (Paths("made").outputs / "notebooks" / "90_made.ipynb").is_file()
 
 
+def test_a_service_goes_on_answering_while_s3_is_silent(bucket, gate, machine, monkeypatch):
+    machine("one")
+    with_champion()
+    remote.push("made")
+    machine("other")
+    service = Service("made", CollectorRegistry())
+    assert service.refresh()
+    snapshot = service.ready()
+    remote._pulled.clear()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert not service.refresh()
+    assert service.ready() is snapshot and not service.failure
+    late = Service("made", CollectorRegistry())
+    assert not late.refresh()
+    assert late.failure.startswith("no credentials for s3://")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------
 
 ABSENT = "there is no bucket 'nobody-has-it', which s3://nobody-has-it/lab names"
@@ -304,6 +334,7 @@ ABSENT = "there is no bucket 'nobody-has-it', which s3://nobody-has-it/lab names
         ("s3://here/lab", {"AWS_ACCESS_KEY_ID": ""}, "no credentials for s3://here/lab: set AWS_ACCESS_KEY_ID and"),
         ("ml-100k", {"AWS_ACCESS_KEY_ID": "", remote.ADDRESS: "s3://here/lab"}, "no credentials for s3://here/lab"),
         ("s3://here/lab", {}, "there is nothing at s3://here/lab"),
+        ("s3://", {}, "there is nothing at s3://"),
         ("ml-100k", {remote.ADDRESS: "/tmp"}, "RECSYS_REMOTE must be like s3://bucket/folder, not '/tmp'"),
         ("ml-100k", {"RECSYS_HOME": "s3://here/lab"}, "RECSYS_HOME=s3://here/lab is no folder of this machine"),
         ("s3://here/lab", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://here/lab is out of reach"),
