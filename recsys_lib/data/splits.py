@@ -96,7 +96,7 @@ class Split:
 # ---- shared pieces -----------------------------------------------------------------------------------------------
 
 
-def _pair_hash(frame: pd.DataFrame) -> np.ndarray:
+def pair_hash(frame: pd.DataFrame) -> np.ndarray:
     """A number for each row that depends on its pair (user, item) alone, (n,) uint64."""
     return pd.util.hash_pandas_object(frame[["user_id", "item_id"]], index=False).to_numpy()
 
@@ -106,7 +106,7 @@ def _by_chance(frame: pd.DataFrame, seed: int) -> np.ndarray:
 
     The finaliser of SplitMix64 (Steele, Lea and Flood, 2014) mixes the hash of the pair.
     """
-    mixed = _pair_hash(frame) + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+    mixed = pair_hash(frame) + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
@@ -124,14 +124,14 @@ def _order(frame: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     since = when - when.min()
     span = int(since.max()) + 1
     if (int(groups.max()) + 1) * span >= 2**63:
-        return np.lexsort((_pair_hash(frame), when, groups))
+        return np.lexsort((pair_hash(frame), when, groups))
     key = groups.astype(np.int64) * span + since
     order = np.argsort(key)
     ordered = key[order]
     same = ordered[1:] == ordered[:-1]
     tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
     rows = order[tied]
-    order[tied] = rows[np.lexsort((_pair_hash(frame.iloc[rows]), ordered[tied]))]
+    order[tied] = rows[np.lexsort((pair_hash(frame.iloc[rows]), ordered[tied]))]
     return order
 
 
