@@ -1,11 +1,14 @@
 # Recommendation lab: `make` lists the targets.
-# Variables: DATASET=<known name or path>, PARAMS=<file>, PY=<python> (use an environment of your own, conda say).
+# Variables: DATASET=<known name or path>, PARAMS=<file>, ENGINE=<pandas or spark>, PY=<python> (use an environment of
+# your own, conda say).
 
 DATASET ?= ml-100k
+ENGINE ?= pandas
 # Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment.
 override DATASET := $(value DATASET)
 override PARAMS := $(value PARAMS)
-export DATASET PARAMS MAKE
+override ENGINE := $(value ENGINE)
+export DATASET PARAMS ENGINE MAKE
 quoted = '$(subst ','\'',$(1))'
 
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
@@ -22,8 +25,13 @@ export PIP_FIND_LINKS ?= $(TORCH)/torch/
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
+# ENGINE is handed on here by name, because older Makes export nothing to $(shell).
+ASK      := ENGINE=$(call quoted,$(ENGINE))
+ifneq ($(words $(ENGINE))$(filter-out pandas spark,$(ENGINE)),1)
+$(error ENGINE is '$(ENGINE)'; it must be pandas or spark)
+endif
 # The name of the run's folders, then each step with those it needs (07_evaluation:03_popularity:04_als ...).
-SEQUENCE := $(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps words $(call quoted,$(DATASET)))
+SEQUENCE := $(shell mkdir -p outputs; PYTHONDONTWRITEBYTECODE=1 $(ASK) $(PYTHON) -m recsys_lib.run.steps words $(call quoted,$(DATASET)))
 NAME     := $(firstword $(SEQUENCE))
 NEEDS    := $(wordlist 2,99,$(SEQUENCE))
 ifeq ($(NEEDS),)
@@ -37,13 +45,13 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup s3-setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup s3-setup scale-setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sort | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
 	@echo "  make 00 ... 09    one notebook and what it needs"
-	@printf 'Variables: DATASET=%s PARAMS=%s\n' "$$DATASET" "$$PARAMS"
+	@printf 'Variables: DATASET=%s PARAMS=%s ENGINE=%s\n' "$$DATASET" "$$PARAMS" "$$ENGINE"
 
 # Every file is checked by its hash; the lock is complete, so pip is to add nothing.
 PIP     := -m pip install --quiet --disable-pip-version-check --no-deps
@@ -61,6 +69,12 @@ EXTRAS  ?= s3
 s3-setup: $(READY)  ## what s3:// addresses need, in the versions of pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[$(EXTRAS)]'
 
+# Half a gigabyte that only ENGINE=spark needs, so it is not in the lock. Java is no package of pip's.
+SPARK   := pyspark==4.3.0
+scale-setup: $(READY)  ## pyspark for ENGINE=spark; says how to get Java where there is none
+	$(PY) -m pip install --quiet --disable-pip-version-check $(SPARK)
+	@$(PY) -m recsys_lib.scale.spark
+
 UV      := uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: $(READY)  ## requirements.lock from environment.yml, for Python 3.11 to 3.13; NEWEST=--upgrade: not as it was
 	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
@@ -75,9 +89,15 @@ lock: $(READY)  ## requirements.lock from environment.yml, for Python 3.11 to 3.
 # sequence.
 ifneq ($(filter run dag readme 0%,$(MAKECMDGOALS)),)
 ifneq ($(or $(if $(READY),$(wildcard $(READY)),yes)),)
-STAMPED := $(shell $(PY) -m recsys_lib.run.parameters $(call quoted,$(DATASET)) $(call quoted,$(PARAMS)) 2>&1)
+STAMPED := $(shell $(ASK) $(PY) -m recsys_lib.run.parameters $(call quoted,$(DATASET)) $(call quoted,$(PARAMS)) 2>&1)
 ifneq ($(STAMPED),)
 $(error $(STAMPED))
+endif
+ifeq ($(ENGINE),spark)
+LACKING := $(shell $(PY) -m recsys_lib.scale.spark)
+ifneq ($(LACKING),)
+$(error $(LACKING))
+endif
 endif
 endif
 endif
@@ -183,7 +203,7 @@ readme: run  ## put the leaderboard of the report into the README
 # Unit tests and doctests; then every notebook in its order, on made data with the small parameters of
 # notebooks/params/test.yaml; then the application in a browser.
 test: $(READY)  ## all tests
-	$(PY) -m pytest -q -n 2 recsys_lib
+	$(PY) -m pytest -q -n 2 --dist loadgroup recsys_lib
 	$(PY) -m recsys_lib.tests.notebooks
 	$(PY) -m pytest -q recsys_lib/tests/browser -o addopts=-ra
 

@@ -27,7 +27,7 @@ from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full, is_remote
 from recsys_lib.run.remote import push
 from recsys_lib.run.sizing import sized_for
-from recsys_lib.run.steps import STEPS, gone
+from recsys_lib.run.steps import STEPS, engine_asked, gone
 
 COMMON = "common"
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -111,11 +111,18 @@ def file_of(dataset: str) -> Path | None:
 def chosen_for(dataset: str, notebook: Path, file: Path | None = None) -> dict[str, Any]:
     """Parameters of a notebook by a file; where none is given by the data set's own, over those by its size."""
     if file:
-        return parameters_for(notebook, file)
+        return engine_for(notebook) | parameters_for(notebook, file)
     changes = sized_for(dataset).get(notebook.stem, {})
     known = defaults(notebook) if changes else {}
     sized = {name: known[name][1] | new if isinstance(new, dict) else new for name, new in changes.items()}
-    return {**sized, **parameters_for(notebook, file_of(dataset))}
+    return {**sized, **engine_for(notebook), **parameters_for(notebook, file_of(dataset))}
+
+
+def engine_for(notebook: Path) -> dict[str, str]:
+    """The parameter ``engine`` of a notebook that has a choice, where ``ENGINE`` asks for another than its own."""
+    engine = engine_asked()
+    own = defaults(notebook).get("engine", ("str", engine))[1]
+    return {} if engine == own else {"engine": engine}
 
 
 def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
@@ -154,7 +161,8 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     about: Any = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # to see a change
     about = listed(dataset) if is_remote(dataset) else about
     for step in STEPS:
-        given = {"dataset": dataset, "file": about, **sections.get(COMMON, {}), **sections.get(step.name, {})}
+        given = {"dataset": dataset, "file": about, **engine_for(NOTEBOOKS / f"{step.name}.ipynb")}
+        given |= {**sections.get(COMMON, {}), **sections.get(step.name, {})}
         text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
         stamp = folder / f"{step.name}.json"
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:

@@ -23,7 +23,7 @@ from recsys_lib.paths import Paths, in_full
 from recsys_lib.run.parameters import chosen_for
 from recsys_lib.run.remote import pull, push
 from recsys_lib.run.sizing import announcement
-from recsys_lib.run.steps import STEPS
+from recsys_lib.run.steps import steps_of
 
 FILES = 128  # that may be open at once: a kernel has about 80
 CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
@@ -75,7 +75,8 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
                     progress_bar={"desc": _placed(notebook.stem), "unit": "cell"},
                     log_output=True,
                     request_save_on_cell_execute=False,
-                    extra_arguments=["--IPKernelApp.log_level=50"],  # not of sockets, nor of its own end
+                    # What a kernel says of sockets and of its own end is no news.
+                    extra_arguments=["--IPKernelApp.log_level=50"],
                 )
             except PapermillExecutionError:
                 temporary.replace(failed)
@@ -97,7 +98,7 @@ def _placed(name: str) -> str:
     >>> _placed("03_popularity"), _placed("cold_start")
     ('4 of 10: 03_popularity', 'cold_start')
     """
-    names = [step.name for step in STEPS]
+    names = [step.name for step in steps_of()]
     return f"{names.index(name) + 1} of {len(names)}: {name}" if name in names else name
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -89,6 +89,32 @@ STEPS: tuple[Step, ...] = (
 )
 
 
+ENGINES = ("pandas", "spark")
+NOT_ON_SPARK = ("05_item_models", "06_neural_hybrid")  # steps that it has nothing for
+
+
+def steps_of(engine: str = "") -> tuple[Step, ...]:
+    """The steps of a run by an engine; by default the one that the environment variable ``ENGINE`` names, or pandas.
+
+    >>> [step.number for step in steps_of("spark")], steps_of("spark")[5].needs
+    (['00', '01', '02', '03', '04', '07', '08', '09'], ('03_popularity', '04_als'))
+    """
+    left_out = NOT_ON_SPARK if (engine or engine_asked()) == "spark" else ()
+    return tuple(
+        replace(step, needs=tuple(need for need in step.needs if need not in left_out))
+        for step in STEPS
+        if step.name not in left_out
+    )
+
+
+def engine_asked() -> str:
+    """What ``ENGINE`` says: "pandas", or "spark" (:mod:`recsys_lib.scale.spark`); ValueError for anything else."""
+    engine = os.environ.get("ENGINE") or ENGINES[0]
+    if engine not in ENGINES:
+        raise ValueError(f"ENGINE is {engine!r}; it must be {' or '.join(ENGINES)}")
+    return engine
+
+
 def step_that_writes(path: Path | str) -> Step | None:
     """Find the step that makes a file, from the end of its path.
 
@@ -122,14 +148,14 @@ def words(dataset: str) -> str:
     >>> words("ml-100k").split()[:3]
     ['ml-100k', '00_environment', '01_exploration:00_environment']
     """
-    return " ".join([run_name(dataset), *(":".join((step.name, *step.needs)) for step in STEPS)])
+    return " ".join([run_name(dataset), *(":".join((step.name, *step.needs)) for step in steps_of())])
 
 
 def overview(dataset: str) -> str:
     """The steps as text: state, what each needs, reads and writes. Make itself is asked what is up to date."""
     folder = Paths(dataset).outputs / "notebooks"
     lines = []
-    for step in STEPS:
+    for step in steps_of():
         target = folder / f"{step.name}.ipynb"
         question = [os.environ.get("MAKE", "make"), "-q", "--no-print-directory", f"DATASET={dataset}", step.number]
         fresh = subprocess.run(question, capture_output=True, check=False).returncode == 0

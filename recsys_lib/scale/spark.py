@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -37,7 +36,6 @@ from recsys_lib.models.base import Recommender
 from recsys_lib.models.neighbours import ItemKNN
 from recsys_lib.models.popularity import DAY, Popularity
 from recsys_lib.models.weights import Weighted
-from recsys_lib.run.training import Training
 
 try:
     from pyspark.sql import DataFrame, SparkSession, Window
@@ -460,30 +458,6 @@ def metrics(found: DataFrame, test: DataFrame, ks: Iterable[int] = (10,), releva
     both = group(found.select("user_id", "item_id", "rank")).cogroup(group(relevant.select("user_id", "item_id")))
     schema = ", ".join([f"user_id {dict(test.dtypes)['user_id']}", *(f"`{name}` double" for name in names)])
     return both.applyInPandas(judged, schema).toPandas().sort_values("user_id", ignore_index=True)
-
-
-# ---- in the notebooks --------------------------------------------------------------------------------------------
-
-
-class SparkTraining(Training):
-    """:class:`recsys_lib.run.training.Training` that fits on Spark what Spark can fit: popularity, ALS, item kNN."""
-
-    def fit(self, model: Recommender, on: Interactions | None = None) -> float:
-        """As of all trainings; the seconds are those of this process and of Spark's tasks."""
-        fits: Mapping[type, Callable] = {Popularity: popularity, ALS: als, ItemKNN: co_occurrence}
-        if type(model) not in fits:
-            return super().fit(model, on)
-        train, spark = self.train if on is None else on, session()
-        start, before = time.process_time(), core_seconds(spark)
-        given = {"train": train, "items": self.tables.items, "users": self.tables.users}
-        fits[type(model)](self._frame(train), model, **given)
-        return time.process_time() - start + core_seconds(spark) - before
-
-    def _frame(self, train: Interactions) -> DataFrame:
-        """The interactions on Spark; those used last are kept there."""
-        if getattr(self, "_last", (None,))[0] is not train:
-            self._last = train, frame_of(train.to_frame()).cache()
-        return self._last[1]
 
 
 def main() -> int:
