@@ -45,7 +45,7 @@ EXECUTED := $(STEPS:%=$(DONE)/%.ipynb)
 REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup s3-setup scale-setup lock run dag lab demo site api mlflow rollback tune canonical studies published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
+.PHONY: help setup s3-setup scale-setup lock run dag lab demo site api mlflow rollback tune canonical studies scale-study published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -109,12 +109,13 @@ $(error $(PULLED))
 endif
 endif
 # What works on a run says at once where there is none.
-ifneq ($(filter demo site tune studies rollback,$(firstword $(MAKECMDGOALS))),)
+ifneq ($(filter demo site tune studies scale-study rollback,$(firstword $(MAKECMDGOALS))),)
 ifeq ($(wildcard data/processed/$(NAME)/manifest.json),)
 $(error nothing is there of $(DATASET) yet: `make run` with this DATASET makes it)
 endif
 endif
 $(STAMPS): | $(READY)
+	@[ "$$ENGINE" != spark ] || $(PY) -m recsys_lib.scale.spark
 	@$(PY) -m recsys_lib.run.parameters "$$DATASET" "$$PARAMS"
 
 # An executed notebook is the target of its source, its parameters, the package, the modules beside it and the notebooks
@@ -173,6 +174,9 @@ studies: $(READY) $(if $(filter ml-100k,$(NAME)),canonical)  ## all studies, on 
 	@for study in eighteen_people leakage_audit; do \
 	  $(PY) -m recsys_lib.run.runner notebooks/studies/$$study.ipynb --dataset ml-latest-small || exit 1; done
 	@$(PY) -m recsys_lib.run.report write "$$DATASET"
+
+scale-study: $(READY)  ## what Spark costs and where it begins to pay, on what `make run` made; needs `make scale-setup`
+	@$(PY) -m recsys_lib.run.runner notebooks/studies/spark.ipynb --dataset "$$DATASET" --params "$$PARAMS"
 
 published: $(READY)  ## the lab in published tables: ml-100k and five sequence sets
 	@for set in ml-100k LastFM Beauty Toys_and_Games Sports_and_Outdoors Yelp; do \

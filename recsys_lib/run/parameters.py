@@ -182,7 +182,7 @@ def main() -> int:
         check_dataset(given.dataset)
         push(given.dataset)  # after a pull: what could not be pushed before is not left behind
         write_stamps(given.dataset, Path(given.file) if given.file else file_of(given.dataset))
-    except (ParameterError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

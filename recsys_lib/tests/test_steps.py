@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from recsys_lib.paths import REPOSITORY, Paths, in_full, run_name
-from recsys_lib.run.parameters import check_dataset, write_stamps
+from recsys_lib.run.parameters import NOTEBOOKS, check_dataset, chosen_for, write_stamps
 from recsys_lib.run.run import MissingArtifactError, Run
 from recsys_lib.run.steps import STEPS, gone, step_that_writes
 
@@ -138,7 +138,7 @@ def project(tmp_path):
 
 def outside_make():
     """The environment without what a Make that runs these tests has put there."""
-    own = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "DATASET", "PARAMS")
+    own = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "DATASET", "PARAMS", "ENGINE")
     return {name: value for name, value in os.environ.items() if name not in own}
 
 
@@ -160,6 +160,41 @@ def test_make_reruns_a_step_and_what_comes_after_it_and_nothing_else(project):
     newer = (project / "outputs/ml-100k/notebooks/09_demo.ipynb").stat().st_mtime + 10
     os.utime(project / "notebooks" / "04_als.ipynb", (newer, newer))
     assert make(project, "run") == ["04_als", "07_evaluation", "08_recommendations", "09_demo"]
+
+
+@needs_make
+def test_spark_leaves_out_what_it_has_nothing_for(project):
+    ready = (project / "python").read_text().replace("case", '[ "$2" = recsys_lib.scale.spark ] && exit\ncase', 1)
+    (project / "python").write_text(ready)
+    left_out = {"05_item_models", "06_neural_hybrid"}
+    assert make(project, "run", "ENGINE=spark") == [step.name for step in STEPS if step.name not in left_out]
+    assert make(project, "run", "ENGINE=spark") == []
+
+
+@needs_make
+def test_spark_is_asked_for_before_anything_runs(project):
+    lacking = (
+        (project / "python").read_text().replace("case", '[ "$2" = recsys_lib.scale.spark ] && echo no Java\ncase', 1)
+    )
+    (project / "python").write_text(lacking)
+    assert make(project, "run", "ENGINE=spark", check=False) == [] and "no Java" in make.said
+    assert make(project, "run", "ENGINE=`touch hacked`", check=False) == []
+    assert "ENGINE is '`touch hacked`'; it must be pandas or spark" in make.said
+    assert not (project / "hacked").exists()
+
+
+def test_the_engine_touches_only_the_steps_that_have_a_choice(lab_home, monkeypatch):
+    write_stamps("ml-100k", None)
+    folder = Paths("ml-100k").outputs / "params"
+    before = {stamp.name: stamp.read_text() for stamp in folder.iterdir()}
+    monkeypatch.setenv("ENGINE", "spark")
+    write_stamps("ml-100k", None)
+    changed = sorted(name for name, text in before.items() if (folder / name).read_text() != text)
+    assert changed == ["02_preprocessing.json", "03_popularity.json", "04_als.json"]
+    assert chosen_for("ml-100k", NOTEBOOKS / "04_als.ipynb")["engine"] == "spark"
+    monkeypatch.setenv("ENGINE", "dask")
+    with pytest.raises(ValueError, match="ENGINE is 'dask'; it must be pandas or spark"):
+        write_stamps("ml-100k", None)
 
 
 @needs_make
