@@ -24,6 +24,8 @@ export PIP_FIND_LINKS ?= $(TORCH)/torch/
 # One thread a process: two fight over two cores, and results stay the same bit by bit.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
+# Where pyspark is installed, pandera imports it, and it warns of pandas 3, with which all that is used here was tested.
+export PYTHONWARNINGS ?= ignore:PySpark does not yet fully support pandas:FutureWarning
 
 # ENGINE is handed on here by name, because older Makes export nothing to $(shell).
 ASK      := ENGINE=$(call quoted,$(ENGINE))

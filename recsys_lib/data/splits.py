@@ -135,7 +135,7 @@ def _order(frame: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     return order
 
 
-def _from_codes(interactions: pd.DataFrame, part: np.ndarray, name: str, params: dict[str, Any]) -> Split:
+def from_codes(interactions: pd.DataFrame, part: np.ndarray, name: str, params: dict[str, Any]) -> Split:
     """Make the split from a code for each row; rows with any other code are left out."""
     parts = [interactions[part == code].reset_index(drop=True) for code in (TRAIN, VALID, TEST)]
     if len(parts[TRAIN]) == 0:
@@ -151,7 +151,8 @@ def _need(interactions: pd.DataFrame, name: str, *columns: str) -> None:
         raise ValueError(f"{name} needs timestamps, and the interactions have none; use {others}")
 
 
-def _check_shares(test: float, valid: float) -> None:
+def check_shares(test: float, valid: float) -> None:
+    """Refuse shares that leave nothing to train on, with a ValueError."""
     if not (0 < test < 1 and 0 <= valid < 1 and test + valid < 1):
         raise ValueError(f"test={test} and valid={valid} must be shares that leave something to train on")
 
@@ -186,12 +187,12 @@ def temporal_user(interactions: pd.DataFrame, *, test: float = 0.2, valid: float
     """
     check_frame(interactions)
     _need(interactions, "temporal_user", "timestamp", "position")
-    _check_shares(test, valid)
+    check_shares(test, valid)
     users, _ = pd.factorize(interactions["user_id"])
     left, size = _left(users, _order(interactions, users))
     n_test = _part_of(size, test)
     part = np.where(left <= n_test, TEST, np.where(left <= n_test + _part_of(size, valid), VALID, TRAIN))
-    return _from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
+    return from_codes(interactions, part, "temporal_user", {"test": test, "valid": valid})
 
 
 def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1) -> Split:
@@ -207,13 +208,13 @@ def temporal_global(interactions: pd.DataFrame, *, test: float = 0.2, valid: flo
     """
     check_frame(interactions)
     _need(interactions, "temporal_global", "timestamp")
-    _check_shares(test, valid)
+    check_shares(test, valid)
     when = interactions["timestamp"].to_numpy(np.int64)
     places = [len(when) - _part_of(len(when), test), len(when) - _part_of(len(when), test + valid)]
     places = np.minimum(places, len(when) - 1)
     test_from, valid_from = np.partition(when, places)[places] if len(when) else (0, 0)
     part = np.where(when >= test_from, TEST, np.where(when >= valid_from, VALID, TRAIN))
-    return _from_codes(interactions, part, "temporal_global", {"test": test, "valid": valid})
+    return from_codes(interactions, part, "temporal_global", {"test": test, "valid": valid})
 
 
 def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1, seed: int = 0) -> Split:
@@ -229,12 +230,12 @@ def random(interactions: pd.DataFrame, *, test: float = 0.2, valid: float = 0.1,
     (7, 1, 2)
     """
     check_frame(interactions)
-    _check_shares(test, valid)
+    check_shares(test, valid)
     n_test, n_valid = (_part_of(len(interactions), share) for share in (test, valid))
     order = np.argsort(_by_chance(interactions, seed), kind="stable")
     part = np.full(len(interactions), TRAIN, np.int8)
     part[order[:n_test]], part[order[n_test : n_test + n_valid]] = TEST, VALID
-    return _from_codes(interactions, part, "random", {"test": test, "valid": valid, "seed": seed})
+    return from_codes(interactions, part, "random", {"test": test, "valid": valid, "seed": seed})
 
 
 def leave_one_out(interactions: pd.DataFrame, *, repeats: str = "last") -> Split:
@@ -265,12 +266,12 @@ def leave_one_out(interactions: pd.DataFrame, *, repeats: str = "last") -> Split
     left, size = _left(users, order)
     part = np.where((left == 1) & (size >= 2), TEST, np.where((left == 2) & (size >= 3), VALID, TRAIN))
     if not interactions.duplicated(["user_id", "item_id"]).any():
-        return _from_codes(interactions, part, "leave_one_out", {})
+        return from_codes(interactions, part, "leave_one_out", {})
     if repeats == "count" and "rating" not in interactions:
         interactions = interactions.assign(rating=np.float32(1))
     train = order[part[order] == TRAIN]
     kept = _without_repeats(interactions.iloc[train].set_axis(train), repeats).sort_index().reset_index(drop=True)
-    return replace(_from_codes(interactions, part, "leave_one_out", {"repeats": repeats}), train=kept)
+    return replace(from_codes(interactions, part, "leave_one_out", {"repeats": repeats}), train=kept)
 
 
 def _without_repeats(rows: pd.DataFrame, repeats: str) -> pd.DataFrame:
@@ -305,7 +306,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
     rest = np.flatnonzero(part == TRAIN)
     chosen = np.argsort(_by_chance(interactions.iloc[rest], seed), kind="stable")
     part[rest[chosen[: _part_of(CANONICAL_ROWS, valid)]]] = VALID
-    return _from_codes(interactions, part, "canonical_fold", {"k": k, "valid": valid, "seed": seed})
+    return from_codes(interactions, part, "canonical_fold", {"k": k, "valid": valid, "seed": seed})
 
 
 def rolling(
@@ -342,7 +343,7 @@ def rolling(
         dropped = {"test rows of users without enough history": int((part == UNUSED).sum())}
         dropped["rows after the slice"] = int((part == LATER).sum())
         params = {"cut": cut, "span": span, "min_history": min_history}
-        yield replace(_from_codes(interactions, part, "rolling", params), dropped=dropped)
+        yield replace(from_codes(interactions, part, "rolling", params), dropped=dropped)
 
 
 def future_share(split: Split) -> float:
@@ -451,7 +452,7 @@ def return_visit(interactions: pd.DataFrame, *, gap: str = "1h", test: float = 0
     for known in (TRAIN, VALID):
         later = np.flatnonzero(part > known)
         part[later[same_sitting(interactions[part <= known], interactions.iloc[later], gap)]] = known
-    return _from_codes(interactions, part, "return_visit", {"gap": gap, "test": test, "valid": valid})
+    return from_codes(interactions, part, "return_visit", {"gap": gap, "test": test, "valid": valid})
 
 
 # ---- filter ------------------------------------------------------------------------------------------------------

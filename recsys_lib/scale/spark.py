@@ -38,6 +38,7 @@ from recsys_lib.models.popularity import DAY, Popularity
 from recsys_lib.models.weights import Weighted
 
 try:
+    from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession, Window
     from pyspark.sql import functions as F
 except ImportError:  # `ready` says so, in one sentence
@@ -45,6 +46,7 @@ except ImportError:  # `ready` says so, in one sentence
 
 JAVA = 17  # the oldest that Spark 4 runs on
 LEAST = 0.5  # confidence from which on an interaction counts in Spark's ALS
+ROWS_PER_BLOCK = 5_000_000  # that ALS takes at once; there are at least as many blocks as cores
 USERS_PER_BLOCK = 1000  # whose lists or neighbours are made by one call
 LIST = "user_id {id}, item_id {item}, score float, rank long, fallback boolean"
 
@@ -73,11 +75,13 @@ def ready() -> None:
 
 
 def session(master: str | None = None, **config: Any) -> SparkSession:
-    """Start Spark, or take the session that there is; ``config`` are Spark's settings, dots as double underscores.
+    """Take the session that there is, or start Spark; ``config`` are its settings, dots as double underscores.
 
     ``master``: by default what ``SPARK_MASTER`` says, else all cores of this machine.
     """
     ready()
+    if SparkSession.getActiveSession() is not None:
+        return SparkSession.getActiveSession()
     # Workers take "python3" from PATH otherwise, which may be another Python, without this package.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -90,12 +94,14 @@ def session(master: str | None = None, **config: Any) -> SparkSession:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": "16",
+        "spark.driver.maxResultSize": "0",  # a model keeps the matrix of its users
         "spark.executorEnv.PYTHONWARNINGS": "ignore:PySpark does not yet:FutureWarning",
         # The history of ALS's factors grows with its iterations; 20 overflow the usual stack when it is read.
         "spark.driver.extraJavaOptions": "-Xss16m",
         "spark.executor.extraJavaOptions": "-Xss16m",
     }
+    if master.startswith("local"):
+        settings["spark.sql.shuffle.partitions"] = "16"  # for 200 small ones a second each is lost
     settings |= {name.replace("__", "."): str(value) for name, value in config.items()}
     builder = SparkSession.builder.master(master).appName("recsys-lab")
     for name, value in settings.items():
@@ -123,7 +129,10 @@ def read(path: str, columns: Mapping[str, str] | None = None, spark: SparkSessio
     spark, path = spark or session(), re.sub("^s3://", "s3a://", str(path))
     text = re.search(r"\.(csv|tsv)(\.gz|\.bz2)?$", path)
     options = {"header": True, "inferSchema": True, "sep": "\t" if text and text[1] == "tsv" else ","}
-    frame = spark.read.csv(path, **options) if text else spark.read.parquet(path)
+    try:
+        frame = spark.read.csv(path, **options) if text else spark.read.parquet(path)
+    except PySparkException as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     names = our_names(frame.columns, columns or {})
     kept = [name for name in names if names[name] in ("user_id", "item_id", "rating", "timestamp", "position")]
     return check(frame.select([F.col(f"`{name}`").alias(names[name]) for name in kept]), path)
@@ -183,6 +192,7 @@ def temporal_user(frame: DataFrame, *, test: float = 0.2, valid: float = 0.1) ->
     when = order_column(frame.columns)
     if when is None:
         raise ValueError("temporal_user needs timestamps, and the interactions have none")
+    splits.check_shares(test, valid)
     own = Window.partitionBy("user_id")
     # Made a column first: a window cannot order by a function of Python.
     frame = frame.withColumn("_tie", _tie("user_id", "item_id")).withColumn("_size", F.count("*").over(own))
@@ -235,10 +245,11 @@ def by_name(table: pd.DataFrame, name: str, *, test: float = 0.2, valid: float =
     """:func:`recsys_lib.data.splits.by_name` on Spark, for the split that it has: ``temporal_user``."""
     if name != "temporal_user":
         raise ValueError(f"the Spark engine divides by temporal_user alone, not by {name}: leave ENGINE=spark out")
+    if "position" in table:
+        table = table.drop_duplicates(["user_id", "item_id"], keep="last", ignore_index=True)
     parts = temporal_user(_numbered(table), test=test, valid=valid).select("_row", "part").toPandas()
-    part = parts.set_index("_row")["part"].sort_index().to_numpy()
-    train, held, last = (table[part == each].reset_index(drop=True) for each in ("train", "valid", "test"))
-    return splits.Split(train, held, last, name=name, params={"test": test, "valid": valid})
+    codes = parts.set_index("_row")["part"].sort_index().map({"train": splits.TRAIN, "valid": splits.VALID})
+    return splits.from_codes(table, codes.fillna(splits.TEST).to_numpy(), name, {"test": test, "valid": valid})
 
 
 # ---- models ------------------------------------------------------------------------------------------------------
@@ -271,8 +282,8 @@ def als(frame: DataFrame, model: ALS, **tables: Any) -> ALS:
     been collected already.
 
     Spark multiplies the penalty of each user and item by how many interactions they have; so ``regularization``,
-    which here is the same for all, is divided by the mean number of a user. It has no confidence below 1, the one of
-    what was not seen: an interaction of less counts as 1 if that is nearer than none.
+    which here is the same for all, is divided by the root mean square of a user's number. It has no confidence below
+    1, the one of what was not seen: an interaction of less counts as 1 if that is nearer than none.
     """
     from pyspark.ml.recommendation import ALS as SparkALS
 
@@ -280,11 +291,15 @@ def als(frame: DataFrame, model: ALS, **tables: Any) -> ALS:
     confidence = model.alpha * F.col("weight")
     rows = _coded(_weighted(frame, model, recency=True), train).where(confidence >= LEAST)
     rows = rows.select("user", "item", F.greatest(confidence - 1, F.lit(1e-3)).cast("float").alias("rating")).cache()
-    mean = rows.count() / train.n_users
+    of_user = rows.groupBy("user").agg(F.count("*").alias("n"))
+    n_rows, square = of_user.agg(F.sum("n"), F.avg(F.col("n") * F.col("n"))).first()
+    blocks = max(frame.sparkSession.sparkContext.defaultParallelism, -(-n_rows // ROWS_PER_BLOCK))
     solver = SparkALS(
         rank=model.factors,
         maxIter=model.iterations,
-        regParam=model.regularization / mean,
+        regParam=model.regularization / square**0.5,
+        numUserBlocks=blocks,
+        numItemBlocks=blocks,
         implicitPrefs=True,
         alpha=1.0,
         userCol="user",
