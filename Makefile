@@ -71,10 +71,8 @@ EXTRAS  ?= s3
 s3-setup: $(READY)  ## what s3:// addresses need, in the versions of pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[$(EXTRAS)]'
 
-# Half a gigabyte that only ENGINE=spark needs, so it is not in the lock. Java is no package of pip's.
-SPARK   := pyspark==4.3.0
 scale-setup: $(READY)  ## pyspark for ENGINE=spark; says how to get Java where there is none
-	$(PY) -m pip install --quiet --disable-pip-version-check $(SPARK)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[scale]'
 	@$(PY) -m recsys_lib.scale.spark
 
 UV      := uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
