@@ -39,10 +39,10 @@ export default { render({ model, el }) {
   const events = [[document, "click", inside(onClick)], [document, "focusin", inside(onFocus)], [window, "popstate", onBack],
     ...["change", "keyup"].map((name) => [document, name, inside(() => tell({}))])];
   const tidy = () => { // what the widgets' own HTML lacks
-    const heading = root().querySelector("[data-said]")?.textContent ?? "";
+    const heading = root().querySelector("[data-said]:not(.lm-mod-hidden *)")?.textContent ?? "";
     if (part("said").textContent !== heading) part("said").textContent = heading;
     for (const handle of root().querySelectorAll("[role=slider]:not([aria-label])")) handle.ariaLabel = handle.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent ?? "Value";
-    if (key && document.activeElement === document.body) root().querySelector(`[data-do="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+    if (key && document.activeElement === document.body) root().querySelector(`[data-do="${CSS.escape(key)}"]:not(.lm-mod-hidden *)`)?.focus({ preventScroll: true });
   };
   const gone = new AbortController(), watch = new MutationObserver(tidy);
   model.on("change:notice", () => { part("notice").textContent = model.get("notice"); });

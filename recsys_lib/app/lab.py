@@ -41,11 +41,11 @@ class NotPossibleError(TraitError):
 
 
 class Lab:
-    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``computed``, ``models``.
+    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``computed``, ``offered``.
 
-    ``computed`` is what :func:`~recsys_lib.app.prepared.read_prepared` gives, ``models`` their labels by name, the
-    champion first, then as on the leaderboard. MissingArtifactError if the tables or all models are missing,
-    OtherDataError if models were made from other data; the text names the command that makes them.
+    ``computed`` is what :func:`~recsys_lib.app.prepared.read_prepared` gives; ``offered`` the labels of what can be
+    chosen for a trait, by value; ``models`` those of the models, the champion first, then as on the leaderboard.
+    MissingArtifactError if the tables or all models are missing, OtherDataError if models were made from other data.
     """
 
     def __init__(self, run: Run) -> None:
@@ -58,17 +58,29 @@ class Lab:
             raise MissingArtifactError(f"There is no model yet: `{run.command()}` makes them")
         for name, config in self.configs.items():
             run.check_identity(f"the model {name}", config["data"], run.paths.models / name / "config.json")
-        evaluated = (run.paths.metrics / "leaderboard.json").is_file()
-        self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if evaluated else []
-        pointer = run.paths.outputs / "champion.json"
-        names = [read_json(pointer)["model"]] if pointer.is_file() else []
+        board, champion = run.paths.metrics / "leaderboard.json", run.paths.outputs / "champion.json"
+        self.board: list[dict[str, Any]] = run.results.leaderboard["models"] if board.is_file() else []
+        names = [read_json(champion)["model"]] if champion.is_file() else []
         names += [*(entry["name"] for entry in self.board), *sorted(self.configs)]
         self.models = {name: label(name) for name in dict.fromkeys(names) if name in self.configs}
-        self.metrics = list(dict.fromkeys(name for entry in self.board for name in entry["metrics"]))
         self.items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
         self.has_genre, self.genres = genre_matrix(self.tables.items, self.known.item_ids)
-
-    # ---- models and results ----------------------------------------------------------------------------------
+        metrics = dict.fromkeys(name for entry in self.board for name in entry["metrics"])
+        columns = [*(column for column in self.items.columns if column != "title"), "mean", "ratings"]
+        self.offered = {
+            "model": self.models,
+            "genre": {"": "All genres", **{name: name for name in self.genres}},
+            "metric": {metric: label(metric) for metric in metrics} or {"": "no leaderboard yet"},
+            "column": {column: label(column) for column in columns},
+            "order": {
+                "latest": "Latest first",
+                "rating": "Best rated first",
+                "title": "By title",
+                "column": "By the column",
+            },
+            "diversify": {"mmr": "Other audiences"} | ({"calibration": "Own mix of genres"} if self.genres else {}),
+            "who": {"user": "user", "new user": "new user"},
+        }
 
     def model(self, name: str) -> Recommender:
         """A model, read when it is first asked for; NotPossibleError if it cannot be, with the command that helps."""
@@ -94,14 +106,12 @@ class Lab:
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
         """Models that have a metric, best first: name, label, seconds, mean, low, high, n_users (None if not known)."""
-        rows = []
+        unknown, rows = dict.fromkeys(("mean", "low", "high", "n_users")), []
         for entry in self.board:
             row = {"name": entry["name"], "label": label(entry["name"]), "seconds": entry.get("fit_seconds")}
-            row |= dict.fromkeys(("mean", "low", "high", "n_users")) | (entry["metrics"].get(metric) or {})
-            rows += [row] if row["mean"] is not None else []
-        return sorted(rows, key=lambda row: row["mean"] if metric.split("@")[0] in LOWER_IS_BETTER else -row["mean"])
-
-    # ---- users -----------------------------------------------------------------------------------------------
+            rows.append(row | unknown | (entry["metrics"].get(metric) or {}))
+        rows = [row for row in rows if row["mean"] is not None]
+        return sorted(rows, key=lambda row: row["mean"], reverse=metric.split("@")[0] not in LOWER_IS_BETTER)
 
     @cached_property
     def facts(self) -> dict[Any, dict[str, str]]:
@@ -119,11 +129,10 @@ class Lab:
         favourites = (counts + 5 * usual) / (counts.sum(1, keepdims=True) + 5) / np.maximum(usual, 1e-9)
         labels = {}
         for code, (user, n) in enumerate(zip(self.known.user_ids.tolist(), self.lengths, strict=True)):
-            facts = [
-                f"{name} {value}" if value.isdigit() else value for name, value in self.facts.get(user, {}).items()
-            ]
+            facts = list(self.facts.get(user, {}).items())[:3]
+            facts = [f"{name} {value}" if value.isdigit() else value for name, value in facts]
             genre = [self.genres[favourites[code].argmax()]] if self.genres else []
-            labels[" · ".join([f"User {user}", f"{n} films", *facts[:3], *genre])] = user
+            labels[" · ".join([f"User {user}", f"{n} films", *facts, *genre])] = user
         return labels
 
     @property
@@ -131,41 +140,37 @@ class Lab:
         """How many films each user has rated, (n_users,)."""
         return np.diff(self.known.matrix.indptr)
 
-    def history_of(self, user: Any) -> pd.DataFrame:
-        """item_id, rating, timestamp (where known) of a user, the latest first."""
-        return self._rated(self.known, user)
-
     def rated_next(self, user: Any) -> dict[Any, float]:
         """The test part of a user: rating by item id."""
-        return self._rated(self.test, user).set_index("item_id")["rating"].to_dict()
+        return self.history_of(user, self.test).set_index("item_id")["rating"].to_dict()
 
-    def _rated(self, part: Interactions, user: Any) -> pd.DataFrame:
+    def history_of(self, user: Any, part: Interactions | None = None) -> pd.DataFrame:
+        """item_id, rating, timestamp (where known) of a user, the latest first, in what is known or another part."""
+        part = part or self.known
         row = part.rows(part.user_codes([user]))
         frame = pd.DataFrame({"item_id": part.item_ids[row.matrix.indices], "rating": row.matrix.data})
         if row.timestamps is not None:
             frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
         return frame if part.dated else frame[["item_id", "rating"]]  # an order may have no dates
 
-    # ---- films -----------------------------------------------------------------------------------------------
-
     @cached_property
     def films(self) -> pd.DataFrame:
         """The films that models can list, by id.
 
         Columns: id, title (article in front), year (0 where it is not known), genres, n (users who rated it), mean
-        (rating), label (title and year); for a poster initials and hue (angle on the colour circle, by genre).
+        (rating), label (title and year), page (its address where the data set has pages of its own); for a poster
+        initials and hue (angle on the colour circle, by genre).
         """
         films = self.items.reindex(columns=["title", "year", "genres"])
-        films["title"] = [
-            readable_title(title) if isinstance(title, str) else f"Film {item}"
-            for item, title in films["title"].items()
-        ]
+        titles = films["title"].items()
+        films["title"] = [readable_title(title) if isinstance(title, str) else f"Film {item}" for item, title in titles]
         films["year"] = films["year"].astype("Float64").fillna(0).astype(int)
         films["genres"] = [genres if isinstance(genres, list) else [] for genres in films["genres"]]
         films["n"] = self.known.item_counts.astype(int)
         films["mean"] = np.asarray(self.known.matrix.sum(axis=0)).ravel() / films["n"]
-        years = films["year"].map(lambda year: f" ({year})" if year else "")
-        films["label"] = films["title"] + years
+        films["label"] = films["title"] + films["year"].map(lambda year: f" ({year})" if year else "")
+        site = "https://movielens.org/movies/" if self.tables.identity["name"].startswith("ml-latest") else ""
+        films["page"] = [f"{site}{item}" if site else "" for item in films.index]
         words = films["title"].str.findall(r"\b(?:[^\W\d_][^\W_]{3}|[A-Z0-9])").str[:2]
         films["initials"] = ["".join(word[0] for word in each).upper() or "?" for each in words]
         rarest = np.where(self.has_genre > 0, self.has_genre.sum(0), np.inf).argmin(1) if self.genres else 0
@@ -178,10 +183,6 @@ class Lab:
     def film(self, item: Any) -> Any:
         """A film by its id, with the columns of :attr:`films` as attributes; None where the models do not know it."""
         return self._films.get(item)
-
-    def page_of(self, item: Any) -> str:
-        """Address of a film's page where the data set has pages of its own; "" where it has none."""
-        return f"https://movielens.org/movies/{item}" if self.tables.identity["name"].startswith("ml-latest") else ""
 
     @cached_property
     def best_known(self) -> np.ndarray:

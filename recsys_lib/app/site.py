@@ -31,7 +31,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
     the text names the command that makes them.
     """
     app, report = App(Lab(run)), run.paths.reports / "index.html"
-    lab, page = app.lab, views.templates("site.html").page
+    lab, page = app.lab, views.html.page
     menu = MENU | ({"report.html": "The report"} if report.is_file() else {})
     with replacing_folder(run.paths.outputs / "site") as folder:
         for file in [Path(__file__).with_name("app.css")] + [report] * report.is_file():
@@ -44,7 +44,8 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
             (folder / name).write_text(html, encoding="utf-8")
 
         parts = [views.data(app)]
-        for app.metric in [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or lab.metrics[:1]:
+        shown = [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or [app.metric]
+        for app.metric in shown:
             parts.append(views.board(app))
         write("index.html", "Data and results", *parts)
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 from traitlets import Any as AnyTrait
-from traitlets import Bool, CaselessStrEnum, CInt, Dict, HasTraits, TraitError, Tuple, Unicode, validate
+from traitlets import Bool, CInt, Dict, HasTraits, TraitError, Tuple, Unicode, validate
 
 from recsys_lib.app.lab import Lab, NotPossibleError
 
@@ -23,26 +23,27 @@ class App(HasTraits):
     user = AnyTrait(help="id of a user")
     model = Unicode(help="name of the model whose list is shown")
     models = Tuple(help="names of the models side by side")
-    k = CInt(10, min=5, max=50, help="films in a list")
-    hide_rated = Bool(True, help="leave out the films that the user has rated")
+    k = CInt(10, min=5, max=50, help="films in a list").tag(label="Films")
+    hide_rated = Bool(True, help="leave out the films that the user has rated").tag(label="Leave out rated films")
     genre = Unicode(help='genre that films must have; "" for all')
     years = Tuple(help="first and last year that films may be of")
-    diversity = CInt(0, min=0, max=100, help="how much of the score gives way to diversity, in per cent")
-    diversify = CaselessStrEnum(["mmr", "calibration"], "mmr", help="kind of diversity")
+    diversity = CInt(0, min=0, max=100, help="per cent of the score that give way to diversity")
+    diversity.tag(label="Diversity %", step=5)
+    diversify = Unicode("mmr", help="kind of diversity").tag(label="Diversity by")
     film = AnyTrait(help="id of the film whose details are open; None for none")
     similar_to = AnyTrait(help="id of the film of the tab Similar films")
     liked = Dict(help="ratings of the new user by item id, oldest first")
-    who = CaselessStrEnum(["user", "new user"], "user", help="for whom models are compared")
+    who = Unicode("user", help="for whom models are compared").tag(label="For the")
     metric = Unicode(help="metric of the leaderboard")
     against = Unicode(help="second metric of the trade-offs")
     column = Unicode("year", help="column of the items table shown in the history")
-    order = CaselessStrEnum(["latest", "rating", "title", "column"], "latest", help="order of the history")
+    order = Unicode("latest", help="order of the history")
     notice = Unicode(help="what could not be done, in one sentence")
 
     def __init__(self, lab: Lab) -> None:
         """Begin with a user of middling activity and the model that serves."""
         self.lab = lab
-        names, metrics = list(lab.models), lab.metrics or [""]
+        names, metrics = list(lab.models), list(lab.offered["metric"])
         first = "ndcg@10" if "ndcg@10" in metrics else metrics[0]
         super().__init__(
             user=lab.known.user_ids[np.argsort(lab.lengths, kind="stable")[lab.known.n_users // 2]].item(),
@@ -75,25 +76,22 @@ class App(HasTraits):
             raise NotPossibleError(f"{refusal} “{str(value):.40}”.")
         return ids[code].item()
 
-    @validate("model", "models", "genre", "metric", "against", "column")
+    @validate("model", "models", "genre", "metric", "against", "column", "order", "who", "diversify")
     def _offered(self, proposal: Any) -> Any:
-        name, value, lab = proposal.trait.name, proposal.value, self.lab
+        name, several = proposal.trait.name, isinstance(proposal.value, tuple)
         what = {"models": "model", "against": "metric"}.get(name, name)
-        offered = {"model": lab.models, "genre": ["", *lab.genres], "metric": lab.metrics or [""]}
-        offered["column"] = [*lab.items.columns, "mean", "ratings"]
-        for each in value if name == "models" else [value]:
-            if each not in offered[what]:
-                raise NotPossibleError(f"There is no {what} “{str(each):.40}” here.")
-        if name == "models" and len(value) > MOST_MODELS:
+        values = dict.fromkeys(proposal.value if several else [proposal.value])
+        for value in values:
+            if value not in self.lab.offered[what]:
+                raise NotPossibleError(f"There is no {what} “{str(value):.40}” here.")
+        if len(values) > MOST_MODELS:
             raise NotPossibleError(f"At most {MOST_MODELS} models fit side by side: take one away first.")
-        return tuple(dict.fromkeys(value)) if name == "models" else value
+        return tuple(values) if several else proposal.value
 
     @validate("years")
     def _years(self, proposal: Any) -> tuple[int, int]:
-        years = np.clip(sorted(int(year) for year in proposal.value), *self.lab.year_range)
+        years = np.clip(sorted(map(int, proposal.value)), *self.lab.year_range)
         return int(years[0]), int(years[-1])  # crossed years are a range, too
-
-    # ---- the link --------------------------------------------------------------------------------------------
 
     @property
     def link(self) -> str:
@@ -101,9 +99,7 @@ class App(HasTraits):
         chosen = {name: getattr(self, name) for name in self._start if getattr(self, name) != self._start[name]}
         if "liked" in chosen:
             chosen["liked"] = [f"{item}:{rating:g}" for item, rating in self.liked.items()]
-        if "hide_rated" in chosen:
-            chosen["hide_rated"] = int(self.hide_rated)
-        return urlencode(chosen, doseq=True, safe=":")
+        return urlencode(chosen | {"hide_rated": 0} if "hide_rated" in chosen else chosen, doseq=True, safe=":")
 
     def follow(self, link: str) -> None:
         """Take over the choices of a link; what is not possible is left out, and the notice says so."""
@@ -111,43 +107,37 @@ class App(HasTraits):
         refused = []
         for name, start in self._start.items():
             try:
-                setattr(self, name, _read(name, given[name]) if name in given else start)
+                setattr(self, name, _read(start, given[name]) if name in given else start)
             except NotPossibleError as error:
                 refused.append(str(error))
             except (TraitError, ValueError, OverflowError, IndexError):
                 refused.append(f"The link has no usable value for “{name}”.")
         self.notice = " ".join(refused)
 
-    # ---- what buttons inside lists do ------------------------------------------------------------------------
-
     def do(self, verb: str, value: str = "") -> None:
         """Do what a button inside a list asks for, such as ``do("like", "50")``, or say in the notice why not."""
         self.notice = ""
-        low, high = self.lab.scale
         try:
             match verb:
-                case "user" | "similar_to":
-                    setattr(self, verb, value)
+                case "user":
+                    self.user = value
                 case "step":  # to the user so many places on, or to any other
                     known = self.lab.known
                     step = np.random.default_rng().integers(1, max(2, known.n_users)) if value == "any" else int(value)
                     self.user = known.user_ids[(known.user_codes([self.user])[0] + step) % known.n_users].item()
                 case "film":
                     self.film = None if str(self.film) == value else value
-                case "similar":
+                case "similar_to":
                     self.similar_to, self.tab = value, "Similar films"
-                case "model" if value in self.models:
-                    self.models = tuple(name for name in self.models if name != value) or self.models
                 case "model":
-                    self.models = (*self.models, value)
-                case "like" | "dislike":  # one film, or a group
-                    self.liked = {**self.liked, **dict.fromkeys(value.split("\n"), high if verb == "like" else low)}
+                    others = tuple(name for name in self.models if name != value)
+                    self.models = (others or self.models) if value in self.models else (*others, value)
+                case "like":  # one film, or a group
+                    self.liked = {**self.liked, **dict.fromkeys(value.split("\n"), self.lab.scale[1])}
                 case "rate":
-                    self.liked = {**self.liked, **_read("liked", value.split("\n"))}
-                case "remove":
-                    self.liked = {item: rating for item, rating in self.liked.items() if str(item) != value}
-                case "clear":
-                    self.liked = {}
+                    self.liked = {**self.liked, **_read({}, value.split("\n"))}
+                case "remove":  # one film, or all
+                    self.liked = {item: rating for item, rating in self.liked.items() if value not in ("", str(item))}
                 case _:
                     raise NotPossibleError("That button does not exist on this page.")
         except NotPossibleError as error:
@@ -156,11 +146,8 @@ class App(HasTraits):
             self.notice = "That is not possible."
 
 
-def _read(name: str, values: list[str]) -> Any:
-    """A value of a link in the type of its trait."""
-    if name == "liked":
-        pairs = [value.rpartition(":") for value in values]
-        return {item: float(rating) for item, _, rating in pairs}
-    if name == "hide_rated":
-        return values[-1] == "1"
-    return tuple(values) if name in ("models", "years") else values[-1]
+def _read(start: Any, values: list[str]) -> Any:
+    """A value of a link, in the type of the first value of its trait."""
+    if isinstance(start, dict):
+        return {item: float(rating) for item, _, rating in (value.rpartition(":") for value in values)}
+    return values[-1] == "1" if isinstance(start, bool) else tuple(values) if isinstance(start, tuple) else values[-1]

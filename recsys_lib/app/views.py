@@ -1,4 +1,8 @@
-"""What the application shows, as functions of its choices that return HTML."""
+"""What the application shows, as functions of its choices that return HTML, or a figure for plotly.
+
+A figure is a dict of traces and layout: the page draws it; plotly's Python half would only check it, for 11 MB a
+session.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +47,9 @@ MEANINGS = {
     "personalisation": "how unlike each other the lists of different users are",
     "miscalibration": "how far the genres of the list are from the user's own; lower is nearer",
 }
-
-
-@cache
-def templates(name: str = "views.html") -> Any:
-    """The macros of a template file; everything they print is escaped."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["commands"] = lambda text: Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-    environment.filters["label"] = environment.globals["label"] = label
-    environment.globals["image"] = image
-    return environment.get_template(name).module
+COLOURS = ["#3b82b0", "#c2622d", "#3f8f5f", "#8a63b8"]
+SHRINKAGE = 5  # ratings at the user's own mean that every genre starts with
+MAP_SIZE = 300  # films
 
 
 def image(film: Any) -> str:
@@ -67,7 +62,12 @@ def image(film: Any) -> str:
     return ""
 
 
-# ---- lists ---------------------------------------------------------------------------------------------------
+_pieces = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_pieces.filters["commands"] = lambda text: Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+_pieces.globals["image"] = image
+html = _pieces.get_template("views.html").module  # its macros; everything they print is escaped
 
 
 def user_list(app: App, *, explained: bool = False) -> str:
@@ -96,31 +96,34 @@ def _one_list(app: App, ask: Callable, user: Any, rated: dict[Any, float], expla
     shown = _listed(app, app.model, ask, len(rated))
     films = [row["film"] for row in shown["rows"]]
     opened = {film.id: details(app, film, user, rated) for film in films if explained or film.id == app.film}
-    return templates().one_list(app, shown, "you" if user is app.liked else f"user {user}", rated, opened)
+    new = user is app.liked
+    title = f"{len(films)} films for {'you' if new else f'user {user}'} by {shown['label']}"
+    about, more = app.lab.about(app.model), {"rated": rated, "opened": opened, "thumbs": new}
+    return html.model_list(app, shown, title, about, verb="film", **more)
 
 
 def _listed(app: App, name: str, ask: Callable, n: int | None = None) -> dict[str, Any]:
     """A model's list as the template takes it, or why there is none; ``n`` films are known of the user, if any."""
-    shown = {"name": name, "n": n, "few": 0, "instead": False, "failed": "", "file": "", "unit": "", "rows": []}
+    shown = {"name": name, "label": label(name), "n": n, "rows": [], "few": 0, "instead": False, "file": ""}
     try:
         model = app.lab.model(name)
         table = ask(model)
+        if table.empty:
+            raise NotPossibleError("No film fits these choices: allow more years or another genre.")
     except NotPossibleError as error:
         return shown | {"failed": str(error)}
-    if table.empty:
-        return shown | {"failed": "No film fits these choices: allow more years or another genre."}
-    shown["few"], shown["instead"] = model.few, "fallback" in table and bool(table["fallback"].any())
+    instead = "fallback" in table and bool(table["fallback"].any())
     unit = "stars" if model.predicts_ratings else UNITS.get(app.lab.configs[name]["model"], "score (no unit)")
-    shown["unit"] = unit = "ratings" if shown["instead"] else unit
+    unit = "ratings" if instead else unit
     form = "{:.1f}" if unit == "stars" else "{:.0f}" if "ratings" in unit else "{:.3g}"
     heights = table["score"] - min(0.0, table["score"].min())
     films = app.lab.films.loc[table["item_id"]]
     rows = {"rank": table["rank"], "value": map(form.format, table["score"]), "film": films.itertuples()}
     rows["width"] = np.clip(100 * heights / (heights.max() or 1.0), 2, 100).round()
-    shown["rows"] = pd.DataFrame(rows).to_dict("records")
     exported = table[["rank", "item_id", "score"]].assign(title=films["title"].array, year=films["year"].array)
-    shown["file"] = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
-    return shown
+    file = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
+    shown |= {"few": model.few, "instead": instead, "unit": unit, "file": file, "failed": ""}
+    return shown | {"rows": pd.DataFrame(rows).to_dict("records")}
 
 
 def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
@@ -128,7 +131,7 @@ def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
     lead, reasons = why(app, film.id, user, rated)
     best = next(iter(app.lab.computed["similar"]), app.model)
     similar = map(app.lab.film, app.lab.model(best).similar_items([film.id], 5)["similar_item_id"])
-    return templates().details(app.lab, film, lead, reasons, similar)
+    return html.details(app.lab, film, lead, reasons, similar)
 
 
 def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, list[dict[str, Any]]]:
@@ -155,17 +158,31 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
     return lead, reasons
 
 
-# ---- the user ------------------------------------------------------------------------------------------------
-
-
 def profile(app: App) -> str:
-    """Who the user is, as far as it is known."""
-    table = app.lab.history_of(app.user)
+    """Who the user is, as far as it is known, and the genres that they like."""
+    lab, table = app.lab, app.lab.history_of(app.user)
     numbers = {"films rated": len(table)}
-    numbers |= {"mean rating": f"★ {table['rating'].mean():.2f}"} if app.lab.has_ratings else {}
+    numbers |= {"mean rating": f"★ {table['rating'].mean():.2f}"} if lab.has_ratings else {}
     if "timestamp" in table:
         numbers["from"], numbers["until"] = _days(table["timestamp"].agg(["min", "max"]))
-    return templates().numbers(numbers | app.lab.facts.get(app.user, {}), f"User {app.user}")
+    return html.profile(f"User {app.user}", numbers | lab.facts.get(app.user, {}), genres(app), lab.has_ratings)
+
+
+def genres(app: App) -> list[dict[str, Any]]:
+    """The user's genres as :func:`why` gives reasons: by mean rating, drawn to their own mean where ratings are few."""
+    lab, history = app.lab, app.lab.history_of(app.user)
+    has, ratings = lab.has_genre[lab.known.item_codes(history["item_id"])], history["rating"].to_numpy(float)
+    counts, mean = has.sum(0).astype(int), ratings.mean()
+    values = (ratings @ has + SHRINKAGE * mean) / (counts + SHRINKAGE) - mean if lab.has_ratings else counts
+    order = [code for code in np.argsort(-values, kind="stable") if counts[code]]
+    order = order[:6] + order[6:][-3:]
+    rows = []
+    for code in order:
+        row = {"text": f"{lab.genres[code]} ({counts[code]})", "against": values[code] < 0}
+        row["width"] = round(100 * abs(values[code]) / (np.abs(values[order]).max() or 1))
+        row["rating"] = round(float(ratings @ has[:, code] / counts[code]), 1) if lab.has_ratings else None
+        rows.append(row | {"share": f"{values[code]:+.2f}".replace("-", "−") if lab.has_ratings else ""})
+    return rows
 
 
 def _days(seconds: pd.Series) -> list[str]:
@@ -174,7 +191,7 @@ def _days(seconds: pd.Series) -> list[str]:
 
 def history(app: App) -> str:
     """Everything the user has rated, with any column of the items table."""
-    lab, t, table = app.lab, templates(), app.lab.history_of(app.user).reset_index(drop=True)
+    lab, table = app.lab, app.lab.history_of(app.user).reset_index(drop=True)
     films = lab.films.loc[table["item_id"]].reset_index(drop=True)
     column = {"mean": films["mean"].round(2), "ratings": films["n"]}.get(app.column)
     table["title"] = films["title"]
@@ -184,26 +201,25 @@ def history(app: App) -> str:
         key = (lambda values: values.astype(str)) if text else None
         table = table.sort_values(app.order, key=key, ascending=app.order != "rating", kind="stable")
     shown = [", ".join(v) if isinstance(v, list) else "–" if pd.isna(v) else v for v in table["column"].astype(object)]
-    cells = {"Film": [t.link(film) for film in films.loc[table.index].itertuples()]}
-    cells |= {"Rating": map(t.stars, table["rating"])} if lab.has_ratings else {}
+    cells = {"Film": [html.link(film) for film in films.loc[table.index].itertuples()]}
+    cells |= {"Rating": map(html.stars, table["rating"])} if lab.has_ratings else {}
     cells |= {label(app.column): shown}
     cells |= {"When": _days(table["timestamp"])} if "timestamp" in table else {}
-    return Markup("<h2>History</h2>") + t.table("History", list(cells), list(zip(*cells.values(), strict=True)))
+    return Markup("<h2>History</h2>") + html.table("History", list(cells), list(zip(*cells.values(), strict=True)))
 
 
 def groups(app: App) -> str:
     """Groups of films for a new user to begin with, as long as little is known."""
     groups = app.lab.groups(list(app.liked)) if len(app.liked) < 8 else []
-    films = [list(map(app.lab.film, group)) for group in groups]
-    return templates().groups(films, not app.liked) if films else ""
+    return html.groups([[*map(app.lab.film, group)] for group in groups], not app.liked) if groups else ""
 
 
 def picks(app: App) -> str:
     """The new user's ratings, and films to add."""
-    lab, (low, high), liked = app.lab, app.lab.scale, list(app.liked)
+    lab, (low, high) = app.lab, app.lab.scale
     stars = np.arange(low, high + 0.01, 1.0 if low == 1 and high <= 6 else 0.5).tolist() if lab.has_ratings else []
-    suggestions = [(item, f"+ {lab.film(item).title}") for item in lab.suggestions(liked)]
-    return templates().picks([(lab.film(item), app.liked[item]) for item in liked], stars, suggestions)
+    suggestions = [(item, f"+ {lab.film(item).title}") for item in lab.suggestions(list(app.liked))]
+    return html.picks([(lab.film(item), rating) for item, rating in app.liked.items()], stars, suggestions)
 
 
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
@@ -212,20 +228,17 @@ def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
     Columns: given (title and year), item_id (None where no film matches), rating (on the scale of the data; NaN where
     there is none). NotPossibleError if the file has no columns of such an export.
     """
-    table = pd.read_csv(
-        io.BytesIO(content), dtype=str, keep_default_na=False, encoding_errors="replace", on_bad_lines="skip"
-    )
-    columns = {"name": "title", "your rating": "rating"}
-    names = table.columns.str.strip().str.lower()
-    table.columns = [columns.get(name, name) for name in names]
+    reading = {"dtype": str, "keep_default_na": False, "encoding_errors": "replace", "on_bad_lines": "skip"}
+    table = pd.read_csv(io.BytesIO(content), **reading).rename(columns=lambda name: name.strip().lower())
+    imdb = "your rating" in table
+    table = table.rename(columns={"your rating": "rating"} if imdb else {"name": "title"})
     if not {"title", "rating"} <= {*table}:
         raise NotPossibleError("The file has no columns Name and Rating (Letterboxd) or Title and Your Rating (IMDb).")
     given = [f"{row['title']} ({row['year']})" if row.get("year") else row["title"] for row in table.to_dict("records")]
     values = pd.to_numeric(table["rating"], errors="coerce")
-    best = 10 if "your rating" in names or values.max() > 5 else 5
     known = {_key(text): item for text, item in lab.film_labels.items()}
     items = pd.Series([known.get(_key(text)) for text in given], dtype=object)
-    rating = (2 * values / best * lab.scale[1]).round() / 2
+    rating = (2 * values / (10 if imdb or values.max() > 5 else 5) * lab.scale[1]).round() / 2
     return pd.DataFrame({"given": given, "item_id": items, "rating": rating.clip(*lab.scale)})
 
 
@@ -233,24 +246,22 @@ def _key(text: str) -> str:
     return re.sub(r"\W+", " ", text.lower().replace("&", "and")).strip()
 
 
-# ---- side by side --------------------------------------------------------------------------------------------
-
-
 def model_chips(app: App) -> str:
     """The models, to choose those side by side."""
-    return templates().chips("model", app.lab.models.items(), f"Side by side, at most {MOST_MODELS}", app.models)
+    return html.chips("model", app.lab.models.items(), f"Side by side, at most {MOST_MODELS}", app.models)
 
 
 def similar_lists(app: App) -> str:
     """A film, and those that each model finds most similar to it."""
     film, shares = app.lab.film(app.similar_to), app.lab.computed["similar"]
-    columns = {"item_id": "film", "similar_item_id": "item_id"}
 
     def ask(model: Recommender) -> pd.DataFrame:
-        return model.similar_items([film.id], app.k).rename(columns=columns)
+        return (
+            model.similar_items([film.id], app.k).drop(columns="item_id").rename(columns={"similar_item_id": "item_id"})
+        )
 
     lists = [_listed(app, name, ask) for name in sorted(app.models, key=lambda name: -shares.get(name, 0))]
-    return templates().similar(app, film, lists, _times(lists), shares)
+    return html.similar(app, film, lists, _times(lists), shares)
 
 
 def compare_lists(app: App) -> str:
@@ -266,15 +277,12 @@ def compare_lists(app: App) -> str:
         each["hits"] = sum(row["film"].id in after for row in each["rows"])
     times = _times(lists)
     following = sorted(filter(app.lab.film, after), key=lambda item: (-times[item], -after[item]))
-    return templates().compare(app, lists, times, after, list(map(app.lab.film, following)))
+    return html.compare(app, lists, times, after, [*map(app.lab.film, following)])
 
 
 def _times(lists: list[dict[str, Any]]) -> Counter:
     """In how many lists each film is, by id."""
     return Counter(row["film"].id for each in lists for row in each["rows"])
-
-
-# ---- data and results ----------------------------------------------------------------------------------------
 
 
 def data(app: App) -> str:
@@ -299,24 +307,68 @@ def data(app: App) -> str:
         stars = {f"{star:g} ★": n for star, n in counts.items()}
         figures.insert(0, ("How users rate", f"{counts.idxmax():g} stars are given most often.", stars))
     lead = f"A tenth of the films has {head} of all ratings: the models must find what the rest has to offer."
-    return templates().data(lead, numbers, figures)
+    return html.data(lead, numbers, figures)
 
 
 def board(app: App) -> str:
-    """The leaderboard of one metric as a table, with what may be said of the best."""
+    """The leaderboard of one metric with its intervals drawn, and what may be said of the best."""
     lab, kind = app.lab, app.metric.split("@")[0]
     rows = lab.ranking(app.metric)
     if not rows:
         command = lab.run.command_for(lab.run.paths.metrics / "leaderboard.json")
-        return templates().message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
+        return html.message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
-    cells = []
+    ends = [value for row in rows for value in (row["low"], row["mean"], row["high"]) if value is not None]
     for row in rows:
-        about = Markup("{}<small>{}</small>").format(row["label"], lab.about(row["name"]))
-        interval = (
-            "not\u00a0measured" if row["low"] is None else f"{row['low']:.3f}\u00a0–\u2060\u00a0{row['high']:.3f}"
-        )
-        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}\u00a0s"
-        cells.append([about, f"{row['mean']:.3f}", interval, seconds])
-    return templates().board(lab, label(app.metric), meaning, rows, cells, best, lab.computed["p"].get(app.metric))
+        places = [
+            np.interp(row[end] or row["mean"], [min(ends), max(ends)], [0, 100]) for end in ("low", "mean", "high")
+        ]
+        row |= {"about": lab.about(row["name"]), "places": [round(place, 1) for place in places]}
+    return html.board(lab, label(app.metric), meaning, rows, best, lab.computed["p"].get(app.metric))
+
+
+def trade_offs(app: App) -> dict[str, Any]:
+    """One metric against another, a point a model and group of users; some metrics are known of all users alone."""
+    everybody = {}
+    for metric in (app.metric, app.against):
+        for row in app.lab.ranking(metric):
+            everybody.setdefault(row["name"], {})[metric] = row["mean"]
+    traces = []
+    for number, (group, models) in enumerate({"all users": everybody, **app.lab.computed["segments"]}.items()):
+        known = {label(name): means for name, means in models.items() if {app.metric, app.against} <= {*means}}
+        x, y = ([means[metric] for means in known.values()] for metric in (app.against, app.metric))
+        marker = {"size": 10, "color": COLOURS[number], "symbol": number}
+        traces.append({"name": group, "x": x, "y": y, "hovertext": [*known], "marker": marker})
+    x, y = label(app.against), label(app.metric)
+    return _figure(traces, f"{y} against {x}", xaxis={"title": {"text": x}}, yaxis={"title": {"text": y}})
+
+
+def film_map(app: App) -> dict[str, Any]:
+    """The best-known films in a plane: near to each other where the same users rated them."""
+    lab = app.lab
+    own = lab.known.item_codes([app.similar_to])[0]
+    pool = lab.best_known[:MAP_SIZE]
+    pool = np.append(pool[pool != own], own)
+    _, vectors = np.linalg.eigh(lab.alike(pool))
+    x, y = (vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])).T.tolist()
+    names, traces = lab.films["label"].iloc[pool].tolist(), []
+    this = {"color": COLOURS[1], "size": 14}
+    for name, part, marker in (
+        ("well-known films", slice(-1), {"color": COLOURS[0]}),
+        (names[-1], slice(-1, None), this),
+    ):
+        points = {"x": x[part], "y": y[part], "hovertext": names[part], "hoverinfo": "text"}
+        traces.append({"name": name, "marker": marker, **points})
+    axes = dict.fromkeys(("xaxis", "yaxis"), {"showticklabels": False, "showgrid": False})
+    return _figure(traces, "Map of films: neighbours have the same audience", **axes)
+
+
+def _figure(traces: list[dict[str, Any]], title: str, **axes: dict[str, Any]) -> dict[str, Any]:
+    """Points as plotly draws them, without colours of their own: the page's theme gives them."""
+    layout: dict[str, Any] = {"height": 430, "margin": {"l": 10, "r": 16, "t": 40, "b": 40}}
+    layout |= {"title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}}}
+    layout |= {"legend": {"orientation": "h", "yref": "container", "y": 0}, "font": {"family": "system-ui", "size": 13}}
+    layout |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
+    layout |= {name: {"automargin": True, "zeroline": False, **axis} for name, axis in axes.items()}
+    return {"data": [{"type": "scatter", "mode": "markers", **trace} for trace in traces], "layout": layout}

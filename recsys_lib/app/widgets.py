@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import ipywidgets as w
 from IPython.display import HTML, display
 from traitlets import Unicode, link
 
-from recsys_lib.app import views
 from recsys_lib.app.lab import Lab, NotPossibleError, search
 from recsys_lib.app.state import App
+from recsys_lib.app.views import html, read_ratings
 from recsys_lib.data.catalogue import label
 from recsys_lib.data.s3 import StorageError
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
@@ -24,7 +25,7 @@ from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 HERE = Path(__file__).parent
 STYLE = (HERE / "app.css").read_text("utf-8")
 SORRY = "Something went wrong with that. It is written down in the log; the rest of the page still works."
-FIT, WIDE = {"width": "max-content"}, {"description_width": "initial"}
+WIDE = {"description_width": "initial"}
 log = logging.getLogger(__name__)
 
 
@@ -38,9 +39,8 @@ def open_app(dataset: str = "ml-100k") -> App | None:
     except StorageError as error:
         return _nothing(str(error))
     if not log.handlers and os.access(run.paths.logs, os.W_OK):
-        handler = logging.FileHandler(run.paths.logs / "demo.log", delay=True, encoding="utf-8")
+        log.addHandler(handler := logging.FileHandler(run.paths.logs / "demo.log", delay=True, encoding="utf-8"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
     try:
         return App(Lab(run))
     except (MissingArtifactError, OtherDataError) as error:
@@ -52,13 +52,10 @@ def open_app(dataset: str = "ml-100k") -> App | None:
 
 def _nothing(text: str) -> None:
     """Show a page that says why there is nothing else, and end what follows it."""
-    page = views.templates().message(f"{text}. Then load the page again.", "stop", "Nothing to show yet")
+    page = html.message(f"{text}. Then load the page again.", "stop", "Nothing to show yet")
     display(HTML(f"<style>{STYLE}</style><div class='film-lab'>{page}</div>"))
     if "VOILA_PREHEAT" not in os.environ:  # Voilà would show its own words in the place of these
         raise SystemExit(text)
-
-
-# ---- views -----------------------------------------------------------------------------------------------------
 
 
 class View(w.VBox):
@@ -68,67 +65,56 @@ class View(w.VBox):
     """
 
     def __init__(self, app: App, make: Callable[[App], Any], *names: str) -> None:
-        super().__init__()
+        super().__init__([w.HTML()])
         self.app, self.make, self.names, self.tab, self.shown = app, make, names, None, None
         self.refresh()
         app.observe(self.refresh, [*names, "tab"])
 
     def refresh(self, _: Any = None) -> None:
         """Make it again if its tab is open, and it shows other choices than the present ones."""
-        hidden = self.tab not in (None, self.app.tab)  # then it is empty, which costs the browser nothing
-        key = "" if hidden else repr([getattr(self.app, name) for name in self.names])
-        if key == self.shown:
+        choices = repr([getattr(self.app, name) for name in self.names])
+        if self.tab not in (None, self.app.tab) or choices == self.shown:
             return
-        self.shown = key
+        self.shown = choices
         try:
-            self.put("" if hidden else self.make(self.app))
+            self.put(self.make(self.app))
         except NotPossibleError as error:
-            self.put(views.templates().message(str(error)))
+            self.put(html.message(str(error)))
         except Exception:  # whatever fails in one view leaves the others alone
             log.exception("The application could not make %s", self.make.__name__)
-            self.put(views.templates().message(SORRY))
+            self.put(html.message(SORRY))
 
     def put(self, content: Any) -> None:
         """Show HTML, or a figure of plotly or the dict of one."""
-        chart = not isinstance(content, str)
-        if not self.children or (chart and isinstance(self.children[0], w.HTML)):
-            self.children = [w.Output() if chart else w.HTML()]
-        if isinstance(self.children[0], w.HTML):
-            self.children[0].value = str(content)
-            return
-        bundle = {"text/html": content, "text/plain": "chart"}
-        if chart:
+        text, *charts = self.children
+        if isinstance(content, str):
+            text.value, figures = content, ()
+        else:
             figure = content if isinstance(content, dict) else json.loads(content.to_json())
-            figure = figure | {"config": {"displayModeBar": False, "responsive": True}}
-            bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
-        self.children[0].outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},) if content else ()
+            figure |= {"config": {"displayModeBar": False, "responsive": True}}
+            data = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
+            text.value, figures = "", ({"output_type": "display_data", "data": data, "metadata": {}},)
+            self.children = (text, *(charts or [w.Output()]))
+        for chart in self.children[1:]:
+            chart.outputs = figures
 
 
-# ---- controls --------------------------------------------------------------------------------------------------
-
-
+@cache
 def control(app: App, name: str) -> w.Widget:
-    """The control of a trait of ``app``: whichever of the two changes, the other follows."""
-    lab = app.lab
-    first, last = lab.year_range
-    metrics = [(label(metric), metric) for metric in lab.metrics] or [("no leaderboard yet", "")]
-    columns = [(label(column), column) for column in [*lab.items.columns, "mean", "ratings"] if column != "title"]
-    orders = {"Latest first": "latest", "Best rated first": "rating", "By title": "title", "By the column": "column"}
-    kinds = {"Other audiences": "mmr"} | ({"Own mix of genres": "calibration"} if lab.genres else {})
-    kind, text, options = {
-        "k": (w.IntSlider, "Films", {"min": 5, "max": 50, "continuous_update": False}),
-        "diversity": (w.IntSlider, "Diversity %", {"max": 100, "step": 5, "continuous_update": False}),
-        "years": (w.SelectionRangeSlider, "Years", {"options": range(first, last + 1), "continuous_update": False}),
-        "hide_rated": (w.Checkbox, "Leave out rated films", {"indent": False}),
-        "diversify": (w.ToggleButtons, "Diversity by", {"options": kinds}),
-        "who": (w.ToggleButtons, "For the", {"options": ["user", "new user"]}),
-        "model": (w.Dropdown, "Model", {"options": [(text, model) for model, text in lab.models.items()]}),
-        "genre": (w.Dropdown, "Genre", {"options": [("All genres", ""), *((name, name) for name in lab.genres)]}),
-        "metric": (w.Dropdown, "Metric", {"options": metrics}),
-        "against": (w.Dropdown, "Against", {"options": metrics}),
-        "column": (w.Dropdown, "Column", {"options": columns}),
-        "order": (w.Dropdown, "Order", {"options": orders}),
-    }[name]
+    """The control of a trait of ``app``, one for all tabs: whichever of the two changes, the other follows."""
+    trait, offered = app.traits()[name], app.lab.offered.get(name.replace("against", "metric"))
+    first, last = app.lab.year_range
+    kind, options = w.IntSlider, {"continuous_update": False}
+    if offered:
+        kind = w.ToggleButtons if name in ("who", "diversify") else w.Dropdown
+        options = {"options": [(text, value) for value, text in offered.items()]}
+    elif name == "hide_rated":
+        kind, options = w.Checkbox, {"indent": False}
+    elif name == "years":
+        kind, options["options"] = w.SelectionRangeSlider, range(first, last + 1)
+    else:
+        options |= {"min": trait.min, "max": trait.max, "step": trait.metadata.get("step", 1)}
+    text = trait.metadata.get("label", label(name))
     made = kind(value=getattr(app, name), description=text, style=WIDE, **options)
     link((app, name), (made, "value"))
     return made
@@ -136,13 +122,12 @@ def control(app: App, name: str) -> w.Widget:
 
 def filters(app: App, *, rated: bool = True) -> w.Accordion:
     """Genre, years, diversity and what was rated already, folded up at first."""
-    names = ["hide_rated"] if rated else []
-    names += ["genre"] if app.lab.genres else []
-    names += ["years"] if len(set(app.lab.year_range)) > 1 else []
-    names += ["diversity", "diversify"]
+    names = ["hide_rated"] * rated + ["genre"] * bool(app.lab.genres)
+    names += ["years"] * (len(set(app.lab.year_range)) > 1) + ["diversity", "diversify"]
     return w.Accordion([w.VBox([control(app, name) for name in names])], titles=["Filters and diversity"])
 
 
+@cache
 def picker(app: App, verb: str, text: str) -> w.VBox:
     """A field to find a user or a film by words, spelling mistakes allowed; ``verb`` as in :meth:`App.do`."""
     labels = app.lab.user_labels if verb == "user" else app.lab.film_labels
@@ -152,7 +137,7 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
     others = w.HTML()
 
     def current(_: Any = None) -> None:
-        box.value, others.value = shown[str(getattr(app, verb))] if app.has_trait(verb) else "", ""
+        box.value, others.value = shown.get(str(getattr(app, verb, "")), ""), ""
 
     def entered(change: Any) -> None:
         words = change["new"].strip()
@@ -168,8 +153,8 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
         else:
             app.notice = f"Nothing here is called “{words}”."
         current()
-        more = [(labels[hit], hit) for hit in hits[1:]]
-        others.value = str(views.templates().chips(verb, more, "Or did you mean")) if more else ""
+        if hits[1:]:
+            others.value = html.chips(verb, [(labels[hit], hit) for hit in hits[1:]], "Or did you mean")
 
     current()
     if app.has_trait(verb):
@@ -178,27 +163,28 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
     return w.VBox([box, others])
 
 
+@cache
 def user_controls(app: App) -> w.VBox:
     """Who is looked at: a search field, and buttons for the user before, any other and the next."""
-    steps = views.templates().chips("step", {-1: "← Previous", "any": "Anybody", 1: "Next →"}.items())
-    return w.VBox([picker(app, "user", "User"), w.HTML(str(steps))])
+    steps = html.chips("step", {-1: "← Previous", "any": "Anybody", 1: "Next →"}.items())
+    return w.VBox([picker(app, "user", "User"), w.HTML(steps)])
 
 
 def upload(app: App) -> w.VBox:
     """Import of one's own ratings: a CSV file of Letterboxd or IMDb, matched by title and year, shown before use."""
-    t = views.templates()
-    file, shown = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout=FIT), w.HTML()
+    file = w.FileUpload(accept=".csv", description="Import ratings (CSV)", layout={"width": "max-content"})
+    shown = w.HTML()
 
     def read(change: Any) -> None:
         try:
-            table = views.read_ratings(app.lab, bytes(change["new"][0]["content"]))
+            table = read_ratings(app.lab, bytes(change["new"][0]["content"]))
             matched = table.dropna()
-            use = "\n".join(f"{row.item_id}:{row.rating}" for row in matched.itertuples())
-            cells = [(row.given, app.lab.film(row.item_id).title, t.stars(row.rating)) for row in matched.itertuples()]
-            shown.value = t.imported(cells, use, table["given"].drop(matched.index).tolist())
-        except ValueError as error:
-            text = str(error) if isinstance(error, NotPossibleError) else "The file is no CSV table."
-            shown.value = t.message(text)
+            missed = table["given"].drop(matched.index).tolist()
+            shown.value = html.imported(app.lab, [*matched.itertuples()], missed)
+        except NotPossibleError as error:
+            shown.value = html.message(str(error))
+        except ValueError:
+            shown.value = html.message("The file is no CSV table.")
 
     file.observe(lambda change: change["new"] and read(change), "value")
     return w.VBox([file, shown])
@@ -206,12 +192,7 @@ def upload(app: App) -> w.VBox:
 
 def columns(*parts: w.Widget) -> w.Box:
     """Widgets beside each other where there is room, below each other on a phone."""
-    box = w.Box(list(parts))
-    box.add_class("fl-columns")
-    return box
-
-
-# ---- the page --------------------------------------------------------------------------------------------------
+    return w.Box(parts).add_class("fl-columns")
 
 
 class Browser(anywidget.AnyWidget):
@@ -244,7 +225,7 @@ class Page(w.VBox):
     def __init__(self, app: App, tabs: dict[str, w.Widget]) -> None:
         counts = f"{app.lab.known.n_users:,} users · {app.lab.known.n_items:,} films"
         self.app, self.tabs = app, w.Tab()
-        self.browser = Browser(app, str(views.templates().head(app.lab.run.name, counts)))
+        self.browser = Browser(app, html.head(app.lab.run.name, counts))
         super().__init__([self.browser, self.tabs])
         self.add_class("film-lab")
         for title, widget in tabs.items():
@@ -257,15 +238,16 @@ class Page(w.VBox):
         """Add a tab."""
         titles = (*self.tabs.titles, title)
         self.tabs.children, self.tabs.titles = (*self.tabs.children, widget), titles
-        for view in _within(widget, View):
+        for view in _views(widget):
             view.tab = title
-            view.refresh()
+            if title != self.app.tab:  # nothing is drawn before somebody looks
+                view.shown = view.put("")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The live widgets, and a picture of the open tab for whoever reads the executed notebook without a kernel."""
-        shown = "".join(html.value for view in _within(self, View) for html in _within(view, w.HTML))
-        html = f"<style>{STYLE}</style><div class='film-lab'>{self.browser.html}{shown}</div>"
-        return {**super()._repr_mimebundle_(**kwargs), "text/html": html}
+        shown = "".join(view.children[0].value for view in _views(self))
+        picture = f"<style>{STYLE}</style><div class='film-lab'>{self.browser.html}{shown}</div>"
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": picture}
 
     def _opened(self, _: Any) -> None:
         self.app.tab = self.tabs.titles[self.tabs.selected_index or 0]
@@ -276,9 +258,10 @@ class Page(w.VBox):
         self.tabs.selected_index = self.tabs.titles.index(self.app.tab)
 
 
-def _within(widget: w.Widget, kind: type) -> Iterator[Any]:
-    """Widgets of a kind in another one."""
-    if isinstance(widget, kind):
+def _views(widget: w.Widget) -> Iterator[View]:
+    """The views in a widget."""
+    if isinstance(widget, View):
         yield widget
-    for child in getattr(widget, "children", ()):
-        yield from _within(child, kind)
+    else:
+        for child in getattr(widget, "children", ()):
+            yield from _views(child)

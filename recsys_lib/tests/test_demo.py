@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from traitlets import TraitError
 
 from recsys_lib import splits
-from recsys_lib.app import charts, prepared, serve, site, views, widgets
+from recsys_lib.app import prepared, serve, site, views, widgets
 from recsys_lib.app.lab import KINDS, Lab, NotPossibleError, search
 from recsys_lib.app.state import App
 from recsys_lib.app.widgets import open_app
@@ -36,7 +36,7 @@ from recsys_lib.tests.made import made_tables
 
 PAGES = [views.user_list, views.new_user_list, views.profile, views.history, views.picks, views.groups]
 PAGES += [views.similar_lists, views.compare_lists, views.model_chips, views.data, views.board]
-CHARTS = [charts.genres, charts.leaderboard, charts.trade_offs, charts.film_map]
+CHARTS = [views.trade_offs, views.film_map]
 
 
 @pytest.fixture(scope="module")
@@ -204,26 +204,35 @@ def test_a_difference_is_judged_by_the_paired_test(lab, app):
     assert lab.computed["p"]["rmse"] == pytest.approx(permutation_p((worse[0] - worse[1]).to_numpy()[:, None])[0])
 
 
-def test_the_genres_chart_shows_liking_and_not_counts(lab, app):
-    figure = charts.genres(app)
+def test_genres_are_shown_by_liking_and_not_by_counts(lab, app):
+    first = views.genres(app)[0]
     history = lab.history_of(app.user)
     has = lab.has_genre[lab.known.item_codes(history["item_id"])]
     mean = history["rating"].mean()
-    name, value = figure["data"][0]["y"][-1].split(" (")[0], figure["data"][0]["x"][-1]
-    mine = history["rating"].to_numpy()[has[:, lab.genres.index(name)] > 0]
-    assert value == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean, abs=1e-5)
+    mine = history["rating"].to_numpy()[has[:, lab.genres.index(first["text"].split(" (")[0])] > 0]
+    assert float(first["share"]) == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean, abs=0.005)
+    assert first["rating"] == pytest.approx(mine.mean(), abs=0.05)
+
+
+def test_the_leaderboard_draws_the_intervals_on_one_scale(lab, app):
+    rows = lab.ranking("ndcg@10")
+    shown = re.findall(r'left:([\d.]+)%;right:([\d.]+)%"></i><b style="left:([\d.]+)%', views.board(app))
+    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    for row, (left, right, middle) in zip(rows, shown, strict=True):
+        for end, place in (("low", float(left)), ("high", 100 - float(right)), ("mean", float(middle))):
+            assert low + place / 100 * (high - low) == pytest.approx(row[end], abs=0.002 * (high - low))
 
 
 def test_every_metric_that_models_have_can_be_set_against_another(lab, app):
     app.against = "rmse"
-    names = [trace["name"] for trace in charts.trade_offs(app)["data"]]
+    names = [trace["name"] for trace in views.trade_offs(app)["data"]]
     assert [name.split(" (")[0] for name in names] == [
         "all users",
         "short histories",
         "middling histories",
         "long histories",
     ]
-    everybody = charts.trade_offs(app)["data"][0]
+    everybody = views.trade_offs(app)["data"][0]
     best = everybody["hovertext"].index("Blend")
     assert (everybody["x"][best], everybody["y"][best]) == (
         lab.ranking("rmse")[0]["mean"],
@@ -293,14 +302,12 @@ def test_a_view_shows_figures_and_what_is_wrong_with_them(app):
         return go.Figure(go.Bar(y=[app.k])) if app.k == 8 else {"data": [{"y": [app.k]}], "layout": {}}
 
     view = widgets.View(app, chart, "k")
-    shown = view.children[0]
     for app.k in (8, 9):
+        shown = view.children[1]
         figure = shown.outputs[0]["data"]["application/vnd.plotly.v1+json"]
         assert figure["data"][0]["y"] == [app.k]
     app.k = 7
-    assert "Seven is too few." in shown.outputs[0]["data"]["text/html"]
-    view.tab = "another"
-    view.refresh()
+    assert "Seven is too few." in view.children[0].value
     assert shown.outputs == ()
 
 
@@ -344,13 +351,13 @@ def test_messages_that_no_page_sends_do_no_harm(app):
 
 
 def test_buttons_inside_lists_do_what_they_say(app):
-    for verb, value in (("like", "20"), ("dislike", "21"), ("rate", "20:3")):
+    for verb, value in (("like", "20"), ("rate", "21:1"), ("rate", "20:3")):
         app.do(verb, value)
     assert app.liked == {20: 3.0, 21: 1.0}
     app.do("remove", "21")
     app.do("like", "30\n31")
     assert list(app.liked) == [20, 30, 31]
-    app.do("similar", "30")
+    app.do("similar_to", "30")
     assert (app.tab, app.similar_to) == ("Similar films", 30)
     app.do("film", "30")
     assert app.film == 30
@@ -453,7 +460,7 @@ def test_the_kernel_stays_light(lab):
     heavy += ["scipy.optimize", "scipy.stats"]
     code = (
         "import sys; from recsys_lib.app.kernel import slim; slim();"
-        "from recsys_lib.app import charts, views, widgets; a = widgets.open_app('made');"
+        "from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
         "[a.lab.model(name) for name in a.lab.models];"
         f"print([m for m in {heavy} if sys.modules.get(m)], 'films for user' in views.user_list(a))"
     )

@@ -31,7 +31,8 @@ def test_every_tab_shows_content(visitor):
     visitor.tab("Data and results")
     assert "120\nusers" in visitor.text() or "120" in visitor.text()
     assert "paired permutation test" in visitor.text()
-    visitor.page.wait_for_selector(".js-plotly-plot:has-text('95 % interval')")
+    assert visitor.panel().locator("tbody .range").count() == 4
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('NDCG@10')")
     visitor.tab("Decades")
     assert "Decades of user" in visitor.text()
     body = visitor.page.inner_text("body").lower()
