@@ -51,8 +51,9 @@ class Lab:
     def __init__(self, run: Run) -> None:
         self.run, self.computed = run, read_prepared(run)
         self.tables, self.known, self.test = run.tables, self.computed["history"], self.computed["test"]
-        self.has_ratings = self.tables.rating_scale is not None
-        self.scale = self.tables.rating_scale or (1.0, 1.0)
+        self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
+        self.lengths = np.diff(self.known.matrix.indptr)  # of histories
+        self.best_known = np.argsort(-self.known.item_counts, kind="stable")  # columns of films, the most rated first
         self.configs = {name: run.model_config(name) for name in run.models}
         if not self.configs:
             raise MissingArtifactError(f"There is no model yet: `{run.command()}` makes them")
@@ -65,6 +66,8 @@ class Lab:
         self.models = {name: label(name) for name in dict.fromkeys(names) if name in self.configs}
         self.items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
         self.has_genre, self.genres = genre_matrix(self.tables.items, self.known.item_ids)
+        years = self.films["year"][self.films["year"] > 0]
+        self.year_range = (int(years.min()), int(years.max())) if len(years) else (0, 0)  # where no year is known
         metrics = dict.fromkeys(name for entry in self.board for name in entry["metrics"])
         columns = [*(column for column in self.items.columns if column != "title"), "mean", "ratings"]
         self.offered = {
@@ -96,11 +99,9 @@ class Lab:
         if config is None:
             return "On the leaderboard, but not among the saved models."
         alike = [other["params"] for other in self.configs.values() if other["model"] == config["model"]]
-        differs = [
-            f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-            for key, value in config["params"].items()
-            if isinstance(value, int | float | str) and any(params.get(key) != value for params in alike)
-        ]
+        own = {key: value for key, value in config["params"].items() if any(each.get(key) != value for each in alike)}
+        own = {key.replace("_", " "): value for key, value in own.items() if isinstance(value, int | float | str)}
+        differs = [f"{key} {f'{value:g}' if isinstance(value, float) else value}" for key, value in own.items()]
         more = _parts(config) or differs[:3]
         return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
 
@@ -134,11 +135,6 @@ class Lab:
             genre = [self.genres[favourites[code].argmax()]] if self.genres else []
             labels[" · ".join([f"User {user}", f"{n} films", *facts, *genre])] = user
         return labels
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """How many films each user has rated, (n_users,)."""
-        return np.diff(self.known.matrix.indptr)
 
     def rated_next(self, user: Any) -> dict[Any, float]:
         """The test part of a user: rating by item id."""
@@ -177,29 +173,15 @@ class Lab:
         return films.assign(hue=137 * rarest % 360, id=films.index)
 
     @cached_property
-    def _films(self) -> dict[Any, Any]:
+    def film(self) -> dict[Any, Any]:
+        """A film by its id, with the columns of :attr:`films` as attributes."""
         return {film.id: film for film in self.films.itertuples(index=False, name="Film")}
-
-    def film(self, item: Any) -> Any:
-        """A film by its id, with the columns of :attr:`films` as attributes; None where the models do not know it."""
-        return self._films.get(item)
-
-    @cached_property
-    def best_known(self) -> np.ndarray:
-        """Columns of the films, the most rated first."""
-        return np.argsort(-self.known.item_counts, kind="stable")
 
     @cached_property
     def film_labels(self) -> dict[str, Any]:
         """Id of each film by title and year, the best known first."""
         ordered = self.films.iloc[self.best_known].drop_duplicates("label")
         return dict(zip(ordered["label"], ordered.index.tolist(), strict=True))
-
-    @cached_property
-    def year_range(self) -> tuple[int, int]:
-        """The earliest and the latest year of a film; (0, 0) where no year is known."""
-        known = self.films["year"][self.films["year"] > 0]
-        return (int(known.min()), int(known.max())) if len(known) else (0, 0)
 
     def allowed(self, genre: str, years: tuple[int, int]) -> np.ndarray | None:
         """Ids of the films of a genre ("" for all) and of these years; None when nothing is left out."""
@@ -225,15 +207,16 @@ class Lab:
     def groups(self, picked: list[Any], n: int = 3, size: int = 4) -> list[list[Any]]:
         """Groups of well-known films, liked by the same users within each, to begin with or near to those picked."""
         ids, alike, near = self._near(picked, 150)
-        groups, chosen, shown = [], np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-        chosen[np.argsort(near, kind="stable")[: int(0.6 * len(ids)) if picked else 0]] = True  # too far
-        while len(groups) < n and (~chosen).sum() >= size:
-            left = np.flatnonzero(~chosen)
-            first = left[np.argmin(alike[left][:, shown].max(axis=1, initial=-1))]  # least like the groups before
-            group = left[np.argsort(-alike[first, left], kind="stable")[:size]]
-            chosen[group] = shown[group] = True
-            groups.append(ids[group].tolist())
-        return groups
+        left = np.sort(
+            np.argsort(near, kind="stable")[int(0.6 * len(ids)) if picked else 0 :]
+        )  # the others are too far
+        groups: list[np.ndarray] = []
+        while len(groups) < n and len(left) >= size:
+            before = np.concatenate([left[:0], *groups])
+            first = left[np.argmin(alike[np.ix_(left, before)].max(axis=1, initial=-1))]  # least like the groups before
+            groups.append(left[np.argsort(-alike[first, left], kind="stable")[:size]])
+            left = np.setdiff1d(left, groups[-1])
+        return [ids[group].tolist() for group in groups]
 
     def suggestions(self, picked: list[Any], n: int = 8) -> list[Any]:
         """Well-known films to add: near to those that were picked, or the best known where none was."""
@@ -254,11 +237,8 @@ def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:
     >>> search("suspects usual", labels), search("ussual suspcts", labels, 1), search("zzzzzz", labels)
     (['The Usual Suspects (1995)'], ['The Usual Suspects (1995)'], [])
     """
-    text = plain(text).strip()
-    names = {name: plain(name) for name in labels}
+    text, names = plain(text).strip(), {name: plain(name) for name in labels}
     holding = [name for name, words in names.items() if all(word in words for word in text.split())]
-    if holding:
-        exact = re.compile(rf"(^|\W){re.escape(text)}($|\W)")
-        return sorted(holding, key=lambda name: exact.search(names[name]) is None)[:limit]
-    near = process.extract(text, names, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)
-    return [name for _, _, name in near]
+    exact = re.compile(rf"(^|\W){re.escape(text)}($|\W)")
+    near = holding or process.extract(text, names, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)
+    return sorted(holding, key=lambda name: exact.search(names[name]) is None)[:limit] or [name for *_, name in near]

@@ -27,25 +27,18 @@ from recsys_lib.paths import REPOSITORY, Paths
 SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-OPTIONS = {
-    "Voila.open_browser": True,
-    "VoilaConfiguration.template": "recsys",
-    "VoilaConfiguration.allow_template_override": "NO",
-    "VoilaConfiguration.allow_theme_override": "NO",
-    "VoilaConfiguration.show_tracebacks": False,
-    "VoilaConfiguration.file_allowlist": "[]",
-    "VoilaConfiguration.multi_kernel_manager_class": "recsys_lib.app.serve.KernelManager",
-    "VoilaConfiguration.extension_allowlist": "['@jupyter-widgets/jupyterlab-manager', "
-    "'@voila-dashboards/widgets-manager8', 'anywidget', 'jupyterlab-plotly']",
-}
-SMALL = {  # kernels: memory given back at once, one thread, bytecode kept
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "65536",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "",
-}
+FRONTENDS = [
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+    "anywidget",
+    "jupyterlab-plotly",
+]
+CONFIGURED = {"template": "recsys", "allow_template_override": "NO", "allow_theme_override": "NO"}
+CONFIGURED |= {"show_tracebacks": False, "file_allowlist": "[]", "extension_allowlist": repr(FRONTENDS)}
+CONFIGURED |= {"multi_kernel_manager_class": "recsys_lib.app.serve.KernelManager"}
+# Kernels give memory back at once, have one thread, and keep bytecode.
+SMALL = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
+SMALL |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 class KernelManager(AsyncMappingKernelManager):
@@ -65,10 +58,7 @@ class KernelManager(AsyncMappingKernelManager):
             self.starting -= 1
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that is idle; the time is counted from when it was given to a page.
-
-        Voilà does not ask for those kept ready: they have been idle for as long as nobody came.
-        """
+        """End a kernel that is idle, counted from when it was given to a page: one kept ready has waited for longer."""
         kernel = self._kernels[kernel_id]
         if not hasattr(kernel, "given"):
             kernel.given = kernel.last_activity = datetime.now(UTC)
@@ -78,8 +68,7 @@ class KernelManager(AsyncMappingKernelManager):
 class LabVoila(Voila):
     """Voilà for one application: one line in the terminal, no log-in, and only the hosts that it is called by.
 
-    A page elsewhere that lets its name lead here (DNS rebinding) is answered 404: no name of the server's own is in its
-    Host header.
+    A page elsewhere that lets its name lead here (DNS rebinding) has another name in its Host header, and gets 404.
     """
 
     hosts = List(Unicode(), config=True, help="Names by which browsers may call.")
@@ -99,8 +88,8 @@ class LabVoila(Voila):
     async def _ready(self) -> None:
         pools = getattr(self.kernel_manager, "_pools", {}).values()
         await asyncio.gather(*(task for pool in pools for task in pool), return_exceptions=True)
-        everywhere = self.ip in ("0.0.0.0", "::", "*", "")
-        url, LabVoila.said = f"http://{'127.0.0.1' if everywhere else self.ip}:{self.port}/", True
+        host = "127.0.0.1" if self.ip in ("0.0.0.0", "::", "*", "") else self.ip
+        url, LabVoila.said = f"http://{host}:{self.port}/", True
         others = "" if self.ip in LOOPBACK else "; whoever reaches this machine can use it, there is no password"
         print(f"The application is at {url} (Ctrl-C ends it){others}", file=self.terminal, flush=True)
         if os.environ.get("DISPLAY") or sys.platform == "darwin":
@@ -123,9 +112,10 @@ def main(arguments: list[str] | None = None) -> None:
         may_open(128)  # the server and each kernel
     except OSError as error:
         parser.error(str(error))
-    options = OPTIONS | {"Voila.ip": given.ip, "Voila.port": given.port, "KernelManager.most": given.most}
-    options |= {"VoilaConfiguration.preheat_kernel": given.pool > 0, "LabVoila.hosts": repr(given.allow_host)}
-    options |= {"VoilaConfiguration.default_pool_size": given.pool}
+    configured = CONFIGURED | {"preheat_kernel": given.pool > 0, "default_pool_size": given.pool}
+    options = {f"VoilaConfiguration.{name}": value for name, value in configured.items()}
+    options |= {"Voila.open_browser": True, "Voila.ip": given.ip, "Voila.port": given.port}
+    options |= {"KernelManager.most": given.most, "LabVoila.hosts": repr(given.allow_host)}
     options |= {"MappingKernelManager.cull_idle_timeout": given.cull_after}
     options |= {"MappingKernelManager.cull_interval": max(5, min(60, given.cull_after // 4))}
     os.environ |= {"RECSYS_DATASET": given.dataset, **SMALL}

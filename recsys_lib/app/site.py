@@ -60,7 +60,7 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
 
         links = []
         for number, app.similar_to in enumerate(tqdm(list(lab.film_labels.values())[:films], "films"), 1):
-            film = lab.film(app.similar_to)
+            film = lab.film[app.similar_to]
             write(f"films/{number}.html", film.title, views.similar_lists(app))
             links.append((f"films/{number}.html", film.title, film.year or ""))
         write("films.html", "Similar films", "The films that most users have rated.", links=links)

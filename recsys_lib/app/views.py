@@ -130,7 +130,7 @@ def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
     """A film's facts, what speaks for it, similar films, and the data set's own page of it, where it has one."""
     lead, reasons = why(app, film.id, user, rated)
     best = next(iter(app.lab.computed["similar"]), app.model)
-    similar = map(app.lab.film, app.lab.model(best).similar_items([film.id], 5)["similar_item_id"])
+    similar = map(app.lab.film.get, app.lab.model(best).similar_items([film.id], 5)["similar_item_id"])
     return html.details(app.lab, film, lead, reasons, similar)
 
 
@@ -148,7 +148,7 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
     table = table.assign(size=size, rest=table["item_id"].isna())[size >= 0.005 * total]
     reasons = []
     for row in table.sort_values(["rest", "size"], ascending=[True, False], kind="stable").itertuples():
-        reason = {"text": row.reason.capitalize() if row.rest else app.lab.film(row.item_id).title}
+        reason = {"text": row.reason.capitalize() if row.rest else app.lab.film[row.item_id].title}
         reason |= {"against": row.contribution < 0, "width": round(100 * row.size / size.max())}
         reason["rating"] = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
         reasons.append(reason | {"share": f"{'−' if reason['against'] else '+'}{100 * row.size / total:.0f}\u00a0%"})
@@ -211,15 +211,15 @@ def history(app: App) -> str:
 def groups(app: App) -> str:
     """Groups of films for a new user to begin with, as long as little is known."""
     groups = app.lab.groups(list(app.liked)) if len(app.liked) < 8 else []
-    return html.groups([[*map(app.lab.film, group)] for group in groups], not app.liked) if groups else ""
+    return html.groups([[*map(app.lab.film.get, group)] for group in groups], not app.liked) if groups else ""
 
 
 def picks(app: App) -> str:
     """The new user's ratings, and films to add."""
     lab, (low, high) = app.lab, app.lab.scale
     stars = np.arange(low, high + 0.01, 1.0 if low == 1 and high <= 6 else 0.5).tolist() if lab.has_ratings else []
-    suggestions = [(item, f"+ {lab.film(item).title}") for item in lab.suggestions(list(app.liked))]
-    return html.picks([(lab.film(item), rating) for item, rating in app.liked.items()], stars, suggestions)
+    suggestions = [(item, f"+ {lab.film[item].title}") for item in lab.suggestions(list(app.liked))]
+    return html.picks([(lab.film[item], rating) for item, rating in app.liked.items()], stars, suggestions)
 
 
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
@@ -253,7 +253,7 @@ def model_chips(app: App) -> str:
 
 def similar_lists(app: App) -> str:
     """A film, and those that each model finds most similar to it."""
-    film, shares = app.lab.film(app.similar_to), app.lab.computed["similar"]
+    film, shares = app.lab.film[app.similar_to], app.lab.computed["similar"]
 
     def ask(model: Recommender) -> pd.DataFrame:
         return (
@@ -276,8 +276,8 @@ def compare_lists(app: App) -> str:
     for each in lists:
         each["hits"] = sum(row["film"].id in after for row in each["rows"])
     times = _times(lists)
-    following = sorted(filter(app.lab.film, after), key=lambda item: (-times[item], -after[item]))
-    return html.compare(app, lists, times, after, [*map(app.lab.film, following)])
+    following = sorted(filter(app.lab.film.get, after), key=lambda item: (-times[item], -after[item]))
+    return html.compare(app, lists, times, after, [*map(app.lab.film.get, following)])
 
 
 def _times(lists: list[dict[str, Any]]) -> Counter:

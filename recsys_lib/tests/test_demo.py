@@ -253,17 +253,17 @@ def test_an_exported_list_can_be_read_again(app):
     ],
 )
 def test_ratings_of_letterboxd_and_imdb_are_matched(lab, text):
-    table = views.read_ratings(lab, text.format(year=lab.film(5).year).encode())
+    table = views.read_ratings(lab, text.format(year=lab.film[5].year).encode())
     assert table["item_id"].tolist() == [5, None]
     assert table["rating"][0] == 3.5
     assert table["given"][1] == "Nowhere (1999)"
 
 
 def test_a_poster_comes_from_the_visitors_own_folder_alone(lab, tmp_path, monkeypatch):
-    assert views.image(lab.film(5)) == ""
+    assert views.image(lab.film[5]) == ""
     monkeypatch.setenv("POSTERS_DIR", str(tmp_path))
     (tmp_path / "5.png").write_bytes(b"picture")
-    assert views.image(lab.film(5)).startswith("data:image/png;base64,")
+    assert views.image(lab.film[5]).startswith("data:image/png;base64,")
 
 
 # ---- widgets ---------------------------------------------------------------------------------------------------
