@@ -1,7 +1,7 @@
 """What the application shows, prepared once for all sessions: ``outputs/<data set>/demo``.
 
 A session's kernel has no Arrow to read Parquet with, which saves each of them 45 MB. Another process writes who rated
-what as arrays that all kernels map and share with the models, the rest as JSON, and what takes long to compute.
+what as arrays, which models share, and the rest as JSON; what takes long to compute is there, too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, loa
 from recsys_lib.run.run import Run, Tables
 
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
+PARTS = ("history", "test")
 
 
 def read_prepared(run: Run) -> dict[str, Any]:
@@ -43,14 +44,10 @@ def read_prepared(run: Run) -> dict[str, Any]:
         else:
             _prepare(run, sources)
         return read_prepared(run)
-    prepared = content["computed"] | {name: interactions_of(unpack(content[name], arrays)) for name in PARTS}
     items, users = (pd.DataFrame(content[name]).convert_dtypes() for name in ("items", "users"))
     no_rows = [pd.DataFrame()] * 3  # these are in "history" and "test"
     run.tables = Tables(Split(*no_rows, **content["manifest"]["split"]), items, users, content["manifest"])
-    return prepared
-
-
-PARTS = ("history", "test")
+    return content["computed"] | {name: interactions_of(unpack(content[name], arrays)) for name in PARTS}
 
 
 def _prepare(run: Run, sources: list[Any]) -> None:
@@ -71,10 +68,11 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
 
     computed = {"p": {}, "segments": {}, "similar": _liked_later(run, tables)}
     try:
-        users = {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}
+        values = pd.concat(
+            {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}, axis=1
+        )
     except FileNotFoundError:
         return computed
-    values = pd.concat(users, axis=1)
     for metric in values.columns.unique(1):
         known = values.xs(metric, axis=1, level=1).dropna(axis=1, how="all")
         best = known.mean().sort_values(ascending=metric.split("@")[0] in LOWER_IS_BETTER).index[:2]
@@ -84,9 +82,8 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
     lengths = tables.history["user_id"].value_counts().reindex(values.index)
     groups = thirds(lengths, ("short histories", "middling histories", "long histories"))
     for group, part in values.groupby(groups, observed=True):
-        computed["segments"][group] = {
-            name: means.dropna().to_dict() for name, means in part.mean().unstack().iterrows()
-        }
+        means = part.mean().unstack()
+        computed["segments"][group] = {name: of_model.dropna().to_dict() for name, of_model in means.iterrows()}
     return computed
 
 
@@ -102,8 +99,7 @@ def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
             model = run.models[name]
         except (OSError, ValueError, KeyError):  # whoever asks for the model is told
             continue
-        by = type(model)
-        if (by.item_vectors, by._similarity) == (Recommender.item_vectors, Recommender._similarity):
+        if all(getattr(type(model), own) == getattr(Recommender, own) for own in ("item_vectors", "_similarity")):
             continue  # it learns none: that of the audiences answers
         similar = model.similar_items(last.unique(), 10)
         hits = pairs.merge(similar, left_on=["last", "item_id"], right_on=["item_id", "similar_item_id"])

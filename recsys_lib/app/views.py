@@ -70,44 +70,40 @@ _pieces.globals["image"] = image
 html = _pieces.get_template("views.html").module  # its macros; everything they print is escaped
 
 
-def user_list(app: App, *, explained: bool = False) -> str:
-    """The films that the chosen model lists for the chosen user; ``explained``: with the reasons of all of them."""
-
-    def ask(model: Recommender) -> pd.DataFrame:
-        return model.recommend([app.user], app.k, exclude_seen=app.hide_rated, **_options(app))
-
-    rated = app.lab.history_of(app.user).set_index("item_id")["rating"].to_dict()
-    return _one_list(app, ask, app.user, rated, explained)
-
-
 def new_user_list(app: App) -> str:
     """The films that the chosen model lists for the new user."""
-    return _one_list(app, lambda model: model.recommend_new(app.liked, app.k, **_options(app)), app.liked, app.liked)
+    return user_list(app, "new user")
 
 
-def _options(app: App) -> dict[str, Any]:
-    if app.diversity and app.diversify == "calibration" and app.lab.model(app.model).genres is None:
-        raise NotPossibleError(f"{label(app.model)} has learnt no genres: choose the other kind of diversity.")
-    candidates = app.lab.allowed(app.genre, app.years)
-    return {"candidates": candidates, "diversity": app.diversity / 100, "diversify": app.diversify}
-
-
-def _one_list(app: App, ask: Callable, user: Any, rated: dict[Any, float], explained: bool = False) -> str:
-    shown = _listed(app, app.model, ask, len(rated))
+def user_list(app: App, who: str = "user", *, explained: bool = False) -> str:
+    """The films that the chosen model lists for the chosen user; ``explained``: with the reasons of all of them."""
+    user, rated, ask = _asked(app, who)
+    more = {"candidates": app.lab.allowed(app.genre, app.years), "diversify": app.diversify}
+    more |= {"diversity": app.diversity / 100} | ({"exclude_seen": app.hide_rated} if who == "user" else {})
+    shown = _listed(app, app.model, ask, len(rated), **more)
     films = [row["film"] for row in shown["rows"]]
     opened = {film.id: details(app, film, user, rated) for film in films if explained or film.id == app.film}
-    new = user is app.liked
-    title = f"{len(films)} films for {'you' if new else f'user {user}'} by {shown['label']}"
-    about, more = app.lab.about(app.model), {"rated": rated, "opened": opened, "thumbs": new}
-    return html.model_list(app, shown, title, about, verb="film", **more)
+    title = f"{len(films)} films for {f'user {user}' if who == 'user' else 'you'} by {shown['label']}"
+    marks = {"verb": "film", "rated": rated, "opened": opened, "thumbs": who != "user"}
+    return html.model_list(app, shown, title, app.lab.about(app.model), **marks)
 
 
-def _listed(app: App, name: str, ask: Callable, n: int | None = None) -> dict[str, Any]:
+def _asked(app: App, who: str) -> tuple[Any, dict[Any, float], Callable]:
+    """Whom a list is for, as models take it; their ratings by item id; how a model is asked for it."""
+    if who == "new user":
+        return app.liked, app.liked, lambda model, **more: model.recommend_new(app.liked, app.k, **more)
+    rated = app.lab.history_of(app.user).set_index("item_id")["rating"].to_dict()
+    return app.user, rated, lambda model, **more: model.recommend([app.user], app.k, **more)
+
+
+def _listed(app: App, name: str, ask: Callable, n: int | None = None, **more: Any) -> dict[str, Any]:
     """A model's list as the template takes it, or why there is none; ``n`` films are known of the user, if any."""
     shown = {"name": name, "label": label(name), "n": n, "rows": [], "few": 0, "instead": False, "file": ""}
     try:
         model = app.lab.model(name)
-        table = ask(model)
+        if more.get("diversity") and more["diversify"] == "calibration" and model.genres is None:
+            raise NotPossibleError(f"{label(name)} has learnt no genres: choose the other kind of diversity.")
+        table = ask(model, **more)
         if table.empty:
             raise NotPossibleError("No film fits these choices: allow more years or another genre.")
     except NotPossibleError as error:
@@ -117,13 +113,15 @@ def _listed(app: App, name: str, ask: Callable, n: int | None = None) -> dict[st
     unit = "ratings" if instead else unit
     form = "{:.1f}" if unit == "stars" else "{:.0f}" if "ratings" in unit else "{:.3g}"
     heights = table["score"] - min(0.0, table["score"].min())
+    heights /= heights.max() or 1.0
     films = app.lab.films.loc[table["item_id"]]
-    rows = {"rank": table["rank"], "value": map(form.format, table["score"]), "film": films.itertuples()}
-    rows["width"] = np.clip(100 * heights / (heights.max() or 1.0), 2, 100).round()
+    shown["rows"] = [
+        {"rank": rank, "film": film, "value": form.format(score), "width": max(2, round(100 * height))}
+        for rank, film, score, height in zip(table["rank"], films.itertuples(), table["score"], heights, strict=True)
+    ]
     exported = table[["rank", "item_id", "score"]].assign(title=films["title"].array, year=films["year"].array)
     file = "data:text/csv;base64," + base64.b64encode(exported.to_csv(index=False).encode()).decode()
-    shown |= {"few": model.few, "instead": instead, "unit": unit, "file": file, "failed": ""}
-    return shown | {"rows": pd.DataFrame(rows).to_dict("records")}
+    return shown | {"few": model.few, "instead": instead, "unit": unit, "file": file, "failed": ""}
 
 
 def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
@@ -148,10 +146,11 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
     table = table.assign(size=size, rest=table["item_id"].isna())[size >= 0.005 * total]
     reasons = []
     for row in table.sort_values(["rest", "size"], ascending=[True, False], kind="stable").itertuples():
-        reason = {"text": row.reason.capitalize() if row.rest else app.lab.film[row.item_id].title}
-        reason |= {"against": row.contribution < 0, "width": round(100 * row.size / size.max())}
-        reason["rating"] = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
-        reasons.append(reason | {"share": f"{'−' if reason['against'] else '+'}{100 * row.size / total:.0f}\u00a0%"})
+        text = row.reason.capitalize() if row.rest else app.lab.film[row.item_id].title
+        rating = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
+        against, share = row.contribution < 0, f"{100 * row.size / total:.0f}\u00a0%"
+        reason = {"text": text, "rating": rating, "against": against, "width": round(100 * row.size / size.max())}
+        reasons.append(reason | {"share": ("−" if against else "+") + share})
     lead = "Which films of the history moved the score, as shares of everything that moved it; + for it, − against it."
     if any((reason["rating"] or 3) < 3 and not reason["against"] for reason in reasons):
         lead += f" {label(app.model)} counts that a film was rated, so a low rating can speak for another film."
@@ -175,13 +174,14 @@ def genres(app: App) -> list[dict[str, Any]]:
     counts, mean = has.sum(0).astype(int), ratings.mean()
     values = (ratings @ has + SHRINKAGE * mean) / (counts + SHRINKAGE) - mean if lab.has_ratings else counts
     order = [code for code in np.argsort(-values, kind="stable") if counts[code]]
-    order = order[:6] + order[6:][-3:]
-    rows = []
+    order, rows = order[:6] + order[6:][-3:], []
     for code in order:
-        row = {"text": f"{lab.genres[code]} ({counts[code]})", "against": values[code] < 0}
+        row = {"text": f"{lab.genres[code]} ({counts[code]})", "against": values[code] < 0, "rating": None, "share": ""}
         row["width"] = round(100 * abs(values[code]) / (np.abs(values[order]).max() or 1))
-        row["rating"] = round(float(ratings @ has[:, code] / counts[code]), 1) if lab.has_ratings else None
-        rows.append(row | {"share": f"{values[code]:+.2f}".replace("-", "−") if lab.has_ratings else ""})
+        if lab.has_ratings:
+            row["rating"] = round(float(ratings @ has[:, code] / counts[code]), 1)
+            row["share"] = f"{values[code]:+.2f}".replace("-", "−")
+        rows.append(row)
     return rows
 
 
@@ -266,13 +266,9 @@ def similar_lists(app: App) -> str:
 
 def compare_lists(app: App) -> str:
     """The same user's lists by several models, and what the user rated next."""
-    new = app.who == "new user"
-    after, n = ({}, len(app.liked)) if new else (app.lab.rated_next(app.user), len(app.lab.history_of(app.user)))
-
-    def ask(model: Recommender) -> pd.DataFrame:
-        return model.recommend_new(app.liked, app.k) if new else model.recommend([app.user], app.k)
-
-    lists = [_listed(app, name, ask, n) for name in app.models]
+    _, rated, ask = _asked(app, app.who)
+    after = app.lab.rated_next(app.user) if app.who == "user" else {}
+    lists = [_listed(app, name, ask, len(rated)) for name in app.models]
     for each in lists:
         each["hits"] = sum(row["film"].id in after for row in each["rows"])
     times = _times(lists)

@@ -216,10 +216,10 @@ def test_genres_are_shown_by_liking_and_not_by_counts(lab, app):
 
 def test_the_leaderboard_draws_the_intervals_on_one_scale(lab, app):
     rows = lab.ranking("ndcg@10")
-    shown = re.findall(r'left:([\d.]+)%;right:([\d.]+)%"></i><b style="left:([\d.]+)%', views.board(app))
+    shown = re.findall(r"--low:([\d.]+)%;--mean:([\d.]+)%;--high:([\d.]+)%", views.board(app))
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
-    for row, (left, right, middle) in zip(rows, shown, strict=True):
-        for end, place in (("low", float(left)), ("high", 100 - float(right)), ("mean", float(middle))):
+    for row, places in zip(rows, shown, strict=True):
+        for end, place in zip(("low", "mean", "high"), map(float, places), strict=True):
             assert low + place / 100 * (high - low) == pytest.approx(row[end], abs=0.002 * (high - low))
 
 
