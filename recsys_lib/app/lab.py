@@ -52,6 +52,8 @@ class Lab:
         self.run, self.computed = run, read_prepared(run)
         self.tables, self.known, self.test = run.tables, self.computed["history"], self.computed["test"]
         self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
+        step = 1.0 if self.scale[0] == 1 and self.scale[1] <= 6 else 0.5
+        self.stars = np.arange(self.scale[0], self.scale[1] + 0.01, step).tolist()
         self.lengths = np.diff(self.known.matrix.indptr)  # of histories
         self.best_known = np.argsort(-self.known.item_counts, kind="stable")  # columns of films, the most rated first
         self.configs = {name: run.model_config(name) for name in run.models}

@@ -66,8 +66,9 @@ _pieces = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 _pieces.filters["commands"] = lambda text: Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-_pieces.globals["image"] = image
+_pieces.globals |= {"image": image, "most_models": MOST_MODELS}
 html = _pieces.get_template("views.html").module  # its macros; everything they print is escaped
+groups, picks, model_chips = html.groups, html.picks, html.model_chips  # these need no more than the choices
 
 
 def new_user_list(app: App) -> str:
@@ -208,20 +209,6 @@ def history(app: App) -> str:
     return Markup("<h2>History</h2>") + html.table("History", list(cells), list(zip(*cells.values(), strict=True)))
 
 
-def groups(app: App) -> str:
-    """Groups of films for a new user to begin with, as long as little is known."""
-    groups = app.lab.groups(list(app.liked)) if len(app.liked) < 8 else []
-    return html.groups([[*map(app.lab.film.get, group)] for group in groups], not app.liked) if groups else ""
-
-
-def picks(app: App) -> str:
-    """The new user's ratings, and films to add."""
-    lab, (low, high) = app.lab, app.lab.scale
-    stars = np.arange(low, high + 0.01, 1.0 if low == 1 and high <= 6 else 0.5).tolist() if lab.has_ratings else []
-    suggestions = [(item, f"+ {lab.film[item].title}") for item in lab.suggestions(list(app.liked))]
-    return html.picks([(lab.film[item], rating) for item, rating in app.liked.items()], stars, suggestions)
-
-
 def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
     """Match ratings of a Letterboxd or IMDb export with the films here, by title and year; a row a rating.
 
@@ -244,11 +231,6 @@ def read_ratings(lab: Lab, content: bytes) -> pd.DataFrame:
 
 def _key(text: str) -> str:
     return re.sub(r"\W+", " ", text.lower().replace("&", "and")).strip()
-
-
-def model_chips(app: App) -> str:
-    """The models, to choose those side by side."""
-    return html.chips("model", app.lab.models.items(), f"Side by side, at most {MOST_MODELS}", app.models)
 
 
 def similar_lists(app: App) -> str:

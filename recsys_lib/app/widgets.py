@@ -81,7 +81,7 @@ class View(w.VBox):
         except NotPossibleError as error:
             self.put(html.message(str(error)))
         except Exception:  # whatever fails in one view leaves the others alone
-            log.exception("The application could not make %s", self.make.__name__)
+            log.exception("The application could not make %s", self.make)
             self.put(html.message(SORRY))
 
     def put(self, content: Any) -> None:

@@ -125,8 +125,8 @@ def test_a_new_users_list_follows_every_pick_and_the_link_brings_it_back(server,
 
     changed()
     for pick in (
-        ".groups button >> nth=1",
-        ".groups button >> nth=0",
+        ".group >> nth=1",
+        ".group >> nth=0",
         ".chip >> nth=0",
         ".card [data-do^=like] >> nth=0",
     ):
