@@ -54,6 +54,7 @@ class Lab:
         self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
         step = 1.0 if self.scale[0] == 1 and self.scale[1] <= 6 else 0.5
         self.stars = np.arange(self.scale[0], self.scale[1] + 0.01, step).tolist()
+        self.has_titles = self.tables.items.get("title", pd.Series(dtype=object)).notna().any()
         self.lengths = np.diff(self.known.matrix.indptr)  # of histories
         self.best_known = np.argsort(-self.known.item_counts, kind="stable")  # columns of films, the most rated first
         self.configs = {name: run.model_config(name) for name in run.models}
@@ -86,6 +87,10 @@ class Lab:
             "diversify": {"mmr": "Other audiences"} | ({"calibration": "Own mix of genres"} if self.genres else {}),
             "who": {"user": "user", "new user": "new user"},
         }
+
+    def words(self, text: str) -> str:
+        """A text about films as one about items, where the data knows no titles."""
+        return text if self.has_titles else text.replace("film", "item").replace("Film", "Item")
 
     def model(self, name: str) -> Recommender:
         """A model, read when it is first asked for; NotPossibleError if it cannot be, with the command that helps."""
@@ -135,7 +140,7 @@ class Lab:
             facts = list(self.facts.get(user, {}).items())[:3]
             facts = [f"{name} {value}" if value.isdigit() else value for name, value in facts]
             genre = [self.genres[favourites[code].argmax()]] if self.genres else []
-            labels[" · ".join([f"User {user}", f"{n} films", *facts, *genre])] = user
+            labels[self.words(" · ".join([f"User {user}", f"{n} films", *facts, *genre]))] = user
         return labels
 
     def rated_next(self, user: Any) -> dict[Any, float]:
@@ -161,7 +166,9 @@ class Lab:
         """
         films = self.items.reindex(columns=["title", "year", "genres"])
         titles = films["title"].items()
-        films["title"] = [readable_title(title) if isinstance(title, str) else f"Film {item}" for item, title in titles]
+        films["title"] = [
+            readable_title(title) if isinstance(title, str) else self.words(f"Film {item}") for item, title in titles
+        ]
         films["year"] = films["year"].astype("Float64").fillna(0).astype(int)
         films["genres"] = [genres if isinstance(genres, list) else [] for genres in films["genres"]]
         films["n"] = self.known.item_counts.astype(int)

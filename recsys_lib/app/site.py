@@ -30,31 +30,31 @@ def build(run: Run, *, users: int = 24, films: int = 36) -> Path:
     ``users`` and ``films`` say how many get pages of their own. MissingArtifactError if the run lacks tables or models;
     the text names the command that makes them.
     """
-    app, report = App(Lab(run)), run.paths.reports / "index.html"
-    lab, page = app.lab, views.html.page
-    menu = MENU | ({"report.html": "The report"} if report.is_file() else {})
+    app, report, menu = App(Lab(run)), run.paths.reports / "index.html", MENU.copy()
+    lab = app.lab
     with replacing_folder(run.paths.outputs / "site") as folder:
-        for file in [Path(__file__).with_name("app.css")] + [report] * report.is_file():
-            shutil.copy(file, folder / file.name.replace("index", "report"))
+        shutil.copy(Path(__file__).with_name("app.css"), folder)
+        if report.is_file():
+            menu[shutil.copy(report, folder / "report.html").name] = "The report"
 
         def write(name: str, title: str, *parts: str, links: tuple = ()) -> None:
             """Write a page: a text or parts of HTML, and links to other pages."""
             (folder / name).parent.mkdir(exist_ok=True)
-            html = page(title, run.name, "../" * name.count("/"), menu, name, parts, links)
+            html = views.html.page(title, run.name, "../" * name.count("/"), menu, name, parts, links)
             (folder / name).write_text(html, encoding="utf-8")
 
         parts = [views.data(app)]
-        shown = [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or [app.metric]
-        for app.metric in shown:
+        for metric in [name for name in ("ndcg@10", "recall@10", "rmse") if lab.ranking(name)] or [app.metric]:
+            app.metric = metric
             parts.append(views.board(app))
         write("index.html", "Data and results", *parts)
 
         links = []
         for number, app.user in enumerate(tqdm(sample_of_users(lab, users), "users"), 1):
-            lists = views.user_list(app, explained=True), views.compare_lists(app)
-            write(f"users/{number}.html", f"User {app.user}", views.profile(app), *lists, views.history(app))
+            name, parts = f"users/{number}.html", [views.profile(app), views.user_list(app, explained=True)]
+            write(name, f"User {app.user}", *parts, views.compare_lists(app), views.history(app))
             facts = [f"{len(lab.history_of(app.user))} films", *lab.facts.get(app.user, {}).values()]
-            links.append((f"users/{number}.html", f"User {app.user}", " · ".join(facts[:4])))
+            links.append((name, f"User {app.user}", " · ".join(facts[:4])))
         text = f"From the least to the most active: what {label(app.model)} and others list, and what came next."
         write("users.html", "For users", text, links=links)
 

@@ -36,7 +36,7 @@ class App(HasTraits):
     who = Unicode("user", help="for whom models are compared").tag(label="For the")
     metric = Unicode(help="metric of the leaderboard")
     against = Unicode(help="second metric of the trade-offs")
-    column = Unicode("year", help="column of the items table shown in the history")
+    column = Unicode(help="column of the items table shown in the history")
     order = Unicode("latest", help="order of the history")
     notice = Unicode(help="what could not be done, in one sentence")
 
@@ -51,6 +51,7 @@ class App(HasTraits):
             models=tuple(dict.fromkeys([names[0], *lab.computed["similar"]]))[:3],
             years=lab.year_range,
             similar_to=next(iter(lab.film_labels.values())),
+            column=next(name for name in ("year", "mean") if name in lab.offered["column"]),
             metric=first,
             against=next((name for name in metrics if name.startswith("novelty")), first),
         )
@@ -125,7 +126,7 @@ class App(HasTraits):
                     known = self.lab.known
                     step = np.random.default_rng().integers(1, max(2, known.n_users)) if value == "any" else int(value)
                     self.user = known.user_ids[(known.user_codes([self.user])[0] + step) % known.n_users].item()
-                case "film":
+                case "open":
                     self.film = None if str(self.film) == value else value
                 case "similar_to":
                     self.similar_to, self.tab = value, "Similar films"

@@ -85,7 +85,7 @@ def user_list(app: App, who: str = "user", *, explained: bool = False) -> str:
     films = [row["film"] for row in shown["rows"]]
     opened = {film.id: details(app, film, user, rated) for film in films if explained or film.id == app.film}
     title = f"{len(films)} films for {f'user {user}' if who == 'user' else 'you'} by {shown['label']}"
-    marks = {"verb": "film", "rated": rated, "opened": opened, "thumbs": who != "user"}
+    marks = {"verb": "open", "rated": rated, "opened": opened, "thumbs": who != "user"}
     return html.model_list(app, shown, title, app.lab.about(app.model), **marks)
 
 

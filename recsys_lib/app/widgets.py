@@ -87,16 +87,15 @@ class View(w.VBox):
     def put(self, content: Any) -> None:
         """Show HTML, or a figure of plotly or the dict of one."""
         text, *charts = self.children
-        if isinstance(content, str):
-            text.value, figures = content, ()
-        else:
+        text.value, outputs = self.app.lab.words(content) if isinstance(content, str) else "", ()
+        if not isinstance(content, str):
             figure = content if isinstance(content, dict) else json.loads(content.to_json())
             figure |= {"config": {"displayModeBar": False, "responsive": True}}
             data = {"application/vnd.plotly.v1+json": figure, "text/plain": "chart"}
-            text.value, figures = "", ({"output_type": "display_data", "data": data, "metadata": {}},)
+            outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
             self.children = (text, *(charts or [w.Output()]))
         for chart in self.children[1:]:
-            chart.outputs = figures
+            chart.outputs = outputs
 
 
 @cache
@@ -114,7 +113,7 @@ def control(app: App, name: str) -> w.Widget:
         kind, options["options"] = w.SelectionRangeSlider, range(first, last + 1)
     else:
         options |= {"min": trait.min, "max": trait.max, "step": trait.metadata.get("step", 1)}
-    text = trait.metadata.get("label", label(name))
+    text = app.lab.words(trait.metadata.get("label", label(name)))
     made = kind(value=getattr(app, name), description=text, style=WIDE, **options)
     link((app, name), (made, "value"))
     return made
@@ -132,8 +131,10 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
     """A field to find a user or a film by words, spelling mistakes allowed; ``verb`` as in :meth:`App.do`."""
     labels = app.lab.user_labels if verb == "user" else app.lab.film_labels
     shown = {str(value): name for name, value in labels.items()}
-    box = w.Combobox(options=list(labels)[:2000], description=text, placeholder="Type and press Enter", style=WIDE)
-    box.continuous_update = False
+    box = w.Combobox(
+        options=list(labels)[:2000], placeholder="Type and press Enter", style=WIDE, continuous_update=False
+    )
+    box.description = app.lab.words(text)
     others = w.HTML()
 
     def current(_: Any = None) -> None:
@@ -208,7 +209,7 @@ class Browser(anywidget.AnyWidget):
         self.on_msg(self._follow)
 
     def _changed(self, _: Any) -> None:
-        self.notice, self.link = self.app.notice, self.app.link
+        self.notice, self.link = self.app.lab.words(self.app.notice), self.app.link
 
     def _follow(self, _: Any, content: dict[str, Any], __: Any) -> None:
         if "link" in content:
@@ -223,7 +224,7 @@ class Page(w.VBox):
     """The application: a head and tabs, ``Page(app, {"For you": for_you, "My view": View(app, my_view, "user")})``."""
 
     def __init__(self, app: App, tabs: dict[str, w.Widget]) -> None:
-        counts = f"{app.lab.known.n_users:,} users · {app.lab.known.n_items:,} films"
+        counts = app.lab.words(f"{app.lab.known.n_users:,} users · {app.lab.known.n_items:,} films")
         self.app, self.tabs = app, w.Tab()
         self.browser = Browser(app, html.head(app.lab.run.name, counts))
         super().__init__([self.browser, self.tabs])

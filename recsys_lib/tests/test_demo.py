@@ -359,9 +359,9 @@ def test_buttons_inside_lists_do_what_they_say(app):
     assert list(app.liked) == [20, 30, 31]
     app.do("similar_to", "30")
     assert (app.tab, app.similar_to) == ("Similar films", 30)
-    app.do("film", "30")
+    app.do("open", "30")
     assert app.film == 30
-    app.do("film", "30")
+    app.do("open", "30")
     assert app.film is None
     before = app.user
     app.do("step", "any")
@@ -423,6 +423,24 @@ def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     assert "★" not in html
     assert "year not known" not in html, "no item has one"
     assert "No leaderboard yet" in html
+
+
+def test_products_without_titles_are_items_and_no_films(lab_home, monkeypatch):
+    interactions, items, users = made_tables()
+    run, split = Run("plays"), splits.random(interactions[["user_id", "item_id"]].assign(rating=1.0), seed=1)
+    data = {"name": "plays", "sha256": "0", "rating_scale": None, "source": "made"}
+    run.write_tables(split, items[["item_id"]], users[["user_id"]], data=data, relevant_from=0)
+    run.save_model("ease", EASE().fit(run.known))
+    monkeypatch.setenv("RECSYS_DATASET", "plays")
+    parts: dict = {}
+    for cell in nbformat.read(serve.NOTEBOOK, 4).cells:
+        exec(cell.source if cell.cell_type == "code" else "", parts)
+    for title in parts["page"].tabs.titles:
+        parts["app"].tab = title
+    html = parts["page"]._repr_mimebundle_()["text/html"].split("</style>")[1]
+    assert re.search(r">Item \d+<", html)
+    assert re.findall(r">[^<]*\bfilms?\b[^<]*<", html) == []
+    assert widgets.control(parts["app"], "k").description == "Items"
 
 
 def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home):
