@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rapidfuzz import fuzz, process
 from traitlets import TraitError
 
 from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
@@ -248,6 +247,9 @@ def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:
     """
     text, names = plain(text).strip(), {name: plain(name) for name in labels}
     holding = [name for name, words in names.items() if all(word in words for word in text.split())]
+    if not holding:
+        from rapidfuzz import fuzz, process  # 2.5 MB, for those alone who mistype
+
+        return [name for *_, name in process.extract(text, names, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)]
     exact = re.compile(rf"(^|\W){re.escape(text)}($|\W)")
-    near = holding or process.extract(text, names, scorer=fuzz.WRatio, limit=limit, score_cutoff=72)
-    return sorted(holding, key=lambda name: exact.search(names[name]) is None)[:limit] or [name for *_, name in near]
+    return sorted(holding, key=lambda name: exact.search(names[name]) is None)[:limit]

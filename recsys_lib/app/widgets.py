@@ -241,7 +241,9 @@ class Page(w.VBox):
         self.tabs.children, self.tabs.titles = (*self.tabs.children, widget), titles
         for view in _views(widget):
             view.tab = title
-            if title != self.app.tab:  # nothing is drawn before somebody looks
+            if (
+                title != self.app.tab and len(view.children) == 1
+            ):  # charts stay: the page fetches plotly for them at once
                 view.shown = view.put("")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
