@@ -66,22 +66,28 @@ class Lab:
         names = [read_json(champion)["model"]] if champion.is_file() else []
         names += [*(entry["name"] for entry in self.board), *sorted(self.configs)]
         self.models = {name: label(name) for name in dict.fromkeys(names) if name in self.configs}
-        self.items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
+        items = self.tables.items.drop_duplicates("item_id").set_index("item_id").reindex(self.known.item_ids)
+        counts, sums = self.known.item_counts.astype(int), np.asarray(self.known.matrix.sum(axis=0)).ravel()
+        self.items = items.assign(mean=(sums / counts).round(2), ratings=counts)
         self.has_genre, self.genres = genre_matrix(self.tables.items, self.known.item_ids)
         years = self.films["year"][self.films["year"] > 0]
         self.year_range = (int(years.min()), int(years.max())) if len(years) else (0, 0)  # where no year is known
         metrics = dict.fromkeys(name for entry in self.board for name in entry["metrics"])
-        columns = [*(column for column in self.items.columns if column != "title"), "mean", "ratings"]
+        means = {
+            entry["name"]: {name: metric["mean"] for name, metric in entry["metrics"].items() if metric}
+            for entry in self.board
+        }
+        self.segments = {"all users": means} | self.computed["segments"]
         self.offered = {
             "model": self.models,
             "genre": {"": "All genres", **{name: name for name in self.genres}},
             "metric": {metric: label(metric) for metric in metrics} or {"": "no leaderboard yet"},
-            "column": {column: label(column) for column in columns},
+            "column": {column: label(column) for column in self.items.columns if column != "title"},
             "order": {
                 "latest": "Latest first",
                 "rating": "Best rated first",
                 "title": "By title",
-                "column": "By the column",
+                "column": "By column",
             },
             "diversify": {"mmr": "Other audiences"} | ({"calibration": "Own mix of genres"} if self.genres else {}),
             "who": {"user": "user", "new user": "new user"},
@@ -159,19 +165,17 @@ class Lab:
     def films(self) -> pd.DataFrame:
         """The films that models can list, by id.
 
-        Columns: id, title (article in front), year (0 where it is not known), genres, n (users who rated it), mean
+        Columns: id, title (article in front), year (0 where it is not known), genres, ratings (how many), mean
         (rating), label (title and year), page (its address where the data set has pages of its own); for a poster
         initials and hue (angle on the colour circle, by genre).
         """
-        films = self.items.reindex(columns=["title", "year", "genres"])
+        films = self.items.reindex(columns=["title", "year", "genres", "ratings", "mean"])
         titles = films["title"].items()
         films["title"] = [
             readable_title(title) if isinstance(title, str) else self.words(f"Film {item}") for item, title in titles
         ]
         films["year"] = films["year"].astype("Float64").fillna(0).astype(int)
         films["genres"] = [genres if isinstance(genres, list) else [] for genres in films["genres"]]
-        films["n"] = self.known.item_counts.astype(int)
-        films["mean"] = np.asarray(self.known.matrix.sum(axis=0)).ravel() / films["n"]
         films["label"] = films["title"] + films["year"].map(lambda year: f" ({year})" if year else "")
         site = "https://movielens.org/movies/" if self.tables.identity["name"].startswith("ml-latest") else ""
         films["page"] = [f"{site}{item}" if site else "" for item in films.index]

@@ -68,11 +68,10 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
 
     computed = {"p": {}, "segments": {}, "similar": _liked_later(run, tables)}
     try:
-        values = pd.concat(
-            {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}, axis=1
-        )
+        users = {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}
     except FileNotFoundError:
         return computed
+    values = pd.concat(users, axis=1)
     for metric in values.columns.unique(1):
         known = values.xs(metric, axis=1, level=1).dropna(axis=1, how="all")
         best = known.mean().sort_values(ascending=metric.split("@")[0] in LOWER_IS_BETTER).index[:2]

@@ -27,18 +27,10 @@ from recsys_lib.paths import REPOSITORY, Paths
 SHARE = Path(__file__).parent / "share"
 NOTEBOOK = REPOSITORY / "notebooks" / "09_demo.ipynb"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-FRONTENDS = [
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager8",
-    "anywidget",
-    "jupyterlab-plotly",
-]
+MANAGERS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
 CONFIGURED = {"template": "recsys", "allow_template_override": "NO", "allow_theme_override": "NO"}
-CONFIGURED |= {"show_tracebacks": False, "file_allowlist": "[]", "extension_allowlist": repr(FRONTENDS)}
-CONFIGURED |= {"multi_kernel_manager_class": "recsys_lib.app.serve.KernelManager"}
-# Kernels give memory back at once, have one thread, and keep bytecode.
-SMALL = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
-SMALL |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+CONFIGURED |= {"multi_kernel_manager_class": "recsys_lib.app.serve.KernelManager", "show_tracebacks": False}
+CONFIGURED |= {"file_allowlist": "[]", "extension_allowlist": repr([*MANAGERS, "anywidget", "jupyterlab-plotly"])}
 
 
 class KernelManager(AsyncMappingKernelManager):
@@ -118,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     options |= {"KernelManager.most": given.most, "LabVoila.hosts": repr(given.allow_host)}
     options |= {"MappingKernelManager.cull_idle_timeout": given.cull_after}
     options |= {"MappingKernelManager.cull_interval": max(5, min(60, given.cull_after // 4))}
-    os.environ |= {"RECSYS_DATASET": given.dataset, **SMALL}
+    os.environ["RECSYS_DATASET"] = given.dataset
     for name, folder in (("JUPYTER_PATH", SHARE), ("PYTHONPATH", REPOSITORY)):
         os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
     warnings.simplefilter("ignore")

@@ -193,10 +193,8 @@ def _days(seconds: pd.Series) -> list[str]:
 def history(app: App) -> str:
     """Everything the user has rated, with any column of the items table."""
     lab, table = app.lab, app.lab.history_of(app.user).reset_index(drop=True)
-    films = lab.films.loc[table["item_id"]].reset_index(drop=True)
-    column = {"mean": films["mean"].round(2), "ratings": films["n"]}.get(app.column)
-    table["title"] = films["title"]
-    table["column"] = lab.items.loc[table["item_id"], app.column].array if column is None else column
+    films, items = (frame.loc[table["item_id"]].reset_index(drop=True) for frame in (lab.films, lab.items))
+    table = table.assign(title=films["title"], column=items[app.column])
     if app.order != "latest":
         text = app.order == "title" or not pd.api.types.is_numeric_dtype(table[app.order])
         key = (lambda values: values.astype(str)) if text else None
@@ -299,23 +297,19 @@ def board(app: App) -> str:
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
     ends = [value for row in rows for value in (row["low"], row["mean"], row["high"]) if value is not None]
     for row in rows:
-        places = [
-            np.interp(row[end] or row["mean"], [min(ends), max(ends)], [0, 100]) for end in ("low", "mean", "high")
-        ]
-        row |= {"about": lab.about(row["name"]), "places": [round(place, 1) for place in places]}
+        places = np.interp(
+            [row["low"] or row["mean"], row["mean"], row["high"] or row["mean"]], [min(ends), max(ends)], [0, 100]
+        )
+        row |= {"about": lab.about(row["name"]), "places": places.round(1)}
     return html.board(lab, label(app.metric), meaning, rows, best, lab.computed["p"].get(app.metric))
 
 
 def trade_offs(app: App) -> dict[str, Any]:
     """One metric against another, a point a model and group of users; some metrics are known of all users alone."""
-    everybody = {}
-    for metric in (app.metric, app.against):
-        for row in app.lab.ranking(metric):
-            everybody.setdefault(row["name"], {})[metric] = row["mean"]
-    traces = []
-    for number, (group, models) in enumerate({"all users": everybody, **app.lab.computed["segments"]}.items()):
-        known = {label(name): means for name, means in models.items() if {app.metric, app.against} <= {*means}}
-        x, y = ([means[metric] for means in known.values()] for metric in (app.against, app.metric))
+    traces, wanted = [], (app.against, app.metric)
+    for number, (group, models) in enumerate(app.lab.segments.items()):
+        known = {label(name): means for name, means in models.items() if {*wanted} <= {*means}}
+        x, y = ([means[metric] for means in known.values()] for metric in wanted)
         marker = {"size": 10, "color": COLOURS[number], "symbol": number}
         traces.append({"name": group, "x": x, "y": y, "hovertext": [*known], "marker": marker})
     x, y = label(app.against), label(app.metric)
@@ -330,16 +324,11 @@ def film_map(app: App) -> dict[str, Any]:
     pool = np.append(pool[pool != own], own)
     _, vectors = np.linalg.eigh(lab.alike(pool))
     x, y = (vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])).T.tolist()
-    names, traces = lab.films["label"].iloc[pool].tolist(), []
-    this = {"color": COLOURS[1], "size": 14}
-    for name, part, marker in (
-        ("well-known films", slice(-1), {"color": COLOURS[0]}),
-        (names[-1], slice(-1, None), this),
-    ):
-        points = {"x": x[part], "y": y[part], "hovertext": names[part], "hoverinfo": "text"}
-        traces.append({"name": name, "marker": marker, **points})
+    names, n = lab.films["label"].iloc[pool].tolist(), len(pool) - 1
+    marker = {"color": COLOURS[:1] * n + COLOURS[1:2], "size": [6] * n + [14]}
+    points = {"x": x, "y": y, "hovertext": names, "hoverinfo": "text", "marker": marker}
     axes = dict.fromkeys(("xaxis", "yaxis"), {"showticklabels": False, "showgrid": False})
-    return _figure(traces, "Map of films: neighbours have the same audience", **axes)
+    return _figure([points], f"Map of films: neighbours have the same audience; the large one is {names[-1]}", **axes)
 
 
 def _figure(traces: list[dict[str, Any]], title: str, **axes: dict[str, Any]) -> dict[str, Any]:

@@ -131,10 +131,10 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
     """A field to find a user or a film by words, spelling mistakes allowed; ``verb`` as in :meth:`App.do`."""
     labels = app.lab.user_labels if verb == "user" else app.lab.film_labels
     shown = {str(value): name for name, value in labels.items()}
+    hint, text = "Type and press Enter", app.lab.words(text)
     box = w.Combobox(
-        options=list(labels)[:2000], placeholder="Type and press Enter", style=WIDE, continuous_update=False
+        options=list(labels)[:2000], description=text, placeholder=hint, style=WIDE, continuous_update=False
     )
-    box.description = app.lab.words(text)
     others = w.HTML()
 
     def current(_: Any = None) -> None:
