@@ -295,12 +295,11 @@ def board(app: App) -> str:
         return html.message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
-    ends = [value for row in rows for value in (row["low"], row["mean"], row["high"]) if value is not None]
-    for row in rows:
-        places = np.interp(
-            [row["low"] or row["mean"], row["mean"], row["high"] or row["mean"]], [min(ends), max(ends)], [0, 100]
-        )
-        row |= {"about": lab.about(row["name"]), "places": places.round(1)}
+    ends = np.array(
+        [[row["mean"] if row[end] is None else row[end] for end in ("low", "mean", "high")] for row in rows]
+    )
+    for row, places in zip(rows, np.interp(ends, [ends.min(), ends.max()], [0, 100]).round(1), strict=True):
+        row |= {"about": lab.about(row["name"]), "places": places}
     return html.board(lab, label(app.metric), meaning, rows, best, lab.computed["p"].get(app.metric))
 
 
@@ -327,8 +326,9 @@ def film_map(app: App) -> dict[str, Any]:
     names, n = lab.films["label"].iloc[pool].tolist(), len(pool) - 1
     marker = {"color": COLOURS[:1] * n + COLOURS[1:2], "size": [6] * n + [14]}
     points = {"x": x, "y": y, "hovertext": names, "hoverinfo": "text", "marker": marker}
-    axes = dict.fromkeys(("xaxis", "yaxis"), {"showticklabels": False, "showgrid": False})
-    return _figure([points], f"Map of films: neighbours have the same audience; the large one is {names[-1]}", **axes)
+    bare = {"showticklabels": False, "showgrid": False}
+    named = bare | {"title": {"text": f"The large one is {names[-1]}."}}
+    return _figure([points], "Map of films: neighbours have the same audience", xaxis=named, yaxis=bare)
 
 
 def _figure(traces: list[dict[str, Any]], title: str, **axes: dict[str, Any]) -> dict[str, Any]:
