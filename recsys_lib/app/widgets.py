@@ -145,10 +145,8 @@ def picker(app: App, verb: str, text: str) -> w.VBox:
         number = words.lower().removeprefix("user").strip()
         if words in ("", shown.get(str(getattr(app, verb, "")))):
             return
-        if verb == "user" and number.isdecimal():
-            hits = [shown[number]] if number in shown else []
-        else:
-            hits = [words] if words in labels else search(words, labels, 6)
+        one = shown.get(number) if verb == "user" and number.isdecimal() else words
+        hits = [one] if one in labels else search(words, labels, 6) if one else []
         if hits:
             app.do(verb, str(labels[hits[0]]))
         else:
