@@ -311,8 +311,7 @@ def trade_offs(app: App) -> dict[str, Any]:
         x, y = ([means[metric] for means in known.values()] for metric in wanted)
         marker = {"size": 10, "color": COLOURS[number], "symbol": number}
         traces.append({"name": group, "x": x, "y": y, "hovertext": [*known], "marker": marker})
-    x, y = label(app.against), label(app.metric)
-    return _figure(traces, f"{y} against {x}", xaxis={"title": {"text": x}}, yaxis={"title": {"text": y}})
+    return _figure(traces, *({"title": {"text": label(metric)}} for metric in wanted))
 
 
 def film_map(app: App) -> dict[str, Any]:
@@ -324,18 +323,17 @@ def film_map(app: App) -> dict[str, Any]:
     _, vectors = np.linalg.eigh(lab.alike(pool))
     x, y = (vectors[:, [-1, -2]] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])).T.tolist()
     names, n = lab.films["label"].iloc[pool].tolist(), len(pool) - 1
-    marker = {"color": COLOURS[:1] * n + COLOURS[1:2], "size": [6] * n + [14]}
+    marker = {"color": COLOURS[:1] * n + COLOURS[1:2], "size": [6] * n + [14], "opacity": 1, "line": {"width": 0}}
     points = {"x": x, "y": y, "hovertext": names, "hoverinfo": "text", "marker": marker}
     bare = {"showticklabels": False, "showgrid": False}
-    named = bare | {"title": {"text": f"The large one is {names[-1]}."}}
-    return _figure([points], "Map of films: neighbours have the same audience", xaxis=named, yaxis=bare)
+    title = f"Map of films by common audiences<br>The large one is {names[-1]}."
+    return _figure([points], bare | {"title": {"text": title}}, bare)
 
 
-def _figure(traces: list[dict[str, Any]], title: str, **axes: dict[str, Any]) -> dict[str, Any]:
+def _figure(traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
     """Points as plotly draws them, without colours of their own: the page's theme gives them."""
-    layout: dict[str, Any] = {"height": 430, "margin": {"l": 10, "r": 16, "t": 40, "b": 40}}
-    layout |= {"title": {"text": title, "x": 0.02, "xref": "container", "font": {"size": 15}}}
+    layout: dict[str, Any] = {"height": 430, "margin": {"l": 10, "r": 16, "t": 16, "b": 40}}
     layout |= {"legend": {"orientation": "h", "yref": "container", "y": 0}, "font": {"family": "system-ui", "size": 13}}
     layout |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
-    layout |= {name: {"automargin": True, "zeroline": False, **axis} for name, axis in axes.items()}
+    layout |= {f"{name}axis": {"automargin": True, "zeroline": False, **axis} for name, axis in (("x", x), ("y", y))}
     return {"data": [{"type": "scatter", "mode": "markers", **trace} for trace in traces], "layout": layout}

@@ -186,9 +186,9 @@ def test_the_results_follow_their_metrics(visitor):
     visitor.control("Metric").select_option("RMSE")
     visitor.settled()
     assert "lower is better" in visitor.text()
-    visitor.page.wait_for_selector(".js-plotly-plot:has-text('RMSE against')")
+    visitor.page.wait_for_selector(".js-plotly-plot .ytitle:has-text('RMSE')")
     visitor.control("Against").select_option("NDCG@10")
-    visitor.page.wait_for_selector(".js-plotly-plot:has-text('RMSE against NDCG@10')")
+    visitor.page.wait_for_selector(".js-plotly-plot .xtitle:has-text('NDCG@10')")
 
 
 def test_hostile_titles_and_parameters_do_nothing(visitor):
