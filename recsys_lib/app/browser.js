@@ -18,8 +18,8 @@ export default { render({ model, el }) {
     late ??= setTimeout(() => { part("gone").hidden = false; }, 8000);
   };
   model.on("msg:custom", (answer) => {
-    late = clearTimeout(late);
-    part("gone").hidden = true;
+    [late, part("gone").hidden] = [clearTimeout(late), true];
+    tidy(); // another tab may stand in front
     root().dataset.answered = answer.done;
   });
 

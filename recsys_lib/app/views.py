@@ -326,7 +326,7 @@ def film_map(app: App) -> dict[str, Any]:
     marker = {"color": COLOURS[:1] * n + COLOURS[1:2], "size": [6] * n + [14], "opacity": 1, "line": {"width": 0}}
     points = {"x": x, "y": y, "hovertext": names, "hoverinfo": "text", "marker": marker}
     bare = {"showticklabels": False, "showgrid": False}
-    title = f"Map of films by common audiences<br>The large one is {names[-1]}."
+    title = lab.words(f"Map of films by common audiences<br>The large one is {names[-1]}.")
     return _figure([points], bare | {"title": {"text": title}}, bare)
 
 

@@ -35,6 +35,8 @@ def test_every_tab_shows_content(visitor):
     visitor.page.wait_for_selector(".js-plotly-plot:has-text('NDCG@10')")
     visitor.tab("Decades")
     assert "Decades of user" in visitor.text()
+    for tab, heading in (("For you", "10 films for user"), ("Compare models", "3 models for user")):
+        assert heading in visitor.tab(tab).page.text_content("[data-part=said]")  # also where it stood there before
     body = visitor.page.inner_text("body").lower()
     assert "error" not in body
     assert "models can be asked" not in body  # nothing of the notebook shows
