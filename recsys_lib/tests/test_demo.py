@@ -259,6 +259,14 @@ def test_ratings_of_letterboxd_and_imdb_are_matched(lab, text):
     assert table["given"][1] == "Nowhere (1999)"
 
 
+def test_a_file_that_is_no_export_is_answered_with_a_sentence(app):
+    file, shown = widgets.upload(app).children
+    about = {"name": "a.csv", "type": "text/csv", "last_modified": datetime.now(UTC)}
+    for content, said in ((b"a,b\n1,2\n", "The file has no columns"), (b"", "The file is no CSV table")):
+        file.value = ({**about, "size": len(content), "content": memoryview(content)},)
+        assert said in shown.value
+
+
 def test_a_poster_comes_from_the_visitors_own_folder_alone(lab, tmp_path, monkeypatch):
     assert views.image(lab.film[5]) == ""
     monkeypatch.setenv("POSTERS_DIR", str(tmp_path))
