@@ -159,31 +159,30 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
 
 
 def profile(app: App) -> str:
-    """Who the user is, as far as it is known, and the genres that they like."""
+    """Who the user is, as far as it is known."""
     lab, table = app.lab, app.lab.history_of(app.user)
     numbers = {"films rated": len(table)}
     numbers |= {"mean rating": f"★ {table['rating'].mean():.2f}"} if lab.has_ratings else {}
     if "timestamp" in table:
         numbers["from"], numbers["until"] = _days(table["timestamp"].agg(["min", "max"]))
-    return html.profile(f"User {app.user}", numbers | lab.facts.get(app.user, {}), genres(app), lab.has_ratings)
+    return html.profile(f"User {app.user}", numbers | lab.facts.get(app.user, {}))
 
 
-def genres(app: App) -> list[dict[str, Any]]:
-    """The user's genres as :func:`why` gives reasons: by mean rating, drawn to their own mean where ratings are few."""
+def genres(app: App) -> dict[str, Any] | str:
+    """The user's genres by mean rating, drawn to their own mean where ratings are few; nothing where none is known."""
     lab, history = app.lab, app.lab.history_of(app.user)
     has, ratings = lab.has_genre[lab.known.item_codes(history["item_id"])], history["rating"].to_numpy(float)
     counts, mean = has.sum(0).astype(int), ratings.mean()
     values = (ratings @ has + SHRINKAGE * mean) / (counts + SHRINKAGE) - mean if lab.has_ratings else counts
     order = [code for code in np.argsort(-values, kind="stable") if counts[code]]
-    order, rows = order[:6] + order[6:][-3:], []
-    for code in order:
-        row = {"text": f"{lab.genres[code]} ({counts[code]})", "against": values[code] < 0, "rating": None, "share": ""}
-        row["width"] = round(100 * abs(values[code]) / (np.abs(values[order]).max() or 1))
-        if lab.has_ratings:
-            row["rating"] = round(float(ratings @ has[:, code] / counts[code]), 1)
-            row["share"] = f"{values[code]:+.2f}".replace("-", "−")
-        rows.append(row)
-    return rows
+    order = (order[:6] + order[6:][-3:])[::-1]
+    means = [f", mean {ratings @ has[:, code] / counts[code]:.2f} ★" if lab.has_ratings else "" for code in order]
+    bars = {"type": "bar", "orientation": "h", "x": values[order].tolist(), "hoverinfo": "y+text"}
+    bars["y"] = [f"{lab.genres[code]} ({counts[code]})" for code in order]
+    bars["hovertext"] = [lab.words(f"{counts[code]} films{more}") for code, more in zip(order, means, strict=True)]
+    bars["marker"] = {"color": [COLOURS[int(values[code] < 0)] for code in order]}
+    title = f"Genres, in stars from the mean {mean:.2f}" if lab.has_ratings else lab.words("Genres by number of films")
+    return _figure([bars], {"title": {"text": title}}, {}, 60 + 26 * max(3, len(order))) if order else ""
 
 
 def _days(seconds: pd.Series) -> list[str]:
@@ -287,7 +286,7 @@ def data(app: App) -> str:
 
 
 def board(app: App) -> str:
-    """The leaderboard of one metric with its intervals drawn, and what may be said of the best."""
+    """The leaderboard of one metric, and what may be said of the best."""
     lab, kind = app.lab, app.metric.split("@")[0]
     rows = lab.ranking(app.metric)
     if not rows:
@@ -295,12 +294,22 @@ def board(app: App) -> str:
         return html.message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
     meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
-    ends = np.array(
-        [[row["mean"] if row[end] is None else row[end] for end in ("low", "mean", "high")] for row in rows]
-    )
-    for row, places in zip(rows, np.interp(ends, [ends.min(), ends.max()], [0, 100]).round(1), strict=True):
-        row |= {"about": lab.about(row["name"]), "places": places}
+    for row in rows:
+        row["about"] = lab.about(row["name"])
     return html.board(lab, label(app.metric), meaning, rows, best, lab.computed["p"].get(app.metric))
+
+
+def leaderboard(app: App) -> dict[str, Any] | str:
+    """Means and 95 % intervals of one metric, best first."""
+    rows = app.lab.ranking(app.metric)[::-1]
+    means, names = [row["mean"] for row in rows], [row["label"] for row in rows]
+    error = {"color": COLOURS[0], "symmetric": False}
+    error["array"] = [0 if row["high"] is None else row["high"] - row["mean"] for row in rows]
+    error["arrayminus"] = [0 if row["low"] is None else row["mean"] - row["low"] for row in rows]
+    points = {"x": means, "y": names, "hovertext": names, "error_x": error, "xhoverformat": ".3f"}
+    points["marker"] = {"size": 9, "color": COLOURS[0]}
+    title = {"title": {"text": f"{label(app.metric)}: mean and 95 % interval"}}
+    return _figure([points], title, {}, 90 + 24 * len(rows)) if rows else ""
 
 
 def trade_offs(app: App) -> dict[str, Any]:
@@ -330,9 +339,9 @@ def film_map(app: App) -> dict[str, Any]:
     return _figure([points], bare | {"title": {"text": title}}, bare)
 
 
-def _figure(traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-    """Points as plotly draws them, without colours of their own: the page's theme gives them."""
-    layout: dict[str, Any] = {"height": 430, "margin": {"l": 10, "r": 16, "t": 16, "b": 40}}
+def _figure(traces: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], height: int = 430) -> dict[str, Any]:
+    """Points, unless traces say else, as plotly draws them; the page's theme gives the colours of text and axes."""
+    layout: dict[str, Any] = {"height": height, "margin": {"l": 10, "r": 16, "t": 16, "b": 40}}
     layout |= {"legend": {"orientation": "h", "yref": "container", "y": 0}, "font": {"family": "system-ui", "size": 13}}
     layout |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
     layout |= {f"{name}axis": {"automargin": True, "zeroline": False, **axis} for name, axis in (("x", x), ("y", y))}

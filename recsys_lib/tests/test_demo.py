@@ -205,22 +205,25 @@ def test_a_difference_is_judged_by_the_paired_test(lab, app):
 
 
 def test_genres_are_shown_by_liking_and_not_by_counts(lab, app):
-    first = views.genres(app)[0]
+    bars = views.genres(app)["data"][0]
     history = lab.history_of(app.user)
     has = lab.has_genre[lab.known.item_codes(history["item_id"])]
     mean = history["rating"].mean()
-    mine = history["rating"].to_numpy()[has[:, lab.genres.index(first["text"].split(" (")[0])] > 0]
-    assert float(first["share"]) == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean, abs=0.005)
-    assert first["rating"] == pytest.approx(mine.mean(), abs=0.05)
+    mine = history["rating"].to_numpy()[has[:, lab.genres.index(bars["y"][-1].split(" (")[0])] > 0]
+    assert bars["x"][-1] == pytest.approx((mine.sum() + 5 * mean) / (len(mine) + 5) - mean)
+    assert bars["hovertext"][-1] == f"{len(mine)} films, mean {mine.mean():.2f} ★"
 
 
-def test_the_leaderboard_draws_the_intervals_on_one_scale(lab, app):
-    rows = lab.ranking("ndcg@10")
-    shown = re.findall(r"--low:([\d.]+)%;--mean:([\d.]+)%;--high:([\d.]+)%", views.board(app))
-    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
-    for row, places in zip(rows, shown, strict=True):
-        for end, place in zip(("low", "mean", "high"), map(float, places), strict=True):
-            assert low + place / 100 * (high - low) == pytest.approx(row[end], abs=0.002 * (high - low))
+def test_the_leaderboard_draws_the_intervals(lab, app):
+    points = views.leaderboard(app)["data"][0]
+    for row, mean, up, down in zip(
+        lab.ranking("ndcg@10")[::-1],
+        points["x"],
+        points["error_x"]["array"],
+        points["error_x"]["arrayminus"],
+        strict=True,
+    ):
+        assert (mean, mean + up, mean - down) == pytest.approx((row["mean"], row["high"], row["low"]))
 
 
 def test_every_metric_that_models_have_can_be_set_against_another(lab, app):

@@ -31,8 +31,8 @@ def test_every_tab_shows_content(visitor):
     visitor.tab("Data and results")
     assert "120\nusers" in visitor.text() or "120" in visitor.text()
     assert "paired permutation test" in visitor.text()
-    assert visitor.panel().locator("tbody .range").count() == 4
-    visitor.page.wait_for_selector(".js-plotly-plot:has-text('NDCG@10')")
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('mean and 95 % interval')")
+    assert visitor.panel().locator(".js-plotly-plot .errorbar").count() == 4
     visitor.tab("Decades")
     assert "Decades of user" in visitor.text()
     for tab, heading in (("For you", "10 films for user"), ("Compare models", "3 models for user")):
