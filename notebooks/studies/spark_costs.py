@@ -1,12 +1,15 @@
 """What an engine takes to read a table, divide it and fit ALS: ``python spark_costs.py pandas table.parquet``.
 
-Prints JSON: rows, seconds on the clock, CPU seconds, and the peak memory in GB of this process and of Spark's (its JVM
-and the Python processes of the workers). A process of its own for each measurement: peaks do not go down again.
+Prints JSON: rows, seconds on the clock, CPU seconds, and the peak memory in GB of this process (as the system counts
+it) and of Spark's (its JVM and the Python processes of the workers; looked at five times a second). A process of its
+own for each measurement: peaks do not go down again.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import resource
 import subprocess
 import sys
 import threading
@@ -46,11 +49,11 @@ def with_spark(table: str) -> int:
 
 
 class Meter(threading.Thread):
-    """Looks at this process and those that it started: CPU seconds and peak memory."""
+    """Looks at this process and those that it started: CPU seconds of each, and peak memory of the others in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.ended, self.cpu, self.peak = threading.Event(), {}, {"own": 0.0, "spark": 0.0}
+        self.ended, self.cpu, self.peak = threading.Event(), {}, 0
 
     def run(self) -> None:
         """Look until :attr:`ended`."""
@@ -59,13 +62,21 @@ class Meter(threading.Thread):
 
     def look(self) -> None:
         """Take the memory and the CPU seconds of all processes once."""
-        this, used = psutil.Process(), {"own": 0.0, "spark": 0.0}
+        this, used = psutil.Process(), 0
         for process in [this, *this.children(recursive=True)]:
             with suppress(psutil.Error):  # it has ended meanwhile
                 times = process.cpu_times()
                 self.cpu[process.pid] = times.user + times.system
-                used["own" if process == this else "spark"] += process.memory_full_info().uss / 1e9
-        self.peak = {which: max(before, used[which]) for which, before in self.peak.items()}
+                used += process.memory_full_info().uss if process != this else 0  # workers share pages
+        self.peak = max(self.peak, used)
+
+
+def peak_of_this() -> int:
+    """Peak memory of this process in bytes; on Linux without that of its parent, which ``getrusage`` hands down."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def measure(engine: str, table: str) -> dict[str, float]:
@@ -73,12 +84,12 @@ def measure(engine: str, table: str) -> dict[str, float]:
     meter, start = Meter(), time.perf_counter()
     meter.start()
     rows = {"pandas": with_pandas, "spark": with_spark}[engine](table)
+    seconds = time.perf_counter() - start
     meter.ended.set()
     meter.join()
     meter.look()
-    seconds = time.perf_counter() - start
-    found = {"rows": rows, "seconds": seconds, "cpu_seconds": sum(meter.cpu.values())}
-    return {"engine": engine, **found, "own_gb": meter.peak["own"], "spark_gb": meter.peak["spark"]}
+    found = {"engine": engine, "rows": rows, "seconds": seconds, "cpu_seconds": sum(meter.cpu.values())}
+    return {**found, "own_gb": peak_of_this() / 1e9, "spark_gb": meter.peak / 1e9}
 
 
 def measured_apart(engine: str, table: Path) -> dict[str, float]:

@@ -135,6 +135,8 @@ def test_tables_are_read_from_parquet_and_csv_and_divided_without_pandas(cluster
     spark.temporal_user(both[0]).write.partitionBy("part").parquet(str(tmp_path / "parts"))
     test = pd.read_parquet(tmp_path / "parts" / "part=test")
     assert len(test) == len(splits.temporal_user(table).test)
+    with pytest.raises(ValueError, match=r"nowhere.parquet cannot be read: .*PATH_NOT_FOUND"):
+        spark.read(tmp_path / "nowhere.parquet")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -228,9 +230,13 @@ def test_a_wrong_table_is_answered_in_one_sentence(cluster, change, says):
         spark.check(spark.frame_of(wrong))
 
 
-def test_other_splits_are_refused(table):
+def test_other_splits_are_refused(cluster, table):
     with pytest.raises(ValueError, match="temporal_user alone, not by random"):
         spark.by_name(table, "random")
+    with pytest.raises(ValueError, match="must be shares that leave something to train on"):
+        spark.by_name(table, "temporal_user", test=0.9)
+    with pytest.raises(ValueError, match="needs timestamps"):
+        spark.by_name(table.drop(columns="timestamp"), "temporal_user")
 
 
 @pytest.mark.parametrize(
