@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-
-from pyspark.sql import DataFrame
+from typing import TYPE_CHECKING
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.models.als import ALS
@@ -14,6 +13,9 @@ from recsys_lib.models.neighbours import ItemKNN
 from recsys_lib.models.popularity import Popularity
 from recsys_lib.run.training import Training
 from recsys_lib.scale import spark
+
+if TYPE_CHECKING:  # the package is read where there is no pyspark, too
+    from pyspark.sql import DataFrame
 
 FITS: Mapping[type, Callable] = {Popularity: spark.popularity, ALS: spark.als, ItemKNN: spark.co_occurrence}
 
