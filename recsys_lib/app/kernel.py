@@ -11,10 +11,8 @@ from types import ModuleType
 def slim() -> None:
     """Leave out what a session never uses: some 60 MB of this process; nothing of it may have been imported before."""
     # The debugger of notebooks; Arrow, which pandas would hold texts in (`prepared` does without it); OpenSSL, for a
-    # kernel that speaks to its own server alone, on this machine; terminals; a second form of messages; YAML, which
-    # runs alone read.
-    left_out = dict.fromkeys(("debugpy", "pyarrow", "ssl", "_ssl", "_hashlib", "curses", "msgpack"))
-    sys.modules.update(left_out, yaml=ModuleType("yaml"))
+    # kernel that speaks to its own server alone, on this machine; terminals; a second form of messages.
+    sys.modules.update(dict.fromkeys(("debugpy", "pyarrow", "ssl", "_ssl", "_hashlib", "curses", "msgpack")))
     import numpy as np
 
     # Compiling Fortran, and testing. SciPy looks at all that NumPy has, and finds these empty.

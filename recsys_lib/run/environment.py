@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import psutil
-import yaml
 
 from recsys_lib.paths import REPOSITORY, home
 
@@ -47,6 +46,8 @@ def accelerator() -> str:
 
 def packages() -> pd.DataFrame:
     """What environment.yml asks for beside what is installed: package, pinned, installed (missing where it is not)."""
+    import yaml  # see parameters.read_file
+
     content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
     listed = next(entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict))
     rows = []

@@ -19,8 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
-
 from recsys_lib.data.catalogue import KNOWN, nothing_called
 from recsys_lib.data.s3 import listed
 from recsys_lib.files import read_json, replacing
@@ -59,6 +57,8 @@ def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
     FileNotFoundError if there is no such file; ParameterError if it is no mapping of sections to mappings, a section
     has no notebook, a name is unknown or a value has another type than the parameter.
     """
+    import yaml  # which sessions of the application do without
+
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"there is no parameter file {file}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import psutil
-import yaml
 
 from recsys_lib.paths import Paths
 
@@ -105,6 +104,8 @@ def size_of(dataset: str) -> Size | None:
 
 def announcement(dataset: str) -> str:
     """What a run will use, take and can be given instead; empty where the notebooks' own defaults and the memory do."""
+    import yaml  # see parameters.read_file
+
     size = size_of(dataset)
     sections = sized(size) if size else {}
     needed, free = (size.gigabytes if size else 0.0), psutil.virtual_memory().available / 2**30
