@@ -53,7 +53,6 @@ class Lab:
         self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
         step = 1.0 if self.scale[0] == 1 and self.scale[1] <= 6 else 0.5
         self.stars = np.arange(self.scale[0], self.scale[1] + 0.01, step).tolist()
-        self.has_titles = self.tables.items.get("title", pd.Series(dtype=object)).notna().any()
         self.lengths = np.diff(self.known.matrix.indptr)  # of histories
         self.best_known = np.argsort(-self.known.item_counts, kind="stable")  # columns of films, the most rated first
         self.configs = {name: run.model_config(name) for name in run.models}
@@ -70,6 +69,11 @@ class Lab:
         counts, sums = self.known.item_counts.astype(int), np.asarray(self.known.matrix.sum(axis=0)).ravel()
         self.items = items.assign(mean=(sums / counts).round(2), ratings=counts)
         self.has_genre, self.genres = genre_matrix(self.tables.items, self.known.item_ids)
+        titles = self.tables.items.reindex(columns=["title", "item_id"]).dropna().astype(str)
+        ids = [*self.known.item_ids, *self.known.user_ids, *self.genres]  # a word in them is no word of ours
+        self.are_films = (titles["title"] != titles["item_id"]).any() or any(
+            "film" in str(name).lower() for name in ids
+        )
         years = self.films["year"][self.films["year"] > 0]
         self.year_range = (int(years.min()), int(years.max())) if len(years) else (0, 0)  # where no year is known
         metrics = dict.fromkeys(name for entry in self.board for name in entry["metrics"])
@@ -94,8 +98,12 @@ class Lab:
         }
 
     def words(self, text: str) -> str:
-        """A text about films as one about items, where the data knows no titles."""
-        return text if self.has_titles else text.replace("film", "item").replace("Film", "Item")
+        """A text about films, or what HTML says of them, as one about items, where the data knows no titles."""
+        if self.are_films:
+            return text
+        return re.sub(
+            r"\b([Ff])ilm(s?)\b(?![^<>]*>)", lambda word: {"F": "I", "f": "i"}[word[1]] + "tem" + word[2], text
+        )
 
     def model(self, name: str) -> Recommender:
         """A model, read when it is first asked for; NotPossibleError if it cannot be, with the command that helps."""

@@ -454,6 +454,21 @@ def test_products_without_titles_are_items_and_no_films(lab_home, monkeypatch):
     assert widgets.control(parts["app"], "k").description == "Items"
 
 
+@pytest.mark.parametrize("form, called", [("{}", "item"), ("film {}", "film")])
+def test_a_word_is_changed_in_texts_and_not_in_ids(lab_home, form, called):
+    """Where titles are the ids, as of sequences; and where an id holds the word."""
+    interactions, items, users = made_tables()
+    ids = items["item_id"].map(form.format)
+    pairs = interactions[["user_id"]].assign(item_id=interactions["item_id"].map(form.format), rating=1.0)
+    data = {"name": "plays", "sha256": "0", "rating_scale": None, "source": "made"}
+    table = pd.DataFrame({"item_id": ids, "title": ids})
+    Run("plays").write_tables(splits.random(pairs, seed=1), table, users[["user_id"]], data=data, relevant_from=0)
+    Run("plays").save_model("ease", EASE().fit(Run("plays").known))
+    lab = Lab(Run("plays"))
+    text = '<a data-do="open film 3" title="a film">Films, and a film.</a>'
+    assert lab.words(text) == text.replace(">Films, and a film.<", f">{called.title()}s, and a {called}.<")
+
+
 def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home):
     run = make_run("some")
     before = prepared.read_prepared(run)
