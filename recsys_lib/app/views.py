@@ -181,7 +181,7 @@ def genres(app: App) -> dict[str, Any] | str:
     bars["y"] = [f"{lab.genres[code]} ({counts[code]})" for code in order]
     bars["hovertext"] = [lab.words(f"{counts[code]} films{more}") for code, more in zip(order, means, strict=True)]
     bars["marker"] = {"color": [COLOURS[int(values[code] < 0)] for code in order]}
-    title = f"Genres, in stars from the mean {mean:.2f}" if lab.has_ratings else lab.words("Genres by number of films")
+    title = f"Stars from the mean {mean:.2f}" if lab.has_ratings else lab.words("Number of films")
     return _figure([bars], {"title": {"text": title}}, {}, 60 + 26 * max(3, len(order))) if order else ""
 
 
