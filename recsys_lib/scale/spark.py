@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,23 +192,18 @@ def temporal_user(frame: DataFrame, *, test: float = 0.2, valid: float = 0.1) ->
     if when is None:
         raise ValueError("temporal_user needs timestamps, and the interactions have none")
     splits.check_shares(test, valid)
-    own = Window.partitionBy("user_id")
+
+    def hashed(users: pd.Series, items: pd.Series) -> pd.Series:
+        pairs = splits.pair_hash(pd.DataFrame({"user_id": users, "item_id": items}))
+        return pd.Series((pairs ^ np.uint64(2**63)).view(np.int64))  # signed, in the same order: Spark has no other
+
+    own, tie = Window.partitionBy("user_id"), F.pandas_udf(hashed, "long")("user_id", "item_id")
     # Made a column first: a window cannot order by a function of Python.
-    frame = frame.withColumn("_tie", _tie("user_id", "item_id")).withColumn("_size", F.count("*").over(own))
+    frame = frame.withColumn("_tie", tie).withColumn("_size", F.count("*").over(own))
     left = F.col("_size") - F.row_number().over(own.orderBy(when, "_tie")) + 1
     n_test, n_valid = (F.floor(share * F.col("_size") + splits.ROUNDING) for share in (test, valid))
     part = F.when(left <= n_test, "test").when(left <= n_test + n_valid, "valid").otherwise("train")
     return frame.withColumn("part", part).drop("_tie", "_size")
-
-
-def _tie(*columns: str) -> Any:
-    """The hash of a pair as a signed number of the same order: Spark has no unsigned ones."""
-
-    def hashed(users: pd.Series, items: pd.Series) -> pd.Series:
-        pairs = splits.pair_hash(pd.DataFrame({"user_id": users, "item_id": items}))
-        return pd.Series((pairs ^ np.uint64(2**63)).view(np.int64))
-
-    return F.pandas_udf(hashed, "long")(*columns)
 
 
 def k_core(
@@ -294,19 +288,9 @@ def als(frame: DataFrame, model: ALS, **tables: Any) -> ALS:
     of_user = rows.groupBy("user").agg(F.count("*").alias("n"))
     n_rows, square = of_user.agg(F.sum("n"), F.avg(F.col("n") * F.col("n"))).first()
     blocks = max(frame.sparkSession.sparkContext.defaultParallelism, -(-n_rows // ROWS_PER_BLOCK))
-    solver = SparkALS(
-        rank=model.factors,
-        maxIter=model.iterations,
-        regParam=model.regularization / square**0.5,
-        numUserBlocks=blocks,
-        numItemBlocks=blocks,
-        implicitPrefs=True,
-        alpha=1.0,
-        userCol="user",
-        itemCol="item",
-        seed=model.seed,
-    )
-    found = solver.fit(rows).itemFactors.toPandas()
+    how = {"rank": model.factors, "maxIter": model.iterations, "regParam": model.regularization / square**0.5}
+    how |= {"numUserBlocks": blocks, "numItemBlocks": blocks, "implicitPrefs": True, "alpha": 1.0, "seed": model.seed}
+    found = SparkALS(userCol="user", itemCol="item", **how).fit(rows).itemFactors.toPandas()
     rows.unpersist()
     factors = np.zeros((train.n_items, model.factors), np.float32)
     factors[found["id"]] = np.stack(found["features"].to_numpy())
@@ -469,21 +453,15 @@ def metrics(found: DataFrame, test: DataFrame, ks: Iterable[int] = (10,), releva
         return pd.DataFrame({"user_id": users, **values})
 
     n_users = relevant.select("user_id").distinct().count()
-    group = partial(_by_users, n_users=n_users)
-    both = group(found.select("user_id", "item_id", "rank")).cogroup(group(relevant.select("user_id", "item_id")))
+    found, relevant = found.select("user_id", "item_id", "rank"), relevant.select("user_id", "item_id")
+    both = _by_users(found, n_users).cogroup(_by_users(relevant, n_users))
     schema = ", ".join([f"user_id {dict(test.dtypes)['user_id']}", *(f"`{name}` double" for name in names)])
     return both.applyInPandas(judged, schema).toPandas().sort_values("user_id", ignore_index=True)
 
 
-def main() -> int:
-    """Say in one sentence what Spark lacks here; nothing where it can start."""
+if __name__ == "__main__":
     try:
         ready()
     except SparkMissingError as error:
         print(error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        sys.exit(1)

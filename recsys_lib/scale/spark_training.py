@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.models.als import ALS
@@ -13,9 +12,6 @@ from recsys_lib.models.neighbours import ItemKNN
 from recsys_lib.models.popularity import Popularity
 from recsys_lib.run.training import Training
 from recsys_lib.scale import spark
-
-if TYPE_CHECKING:  # the package is read where there is no pyspark, too
-    from pyspark.sql import DataFrame
 
 FITS: Mapping[type, Callable] = {Popularity: spark.popularity, ALS: spark.als, ItemKNN: spark.co_occurrence}
 
@@ -30,11 +26,7 @@ class SparkTraining(Training):
         train, session = self.train if on is None else on, spark.session()
         start, before = time.process_time(), spark.core_seconds(session)
         given = {"train": train, "items": self.tables.items, "users": self.tables.users}
-        FITS[type(model)](self._frame(train), model, **given)
-        return time.process_time() - start + spark.core_seconds(session) - before
-
-    def _frame(self, train: Interactions) -> DataFrame:
-        """The interactions on Spark; those used last are kept there."""
-        if getattr(self, "_last", (None,))[0] is not train:
+        if getattr(self, "_last", (None,))[0] is not train:  # the interactions used last are kept on Spark
             self._last = train, spark.frame_of(train.to_frame()).cache()
-        return self._last[1]
+        FITS[type(model)](self._last[1], model, **given)
+        return time.process_time() - start + spark.core_seconds(session) - before
