@@ -198,9 +198,9 @@ class Interactions:
     def __post_init__(self) -> None:
         expected = (len(self.user_ids), len(self.item_ids))
         if self.matrix.shape != expected:
-            turned = " (it looks transposed)" if self.matrix.shape == expected[::-1] else ""
+            hint = " (it looks transposed)" if self.matrix.shape == expected[::-1] else ""
             raise ValueError(
-                f"the matrix is {self.matrix.shape} but there are {expected[0]} users and {expected[1]} items{turned}"
+                f"the matrix is {self.matrix.shape} but there are {expected[0]} users and {expected[1]} items{hint}"
             )
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
             if np.any(ids[1:] <= ids[:-1]):

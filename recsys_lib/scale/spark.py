@@ -44,7 +44,7 @@ except ImportError:  # `ready` says so, in one sentence
     DataFrame = SparkSession = Window = F = None
 
 JAVA = 17  # the oldest that Spark 4 runs on
-LEAST = 0.5  # confidence from which on an interaction counts in Spark's ALS
+MIN_CONFIDENCE = 0.5  # confidence from which on an interaction counts in Spark's ALS
 ROWS_PER_BLOCK = 5_000_000  # that ALS takes at once; there are at least as many blocks as cores
 USERS_PER_BLOCK = 1000  # whose lists or neighbours are made by one call
 LIST = "user_id {id}, item_id {item}, score float, rank long, fallback boolean"
@@ -283,7 +283,7 @@ def als(frame: DataFrame, model: ALS, **tables: Any) -> ALS:
 
     train = tables.setdefault("train", tables.get("train") or interactions(frame))
     confidence = model.alpha * F.col("weight")
-    rows = _coded(_weighted(frame, model, recency=True), train).where(confidence >= LEAST)
+    rows = _coded(_weighted(frame, model, recency=True), train).where(confidence >= MIN_CONFIDENCE)
     rows = rows.select("user", "item", F.greatest(confidence - 1, F.lit(1e-3)).cast("float").alias("rating")).cache()
     of_user = rows.groupBy("user").agg(F.count("*").alias("n"))
     n_rows, square = of_user.agg(F.sum("n"), F.avg(F.col("n") * F.col("n"))).first()

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from recsys_lib.models.neural.training import Plan
 
 WHOLE = "n_models", "embedding_dim", "heads", "blocks", "max_length", "epochs", "batch_size"
-LEAST = {**dict.fromkeys(WHOLE, 1), "negatives": 2}  # what a parameter must be at least
-HOW = ("epochs", "lr", "schedule", "clip", "average", "patience", "device")  # of a plan, as the model has it
+MINIMUM = {**dict.fromkeys(WHOLE, 1), "negatives": 2}  # what a parameter must be at least
+PLAN_PARAMETERS = (
+    "epochs",
+    "lr",
+    "schedule",
+    "clip",
+    "average",
+    "patience",
+    "device",
+)  # of a plan, as the model has it
 
 
 class NeuralModel(Recommender):
@@ -39,7 +47,7 @@ class NeuralModel(Recommender):
     rest: ClassVar[tuple[str, str]]  # part and reason of what no input explains
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
+        for name, least in MINIMUM.items():
             value = getattr(self, name, None)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; it must be {least} or more")
@@ -66,7 +74,7 @@ class NeuralModel(Recommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net, groups, batches, loss = self._learning(choose_device(self.device))
-        how = {name: getattr(self, name) for name in HOW if hasattr(self, name)}
+        how = {name: getattr(self, name) for name in PLAN_PARAMETERS if hasattr(self, name)}
         return Plan(net, groups, batches, batches.steps, loss, seed=seed, **how)
 
     @abstractmethod

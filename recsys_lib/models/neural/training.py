@@ -106,9 +106,9 @@ def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: 
             with torch.no_grad():
                 valid = float(validate(served.eval())) if rank == 0 else 0.0
             if processes > 1:
-                told = torch.tensor(valid, dtype=torch.float64, device=device)
-                distributed.broadcast(told, 0)
-                valid = told.item()
+                shared = torch.tensor(valid, dtype=torch.float64, device=device)
+                distributed.broadcast(shared, 0)
+                valid = shared.item()
             if plan.patience is not None and valid < best:
                 best, best_epoch, kept = valid, epoch, copy.deepcopy(served.state_dict())
         row = {"epoch": epoch, "loss": float(np.mean(losses)), "lr": optimizer.param_groups[0]["lr"], "valid": valid}
