@@ -2,7 +2,8 @@
 
 For each size a made table, and for each stage its CPU seconds, the peak memory of its process (GiB; each model has a
 process of its own, forked from the one with the data) and the slope: 1 where twice the rows take twice the time.
-``implicit`` is the library's own ALS on the same weights. Written to ``reports/scale.json``.
+``implicit`` is the library's own ALS on the same weights. ``--runs`` adds what the steps of whole runs took. Written to
+``reports/scale.json``, which the report shows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from recsys_lib.data import splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation.task import Task, evaluate
-from recsys_lib.files import write_json
+from recsys_lib.files import read_json, write_json
 from recsys_lib.models import (
     ALS,
     BPR,
@@ -39,7 +40,9 @@ from recsys_lib.models import (
 )
 from recsys_lib.models.base import one_blas_thread
 from recsys_lib.models.weights import confidence, whole
-from recsys_lib.paths import home
+from recsys_lib.paths import Paths, home
+from recsys_lib.run.sizing import size_of
+from recsys_lib.run.steps import STEPS
 
 GENRES = ["Action", "Comedy", "Drama", "Horror", "Romance", "Sci-Fi", "Thriller", "War"]
 
@@ -163,26 +166,37 @@ def measured(size: int, models: list[str]) -> list[dict[str, Any]]:
     return stages.rows
 
 
-def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row a stage: CPU seconds and GiB by size, and the slope from each size to the next."""
-    table = pd.DataFrame(rows).pivot_table(["cpu_s", "peak_gib"], "stage", "rows", sort=False)
-    sizes = sorted(table["cpu_s"].columns)
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
-        growth = np.log(table["cpu_s", after] / table["cpu_s", before])
-        table["slope", after] = growth / math.log(after / before)
-    return table.sort_index(axis=1, level=0, sort_remaining=True)
+def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a stage: CPU seconds and peak memory at each size, ascending, and the slope from the first to the last."""
+    table = pd.DataFrame(rows).pivot_table(["cpu_s", "peak_gib"], "stage", "rows", sort=False).sort_index(axis=1)
+    sizes, cpu = sorted({row["rows"] for row in rows}), table["cpu_s"]
+    table["slope"] = np.log(cpu[sizes[-1]] / cpu[sizes[0]]) / max(math.log(sizes[-1] / sizes[0]), 1e-9)
+    lists = {name: table[name].round(2).to_numpy().tolist() for name in ("cpu_s", "peak_gib", "slope")}
+    return pd.DataFrame({"stage": table.index, **lists}).to_dict("records")
+
+
+def run_of(dataset: str) -> dict[str, Any]:
+    """What each step of a data set's run took, from the runner's logs: dataset, rows, users, items, steps."""
+    paths, size = Paths(dataset), size_of(dataset)
+    steps = [read_json(paths.logs / "times" / f"{step.name}.json") for step in STEPS]
+    return {"dataset": paths.name, "rows": size.rows, "users": size.users, "items": size.items, "steps": steps}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure each size, print the table and write it."""
+    """Measure each size, print the table and write it; with ``--runs`` alone, add those to what is written."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.scale", description=main.__doc__)
-    parser.add_argument("sizes", nargs="*", type=float, default=[1e5, 1e6], help="rows (1e5 1e6); 1e7 takes 10 GB")
+    parser.add_argument("sizes", nargs="*", type=float, help="rows (1e5 1e6); 1e7 takes 10 GB")
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
-    given = parser.parse_args(arguments)
-    rows = [row for size in sorted(given.sizes) for row in measured(int(size), given.models)]
-    print(table_of(rows).round(2).to_string(na_rep=""))
-    content = {"cpu": platform.processor() or platform.machine(), "python": platform.python_version(), "stages": rows}
-    print(f"Written: {write_json(home() / 'reports' / 'scale.json', content)}")
+    parser.add_argument("--runs", nargs="*", default=[], help="data sets whose `make run` ended")
+    given, file = parser.parse_args(arguments), home() / "reports" / "scale.json"
+    content = read_json(file) if file.is_file() else {"runs": []}
+    content |= {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}
+    if sizes := sorted(given.sizes or [1e5, 1e6] * (not given.runs)):
+        stages = growth([row for size in sizes for row in measured(int(size), given.models)])
+        print(pd.DataFrame(stages).to_string(index=False))
+        content |= {"rows": [int(size) for size in sizes], "stages": stages}
+    content["runs"] = [run_of(dataset) for dataset in given.runs] or content["runs"]
+    print(f"Written: {write_json(file, content)}")
     return 0
 
 

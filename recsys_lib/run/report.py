@@ -165,6 +165,7 @@ def write_report(dataset: str) -> Path:
         environment=_read(paths.logs / "environment.json"),
         chaos=_read(paths.reports / "benchmark_chaos.json"),
         published=_published(paths),
+        scale=_read(paths.reports.parent / "scale.json"),
         **content,
         **studies,
     )

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import re
+import resource
 import sys
 import time
 from contextlib import suppress
@@ -113,12 +114,15 @@ def _is_progress(output: dict[str, Any]) -> bool:
 
 
 def _times(name: str, code: list[Any], started: float) -> dict[str, Any]:
-    """How long the step took, and how much of it was the start of the kernel and the imports."""
+    """How long the step took, what of it was the start of the kernel and the imports; what the kernel used."""
     times = [cell.metadata.papermill for cell in code]
     imports = next((time_.duration for cell, time_ in zip(code, times, strict=True) if "import " in cell.source), 0)
     begun = datetime.fromisoformat(times[0].start_time).timestamp() - started
-    seconds = {"seconds": time.time() - started, "start_and_import_seconds": begun + imports}
-    return {"step": name, **{what: round(value, 2) for what, value in seconds.items()}}
+    taken = {"seconds": time.time() - started, "start_and_import_seconds": begun + imports}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the kernel, which has ended
+    taken["cpu_seconds"] = used.ru_utime + used.ru_stime
+    taken["peak_gib"] = used.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB elsewhere
+    return {"step": name, **{what: round(value, 2) for what, value in taken.items()}}
 
 
 def _reason(error: PapermillExecutionError, failed: Path) -> str:

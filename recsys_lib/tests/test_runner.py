@@ -44,6 +44,7 @@ def test_a_notebook_runs_and_leaves_its_log_and_times(lab_home):
     assert "k is 7" in (Paths("made").logs / "90_made.log").read_text()
     times = json.loads((Paths("made").logs / "times" / "90_made.json").read_text())
     assert 0 < times["start_and_import_seconds"] < times["seconds"]
+    assert times["cpu_seconds"] > 0.1 and times["peak_gib"] > 0.01, "a kernel that imports something takes as much"
 
 
 @pytest.mark.parametrize(
