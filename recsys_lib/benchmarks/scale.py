@@ -9,7 +9,6 @@ process of its own, forked from the one with the data) and the slope: 1 where tw
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 import platform
 import resource
@@ -167,12 +166,16 @@ def measured(size: int, models: list[str]) -> list[dict[str, Any]]:
 
 
 def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a stage: CPU seconds and peak memory at each size, ascending, and the slope from the first to the last."""
+    """A row a stage: CPU seconds and peak memory at each size, ascending, and the slope from the first to the last.
+
+    >>> growth([{"stage": "fit", "rows": n, "cpu_s": cpu, "peak_gib": 1.0} for n, cpu in ((10, 1.0), (100, 100.0))])
+    [{'stage': 'fit', 'cpu_s': [1.0, 100.0], 'peak_gib': [1.0, 1.0], 'slope': 2.0}]
+    """
     table = pd.DataFrame(rows).pivot_table(["cpu_s", "peak_gib"], "stage", "rows", sort=False).sort_index(axis=1)
     sizes, cpu = sorted({row["rows"] for row in rows}), table["cpu_s"]
-    table["slope"] = np.log(cpu[sizes[-1]] / cpu[sizes[0]]) / max(math.log(sizes[-1] / sizes[0]), 1e-9)
-    lists = {name: table[name].round(2).to_numpy().tolist() for name in ("cpu_s", "peak_gib", "slope")}
-    return pd.DataFrame({"stage": table.index, **lists}).to_dict("records")
+    slope = np.log(cpu[sizes[-1]] / cpu[sizes[0]]) / np.log(max(sizes[-1] / sizes[0], 1 + 1e-9))
+    lists = {name: table[name].round(2).to_numpy().tolist() for name in ("cpu_s", "peak_gib")}
+    return pd.DataFrame({"stage": table.index, **lists, "slope": slope.round(2).to_numpy()}).to_dict("records")
 
 
 def run_of(dataset: str) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--runs", nargs="*", default=[], help="data sets whose `make run` ended")
     given, file = parser.parse_args(arguments), home() / "reports" / "scale.json"
-    content = read_json(file) if file.is_file() else {"runs": []}
+    content = {"runs": []} | (read_json(file) if file.is_file() else {})
     content |= {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}
     if sizes := sorted(given.sizes or [1e5, 1e6] * (not given.runs)):
         stages = growth([row for size in sizes for row in measured(int(size), given.models)])
