@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ class Training:
         self._models: dict[str, Recommender] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._noted: dict[str, Any] = {}
-        self._judged: dict[int, tuple[Recommender, pd.Series]] = {}  # by identity; kept, so that it stays theirs
+        self._judged: WeakKeyDictionary[Recommender, pd.Series] = WeakKeyDictionary()  # forgets what nobody holds
 
     @cached_property
     def history(self) -> Interactions:
@@ -134,12 +135,12 @@ class Training:
 
     def _judge(self, model: Recommender, codes: np.ndarray, relevant: csr_matrix, users: np.ndarray) -> float:
         values = pd.Series(ndcg(judge(codes, relevant), LISTED), users)
-        self._judged[id(model)] = model, values
+        self._judged[model] = values
         return float(values.mean())
 
     def per_user(self, model: Recommender) -> pd.Series:
         """NDCG@10 of each user by id, as :meth:`judge` or :meth:`judge_crosswise` measured it last."""
-        return self._judged[id(model)][1]
+        return self._judged[model]
 
     def held_out_scores(self, models: Mapping[str, Recommender]) -> HeldOut | None:
         """Score the users of ``train`` of whom something relevant was held out: what blends and re-rankers learn from.
@@ -180,9 +181,9 @@ class Training:
     def _measured(self, model: Recommender) -> dict[str, float | None]:
         """Mean and 95 % interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
         name = f"valid_ndcg@{LISTED}"
-        if id(model) not in self._judged:
+        if model not in self._judged:
             return {name: None}
-        row = intervals(pd.DataFrame({name: self._judged[id(model)][1]})).loc[name]
+        row = intervals(pd.DataFrame({name: self._judged[model]})).loc[name]
         return {name: float(row["mean"]), f"{name}_low": float(row["low"]), f"{name}_high": float(row["high"])}
 
     def compare(self, models: Mapping[Any, Recommender]) -> pd.DataFrame:
@@ -219,7 +220,7 @@ class Training:
         - ``spent``: CPU seconds spent before on what the model learns from.
         - ``facts``: such as ``trials``: how many sets of parameters were tried.
         """
-        if judged is None and id(model) not in self._judged and self.task is not None:
+        if judged is None and model not in self._judged and self.task is not None:
             self.fit(model)
             self.judge(model)
         chosen = model.fresh() if model.train is not None else model
