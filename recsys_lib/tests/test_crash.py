@@ -214,3 +214,9 @@ def test_what_is_gone_is_made_again_by_the_command_that_the_sentence_names(made,
         write_stamps("made", None)
         assert not executed.exists(), "so that Make runs it"
         path.with_name("elsewhere").rename(path)
+    for text in ("{", "[1]", "{}"):
+        write_stamps("made", None)
+        executed.write_text("{}")
+        (run.paths.outputs / "champion.json").write_text(text)
+        write_stamps("made", None)
+        assert not executed.exists(), "what is damaged is as good as gone"
