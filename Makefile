@@ -4,9 +4,10 @@
 
 DATASET ?= ml-100k
 ENGINE ?= pandas
-# Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment.
-override DATASET := $(value DATASET)
-override PARAMS := $(value PARAMS)
+# Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment. What
+# begins like an option is a file.
+override DATASET := $(if $(filter -%,$(firstword $(value DATASET))),./)$(value DATASET)
+override PARAMS := $(if $(filter -%,$(firstword $(value PARAMS))),./)$(value PARAMS)
 override ENGINE := $(value ENGINE)
 export DATASET PARAMS ENGINE MAKE
 quoted = '$(subst ','\'',$(1))'
