@@ -4,9 +4,10 @@
 
 DATASET ?= ml-100k
 ENGINE ?= pandas
-# Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment.
-override DATASET := $(value DATASET)
-override PARAMS := $(value PARAMS)
+# Names are data: neither Make nor a shell may evaluate what stands in them. Recipes read them from the environment. What
+# begins like an option is a file.
+override DATASET := $(if $(filter -%,$(firstword $(value DATASET))),./)$(value DATASET)
+override PARAMS := $(if $(filter -%,$(firstword $(value PARAMS))),./)$(value PARAMS)
 override ENGINE := $(value ENGINE)
 export DATASET PARAMS ENGINE MAKE
 quoted = '$(subst ','\'',$(1))'
@@ -55,9 +56,11 @@ help:  ## list the targets
 	@echo "  make 00 ... 09    one notebook and what it needs"
 	@printf 'Variables: DATASET=%s PARAMS=%s ENGINE=%s\n' "$$DATASET" "$$PARAMS" "$$ENGINE"
 
-# Every file is checked by its hash; the lock is complete, so pip is to add nothing.
+# Every file is checked by its hash; the lock is complete, so pip is to add nothing. A build would fetch what has no hash.
 PIP     := -m pip install --quiet --disable-pip-version-check --no-deps
-INSTALL  = $(1) $(PIP) --require-hashes -r requirements.lock && $(1) $(PIP) --quiet --no-build-isolation -e .
+INSTALL  = @echo "installing requirements.lock, which takes some minutes"; \
+  $(1) $(PIP) --only-binary :all: --require-hashes -r requirements.lock && $(1) $(PIP) --no-build-isolation -e . \
+  || { echo "setup failed, see above; README.md says which machines the lock is for and where PyTorch comes from" >&2; exit 1; }
 
 setup: $(READY)  ## .venv from requirements.lock (done by the other targets when needed), or the same into PY
 	$(if $(READY),,$(call INSTALL,$(PY)))

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import psutil
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+SEAL = "content_sha256"  # the key under which a file has the hash of its content
 _WRITTEN: dict[Path, float] = {}
 _SWEPT: set[Path] = set()
 _COUNT = count()  # two threads may write one file
@@ -159,26 +161,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path | str, content: Any, *, sealed: bool = False) -> Path:
+def write_json(path: Path | str, content: Any) -> Path:
     """Write JSON with sorted-as-given keys and two-space indent; numpy scalars are turned into plain ones.
 
-    A sealed mapping gets its own hash as one key more, which :func:`read_json` compares and takes away.
+    A mapping gets its own hash as one key more, which :func:`read_json` compares and takes away.
     """
     content = _plain(content)
-    if sealed:
-        content["content_sha256"] = json_hash(content)
+    if isinstance(content, dict):
+        content[SEAL] = json_hash(content)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON written by :func:`write_json`; ValueError if it was sealed and has been changed since."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if isinstance(content, dict) and "content_sha256" in content:
-        seal = content.pop("content_sha256")
-        if seal != json_hash(content):
-            raise ValueError(f"{path} is damaged: it is not what was written")
+    """Read JSON; ValueError if it is none, or if :func:`write_json` wrote it and it has been changed since."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if isinstance(content, dict) and SEAL in content and content.pop(SEAL) != json_hash(content):
+        raise ValueError(f"{path} is damaged: it is not what was written")
     return content
 
 
@@ -188,10 +191,31 @@ def json_hash(content: Any) -> str:
 
 
 def write_parquet(path: Path | str, frame: pd.DataFrame) -> Path:
-    """Write a table without its index."""
+    """Write a table without its index; the file's hash stands in it, and :func:`read_parquet` compares it."""
+    unsealed, frame = b"0" * 64, frame.copy(deep=False)
+    frame.attrs = {SEAL: unsealed.decode()}  # pandas keeps them in the file
+    content = frame.to_parquet(index=False)
+    seal = hashlib.sha256(content).hexdigest().encode()
     with replacing(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+        temporary.write_bytes(content.replace(unsealed, seal))
     return Path(path)
+
+
+def read_parquet(path: Path | str) -> pd.DataFrame:
+    """Read what :func:`write_parquet` wrote; ValueError if it has been changed since.
+
+    >>> import tempfile
+    >>> file = write_parquet(Path(tempfile.mkdtemp()) / "a.parquet", pd.DataFrame({"x": [1, 2]}))
+    >>> read_parquet(file)["x"].tolist()
+    [1, 2]
+    """
+    content = Path(path).read_bytes()
+    seal = re.search(rf'(?<="{SEAL}": ")[0-9a-f]{{64}}'.encode(), content)
+    if not seal or hashlib.sha256(content.replace(seal[0], b"0" * 64)).hexdigest() != seal[0].decode():
+        raise ValueError(f"{path} is damaged: it is not what was written")
+    frame = pd.read_parquet(BytesIO(content))
+    frame.attrs = {}
+    return frame
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:

@@ -17,7 +17,7 @@ from recsys_lib.data.splits import Split
 from recsys_lib.files import read_json, write_arrays, write_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.stored import array_hash, arrays_of, interactions_of, load_arrays, pack, unpack
-from recsys_lib.run.run import Run, Tables
+from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run, Tables
 
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")
 PARTS = ("history", "test")
@@ -28,7 +28,7 @@ def read_prepared(run: Run) -> dict[str, Any]:
 
     "history" and "test" are Interactions; "p" for each metric that of the paired test between its best two models;
     "segments" for each group of users the means of each model; "similar" by model the share of similar films that users
-    liked later. MissingArtifactError if a step has not run.
+    liked later. MissingArtifactError if a step has not run, OtherDataError if a table is damaged.
     """
     files = [run.need(run.paths.processed / "manifest.json"), run.paths.metrics / "leaderboard.json"]
     sources = [[file.stat().st_mtime_ns, file.stat().st_size] if file.is_file() else None for file in files]
@@ -40,7 +40,11 @@ def read_prepared(run: Run) -> dict[str, Any]:
         arrays = None
     if arrays is None:
         if "pyarrow" in sys.modules and sys.modules["pyarrow"] is None:  # left out of this kernel
-            subprocess.run([sys.executable, "-m", __name__, run.dataset], check=True, capture_output=True)
+            command = [sys.executable, "-m", __name__, run.dataset]
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                kind = ChildProcessError if "Traceback" in done.stderr else OtherDataError
+                raise kind(done.stderr.strip().rpartition("\n")[2])
         else:
             _prepare(run, sources)
         return read_prepared(run)
@@ -69,7 +73,7 @@ def _computed(run: Run, tables: Tables) -> dict[str, Any]:
     computed = {"p": {}, "segments": {}, "similar": _liked_later(run, tables)}
     try:
         users = {name: run.results.per_user(name).set_index("user_id") for name in run.results.names}
-    except FileNotFoundError:
+    except (FileNotFoundError, OtherDataError):  # whoever asks for the results is told
         return computed
     values = pd.concat(users, axis=1)
     for metric in values.columns.unique(1):
@@ -107,4 +111,7 @@ def _liked_later(run: Run, tables: Tables) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    read_prepared(Run(sys.argv[1]))
+    try:
+        read_prepared(Run(sys.argv[1]))
+    except (MissingArtifactError, OtherDataError) as error:
+        sys.exit(str(error))

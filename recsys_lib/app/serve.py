@@ -100,10 +100,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--most", type=int, default=24, help="kernels at once; then a page asks to come again later")
     parser.add_argument("--cull-after", type=int, default=300, help="seconds after which a closed page's kernel ends")
     given = parser.parse_args(arguments)
+    log = Paths(given.dataset).logs / "voila.log"
     try:
         may_open(128)  # the server and each kernel
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
     except OSError as error:
-        parser.error(str(error))
+        sys.exit(str(error))
     configured = CONFIGURED | {"preheat_kernel": given.pool > 0, "default_pool_size": given.pool}
     options = {f"VoilaConfiguration.{name}": value for name, value in configured.items()}
     options |= {"Voila.open_browser": True, "Voila.ip": given.ip, "Voila.port": given.port}
@@ -115,8 +118,6 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log = Paths(given.dataset).logs / "voila.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.dup(1), "w") as LabVoila.terminal, log.open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)  # for the kernels, too

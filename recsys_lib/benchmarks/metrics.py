@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table; fail if a peer's values differ from ours."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.metrics", description=__doc__)
     parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    there = [peer for peer in PEERS if find_spec(peer.replace("-", "_"))]
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=there)
     given = parser.parse_args(arguments)
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # ranx's, read when it is first imported
     with threadpool_limits(1):

@@ -449,7 +449,7 @@ class Recommender(ABC):
         file = folder / f"arrays-{json_hash(hashes)[:16]}.safetensors"
         write_arrays(file, arrays)
         config |= {"format": FORMAT, "arrays": {"file": file.name, "hashes": hashes}, "data": dict(data or {})}
-        write_json(folder / "config.json", config, sealed=True)
+        write_json(folder / "config.json", config)
         for old in folder.glob("arrays-*.safetensors"):
             if old != file:
                 old.unlink(missing_ok=True)

@@ -19,8 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from recsys_lib.data.s3 import StorageError
 from recsys_lib.files import link, locked, write_json, write_parquet
 from recsys_lib.models.base import content_hash
@@ -102,7 +100,7 @@ def promote(run: Run, name: str, *, why: str = "by hand") -> Champion:
     with locked(_lock(run)):
         if name not in run.results.names:
             raise KeyError(f"{name} is not on the leaderboard, which has {', '.join(run.results.names)}")
-        metrics = intervals(pd.read_parquet(run.need(_values(run, name))).drop(columns="user_id")).to_dict("index")
+        metrics = intervals(run.read_values(_values(run, name)).drop(columns="user_id")).to_dict("index")
         _enthrone(run, _record(run, name, run.results.leaderboard, metrics), _pointer(run), why)
     return run.champion
 
@@ -120,7 +118,7 @@ def rollback(run: Run, *, why: str = "by hand") -> Champion:
         *earlier, again = earlier
         away = [*now.get("put_away", []), now["version"]]
         record = again | {"why": f"rollback from {now['model']} {now['version']}, {why}", "at": _now()}
-        write_json(_file(run), record | {"before": earlier, "put_away": away}, sealed=True)
+        write_json(_file(run), record | {"before": earlier, "put_away": away})
     return run.champion
 
 
@@ -175,7 +173,7 @@ def _enthrone(run: Run, record: dict[str, Any], before: Mapping[str, Any], why: 
         earlier.append({key: value for key, value in before.items() if key not in ("before", "put_away")})
     earlier = earlier[1 - KEPT :]
     away = [version for version in before.get("put_away", []) if version != record["version"]]
-    write_json(_file(run), record | {"why": why, "before": earlier, "put_away": away}, sealed=True)
+    write_json(_file(run), record | {"why": why, "before": earlier, "put_away": away})
     kept = {folder, *(run.paths.outputs / one["folder"] for one in earlier)}
     for old in set(folder.parent.iterdir()) - kept:
         shutil.rmtree(old, ignore_errors=True)
@@ -216,7 +214,7 @@ def _stored(run: Run, record: Mapping[str, Any], like: Evaluation) -> Evaluation
     """An earlier champion's evaluation, from the per-user values beside it; its lists are not kept."""
     from recsys_lib.evaluation.inference import intervals
 
-    per_user = pd.read_parquet(run.paths.outputs / record["folder"] / "per_user.parquet")
+    per_user = run.read_values(run.paths.outputs / record["folder"] / "per_user.parquet")
     table = intervals(per_user.drop(columns="user_id"))
     return replace(like, per_user=per_user, intervals=table, overall={}, rating=None)
 

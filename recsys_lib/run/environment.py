@@ -47,16 +47,19 @@ def accelerator() -> str:
 def packages() -> pd.DataFrame:
     """What environment.yml asks for beside what is installed: package, pinned, installed (missing where it is not)."""
     import yaml  # see parameters.read_file
+    from packaging.requirements import Requirement
 
     content = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
     listed = next(entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict))
     rows = []
-    for name, pinned in (line.split("==") for line in listed):
+    for asked in map(Requirement, listed):
+        if asked.marker and not asked.marker.evaluate():
+            continue  # not on this kind of machine
         try:
-            installed = version(name)
+            installed = version(asked.name)
         except PackageNotFoundError:
             installed = None
-        rows.append({"package": name, "pinned": pinned, "installed": installed})
+        rows.append({"package": asked.name, "pinned": str(asked.specifier).strip("="), "installed": installed})
     return pd.DataFrame(rows)
 
 

@@ -89,7 +89,7 @@ def write_results(run: Run, results: Mapping[str, Evaluation], content: Mapping[
             written.add(write_parquet(run.paths.metrics / table / f"{name}.parquet", frame))
         for old in set((run.paths.metrics / table).glob("*.parquet")) - written:
             old.unlink()
-    return write_json(run.paths.metrics / "leaderboard.json", content, sealed=True)
+    return write_json(run.paths.metrics / "leaderboard.json", content)
 
 
 def whole_lists(result: Evaluation) -> pd.DataFrame:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split
-from recsys_lib.files import read_json, replacing, sha256, write_json
+from recsys_lib.files import read_json, read_parquet, replacing, sha256, write_json
 from recsys_lib.models.base import Recommender, load_model
 from recsys_lib.paths import Paths, shown
 from recsys_lib.run import remote
@@ -98,7 +98,7 @@ class Results:
     These are "protocol", "data" and "models", best first.
     """
 
-    folder: Path
+    run: Run
     leaderboard: dict[str, Any] = field(repr=False)
 
     @property
@@ -108,11 +108,11 @@ class Results:
 
     def per_user(self, name: str) -> pd.DataFrame:
         """One row a user, a column a metric."""
-        return pd.read_parquet(self.folder / "per_user" / f"{name}.parquet")
+        return self.run.read_values(self.run.paths.metrics / "per_user" / f"{name}.parquet")
 
     def lists(self, name: str) -> pd.DataFrame:
         """What the model listed for the users of the test part, see :mod:`recsys_lib.run.results`."""
-        return pd.read_parquet(self.folder / "lists" / f"{name}.parquet")
+        return self.run.read_values(self.run.paths.metrics / "lists" / f"{name}.parquet")
 
 
 class Models(Mapping[str, Recommender]):
@@ -234,6 +234,11 @@ class Run:
         with self.reading(path):
             return read_json(self.need(path))
 
+    def read_values(self, path: Path) -> pd.DataFrame:
+        """A table of results; MissingArtifactError if it is not there, OtherDataError if damaged."""
+        with self.reading(path):
+            return read_parquet(self.need(path))
+
     def check_identity(self, what: str, made_from: Mapping[str, Any], path: Path) -> None:
         """Refuse what was made from other data, or another split, than the tables, with an OtherDataError."""
         if any(made_from.get(key) != value for key, value in self.tables.identity.items()):
@@ -307,7 +312,7 @@ class Run:
                 files[f"{name}.parquet"] = {"rows": len(table), "sha256": sha256(temporary)}
         manifest = {"data": data, "split": {"name": split.name, "params": split.params}}
         manifest |= {"relevant_from": relevant_from, **more, "files": files}
-        write_json(self.paths.processed / "manifest.json", manifest, sealed=True)
+        write_json(self.paths.processed / "manifest.json", manifest)
         vars(self).pop("tables", None)
         return manifest
 
@@ -339,7 +344,7 @@ class Run:
         leaderboard = self.read(path)
         made_from = {**leaderboard["data"], "split": leaderboard["protocol"]["split"]}
         self.check_identity("the leaderboard", made_from, path)
-        return Results(self.paths.metrics, leaderboard)
+        return Results(self, leaderboard)
 
     @property
     def champion(self) -> Champion:

@@ -27,7 +27,8 @@ from recsys_lib.run.sizing import announcement
 from recsys_lib.run.steps import steps_of
 
 FILES = 128  # that may be open at once: a kernel has about 80
-CLOCK = 10  # seconds by which the time that a process began may seem to move, when the machine sleeps
+CLOCK = 10  # seconds by which the time that a process began may seem to move
+PATIENCE = 86_400  # seconds for a kernel to start: the machine may sleep meanwhile, and a kernel that dies is noticed
 
 
 def claim(paths: Paths) -> None:
@@ -38,11 +39,16 @@ def claim(paths: Paths) -> None:
     this, file = psutil.Process(), paths.outputs / ".run.json"
     mine = next((process for process in this.parents() if process.name() in ("make", "gmake")), this)
     with locked(paths.outputs / ".run.lock"):
-        pid, since = read_json(file) if file.is_file() else (mine.pid, mine.create_time())
+        pid, since = read_json(file) if file.is_file() else (mine.pid, began(mine))
         with suppress(psutil.NoSuchProcess):
-            if pid != mine.pid and abs(psutil.Process(pid).create_time() - since) < CLOCK:
+            if pid != mine.pid and abs(began(psutil.Process(pid)) - since) < CLOCK:
                 raise BlockingIOError(f"process {pid} is running {paths.name} already; wait for it, or end it")
-        write_json(file, (mine.pid, mine.create_time()))
+        write_json(file, (mine.pid, began(mine)))
+
+
+def began(process: psutil.Process) -> float:
+    """When a process began, in seconds since the machine did: whoever sets the clock changes both alike."""
+    return process.create_time() - psutil.boot_time()
 
 
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
@@ -76,6 +82,7 @@ def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
                     progress_bar={"desc": _placed(notebook.stem), "unit": "cell"},
                     log_output=True,
                     request_save_on_cell_execute=False,
+                    start_timeout=PATIENCE,
                     # What a kernel says of sockets and of its own end is no news.
                     extra_arguments=["--IPKernelApp.log_level=50"],
                 )

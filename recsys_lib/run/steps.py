@@ -131,14 +131,20 @@ def step_that_writes(path: Path | str) -> Step | None:
 
 
 def gone(step: Step, dataset: str) -> bool:
-    """Whether something that a step makes is not there: a file, a model that its report names, the champion."""
+    """Whether something that a step makes is not there: a file, a model that its report names, the champion.
+
+    A report or pointer that cannot be read is as good as none.
+    """
     outputs = Paths(dataset).outputs
     files = [home() / pattern.format(name=run_name(dataset)) for pattern in step.writes if "*" not in pattern]
-    for report in [file for file in files if file.parent.name == "training" and file.is_file()]:
-        models = json.loads(report.read_text(encoding="utf-8"))["models"]
-        files += [outputs / "models" / model / "config.json" for model in models]
-    for pointer in [file for file in files if file.name == "champion.json" and file.is_file()]:
-        files.append(outputs / json.loads(pointer.read_text(encoding="utf-8"))["folder"] / "config.json")
+    try:
+        for report in [file for file in files if file.parent.name == "training" and file.is_file()]:
+            models = json.loads(report.read_text(encoding="utf-8"))["models"]
+            files += [outputs / "models" / model / "config.json" for model in models]
+        for pointer in [file for file in files if file.name == "champion.json" and file.is_file()]:
+            files.append(outputs / json.loads(pointer.read_text(encoding="utf-8"))["folder"] / "config.json")
+    except (ValueError, KeyError, TypeError):
+        return True
     return not all(file.exists() for file in files)
 
 

@@ -101,6 +101,9 @@ def read(run):
         "title": lambda: run.tables.items["title"].iloc[0],
         "models": lambda: {name: run.models[name].params() for name in run.models},
         "results": lambda: run.results.leaderboard["models"][0]["metrics"]["ndcg@5"]["mean"],
+        "values": lambda: run.results.per_user("knn").to_csv(),
+        "lists": lambda: run.results.lists("knn").to_csv(),
+        "report": lambda: run.read(run.paths.metrics / "training" / "03_popularity.json"),
         "champion": lambda: run.champion.model.params(),
     }
     found = {}
@@ -166,10 +169,15 @@ def damaged(run, kind):
         "champion": run.paths.outputs / "champion.json",
         "arrays": next((run.paths.models / "knn").glob("arrays-*")),
         "config": run.paths.models / "knn" / "config.json",
+        "values": run.paths.metrics / "per_user" / "knn.parquet",
+        "lists": run.paths.metrics / "lists" / "knn.parquet",
+        "report": run.paths.metrics / "training" / "03_popularity.json",
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["table", "manifest", "leaderboard", "champion", "arrays", "config"])
+@pytest.mark.parametrize(
+    "kind", ["table", "manifest", "leaderboard", "champion", "arrays", "config", "values", "lists", "report"]
+)
 def test_a_flipped_bit_is_refused_with_the_file_and_the_command(made, lab_home, kind):
     program(made, 0)
     file, rng = damaged(Run("made"), kind), np.random.default_rng(0)
@@ -206,3 +214,9 @@ def test_what_is_gone_is_made_again_by_the_command_that_the_sentence_names(made,
         write_stamps("made", None)
         assert not executed.exists(), "so that Make runs it"
         path.with_name("elsewhere").rename(path)
+    for text in ("{", "[1]", "{}"):
+        write_stamps("made", None)
+        executed.write_text("{}")
+        (run.paths.outputs / "champion.json").write_text(text)
+        write_stamps("made", None)
+        assert not executed.exists(), "what is damaged is as good as gone"

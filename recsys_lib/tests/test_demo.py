@@ -30,7 +30,7 @@ from recsys_lib.evaluation.inference import permutation_p
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import EASE
 from recsys_lib.models.base import MODULES
-from recsys_lib.run.run import Run
+from recsys_lib.run.run import OtherDataError, Run
 from recsys_lib.tests.demo_home import HOSTILE, make_run
 from recsys_lib.tests.made import made_tables
 
@@ -469,7 +469,7 @@ def test_a_word_is_changed_in_texts_and_not_in_ids(lab_home, form, called):
     assert lab.words(text) == text.replace(">Films, and a film.<", f">{called.title()}s, and a {called}.<")
 
 
-def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home):
+def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home, monkeypatch):
     run = make_run("some")
     before = prepared.read_prepared(run)
     file = run.paths.outputs / "demo" / "ratings.safetensors"
@@ -490,6 +490,12 @@ def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home):
     make_run("some", hostile=False)
     prepared.read_prepared(run)
     assert run.tables.items["title"].tolist() != titles
+    table = run.paths.processed / "train.parquet"
+    table.write_bytes(table.read_bytes()[:-1])
+    file.unlink()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as in a session's kernel
+    with pytest.raises(OtherDataError, match="train.parquet cannot be read .*: `rm -r .*; make 02 DATASET=some` makes"):
+        prepared.read_prepared(run)
 
 
 def test_the_champion_is_the_model_shown_first(lab_home):
@@ -559,8 +565,10 @@ def test_the_site_is_whole_and_needs_nothing_else(lab_home):
     assert (len(sample), sample.min(), sample.max()) == (5, lab.lengths.min(), lab.lengths.max())
 
 
-def test_too_few_files_are_refused_before_anything_is_served(monkeypatch, capsys):
-    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
-    with pytest.raises(SystemExit):
+def test_what_the_machine_does_not_give_is_said_before_anything_is_served(lab_home, monkeypatch):
+    (lab_home / "outputs").write_text("")
+    with pytest.raises(SystemExit, match=f"Not a directory: '{lab_home}/outputs/made"):
         serve.main(["made"])
-    assert "64 open files at once are too few, 128 are needed" in capsys.readouterr().err
+    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
+    with pytest.raises(SystemExit, match="64 open files at once are too few, 128 are needed"):
+        serve.main(["made"])

@@ -99,15 +99,20 @@ def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
     assert str(lab_home / "outputs" / "made") in lines[0]
 
 
-def test_one_make_at_a_time_runs_a_data_set(lab_home):
+def test_one_make_at_a_time_runs_a_data_set(lab_home, monkeypatch):
     source, file = notebook(lab_home, "dataset: str = 'x'"), Paths("made").outputs / ".run.json"
-    other = psutil.Process(os.getpid())
-    write_json(file, (other.pid, other.create_time()))
-    refusal = f"90_made: process {other.pid} is running made already; wait for it, or end it"
-    assert command(lab_home, source) == (2, [refusal])
-    write_json(file, (other.pid, other.create_time() - 100))  # of a process that had this number before
-    assert command(lab_home, source) == (0, [])
-    assert read_json(file)[0] != other.pid
+    with psutil.Popen(["sleep", "600"]) as other:
+        began = runner.began(psutil.Process(other.pid))
+        write_json(file, (other.pid, began))
+        refusal = f"process {other.pid} is running made already; wait for it, or end it"
+        assert command(lab_home, source) == (2, [f"90_made: {refusal}"])
+        with monkeypatch.context() as patch, pytest.raises(BlockingIOError, match=refusal):
+            patch.setattr(psutil._psplatform, "boot_time", lambda: 0.0)  # somebody has set the clock
+            runner.claim(Paths("made"))
+        write_json(file, (other.pid, began - 100))  # of a process that had this number before
+        assert command(lab_home, source) == (0, [])
+        assert read_json(file)[0] != other.pid
+        other.kill()
 
 
 @pytest.mark.parametrize(

@@ -199,13 +199,14 @@ def test_the_engine_touches_only_the_steps_that_have_a_choice(lab_home, monkeypa
 
 @needs_make
 @pytest.mark.parametrize(
-    "name", ["`touch hacked`", "$(touch hacked)", "'; touch hacked; '", '"; touch hacked; "', "a$b.csv"]
+    "name", ["`touch hacked`", "$(touch hacked)", "'; touch hacked; '", '"; touch hacked; "', "a$b.csv", "-rf"]
 )
 def test_a_name_is_data(project, name):
+    taken = "./" * name.startswith("-") + name  # no option
     assert make(project, "00", dataset=name) == ["00_environment"]
-    assert (project / "log").read_text().strip() == f"00_environment {name}"
+    assert (project / "log").read_text().strip() == f"00_environment {taken}"
     assert make(project, "help", f"PARAMS={name}", dataset=name) == []
-    assert f"DATASET={name} PARAMS={name}" in make.said
+    assert f"DATASET={taken} PARAMS={taken}" in make.said
     assert not (project / "hacked").exists()
 
 
