@@ -9,16 +9,11 @@ from scipy.sparse import csr_matrix
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import new_users as cold_start
 from recsys_lib.evaluation import refits
-from recsys_lib.evaluation.task import Task, evaluate
+from recsys_lib.evaluation.task import evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
 from recsys_lib.models.lists import top_k
 from recsys_lib.tests.made import small_model
-
-
-@pytest.fixture(scope="module")
-def task(split, content):
-    return Task.from_split(split, 4.0, items=content["items"])
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,8 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation import refits
-from recsys_lib.evaluation.task import Task, evaluate
-from recsys_lib.models import ALS, EASE, Blend, NeuralRanker, Popularity
-
-
-@pytest.fixture(scope="module")
-def task(split):
-    return Task.from_split(split)
-
-
-@pytest.fixture(scope="module")
-def models(task):
-    return {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=20).fit(task.known)}
+from recsys_lib.evaluation.task import evaluate
+from recsys_lib.models import ALS, Blend, NeuralRanker, Popularity
 
 
 def test_on_the_same_split_a_refit_gives_the_evaluation(split, task, models):
