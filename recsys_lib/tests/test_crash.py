@@ -12,7 +12,7 @@ import pytest
 from recsys_lib import splits
 from recsys_lib.evaluation.task import Task, compare, evaluate
 from recsys_lib.files import sha256, write_json
-from recsys_lib.models import ItemKNN, Popularity
+from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.run import champion, results, tracking
 from recsys_lib.run.parameters import write_stamps
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
@@ -136,6 +136,10 @@ def test_a_process_may_end_at_any_change_of_a_file(made, tmp_path, monkeypatch, 
             break
         for name, value in read(Run("made")).items():
             assert value in (None, old[name], new[name]) or name == "models", (stop, name)
+        saved = [config.parent for config in home.glob("outputs/made/models/[!.]*/config.json")]
+        assert len(saved) == 2 or not before
+        for folder in saved:  # each is the old model or the new one, and whole
+            assert load_model(folder).params() in [state[0][folder.name].params() for state in made[3]], (stop, folder)
         program(made, 1)
         assert tree(home) == expected, stop
         shutil.rmtree(home)

@@ -4,7 +4,6 @@ import contextlib
 import gc
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -91,26 +90,6 @@ def test_single_flipped_bits_are_noticed(tmp_path, known, tables, name):
                 assert file.suffix == ".json"  # an array has no bit that means nothing
         file.write_bytes(whole)
     pd.testing.assert_frame_equal(load_model(folder).recommend(known.user_ids[:9]), expected)
-
-
-def test_a_stop_while_saving_leaves_the_old_model_or_the_new_one(tmp_path, known, monkeypatch):
-    """Stopped before any of its renames, ``save`` leaves a folder that loads."""
-    folder = ItemKNN(neighbours=5).fit(known).save(tmp_path / "model")
-    renamed = Path.replace
-    for stop in range(3):
-        left = [stop]
-
-        def replace(self, target, left=left):
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            left[0] -= 1
-            return renamed(self, target)
-
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(Path, "replace", replace)
-            ItemKNN(neighbours=20).fit(known).save(folder)
-        assert load_model(folder).neighbours == (20 if stop == 2 else 5)
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
 
 
 def test_a_model_saved_anew_while_it_is_loaded_is_the_new_one(tmp_path, known, monkeypatch):
