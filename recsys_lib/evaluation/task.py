@@ -328,13 +328,12 @@ def rank_all(model: Recommender, task: Task, depth: int, *, whole: bool = True) 
     depth = min(depth, model.train.n_items)
     codes = np.full((len(task.users), depth), -1, np.int64)
     scores = np.full((len(task.users), depth), np.nan, np.float32)
-    popularity = model.train.matrix.getnnz(axis=0).astype(np.float32)
     places = []
     for start in range(0, len(task.users), model.block_size):
         part = slice(start, start + model.block_size)
         histories = task.served.rows(task.codes[part])
         of_items, _ = model.scores_to_list(histories, task.users[part])
-        of_items[task.codes[part] < 0] = popularity  # as `recommend` serves users it has never met
+        of_items[task.codes[part] < 0] = model.train.item_counts  # as `recommend` serves users it has never met
         if model.twins is not None:
             of_items = merge_twins(of_items, model.twins, histories.matrix)
         codes[part], scores[part] = top_k(of_items, depth, exclude=histories.matrix)
