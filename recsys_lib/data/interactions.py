@@ -346,9 +346,15 @@ class Histories:
         """Row of each stored entry, (nnz,) int64."""
         return rows_of(self.matrix)
 
-    def first(self, size: int, order: np.ndarray) -> Histories:
-        """Only the ``size`` first entries of each row in an order: entries, row after row, (nnz,) int64."""
+    def first(self, size: int, order: np.ndarray | None = None) -> Histories:
+        """Only the ``size`` first entries of each row in an order; by default the most recent, equal times by the column.
+
+        ``order`` holds the entries, row after row, (nnz,) int64.
+        """  # noqa: E501
         rows, matrix = self.row_of_entry, self.matrix
+        if order is None:
+            when = np.zeros(matrix.nnz, np.int64) if self.timestamps is None else self.timestamps
+            order = np.lexsort((matrix.indices, -when, rows))
         kept = places_in_rows(rows, order, matrix.shape[0]) < size
         indptr = row_starts(rows[kept], matrix.shape[0])
         cut = csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)

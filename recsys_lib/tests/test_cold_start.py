@@ -65,7 +65,7 @@ def test_only_short_histories_are_moved_and_only_where_few_users_have_such(task)
     assert popular.few == 0
     whole = task.known.rows(np.flatnonzero(lengths >= model.few))
     np.testing.assert_array_equal(model.scores_to_list(whole)[0], model.score(whole))
-    given = cold_start.shown_films(whole, 2, "last", task.popularity)
+    given = whole.first(2)
     assert (model.scores_to_list(given)[0] != model.score(given)).all()
     one_each = EASE().fit(task.known.to_frame().groupby("user_id").head(2))
     assert one_each.few == 2
@@ -97,7 +97,6 @@ def test_the_films_shown(task):
         when = histories.timestamps[histories.row_of_entry == 4]
         expected = row[np.lexsort((row, key * when))[:3]]
         assert shown.matrix[[4]].indices.tolist() == sorted(expected)
-        assert sorted(key * shown.timestamps[shown.row_of_entry == 4]) == sorted(key * when)[:3]
     with pytest.raises(ValueError, match="no way 'best' to choose films; there are any, first, last, known, liked"):
         cold_start.shown_films(histories, 3, "best", task.popularity)
 

@@ -7,6 +7,7 @@ import pytest
 import served_worst
 
 from recsys_lib import splits
+from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import inference, segments
 from recsys_lib.evaluation.task import Task, against, compare, evaluate
 from recsys_lib.files import read_json, write_parquet
@@ -139,6 +140,15 @@ def test_recall_by_kind_of_film(task, evaluations):
     table = segments.by_item(evaluations, task, everything)
     own = table[table["model"] == "ease"].iloc[0]
     assert own["mean"] == pytest.approx(evaluations["ease"].means["recall@10"])
+
+
+def test_shortened_histories_keep_the_latest():
+    frame = pd.DataFrame({"user_id": 1, "item_id": [1, 2, 3, 4], "rating": 3.0, "timestamp": [40, 10, 30, 20]})
+    known = Interactions.from_frame(frame)
+    cut = known.rows(np.array([0, -1])).first(2)
+    assert known.item_ids[cut.matrix.indices].tolist() == [1, 3]
+    assert cut.timestamps.tolist() == [40, 30]
+    assert isinstance(cut, Histories)
 
 
 def test_baselines_are_ratios_of_means(evaluations):
