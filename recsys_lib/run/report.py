@@ -119,12 +119,6 @@ def found(evaluation: dict[str, Any], served: str) -> list[str]:
     return [*(f"{sentence}." for sentence in sentences), f"**So `{served}` is the model that serves.**"]
 
 
-def leaderboard_rows(leaderboard: dict[str, Any], metric: str = "ndcg@10") -> list[dict[str, Any]]:
-    """Models of a leaderboard, best first; those without the metric (rating models) behind."""
-    means = {entry["name"]: (entry["metrics"].get(metric) or {"mean": -1})["mean"] for entry in leaderboard["models"]}
-    return sorted(leaderboard["models"], key=lambda entry: -means[entry["name"]])
-
-
 def run_times(paths: Paths) -> list[dict[str, Any]]:
     """Seconds of each step that was run, in the order of the sequence, from the runner's logs."""
     return [times for step in STEPS if (times := _read(paths.logs / "times" / f"{step.name}.json"))]
@@ -156,7 +150,7 @@ def write_report(dataset: str) -> Path:
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,
-        rows=leaderboard_rows(leaderboard),
+        rows=leaderboard["models"],
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),
@@ -262,7 +256,7 @@ def summary(dataset: str) -> str:
     where |= {"leaderboard": paths.metrics / "leaderboard.json"}
     width = max(len(entry["name"]) for entry in leaderboard["models"])
     lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
-    for entry in leaderboard_rows(leaderboard):
+    for entry in leaderboard["models"]:
         ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
         lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")
     lines += ["", *(f"{name:<12} {shown(path)}" for name, path in where.items())]

@@ -44,7 +44,6 @@ class Training:
         self.run, self.notebook, self.tables, self.started = run, notebook, run.tables, time.time()
         self.held_out = held_out_split(self.tables.split)
         self.train = Interactions.from_frame(self.held_out.train)
-        self._models: dict[str, Recommender] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._noted: dict[str, Any] = {}
         self._judged: WeakKeyDictionary[Recommender, pd.Series] = WeakKeyDictionary()  # forgets what nobody holds
@@ -90,10 +89,6 @@ class Training:
     def holdout(self) -> str:
         """How a :class:`recsys_lib.models.Blend` should hold films back: as the split does."""
         return "recent" if self.tables.split.name.startswith(("temporal", "leave")) else "random"
-
-    @cached_property
-    def _kinds(self) -> int:
-        return self.tables.items["genres"].explode().nunique()
 
     @property
     def held_share(self) -> float:
@@ -227,13 +222,8 @@ class Training:
         seconds = self.fit(chosen, self.history) + spent + (self._kept[after]["fit_seconds"] if after else 0)
         facts = {**self._measured(judged or model), "fit_seconds": seconds, **facts}
         self.run.save_model(name, chosen, **facts)
-        self._models[name] = chosen
         self._kept[name] = {"class": type(chosen).__name__, "params": chosen.params(), **facts}
         return chosen
-
-    def model(self, name: str) -> Recommender:
-        """A model that was kept, fitted on the history."""
-        return self._models[name]
 
     def cost_of_diversity(self, model: Recommender, methods: Sequence[str], amounts: Sequence[float]) -> pd.DataFrame:
         """Lists of growing diversity of a model fitted on train, for up to 2,000 users drawn by chance.

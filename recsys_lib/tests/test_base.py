@@ -1,6 +1,8 @@
 """The interface that all models share."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -25,8 +27,8 @@ MODELS = {name: partial(small_model, name) for name in MODULES} | {
 
 
 @pytest.fixture(scope="module")
-def fitted(known, content):
-    return {name: build().fit(known, **content) for name, build in MODELS.items()}
+def fitted(fitted, known, content):
+    return fitted | {name: build().fit(known, **content) for name, build in MODELS.items() if name not in fitted}
 
 
 @pytest.fixture(params=list(MODELS))
@@ -57,6 +59,25 @@ def test_saved_and_loaded_or_learnt_again_gives_the_same_lists_and_no_pickle(mod
     assert getattr(again, "log", None) == getattr(model, "log", None)
     assert json.loads((folder / "config.json").read_text())["data"] == {"name": "made"}
     assert {path.suffix for path in folder.rglob("*.*") if path.is_file()} <= {".json", ".safetensors"}
+
+
+SERVING = """
+import sys
+from pathlib import Path
+from recsys_lib.models import load_model
+for folder in Path(sys.argv[1]).iterdir():
+    model = load_model(folder)
+    model.recommend_new([1, 2], 3), model.explain(1, 5), model.similar_items([3], 2)
+    hasattr(model, "parts") and model.parts(1, 5), model.predicts_ratings and model.predict([1], [2])
+print([name for name in ("torch", "implicit", "lightgbm", "sklearn") if name in sys.modules])
+"""
+
+
+def test_what_serves_does_without_what_fits(fitted, tmp_path):
+    for name in MODULES:
+        fitted[name].save(tmp_path / name)
+    done = subprocess.run([sys.executable, "-c", SERVING, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if "Neural" not in name])  # which know users' demographics

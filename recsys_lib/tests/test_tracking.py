@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib.evaluation.task import Task, compare, evaluate
-from recsys_lib.files import read_json, write_json, written
+from recsys_lib.files import read_json, write_json
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.paths import home
 from recsys_lib.plots.style import save_figure
@@ -267,14 +267,6 @@ def test_off_changes_nothing_else(tables, lab_home, monkeypatch, capsys, why):
     assert {path.name for path in (lab_home / "outputs").iterdir()} == {"made"}
 
 
-def test_mlflow_is_not_imported_where_it_is_not_used():
-    code = (
-        "import sys, recsys_lib.run.training, recsys_lib.run.champion; print([n for n in sys.modules if 'mlflow' in n])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"
-
-
 def test_address(lab_home, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: object())
     for given, found in {
@@ -295,14 +287,6 @@ def test_parameters_of_the_notebook_that_runs(lab_home, monkeypatch):
     given = tracking.notebook_parameters(run, "03_popularity")
     assert given == vars(run.parameters("03_popularity", {"half_life_days": 5.5}))
     assert given["half_life_days"] == 5.5
-
-
-def test_written_knows_what_this_process_wrote(tmp_path):
-    before = time.time()
-    save_figure(plt.figure(figsize=(1, 1)), tmp_path / "a.png")
-    plt.close()
-    assert written()[(tmp_path / "a.png").resolve()] >= before
-    assert not [path for path in written() if ".part" in path.name]
 
 
 def test_tests_track_nothing_elsewhere():
