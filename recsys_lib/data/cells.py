@@ -157,12 +157,7 @@ def as_seconds(values: pd.Series, unit: str = "s") -> pd.Series:
         strange = seconds.isna() & values.notna()
         if strange.any():
             return seconds.astype(object).mask(strange, values)
-    elif (
-        unit == "s"
-        and len(values)
-        and values.between(19_000_101, 21_001_231).all()
-        and (dates := _days(values)) is not None
-    ):
+    elif unit == "s" and (dates := _days(values)) is not None:
         return dates
     elif unit == "s" and values.dtype.kind in "iu":
         return values
@@ -173,6 +168,8 @@ def as_seconds(values: pd.Series, unit: str = "s") -> pd.Series:
 
 def _days(values: pd.Series) -> pd.Series | None:
     """Seconds of days that are written such as 20030501; None where one is no day."""
+    if not 19_000_101 <= values.min() <= values.max() <= 21_001_231 or values.hasnans:
+        return None
     dates = pd.to_datetime(values.astype("int64").astype("str"), format="%Y%m%d", utc=True, errors="coerce")
     return _since_1970(dates) if dates.notna().all() else None
 

@@ -55,6 +55,7 @@ _SPELLINGS = {
     "zip_code": ("zipcode",),
 }
 _BESIDE = {"items": {"id": "item_id", "name": "title"}, "users": {"id": "user_id"}}  # where there is no better
+_WHOLE = ("user_id", "item_id", "timestamp", "position")
 _TEXTS = ("user_id", "item_id", "title", "genres", "zip_code")
 _SEPARATORS = ("::", "\t", ";", "|", ",", " ")  # one that is earlier wins a tie; a blank only where there is no other
 _ATTRIBUTES = "_item2attributes.json"
@@ -573,9 +574,9 @@ def _read(path: Path, table: str, columns: Mapping[str, str], tables: RawTables)
 def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTables) -> pd.DataFrame:
     """Read delimited text by pyarrow: typed columns, both cores, no Python loop over rows.
 
-    Ids are read as text, so that "007" stays what it is. A file that does not fit is read once more, slower, as text:
-    columns whose values are not all numbers stay text, so that a check can name the rows, and lines with another number
-    of fields are left out and named.
+    Ids are read as text, so that "007" stays what it is, or as numbers where no cell is written like that. A file that
+    does not fit is read once more, slower, as text: columns whose values are not all numbers stay text, so that a check
+    can name the rows, and lines with another number of fields are left out and named.
     """
     path, form = tables.files[table], tables.forms[table]
     if not form.names:
@@ -585,20 +586,25 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         return pd.DataFrame(columns=only)
     types = {theirs: pa.string() for theirs, ours in names.items() if ours in _TEXTS}
     types |= {theirs: pa.float32() for theirs, ours in names.items() if ours in ("rating", WEIGHT)}
-    of_header = form.head[0].count('"') if form.header else 0
-    form = replace(form, quoted=form.quoted and _count(path, b'"', most=of_header + 1) > of_header)
+    quotes, whole = _marks(path, form)
+    form = replace(form, quoted=form.quoted and quotes)
     # before a separator a backslash is but a letter, as in "C:\\"
     escaped = form.quoted and table != "interactions" and bool(re.search(rb'\\"[^",;|\s]', _bytes_of(path)))
     how = {"escape": "\\" if escaped else None, "block_size": 1 << 20 if table == "interactions" else 16 << 20}
     how["content"] = None if form.separator in _SEPARATORS[1:-1] else _separated(path, form, tables.encoding)
+    how["quote"] = '"' if form.quoted or not quotes else False  # to none pyarrow gives twice the memory
+    numbers = {theirs: pa.int64() for theirs, ours in names.items() if ours in _WHOLE}
     uneven: list = []
-    try:
-        found = _parsed(path, form, types, only, **how)
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    for first in (numbers, {})[not whole :]:
+        with suppress(pa.ArrowInvalid, UnicodeDecodeError):
+            found = _parsed(path, form, types | first, only, **how)
+            if not any(found[name].null_count for name in first):
+                break
+    else:
         everything = _bytes_of(path)
-        whole = tables.encoding or _encoding(path, everything)
-        everything.decode(whole)  # or says which byte it cannot be; pyarrow would go on without the row
-        form = replace(form, encoding=whole)
+        encoding = tables.encoding or _encoding(path, everything)
+        everything.decode(encoding)  # or says which byte it cannot be; pyarrow would go on without the row
+        form = replace(form, encoding=encoding)
         text = dict.fromkeys(only, pa.string())
         found = _parsed(path, form, text, only, **how, skip=lambda row: uneven.append(row) or "skip")
     tables.forms[table] = form
@@ -611,10 +617,6 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         does = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
         tables.unread.append(f"{path.name}: {does} not have {uneven[0].expected_columns} fields: {shown}")
         tables.skipped[table] = rows
-    for place, name in enumerate(only):
-        of_ids = names.get(name) in ("user_id", "item_id") and not found[name].null_count
-        if of_ids and (numbers := cells.canonical(found[name])) is not None:
-            found = found.set_column(place, name, numbers)
     frame = found.to_pandas(split_blocks=True, self_destruct=True)  # hands memory over column by column
     if all(0 < line.count(form.separator) == line.count(form.separator + " ") for line in form.head):
         for name in (name for name in only if isinstance(frame[name].dtype, pd.StringDtype)):
@@ -629,6 +631,7 @@ def _parsed(
     only: list[str],
     *,
     content: bytes | None,
+    quote: str | bool,
     escape: str | None,
     block_size: int,
     skip: Callable | None = None,
@@ -642,7 +645,7 @@ def _parsed(
         encoding="utf8" if content or form.encoding.startswith("utf-8") else form.encoding,
     )  # fmt: skip
     parsing = arrow_csv.ParseOptions(
-        delimiter=form.separator if content is None else "\x1f", quote_char='"' if form.quoted else False,
+        delimiter=form.separator if content is None else "\x1f", quote_char=quote,
         escape_char=escape or False, newlines_in_values=form.quoted, invalid_row_handler=skip,
     )  # fmt: skip
     converting = arrow_csv.ConvertOptions(
@@ -655,13 +658,30 @@ def _parsed(
     return found
 
 
-def _count(path: Path, mark: bytes, most: int | None = None) -> int:
-    """How often a byte stands in a file; counting ends past ``most``."""
-    found = 0
+def _marks(path: Path, form: Form) -> tuple[bool, bool]:
+    """Whether double quotes stand below the header of a text file, and whether what reads as a whole number is written so.
+
+    It is where no cell begins with a minus, or with a zero and goes on: pyarrow takes "007", "-0" and "0x1F", too.
+    """  # noqa: E501
+    separator, quotes = ord(form.separator[-1]), -(form.head[0].count('"') if form.header else 0)
+    whole, end = form.encoding in ("utf-8", "cp1252"), b"\n"
     with _packing(path)[1](path, "rb") as handle:
-        while (most is None or found < most) and (block := handle.read(1 << 18)):
-            found += block.count(mark) if mark in block else 0  # most files have no quote: to see that is quicker
-    return found
+        while quotes <= 0 and (block := handle.read(1 << 18)):
+            quotes += block.count(b'"') if b'"' in block else 0  # most files have none: to see that is quicker
+            whole = whole and b"-" not in block
+            if whole:
+                letters = np.frombuffer(end + block, np.uint8)
+                before, after, zeros = letters[:-2], letters[2:], letters[1:-1] == ord("0")
+                zeros &= (before < ord("-")) | (before == separator)
+                after = after[zeros]
+                whole, end = not ((after >= ord("0")) & (after != separator)).any(), block[-2:]
+    return quotes > 0, whole and quotes <= 0
+
+
+def _count(path: Path, mark: bytes) -> int:
+    """How often a byte stands in a file."""
+    with _packing(path)[1](path, "rb") as handle:
+        return sum(block.count(mark) for block in iter(lambda: handle.read(1 << 18), b""))
 
 
 def _check_quotes(path: Path, form: Form, rows: int, escape: str | None) -> None:

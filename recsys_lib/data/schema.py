@@ -61,7 +61,14 @@ def is_number(values: pd.Series) -> pd.Series | bool:
 
 def _within(low: float, high: float, beyond: float = np.inf) -> Callable[[pd.Series], pd.Series | bool]:
     """Whether each is from ``low`` to ``high``, missing, or further than ``beyond`` from 0; True where all are."""
-    return lambda s: bool(s.min() >= low and s.max() <= high) or s.between(low, high) | s.isna() | (s.abs() > beyond)
+
+    def good(s: pd.Series) -> pd.Series | bool:
+        values = s.to_numpy() if isinstance(s.dtype, np.dtype) and len(s) else s  # without a mask of what is missing
+        if values.min() >= low and values.max() <= high:
+            return True
+        return s.between(low, high) | s.isna() | (s.abs() > beyond)
+
+    return good
 
 
 def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:

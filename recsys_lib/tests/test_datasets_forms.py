@@ -390,6 +390,26 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, lab_home, name, dat
         assert name in str(error)
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ids=st.lists(
+        st.sampled_from(["0", "7", "10", "007", "-7", "-0", "00", "0x1F", "+7", "7.0", "0.5", "a0", "9" * 19]),
+        min_size=1,
+    ),
+    around=st.sampled_from(["{}", " {}", "{} "]),
+    separator=st.sampled_from(",;|\t"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+)
+def test_ids_of_a_file_are_those_of_a_frame(tmp_path, lab_home, ids, around, separator, end, encoding):
+    """Whether numbers were read as such at once, or as text because of one that is written otherwise."""
+    frame = pd.DataFrame({"user_id": map(around.format, ids), "item_id": range(len(ids))})
+    lines = [f"{user}{separator}{item}" for user, item in zip(frame["user_id"], frame["item_id"], strict=True)]
+    path = tmp_path / "ids"
+    path.write_bytes(end.join([f"user_id{separator}item_id", *lines, ""]).encode(encoding))
+    assert load_dataset(path).sha256 == load_dataset(frame).sha256
+
+
 @pytest.mark.parametrize(
     ("kind", "missing"), [("Int64", None), ("float64", None), ("object", None), ("str", ""), ("str", "nan")]
 )
