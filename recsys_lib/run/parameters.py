@@ -160,16 +160,20 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     table = Path(in_full(dataset))
     about: Any = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # to see a change
     about = listed(dataset) if is_remote(dataset) else about
+    _write(Paths(dataset).given_params, str(file) if file and file != file_of(dataset) else "")
     for step in STEPS:
         given = {"dataset": dataset, "file": about, **engine_for(NOTEBOOKS / f"{step.name}.ipynb")}
         given |= {**sections.get(COMMON, {}), **sections.get(step.name, {})}
-        text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
-        stamp = folder / f"{step.name}.json"
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
-            with replacing(stamp) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        _write(folder / f"{step.name}.json", json.dumps(given, indent=2, sort_keys=True, default=str) + "\n")
         if gone(step, dataset):
             (Paths(dataset).outputs / "notebooks" / f"{step.name}.ipynb").unlink(missing_ok=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a text where another one, or none, stands."""
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,20 @@ def test_the_command_that_a_message_names_runs_that_step(project, name):
     words = shlex.split(Run(name).command("05"))
     assert make(project, *words[1:], dataset=name)[-1] == "05_item_models"
     assert {line.split(" ", 1)[1] for line in (project / "log").read_text().splitlines()} == {name}
+
+
+def test_the_command_that_a_message_names_has_the_parameters_of_the_run(lab_home):
+    file = lab_home / "my files" / "p.yaml"
+    file.parent.mkdir()
+    file.write_text("common: {reading: {columns: {who: user_id}}}")
+    write_stamps("/a b.csv", file)
+    stamps = {path: path.read_text() for path in Paths("/a b.csv").given_params.parent.iterdir()}
+    words = shlex.split(Run("/a b.csv").command("05"))
+    assert words == ["make", "05", "DATASET=/a b.csv", f"PARAMS={file}"]
+    write_stamps("/a b.csv", Path(words[-1].removeprefix("PARAMS=")))
+    assert stamps == {path: path.read_text() for path in stamps}  # so that nothing is made again for it
+    write_stamps("/a b.csv", None)
+    assert shlex.split(Run("/a b.csv").command("05")) == words[:-1]
 
 
 @needs_make
