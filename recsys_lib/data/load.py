@@ -26,7 +26,7 @@ Duplicates = Literal["last", "sum", "keep"]
 BadRows = Literal["raise", "drop"]
 MissingItems = Literal["raise", "keep", "drop"]
 TimeUnit = Literal["s", "ms", "us", "ns", "days"]
-_EARLY = 10**8  # seconds that end before 1973-03 count something else, as like as not
+_EARLY = 94_694_400  # 1973-01-01 in seconds: what ends before counts something else, as like as not
 _CHOICES = {"duplicates": Duplicates, "bad_rows": BadRows, "missing_items": MissingItems, "time_unit": TimeUnit}
 
 
@@ -179,14 +179,8 @@ def load_dataset(
     )
     for what, rows in dropped.items():
         _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
-    times = tables.interactions.get("timestamp")
-    if times is not None and time_unit == "s" and times.max() < _EARLY:
-        end = pd.to_datetime(times.max(), unit="s")
-        _log.warning(
-            "%s: counted in seconds the timestamps end on %s; if they count days, pass time_unit='days'",
-            name,
-            f"{end:%Y-%m-%d}",
-        )
+    if time_unit == "s" and tables.interactions.get("timestamp", pd.Series([_EARLY])).max() < _EARLY:
+        _log.warning("%s: in seconds its timestamps end before 1973: if they count days, pass time_unit='days'", name)
     if explicit and scale is None:
         ratings = tables.interactions["rating"]
         scale = (float(ratings.min()), float(ratings.max()))

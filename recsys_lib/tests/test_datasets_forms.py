@@ -324,7 +324,7 @@ def test_a_bad_cell_condemns_its_row_alone(tmp_path, lab_home):
     assert data.interactions.values.tolist() == [*ROWS, [4, 11, 3, 1_399_939_200]]
 
 
-def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
+def test_arguments_say_what_the_file_does_not(tmp_path, lab_home, caplog):
     path = tmp_path / "t.csv"
     path.write_text("1,2,3,4,0\n2,3,4,5,6\n")
     with pytest.raises(ValueError, match=r"t.csv has no header line .* 5 columns are, such as names=\['user_id'"):
@@ -342,6 +342,11 @@ def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
     assert load_dataset(path).interactions["timestamp"].tolist() == [1051747200]
     path.write_text("user,item,time\n1,2,2003\n1,3,2004\n")
     assert load_dataset(path).interactions["timestamp"].tolist() == [1041379200, 1072915200]
+    assert "time_unit" not in caplog.text
+    path.write_text("user,item,time\n1,2,16000\n")
+    assert load_dataset(path).interactions["timestamp"].tolist() == [16000]
+    assert "in seconds its timestamps end before 1973: if they count days, pass time_unit='days'" in caplog.text
+    assert load_dataset(path, time_unit="days").interactions["timestamp"].tolist() == [1382400000]
     path.write_text('user,item,weight\n1,2,"1,234"\n1,3,"2"\n')  # a fraction, or thousands
     with pytest.raises(BadTableError, match="line 2: '1,234'"):
         load_dataset(path)
