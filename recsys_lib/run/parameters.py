@@ -83,7 +83,18 @@ def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
                 names = "" if name == COMMON else f"; it has: {', '.join(known[name])}"
                 raise ParameterError(f"{file} gives {key!r} under {name!r}, but {of} parameter {key!r}{names}")
             check_type(f"{file}: {name}, {key}", has[0][0], value)
+            if key == "reading":
+                _check_reading(f"{file}: {name}, {key}", value)
     return sections
+
+
+def _check_reading(what: str, given: dict[str, Any]) -> None:
+    from recsys_lib.data.load import check_reading  # whose packages take a second, for this alone
+
+    try:
+        check_reading(given)
+    except ValueError as error:
+        raise ParameterError(f"{what}: {error}") from error
 
 
 def check_type(what: str, annotation: str, value: Any) -> None:

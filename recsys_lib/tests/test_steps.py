@@ -91,6 +91,12 @@ def test_the_command_that_a_message_names_has_the_parameters_of_the_run(lab_home
         ("my files/no.yaml", "", "there is no parameter file my files/no.yaml"),
         ("tab.yaml", "common:\n\treading: {}", "tab.yaml, line 2: this is not YAML"),
         ("typed.yaml", "04_als: {trials: thirty}", "trials is 'thirty', which is no int"),
+        (
+            "as.yaml",
+            "common: {reading: {colums: {a: b}}}",
+            "common, reading: load_dataset takes no 'colums'; did you mean",
+        ),
+        ("rows.yaml", "common: {reading: {bad_rows: skip}}", "bad_rows='skip' must be one of 'raise', 'drop'"),
     ],
 )
 def test_a_parameter_file_is_answered_before_anything_runs(project, file, text, said):
