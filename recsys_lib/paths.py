@@ -110,6 +110,11 @@ class Paths:
         return home() / "outputs" / self.name
 
     @property
+    def given_params(self) -> Path:
+        """Where the path of the parameter file stands that ``make`` was given last (PARAMS)."""
+        return self.outputs / "params" / "given"
+
+    @property
     def models(self) -> Path:
         """One folder a model."""
         return self.outputs / "models"

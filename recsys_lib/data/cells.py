@@ -59,18 +59,18 @@ def genre_lists(cells: pd.Series) -> pd.Series:
     if not texts.map(lambda cell: isinstance(cell, str)).all():
         return cells.map(_names)
     if texts.str.startswith("[").any():
-        return cells.map(lambda cell: _names(_literal(cell)) if isinstance(cell, str) else [])
+        return cells.map(lambda cell: _names(literal(cell)) if isinstance(cell, str) else [])
     separator = next((mark for mark in ("|", ";", ",") if texts.str.contains(mark, regex=False).any()), "|")
     code, distinct = pd.factorize(cells.astype("str").fillna(""))  # few texts, many items
     lists = [[name.strip() for name in text.split(separator) if name.strip() not in NO_GENRE] for text in distinct]
     return pd.Series([list(lists[place]) for place in code], cells.index, dtype=object)
 
 
-def _literal(text: str) -> object:
-    """The list that a text writes, in JSON or in Python; the text alone in a list if it is neither."""
+def literal(text: str) -> object:
+    """The list or the object that a text writes, in JSON or in Python; the text alone in a list if it is neither."""
     for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError):
-            return read(text)
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text.strip())
     return [text]
 
 
@@ -117,8 +117,8 @@ def _as_text(cell: object) -> object:
 def as_numbers(values: pd.Series) -> pd.Series:
     """Ratings or weights from texts, float32; cells that are none stay what they are, missing ones missing.
 
-    Fractions may be written with a comma. Where no cell is a number, thumbs are: "yes", "up", "true" are 1, "no",
-    "down", "false" are 0.
+    Fractions may be written with a comma, unless all of them could be thousands: "1,234". Where no cell is a number,
+    thumbs are: "yes", "up", "true" are 1, "no", "down", "false" are 0.
 
     >>> as_numbers(pd.Series(["4,5", "3"])).tolist(), as_numbers(pd.Series(["up", "Down"])).tolist()
     ([4.5, 3.0], [1.0, 0.0])
@@ -130,7 +130,8 @@ def as_numbers(values: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce")
     if (numbers.isna() & values.notna()).any():
         texts = values.astype("str").str.strip()
-        numbers = pd.to_numeric(texts.str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True), errors="coerce")
+        if texts.str.contains(r"^[+-]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))$").any():
+            numbers = pd.to_numeric(texts.str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True), errors="coerce")
         numbers = numbers if numbers.notna().any() else texts.str.lower().map(_THUMBS).astype(float)
     strange = numbers.isna() & values.notna()
     return numbers.astype(object).mask(strange, values) if strange.any() else numbers.astype(np.float32)
@@ -157,12 +158,7 @@ def as_seconds(values: pd.Series, unit: str = "s") -> pd.Series:
         strange = seconds.isna() & values.notna()
         if strange.any():
             return seconds.astype(object).mask(strange, values)
-    elif (
-        unit == "s"
-        and len(values)
-        and values.between(19_000_101, 21_001_231).all()
-        and (dates := _days(values)) is not None
-    ):
+    elif unit == "s" and (dates := _days(values)) is not None:
         return dates
     elif unit == "s" and values.dtype.kind in "iu":
         return values
@@ -172,8 +168,15 @@ def as_seconds(values: pd.Series, unit: str = "s") -> pd.Series:
 
 
 def _days(values: pd.Series) -> pd.Series | None:
-    """Seconds of days that are written such as 20030501; None where one is no day."""
-    dates = pd.to_datetime(values.astype("int64").astype("str"), format="%Y%m%d", utc=True, errors="coerce")
+    """Seconds of days that are written such as 20030501, or of years alone; None where one is neither."""
+    low, high, form = values.min(), values.max(), "%Y%m%d"
+    if 1900 <= low <= high <= 2100 and not (values % 1).any():
+        form = "%Y"
+    elif not 19_000_101 <= low <= high <= 21_001_231:
+        return None
+    if values.hasnans:
+        return None
+    dates = pd.to_datetime(values.astype("int64").astype("str"), format=form, utc=True, errors="coerce")
     return _since_1970(dates) if dates.notna().all() else None
 
 
@@ -236,7 +239,7 @@ def whole_ids(ids: pd.Series) -> pd.Series | None:
     texts = pa.array(ids, pa.large_string())
     numbers = canonical(texts)
     if numbers is None:
-        numbers = canonical(pc.replace_substring_regex(texts, r"^\s+|(\.0+)?\s*$", ""))
+        numbers = canonical(pc.replace_substring_regex(texts, r"^[\s\x{a0}]+|(\.0+)?[\s\x{a0}]*$", ""))
     if numbers is None or not numbers.null_count:
         return None if numbers is None else pd.Series(numbers.to_numpy(), index=ids.index)
     return pd.Series(numbers.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).array, index=ids.index)

@@ -6,6 +6,8 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +28,7 @@ Duplicates = Literal["last", "sum", "keep"]
 BadRows = Literal["raise", "drop"]
 MissingItems = Literal["raise", "keep", "drop"]
 TimeUnit = Literal["s", "ms", "us", "ns", "days"]
+_EARLY = 94_694_400  # 1973-01-01 in seconds: what ends before counts something else, as like as not
 _CHOICES = {"duplicates": Duplicates, "bad_rows": BadRows, "missing_items": MissingItems, "time_unit": TimeUnit}
 
 
@@ -153,10 +156,8 @@ def load_dataset(
     StorageError if an s3:// address cannot be read; BadTableError if the tables do not hold what they should, with a
     sentence for each problem.
     """
-    given = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
-    for option, value in given.items():
-        if value is not None and value not in (allowed := get_args(_CHOICES[option])):
-            raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
+    chosen = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items, "time_unit": time_unit}
+    check_reading(chosen)
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
     given |= {"encoding": encoding} if encoding else {}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
@@ -178,6 +179,8 @@ def load_dataset(
     )
     for what, rows in dropped.items():
         _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
+    if time_unit == "s" and tables.interactions.get("timestamp", pd.Series([_EARLY])).max() < _EARLY:
+        _log.warning("%s: in seconds its timestamps end before 1973: if they count days, pass time_unit='days'", name)
     if explicit and scale is None:
         ratings = tables.interactions["rating"]
         scale = (float(ratings.min()), float(ratings.max()))
@@ -192,6 +195,23 @@ def load_dataset(
         path=source.path,
         dropped=dropped,
     )
+
+
+def check_reading(given: Mapping[str, object]) -> None:
+    """Refuse arguments that :func:`load_dataset` does not have, and words that one cannot be, with a ValueError.
+
+    >>> check_reading({"colums": {"who": "user_id"}})
+    Traceback (most recent call last):
+    ValueError: load_dataset takes no 'colums'; did you mean 'columns'?
+    """
+    known = list(signature(load_dataset).parameters)[1:]
+    for option, value in given.items():
+        if option not in known:
+            near = get_close_matches(option, known, n=1, cutoff=0)[0]
+            raise ValueError(f"load_dataset takes no {option!r}; did you mean {near!r}?")
+        allowed = get_args(_CHOICES.get(option))
+        if allowed and value is not None and value not in allowed:
+            raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
 
 
 def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from recsys_lib.data.interactions import order_column
-from recsys_lib.data.readers import WEIGHT, RawTables
+from recsys_lib.data.readers import MOST_COLUMNS, WEIGHT, RawTables, names_of
 
 Scale = tuple[float, float]
 LATEST = 4_102_444_800  # 2100-01-01, UNIX seconds
@@ -25,11 +26,11 @@ _IDS = ("user_id", "item_id")
 
 
 class BadTableError(ValueError):
-    """Tables that do not hold what they should; ``problems`` has one sentence each."""
+    """Tables that do not hold what they should; ``problems`` has one sentence each, and ``advice`` may follow them."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], advice: str = "") -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(self.problems))
+        super().__init__("\n".join([*self.problems, *filter(None, [advice])]))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,14 @@ def is_number(values: pd.Series) -> pd.Series | bool:
 
 def _within(low: float, high: float, beyond: float = np.inf) -> Callable[[pd.Series], pd.Series | bool]:
     """Whether each is from ``low`` to ``high``, missing, or further than ``beyond`` from 0; True where all are."""
-    return lambda s: bool(s.min() >= low and s.max() <= high) or s.between(low, high) | s.isna() | (s.abs() > beyond)
+
+    def good(s: pd.Series) -> pd.Series | bool:
+        values = s.to_numpy() if isinstance(s.dtype, np.dtype) and len(s) else s  # without a mask of what is missing
+        if values.min() >= low and values.max() <= high:
+            return True
+        return s.between(low, high) | s.isna() | (s.abs() > beyond)
+
+    return good
 
 
 def type_rules(columns: Sequence[str], *, whole_ids: bool = False) -> list[Rule]:
@@ -160,11 +168,12 @@ def check(
     *,
     columns: Sequence[str] = (),
     spare: Sequence[str] = (),
+    headed: bool = False,
 ) -> Outcome:
     """Check a table, whose index counts the rows of the file from 0, against rules, every one of them.
 
     For the sentences: name of the file, the line that each of a few rows stands on, names in the file (where they are
-    not those of the table), and those of them that may be mapped.
+    not those of the table), those of them that may be mapped, and whether they stand in the first line of a text.
 
     >>> frame = pd.DataFrame({"user_id": [1, 2], "item_id": [5, 5], "rating": [3.0, 7.0]})
     >>> check(frame, interaction_rules(frame.columns, (1, 5)), "plays.csv").problems
@@ -182,10 +191,8 @@ def check(
     else:
         return Outcome([], bad, [])
     lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
-    present = ", ".join(columns or map(str, frame.columns)) or "none"
-    mapping = dict(zip(spare, lacking, strict=False))
-    hint = f" (say which is which, such as columns={mapping})" if len(mapping) == len(lacking) > 0 else ""
-    problems = [f"{file} has no column {column!r}; it has {present}{hint}" for column in lacking]
+    columns = list(columns or map(str, frame.columns))
+    problems = [_lacks(file, lacking, columns, spare, headed=headed)] if lacking else []
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
         if len(failed):
@@ -195,6 +202,20 @@ def check(
             problems.append(f"{file}, column {rule.column!r}: {_rows(values, lines, says)}; {rule.right}")
             bad |= wrong
     return Outcome(problems, bad, lacking)
+
+
+def _lacks(file: str, lacking: list[str], columns: list[str], spare: Sequence[str], *, headed: bool) -> str:
+    """That columns are not there, and what may be passed."""
+    mapping, hint = dict(zip(spare, lacking, strict=False)), ""
+    if headed and len(columns) == 1 and (mark := re.search(r"[^\w\s.'\"-]", columns[0])):
+        hint = f" (say what parts its columns, such as separator={mark[0]!r})"
+    elif len(columns) > MOST_COLUMNS:
+        hint = " (of a matrix make rows of one user and one item first, as pandas.melt does)"
+    elif len(mapping) == len(lacking):
+        bare = f", or names={names_of(len(columns))} if its first line is a row"
+        hint = f" (say which is which, such as columns={mapping}{bare * (headed and len(spare) == len(columns))})"
+    shown = ", ".join(columns[:MOST_COLUMNS]) + ", ..." * (len(columns) > MOST_COLUMNS)
+    return f"{file} has no column {' and no column '.join(map(repr, lacking))}; it has {shown or 'none'}{hint}"
 
 
 def _rows(values: pd.Series, lines: Callable[[Sequence[int]], Sequence[int]], says: str) -> str:
@@ -256,6 +277,7 @@ def clean(
     dropped: dict[str, int] = {}
     file, drop = tables.file("interactions"), bad_rows == "drop"
     problems = list(tables.unread)
+    may_drop = not drop and len(tables.interactions) > 0
     if not problems and not len(tables.interactions):
         problems = [f"{file} holds no rows"]
     elif drop and len(tables.interactions):
@@ -269,7 +291,8 @@ def clean(
     }
     for name, table_rules in rules.items():
         if getattr(tables, name) is not None:
-            problems += _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
+            found, of_rows = _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
+            problems, may_drop = problems + found, may_drop and of_rows
     unknown = np.zeros(0, bool) if missing_items == "keep" else _unknown_items(tables)
     if unknown.any() and (missing_items == "raise" or unknown.all()):
         items, ids = tables.file("items"), tables.interactions.loc[unknown, "item_id"]
@@ -280,7 +303,8 @@ def clean(
             "missing_items='keep' (the id is the title then) or missing_items='drop'"
         )
     if problems:
-        raise BadTableError(problems)
+        may_drop = may_drop and not unknown.any()
+        raise BadTableError(problems, "bad_rows='drop' leaves such rows out and goes on" if may_drop else "")
     if unknown.any():
         dropped[f"rows whose item {tables.file('items')} lacks"] = int(unknown.sum())
         tables.interactions = tables.interactions[~unknown].reset_index(drop=True)
@@ -306,16 +330,17 @@ def _warn(sentences: list[str]) -> list[str]:
 
 def _check_table(
     tables: RawTables, name: str, rules: Sequence[Rule], *, drop: bool, dropped: dict[str, int]
-) -> list[str]:
-    """Check the types of a table's columns, then the values of the rows whose types are right; give what forbids to go on.
+) -> tuple[list[str], bool]:
+    """Check the types of a table's columns, then the values of the rows whose types are right.
 
-    The table gets its right types, without the bad rows where they may be left out.
-    """  # noqa: E501
+    Gives what forbids to go on, and whether it would not if bad rows were left out. The table gets its right types,
+    without the bad rows where they may be left out.
+    """
     frame, file, own = getattr(tables, name), tables.file(name), name == "interactions"
     if own and not len(frame) and not len(frame.columns):
-        return []  # an empty file, which the reader has named
-    how = {"columns": tables.columns, "spare": tables.spare} if own else {}
-    how["lines"] = partial(tables.lines, name)
+        return [], False  # an empty file, which the reader has named
+    how = {"columns": tables.columns, "spare": tables.spare} if own else {"spare": list(frame.columns)}
+    how |= {"lines": partial(tables.lines, name), "headed": own and name in tables.forms and tables.forms[name].header}
     type_rules_here = type_rules(frame.columns, whole_ids=tables.whole_ids)
     types = check(frame, type_rules_here, file, **how)
     text = [rule.column for rule in type_rules_here if not pd.api.types.is_numeric_dtype(frame[rule.column].dtype)]
@@ -325,7 +350,7 @@ def _check_table(
     bad[~types.bad] |= values.bad
     problems = types.problems + values.problems
     if problems and (not drop or values.lacking or bad.all()):
-        return problems
+        return problems, not values.lacking and not bad.all()
     if bad.any():
         dropped[f"rows of {file} with missing or impossible values"] = int(bad.sum())
         _warn(problems)
@@ -333,7 +358,7 @@ def _check_table(
     kinds = _TYPES | {column: np.int64 for column in _IDS if column in numeric and numeric[column].dtype.kind in "iuf"}
     changed = {column: kind for column, kind in kinds.items() if column in numeric and numeric[column].dtype != kind}
     setattr(tables, name, numeric.astype(changed) if changed else numeric)
-    return []
+    return [], True
 
 
 def _pair_keys(frame: pd.DataFrame) -> np.ndarray:

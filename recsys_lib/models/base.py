@@ -475,7 +475,7 @@ class Recommender(ABC):
         """
         config = _read_config(folder)
         if config.get("format") != FORMAT:
-            raise ValueError(f"{folder} was saved by another version of the lab: `make run` fits it anew")
+            raise ValueError(f"{folder} was saved by another version of the lab: fit and save it anew")
         try:
             arrays = load_arrays(Path(folder) / config["arrays"]["file"], config["arrays"]["hashes"])
         except FileNotFoundError:
@@ -485,7 +485,7 @@ class Recommender(ABC):
         try:
             return cls._from_config(config, arrays)
         except TypeError as error:
-            raise ValueError(f"{folder}: {error}: `make run` fits what was saved anew") from error
+            raise ValueError(f"{folder}: {error}: fit and save it anew") from error
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
 

@@ -83,7 +83,18 @@ def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
                 names = "" if name == COMMON else f"; it has: {', '.join(known[name])}"
                 raise ParameterError(f"{file} gives {key!r} under {name!r}, but {of} parameter {key!r}{names}")
             check_type(f"{file}: {name}, {key}", has[0][0], value)
+            if key == "reading":
+                _check_reading(f"{file}: {name}, {key}", value)
     return sections
+
+
+def _check_reading(what: str, given: dict[str, Any]) -> None:
+    from recsys_lib.data.load import check_reading  # whose packages take a second, for this alone
+
+    try:
+        check_reading(given)
+    except ValueError as error:
+        raise ParameterError(f"{what}: {error}") from error
 
 
 def check_type(what: str, annotation: str, value: Any) -> None:
@@ -160,16 +171,20 @@ def write_stamps(dataset: str, file: Path | None) -> None:
     table = Path(in_full(dataset))
     about: Any = [table.stat().st_size, table.stat().st_mtime_ns] if table.is_file() else None  # to see a change
     about = listed(dataset) if is_remote(dataset) else about
+    _write(Paths(dataset).given_params, str(file) if file and file != file_of(dataset) else "")
     for step in STEPS:
         given = {"dataset": dataset, "file": about, **engine_for(NOTEBOOKS / f"{step.name}.ipynb")}
         given |= {**sections.get(COMMON, {}), **sections.get(step.name, {})}
-        text = json.dumps(given, indent=2, sort_keys=True, default=str) + "\n"
-        stamp = folder / f"{step.name}.json"
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
-            with replacing(stamp) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        _write(folder / f"{step.name}.json", json.dumps(given, indent=2, sort_keys=True, default=str) + "\n")
         if gone(step, dataset):
             (Paths(dataset).outputs / "notebooks" / f"{step.name}.ipynb").unlink(missing_ok=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a text where another one, or none, stands."""
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> int:

@@ -204,8 +204,11 @@ class Run:
     # ---- what is missing --------------------------------------------------------------------------------------
 
     def command(self, step: str = "run") -> str:
-        """The make command of a step ("05"), or of the whole run."""
-        return f"make {step}" + ("" if self.dataset == "ml-100k" else f" DATASET={quote(self.dataset)}")
+        """The make command of a step ("05"), or of the whole run, with the parameter file that the run was given."""
+        given = self.paths.given_params
+        file = given.read_text(encoding="utf-8") if given.is_file() else ""
+        data = "" if self.dataset == "ml-100k" else f" DATASET={quote(self.dataset)}"
+        return f"make {step}{data}" + (f" PARAMS={quote(file)}" if file else "")
 
     def command_for(self, path: Path) -> str:
         """The make command that makes a file of this run."""

@@ -224,13 +224,14 @@ def test_what_cannot_be_loaded_is_refused_in_one_sentence(fitted, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     older, renamed = {"format": 2}, {"params": config["params"] | {"was": 1}}
     for change, sentence in (
-        (older, "another version of the lab: `make run`"),
-        (renamed, "argument 'was': `make run`"),
+        (older, "another version of the lab: fit and save it anew"),
+        (renamed, "argument 'was': fit and save it anew"),
     ):
         changed = {name: part for name, part in (config | change).items() if name != "content_sha256"}
         (folder / "config.json").write_text(json.dumps(changed))
-        with pytest.raises(ValueError, match=f"model.* {sentence} fits"):
+        with pytest.raises(ValueError, match=f"model.* {sentence}"):
             load_model(folder)
+    assert load_model(fitted["EASE"].save(folder)).train.n_items == fitted["EASE"].train.n_items
     (folder / "config.json").write_text(json.dumps(config | {"data": {"fit_seconds": 1}}))
     with pytest.raises(ValueError, match="model is damaged"):
         load_model(folder)

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import lzma
 import zipfile
 
 import numpy as np
@@ -53,11 +54,18 @@ FORMS = {
     "empty lines before.csv": b"\n\n" + written().encode(),
     "comments before.tsv": b"% bip weighted\n# 3 rows\n" + written("\t").encode(),
     "separator named.csv": b"sep=;\n" + written(";").encode(),
+    "titled.csv": b"Ratings of May\n\n" + written().encode(),
+    "titled too.csv": b'"Export"\n' + written(";").encode(),
+    "names in a comment.tsv": b"# " + written("\t").replace("\t", " ", 3).encode(),
+    "separator at the end.csv": written().replace("00\n", "00,\n").encode(),
+    "no-break space.csv": written().replace("\n1,", "\n1\u00a0,").encode(),
+    "utf-32.csv": written().encode("utf-32"),
     "rows of R.csv": written().replace("\n", "\n7,", 3).encode(),
     "blanks around ids.csv": written().replace("\n1,", "\n 1 ,").encode(),
     "reviews.csv": written().replace("stamp", "stamp,review").replace("00\n", '00,"good,\n ""really"""\n').encode(),
     "parquet": pd.DataFrame(ROWS, columns=HEADER).to_parquet(),
     "lines.jsonl": pd.DataFrame(ROWS, columns=HEADER).to_json(orient="records", lines=True).encode(),
+    "python.jsonl": "".join(f"{dict(zip(HEADER, row, strict=True))}\n" for row in ROWS).encode(),
     "amazon.json": b"".join(
         b'{"reviewerID": %d, "asin": %d, "overall": %.1f, "unixReviewTime": %d}\n' % tuple(row) for row in ROWS
     ),
@@ -316,7 +324,7 @@ def test_a_bad_cell_condemns_its_row_alone(tmp_path, lab_home):
     assert data.interactions.values.tolist() == [*ROWS, [4, 11, 3, 1_399_939_200]]
 
 
-def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
+def test_arguments_say_what_the_file_does_not(tmp_path, lab_home, caplog):
     path = tmp_path / "t.csv"
     path.write_text("1,2,3,4,0\n2,3,4,5,6\n")
     with pytest.raises(ValueError, match=r"t.csv has no header line .* 5 columns are, such as names=\['user_id'"):
@@ -332,6 +340,16 @@ def test_arguments_say_what_the_file_does_not(tmp_path, lab_home):
     assert load_dataset(path, time_unit="ms").interactions["timestamp"].tolist() == [881250949]
     path.write_text("user,item,time\n1,2,20030501\n")
     assert load_dataset(path).interactions["timestamp"].tolist() == [1051747200]
+    path.write_text("user,item,time\n1,2,2003\n1,3,2004\n")
+    assert load_dataset(path).interactions["timestamp"].tolist() == [1041379200, 1072915200]
+    assert "time_unit" not in caplog.text
+    path.write_text("user,item,time\n1,2,16000\n")
+    assert load_dataset(path).interactions["timestamp"].tolist() == [16000]
+    assert "in seconds its timestamps end before 1973: if they count days, pass time_unit='days'" in caplog.text
+    assert load_dataset(path, time_unit="days").interactions["timestamp"].tolist() == [1382400000]
+    path.write_text('user,item,weight\n1,2,"1,234"\n1,3,"2"\n')  # a fraction, or thousands
+    with pytest.raises(BadTableError, match="line 2: '1,234'"):
+        load_dataset(path)
     path.write_text("user,item,time\n1,2,01/02/2003\n")  # the first of February, or the second of January
     with pytest.raises(BadTableError, match="line 2: '01/02/2003'"):
         load_dataset(path)
@@ -366,12 +384,40 @@ def test_years_by_any_name(tmp_path, lab_home, name):
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(written().encode(), mtime=0)[:60], b"PAR1 no", b"\x89PNG\0", b'[{"user_id": 1}]']
+    ("content", "says"),
+    [
+        (gzip.compress(written().encode(), mtime=0)[:60], "cannot be read, it is damaged"),
+        (b"PAR1 no", "cannot be read, it is damaged"),
+        (b"\x89PNG\0", "is no table: it is neither text nor parquet"),
+        (b'[{"user_id": 1}]', "load the DataFrame that pandas.read_json makes of it"),
+        (b'{\n "user_id": [1]\n}', "load the DataFrame that pandas.read_json makes of it"),
+        (b"<!DOCTYPE html>\n<html>", "is a page or a pointer, no table .*: get the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "is a page or a pointer"),
+        (b"PK\3\4 a book", "unpack it .a zip archive needs the ending .zip; of a spreadsheet, save the sheet as CSV"),
+        (gzip.compress(gzip.compress(b"user,item\n1,2\n")), "packed in a way that is not read"),
+        (lzma.compress(b"user,item\n1,2\n"), "packed in a way that is not read"),
+        (b"1,2,3,4,5\n" * 3, "no header line .* 5 columns are, such as names="),
+        (b"1" + b",2" * 100, "101 columns: .* of a matrix make such rows first, as pandas.melt does"),
+        (b"user" + b",x" * 100 + b"\n1" + b",2" * 100, ".of a matrix make rows of one user and one item first"),
+    ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, lab_home, content):
+def test_what_cannot_be_read_is_named(tmp_path, lab_home, content, says):
     (tmp_path / "mine.csv").write_bytes(content)
-    with pytest.raises(ValueError, match="mine.csv"):
+    with pytest.raises(ValueError, match=f"^mine.csv.* {says}"):
         load_dataset(tmp_path / "mine.csv")
+
+
+def test_lines_of_json_that_do_not_fit(tmp_path, lab_home):
+    rows = ['{"user_id": 1, "item_id": 2, "rating": 3}', '{"user_id": "a", "item_id": 3, "rating": 4}', '{"user_id": 1']
+    (tmp_path / "t.json").write_text("\n".join([*rows, "", '{"user_id": 1, "item_id": 4, "rating": "good"}']))
+    with pytest.raises(BadTableError) as found:
+        load_dataset(tmp_path / "t.json")
+    assert found.value.problems == [
+        "t.json: 1 of the lines are no JSON objects: line 3",
+        "t.json, column 'rating': 1 row with a rating that is not a number (line 5: 'good'); a rating is a number",
+    ]
+    read = load_dataset(tmp_path / "t.json", bad_rows="drop")
+    assert read.interactions.values.tolist() == [["1", 2, 3.0], ["a", 3, 4.0]] and sum(read.dropped.values()) == 2
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -388,6 +434,26 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, lab_home, name, dat
         load_dataset(tmp_path / name, bad_rows=data.draw(st.sampled_from(["raise", "drop"])))
     except ValueError as error:
         assert name in str(error)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ids=st.lists(
+        st.sampled_from(["0", "7", "10", "007", "-7", "-0", "00", "0x1F", "+7", "7.0", "0.5", "a0", "9" * 19]),
+        min_size=1,
+    ),
+    around=st.sampled_from(["{}", " {}", "{} "]),
+    separator=st.sampled_from(",;|\t"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+)
+def test_ids_of_a_file_are_those_of_a_frame(tmp_path, lab_home, ids, around, separator, end, encoding):
+    """Whether numbers were read as such at once, or as text because of one that is written otherwise."""
+    frame = pd.DataFrame({"user_id": map(around.format, ids), "item_id": range(len(ids))})
+    lines = [f"{user}{separator}{item}" for user, item in zip(frame["user_id"], frame["item_id"], strict=True)]
+    path = tmp_path / "ids"
+    path.write_bytes(end.join([f"user_id{separator}item_id", *lines, ""]).encode(encoding))
+    assert load_dataset(path).sha256 == load_dataset(frame).sha256
 
 
 @pytest.mark.parametrize(

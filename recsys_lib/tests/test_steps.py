@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_the_command_that_a_message_names_runs_that_step(project, name):
     assert {line.split(" ", 1)[1] for line in (project / "log").read_text().splitlines()} == {name}
 
 
+def test_the_command_that_a_message_names_has_the_parameters_of_the_run(lab_home):
+    file = lab_home / "my files" / "p.yaml"
+    file.parent.mkdir()
+    file.write_text("common: {reading: {columns: {who: user_id}}}")
+    write_stamps("/a b.csv", file)
+    stamps = {path: path.read_text() for path in Paths("/a b.csv").given_params.parent.iterdir()}
+    words = shlex.split(Run("/a b.csv").command("05"))
+    assert words == ["make", "05", "DATASET=/a b.csv", f"PARAMS={file}"]
+    write_stamps("/a b.csv", Path(words[-1].removeprefix("PARAMS=")))
+    assert stamps == {path: path.read_text() for path in stamps}  # so that nothing is made again for it
+    write_stamps("/a b.csv", None)
+    assert shlex.split(Run("/a b.csv").command("05")) == words[:-1]
+
+
 @needs_make
 @pytest.mark.parametrize(
     ("file", "text", "said"),
@@ -76,6 +91,12 @@ def test_the_command_that_a_message_names_runs_that_step(project, name):
         ("my files/no.yaml", "", "there is no parameter file my files/no.yaml"),
         ("tab.yaml", "common:\n\treading: {}", "tab.yaml, line 2: this is not YAML"),
         ("typed.yaml", "04_als: {trials: thirty}", "trials is 'thirty', which is no int"),
+        (
+            "as.yaml",
+            "common: {reading: {colums: {a: b}}}",
+            "common, reading: load_dataset takes no 'colums'; did you mean",
+        ),
+        ("rows.yaml", "common: {reading: {bad_rows: skip}}", "bad_rows='skip' must be one of 'raise', 'drop'"),
     ],
 )
 def test_a_parameter_file_is_answered_before_anything_runs(project, file, text, said):
