@@ -64,6 +64,7 @@ def trade_off_figure(board: pd.DataFrame, aims: Mapping[str, str]) -> Figure:
         axes.tick_params(axis="y", length=0)
         if name.startswith("-"):
             axes.set(xscale="log", xlabel="less is better")
+            axes.xaxis.set_major_formatter("{x:g}")
     figure.supxlabel(f"blue: no model is better in this and in {label(by)}", fontsize=10)
     return figure
 

@@ -8,11 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from recsys_lib.plots.style import ACCENT, COLOURS, MAIN, MUTED, WIDTH, draw_rows
 
-_THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
+_THOUSANDS = "{x:,.0f}"
 
 
 def ratings_figure(interactions: pd.DataFrame) -> Figure:
@@ -141,6 +141,7 @@ def sparsity_figure(interactions: pd.DataFrame, limit: int = 2_000) -> Figure:
     shown = (x < limit) & (y < limit)
     axes.plot(x[shown], y[shown], ",", color=MAIN, alpha=0.5)
     axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(_THOUSANDS)
     axes.set(title="Every rating", xlabel="films, most rated first", ylabel="users, most active first")
     axes.grid(visible=False)
     return figure

@@ -277,7 +277,7 @@ def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
         alone = float(then[close].rank().corr(known.loc[close, by].rank()))
         single = f" ({alone:.2f} over the {close.sum()} single collaborative models alone)"
     chosen, first = known.loc[then.idxmax(), "model"], known["model"].iloc[0]
-    ending = "also first on test" if chosen == first else f"on test `{first}` is before it"
+    ending = "and on test as well" if chosen == first else f"and on test `{first}` is"
     return (
         f"Of {len(known)} models with a value on validation, `{chosen}` is first there, {ending}; the rank "
         f"correlation between both is {agreement:.2f}{single}. Test means are "
@@ -354,10 +354,11 @@ def curve(curve: pd.DataFrame, model: str) -> str:
         return "Histories are too short here to draw a curve."
     first, last = own.iloc[0], own.iloc[-1]
     lead = curve.sort_values("mean").groupby("size")["model"].last()
+    both = "and with" if lead.iloc[0] == lead.iloc[-1] else f"is `{lead.iloc[0]}`, with"
     return (
         f"`{model}` goes from {first['mean']:.3f} with {first['size']} of a user's items to {last['mean']:.3f} "
-        f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} is `{lead.iloc[0]}`, "
-        f"with {lead.index[-1]} it is `{lead.iloc[-1]}`."
+        f"with {last['size']} ({int(last['n_users']):,} users). The best with {lead.index[0]} {both} "
+        f"{lead.index[-1]} is `{lead.iloc[-1]}`."
     )
 
 
@@ -398,7 +399,7 @@ def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
     met, usual = failed["popularity"].median(), traits["popularity"].median()
     known, others = failed["history"].median(), traits["history"].median()
     return (
-        f"What they liked had been met by {met:.0f} users (median; {usual:.0f} for all users), and they had met "
+        f"What they liked had been met by {met:.0f} users (median; {usual:.0f} for all users); they themselves had met "
         f"{known:.0f} items before ({others:.0f}). What they liked stands at rank "
         f"{failed['median_rank'].median():.0f} (median; {traits['median_rank'].median():.0f} for all users)."
     )

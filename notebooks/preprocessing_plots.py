@@ -31,6 +31,7 @@ def parts_in_time(split: Split, bins: int = 60) -> Figure:
     axes.hist(values, bins=edges, stacked=True, color=colours, label=labels, linewidth=0)
     axes.set(xlabel="" if timed else "interactions of a user", ylabel="interactions" if timed else "users")
     axes.set_title(f"{label(split.name)} split: where the three parts lie" + (" in time" if timed else ""))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(visible=False, axis="x")
     axes.legend()
     return figure

@@ -12,7 +12,7 @@ from traitlets import TraitError
 
 from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
 from recsys_lib.data.catalogue import genre_matrix, label, plain, readable_title
-from recsys_lib.data.interactions import Interactions
+from recsys_lib.data.interactions import Interactions, order_column
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import MissingArtifactError, Run
@@ -163,11 +163,9 @@ class Lab:
     def history_of(self, user: Any, part: Interactions | None = None) -> pd.DataFrame:
         """item_id, rating, timestamp (where known) of a user, the latest first, in what is known or another part."""
         part = part or self.known
-        row = part.rows(part.user_codes([user]))
-        frame = pd.DataFrame({"item_id": part.item_ids[row.matrix.indices], "rating": row.matrix.data})
-        if row.timestamps is not None:
-            frame = frame.assign(timestamp=row.timestamps).sort_values("timestamp", ascending=False, kind="stable")
-        return frame if part.dated else frame[["item_id", "rating"]]  # an order may have no dates
+        frame = part.only(part.user_codes([user])).to_frame()
+        frame = frame.sort_values([*filter(None, [order_column(frame)])], ascending=False, kind="stable")
+        return frame.drop(columns=["user_id", "position"], errors="ignore")
 
     @cached_property
     def films(self) -> pd.DataFrame:

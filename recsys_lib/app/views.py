@@ -147,7 +147,7 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
     table = table.assign(size=size, rest=table["item_id"].isna())[size >= 0.005 * total]
     reasons = []
     for row in table.sort_values(["rest", "size"], ascending=[True, False], kind="stable").itertuples():
-        text = row.reason.capitalize() if row.rest else app.lab.film[row.item_id].title
+        text = row.reason.capitalize().replace("item", "film") if row.rest else app.lab.film[row.item_id].title
         rating = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
         against, share = row.contribution < 0, f"{100 * row.size / total:.0f}\u00a0%"
         reason = {"text": text, "rating": rating, "against": against, "width": round(100 * row.size / size.max())}
@@ -165,7 +165,7 @@ def profile(app: App) -> str:
     numbers |= {"mean rating": f"★ {table['rating'].mean():.2f}"} if lab.has_ratings else {}
     if "timestamp" in table:
         numbers["from"], numbers["until"] = _days(table["timestamp"].agg(["min", "max"]))
-    return html.profile(f"User {app.user}", numbers | lab.facts.get(app.user, {}))
+    return html.numbers(numbers | lab.facts.get(app.user, {}), f"User {app.user}")
 
 
 def genres(app: App) -> dict[str, Any] | str:
@@ -235,9 +235,7 @@ def similar_lists(app: App) -> str:
     film, shares = app.lab.film[app.similar_to], app.lab.computed["similar"]
 
     def ask(model: Recommender) -> pd.DataFrame:
-        return (
-            model.similar_items([film.id], app.k).drop(columns="item_id").rename(columns={"similar_item_id": "item_id"})
-        )
+        return model.similar_items([film.id], app.k).set_axis(["of", "item_id", "score", "rank"], axis=1)
 
     lists = [_listed(app, name, ask) for name in sorted(app.models, key=lambda name: -shares.get(name, 0))]
     return html.similar(app, film, lists, _times(lists), shares)
@@ -308,7 +306,7 @@ def leaderboard(app: App) -> dict[str, Any] | str:
     error["arrayminus"] = [0 if row["low"] is None else row["mean"] - row["low"] for row in rows]
     points = {"x": means, "y": names, "hovertext": names, "error_x": error, "xhoverformat": ".3f"}
     points["marker"] = {"size": 9, "color": COLOURS[0]}
-    title = {"title": {"text": f"{label(app.metric)}: mean and 95 % interval"}}
+    title = {"title": {"text": f"{label(app.metric)}<br>mean and 95 % interval"}}
     return _figure([points], title, {}, 90 + 24 * len(rows)) if rows else ""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.catalogue import genre_matrix
+from recsys_lib.data.catalogue import genre_matrix, readable_title
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.data.splits import Split
 from recsys_lib.evaluation import inference
@@ -122,7 +122,7 @@ def tastes(
         best = train.item_ids[np.argsort(-train.item_counts * kind, kind="stable")[:given]]
         lists = {name: train.item_codes(model.recommend_new(best, k)["item_id"]) for name, model in models.items()}
         shares = {name: kind[codes].mean() for name, codes in lists.items()}
-        rows.append({"taste": taste, "given": "; ".join(table.loc[best, "title"]), **shares})
+        rows.append({"taste": taste, "given": "; ".join(map(readable_title, table.loc[best, "title"])), **shares})
     return pd.DataFrame(rows, columns=["taste", "given", *models])
 
 

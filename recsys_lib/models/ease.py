@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
-from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, diags_array, eye
 
 from recsys_lib.data.interactions import Histories, Interactions
@@ -51,6 +50,8 @@ class EASE(Weighted):
         return (weights @ diags_array(self.scale_)).tocsr()
 
     def _fit(self, train: Interactions, items: pd.DataFrame | None, users: pd.DataFrame | None) -> None:
+        from scipy.linalg import cho_factor, cho_solve  # 7 MB that a served model does without
+
         kept = min(self.max_items or train.n_items, train.n_items)
         self.modelled_ = np.sort(np.argsort(-train.item_counts, kind="stable")[:kept])
         self.scale_, self.weights_ = np.ones(kept, dtype=np.float32), None

@@ -103,11 +103,11 @@ def draw_lines(
         places, colour = np.searchsorted(sizes, part[x]) + shift, colours.get(name, MUTED)
         reach = [(part[value] - part["low"]).clip(lower=0), (part["high"] - part[value]).clip(lower=0)]
         axes.errorbar(places, part[value], reach, fmt="o-", color=colour, ms=4.5, lw=1.6, elinewidth=1)
-        last.append((float(part[value].iloc[-1]), label(str(name)), colour))
+        last += [(float(part[value].iloc[-1]), label(str(name)), colour)] if name else []
     if level:
         axes.axhline(level[1], color=MUTED, linewidth=1.2, linestyle="--", zorder=1)
         last.append((level[1], label(level[0]), MUTED))
-    axes.set_xticks(range(len(sizes)), [f"{size:g}" if isinstance(size, float) else f"{size:,}" for size in sizes])
+    axes.set_xticks(range(len(sizes)), [f"{size:,g}" if isinstance(size, float) else f"{size:,}" for size in sizes])
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.03)
     _name_ends(axes, sorted(last))

@@ -507,7 +507,7 @@ def test_the_champion_is_the_model_shown_first(lab_home):
 
 def test_the_kernel_stays_light(lab):
     heavy = ["torch", "ssl", "pyarrow", "numpy.f2py", "matplotlib", "sklearn", "mlflow", "plotly"]
-    heavy += ["scipy.optimize", "scipy.stats"]
+    heavy += ["scipy.linalg", "scipy.optimize", "scipy.stats"]
     code = (
         "import sys; from recsys_lib.app.kernel import slim; slim();"
         "from recsys_lib.app import views, widgets; a = widgets.open_app('made');"
