@@ -24,6 +24,7 @@ from recsys_lib.data.splits import Split
 SHRINKAGE = 5.0  # ratings' worth of prior
 USER_WINDOWS, ITEM_WINDOWS = (1, 3, 10), (10, 50)  # entries on either side in time that make up "around then"
 USER_SPANS = (0, 60, 600, 3600)  # seconds on either side within which ratings were given together
+PAIRS_PER_BLOCK = 2**19  # whose features are made at once: some 500 MB
 MAX_VALUES = 60  # a column with more distinct values is no category
 MEANINGS = {
     "mean against expectation": "shrunk mean of rating minus the other side's shrunk mean, stars",
@@ -326,7 +327,7 @@ class PairFeatures:
             for codes, values in ((users, self.catalogue.user_content), (items, self.catalogue.item_content))
         ]
         names = [*self.names(), *self.catalogue.user_names, *self.catalogue.item_names]
-        return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names)
+        return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names, copy=False)
 
     def describe(self) -> pd.DataFrame:
         """What each feature is: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
@@ -379,10 +380,17 @@ class PairFeatures:
         self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None, own: np.ndarray | None
     ) -> np.ndarray:
         """Dense features of pairs of codes, (n, f) float32; ``own`` are their entries, to be left out."""
-        user, item = self.users.features(users, when, own), self.items.features(items, when, own)
-        gap = None if own is None else self.users.gaps[own]
-        pair = [taste.of_pairs(users, items, gap, user[:, 0])[:, None] for taste in self.tastes]
-        return np.concatenate([user, self._time(when, len(users)), item, *pair], axis=1) * self.share
+        dense = np.empty((len(users), sum(self.blocks())), np.float32)
+        for start in range(0, len(users), PAIRS_PER_BLOCK):
+            block = slice(start, start + PAIRS_PER_BLOCK)
+            rows, columns = users[block], items[block]
+            then, mine = (None if part is None else part[block] for part in (when, own))
+            user, item = self.users.features(rows, then, mine), self.items.features(columns, then, mine)
+            gap = None if mine is None else self.users.gaps[mine]
+            pair = [taste.of_pairs(rows, columns, gap, user[:, 0])[:, None] for taste in self.tastes]
+            np.concatenate([user, self._time(then, len(rows)), item, *pair], axis=1, out=dense[block])
+        dense *= self.share
+        return dense
 
     def pairs(self, users: np.ndarray, items: np.ndarray, when: np.ndarray | None) -> np.ndarray:
         """Dense features of pairs that are asked for, (n, f) float32; zeros where a side (code -1, say) is unknown.

@@ -7,6 +7,7 @@ from scipy.special import erf, expit, softmax
 
 from recsys_lib.data.interactions import Histories, with_values
 
+PAIRS_PER_BLOCK = 2**18  # that go through the layers at once: some 500 MB
 HALF_LIVES = (1e9, 60.0, 15.0, 4.0)  # interactions after which an event counts half, at the start of training
 
 State = dict[str, np.ndarray]
@@ -110,11 +111,15 @@ def hidden_layers(state: State) -> list[str]:
 
 def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> np.ndarray:
     """Scores of pairs, biases left out, (n,): linear(dense) + <u, v> + MLP[u, v, u * v, dense]."""
-    product = u * v * state["product"]
-    x = np.concatenate([u, v, product, dense], axis=1)
-    for name in hidden_layers(state):
-        x = silu(linear(state, name, x))
-    return (linear(state, "linear", dense) + linear(state, "last", x))[:, 0] + product.sum(axis=1)
+    scores = []
+    for start in range(0, max(1, len(u)), PAIRS_PER_BLOCK):
+        of_u, of_v, of_dense = (table[start : start + PAIRS_PER_BLOCK] for table in (u, v, dense))
+        product = of_u * of_v * state["product"]
+        x = np.concatenate([of_u, of_v, product, of_dense], axis=1)
+        for name in hidden_layers(state):
+            x = silu(linear(state, name, x))
+        scores.append((linear(state, "linear", of_dense) + linear(state, "last", x))[:, 0] + product.sum(axis=1))
+    return np.concatenate(scores)
 
 
 def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) -> np.ndarray:
