@@ -327,7 +327,7 @@ class PairFeatures:
             for codes, values in ((users, self.catalogue.user_content), (items, self.catalogue.item_content))
         ]
         names = [*self.names(), *self.catalogue.user_names, *self.catalogue.item_names]
-        return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names, copy=False)
+        return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names)
 
     def describe(self) -> pd.DataFrame:
         """What each feature is: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
