@@ -49,7 +49,6 @@ REPORT   := reports/$(NAME)/index.html
 
 .DEFAULT_GOAL := help
 .PHONY: help setup s3-setup scale-setup lock run dag lab demo site api mlflow rollback tune canonical studies scale-study published neural-study chaos bench bench-scale bench-demo bench-api readme test audit lint format clean
-.DELETE_ON_ERROR:
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sort | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -122,7 +121,8 @@ $(STAMPS): | $(READY)
 	@$(PY) -m recsys_lib.run.parameters "$$DATASET" "$$PARAMS"
 
 # An executed notebook is the target of its source, its parameters, the package, the modules beside it and the notebooks
-# before it.
+# before it. It is written whole or not at all, and may be what another Make has just written: none is ever deleted.
+.PRECIOUS: $(EXECUTED)
 $(EXECUTED): $(DONE)/%.ipynb: notebooks/%.ipynb outputs/$(NAME)/params/%.json $(PACKAGE) | $(READY)
 	@$(PY) -m recsys_lib.run.runner $< --dataset "$$DATASET" --params "$$PARAMS"
 

@@ -212,7 +212,7 @@ def read_parquet(path: Path | str) -> pd.DataFrame:
     content = Path(path).read_bytes()
     seal = re.search(rf'(?<="{SEAL}": ")[0-9a-f]{{64}}'.encode(), content)
     if not seal or hashlib.sha256(content.replace(seal[0], b"0" * 64)).hexdigest() != seal[0].decode():
-        raise ValueError(f"{path} is damaged: it is not what was written")
+        raise ValueError(f"{path} is damaged, or another version of the lab wrote it")
     frame = pd.read_parquet(BytesIO(content))
     frame.attrs = {}
     return frame

@@ -88,16 +88,20 @@ def sized_for(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def size_of(dataset: str) -> Size | None:
-    """Size of the prepared tables; None where there are none."""
-    import pyarrow.compute as pc  # not for the application, whose kernels are to stay light
+    """Size of the prepared tables; None where there are none, or damaged ones, which whoever reads them is told."""
+    import pyarrow as pa  # not for the application, whose kernels are to stay light
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     tables = [Paths(dataset).processed / f"{part}.parquet" for part in ("train", "valid", "test")]
     if not all(table.is_file() for table in tables):
         return None
-    rows = sum(pq.read_metadata(table).num_rows for table in tables)
-    known = pq.read_table(tables[0], columns=["user_id", "item_id"])
-    names = pq.read_schema(tables[0]).names
+    try:
+        rows = sum(pq.read_metadata(table).num_rows for table in tables)
+        known = pq.read_table(tables[0], columns=["user_id", "item_id"])
+        names = pq.read_schema(tables[0]).names
+    except (OSError, pa.ArrowException):
+        return None
     counts = [pc.count_distinct(known[column]).as_py() for column in ("user_id", "item_id")]
     return Size(rows, *counts, sequences="position" in names and "timestamp" not in names)
 

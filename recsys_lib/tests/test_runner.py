@@ -55,7 +55,8 @@ def test_texts_reach_a_notebook_as_they_are(lab_home, monkeypatch, text):
     monkeypatch.chdir(lab_home)
     show = "import json, pathlib; pathlib.Path('seen.json').write_text(json.dumps([dataset, split, reading]))"
     source = notebook(lab_home, "dataset: str = 'x'\nsplit: str = ''\nreading: dict = {}", f"{show}\nprint(split)")
-    write_json(lab_home / "p.yaml", {"common": {"split": text, "reading": {text: [text]}}})
+    given = {"common": {"split": text, "reading": {text: [text]}}}
+    (lab_home / "p.yaml").write_text(json.dumps(given, ensure_ascii=False))
     target = runner.execute(source, f"{lab_home}/{text}.csv", lab_home / "p.yaml")
     dataset = str((lab_home / f"{text}.csv").resolve())
     assert json.loads((lab_home / "seen.json").read_text()) == [dataset, text, {text: [text]}]
@@ -171,6 +172,8 @@ def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
     assert text.startswith("6 rows, 1 users, 2 items: ") and "EASE models the 1 most popular" in text
     (lab_home / "more.yaml").write_text(text[text.index("03_popularity") :])
     assert parameters.read_file(lab_home / "more.yaml") == sizing.sized(sizing.Size(6, 1, 2)), "a parameter file"
+    (folder / "train.parquet").write_bytes((folder / "test.parquet").read_bytes()[:-9])
+    assert sizing.size_of("made") is None, "the notebook that reads it says what is wrong"
     pd.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"], "position": [0, 1]}).to_parquet(folder / "train.parquet")
     assert sizing.size_of("made").sequences
     assert "histories with an order and no times" in sizing.announcement("made")

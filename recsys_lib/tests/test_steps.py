@@ -184,6 +184,15 @@ def test_make_reruns_a_step_and_what_comes_after_it_and_nothing_else(project):
 
 
 @needs_make
+def test_a_make_that_is_refused_deletes_nothing(project):
+    """While it asks, the one that runs already may have written what it asked for."""
+    fake = project / "python"
+    fake.write_text(fake.read_text() + "[ $2 != recsys_lib.run.runner ]\n")
+    assert make(project, "04", check=False) == ["00_environment"] and "Error 1" in make.said
+    assert (project / "outputs/ml-100k/notebooks/00_environment.ipynb").is_file()
+
+
+@needs_make
 def test_spark_leaves_out_what_it_has_nothing_for(project):
     ready = (project / "python").read_text().replace("case", '[ "$2" = recsys_lib.scale.spark ] && exit\ncase', 1)
     (project / "python").write_text(ready)
