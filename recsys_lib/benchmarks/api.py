@@ -18,13 +18,11 @@ import random
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +35,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from recsys_lib.api.server import listen
+from recsys_lib.benchmarks.demo import Server, free_port, started
 from recsys_lib.files import write_json
 from recsys_lib.paths import home
 from recsys_lib.run.run import Run
@@ -45,13 +44,8 @@ CONNECTIONS = 32
 SPAWN = multiprocessing.get_context("spawn")
 
 
-@dataclass
-class Server:
-    """A running service: its address, its process, and the file with its log."""
-
-    url: str
-    process: subprocess.Popen
-    log: Path
+class Service(Server):
+    """A running service."""
 
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged; a line that is being written is left out."""
@@ -71,30 +65,20 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(dataset: str, log: Path, *options: str, ready: bool = True, shell: str = ":") -> Iterator[Server]:
+def running(dataset: str, log: Path, *options: str, ready: bool = True, shell: str = ":") -> Iterator[Service]:
     """Serve on a free port of this machine, in a process of its own, until the block ends.
 
     - ``options``: of the command line.
     - ``ready``: whether to wait until a model is loaded.
     - ``shell``: what a shell does before, such as ``ulimit -n 256``.
     """
-    command = ["sh", "-c", f'{shell}; exec "$@"', "sh", sys.executable, "-m", "recsys_lib.api", dataset, "--port", "0"]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-    ):
-        try:
-            first = process.stdout.readline()
-            if not first:
-                raise ChildProcessError(f"The service has ended:\n{log.read_text()}")
-            server = Server(first.split()[2].rstrip(","), process, log)
-            if ready:
-                server.wait_until_ready()
-            yield server
-            process.terminate()
-            process.wait(30)
-        finally:
-            process.kill()
+    command = ["sh", "-c", f'{shell}; exec "$@"', "sh", sys.executable, "-m", "recsys_lib.api", dataset, *options]
+    port = free_port()
+    with started([*command, "--port", str(port)], f"http://127.0.0.1:{port}", log, "its pages at", {}) as server:
+        service = Service(**vars(server))
+        if ready:
+            service.wait_until_ready()
+        yield service
 
 
 async def _ask(url: str, paths: list[str], rate: float, seconds: float) -> list[tuple[float, float, int, str]]:

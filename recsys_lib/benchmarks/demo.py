@@ -66,7 +66,7 @@ def free_port() -> int:
 def started(command: list[str], url: str, log: Path, said: str, variables: dict[str, str]) -> Iterator[Server]:
     """Start a server and wait until it has said something; when the block ends, it and all its children are ended.
 
-    RuntimeError if it ends first, or has not said it after 90 seconds; with the end of what it said.
+    ChildProcessError if it ends first, or has not said it after 90 seconds; with the end of what it said.
     """
     with log.open("w") as file:
         environment = os.environ | variables
@@ -75,7 +75,7 @@ def started(command: list[str], url: str, log: Path, said: str, variables: dict[
         until = time.monotonic() + 90
         while said not in log.read_text():
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"the server never said {said!r}:\n{log.read_text()[-2000:]}")
+                raise ChildProcessError(f"the server never said {said!r}:\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield Server(url, process, log)
     finally:

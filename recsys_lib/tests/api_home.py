@@ -7,7 +7,7 @@ import httpx
 import pandas as pd
 
 from recsys_lib import splits
-from recsys_lib.benchmarks.api import Server
+from recsys_lib.benchmarks.demo import Server
 from recsys_lib.files import write_json
 from recsys_lib.models import EASE, Popularity
 from recsys_lib.run.run import Run
