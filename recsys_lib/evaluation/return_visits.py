@@ -30,8 +30,6 @@ def by_gap(
     task: Task,
     evaluations: Mapping[str, Evaluation],
     gaps: Mapping[str, str] = GAPS,
-    *,
-    k: int = 10,
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate models on the rest of the sitting in which the history ends, and on later sittings, by the pause before.
 
@@ -51,13 +49,12 @@ def by_gap(
         for name in models:
             lists = evaluations[name].lists
             ranked = ranked_from_frames(lists[lists["user_id"].isin(same.users)], same)
-            results[SAME][name] = from_ranked(ranked, same, (k,))
+            results[SAME][name] = from_ranked(ranked, same, (BEYOND_AT,))
     for visit, gap in gaps.items():
         with suppress(NothingRelevantError):
             later = task.later_sittings(gap)
-            depth = max(k, BEYOND_AT)
-            ranked = {name: rank_all(model, later, depth, whole=False) for name, model in models.items()}
-            results[visit] = {name: from_ranked(each, later, (k,)) for name, each in ranked.items()}
+            ranked = {name: rank_all(model, later, BEYOND_AT, whole=False) for name, model in models.items()}
+            results[visit] = {name: from_ranked(each, later, (BEYOND_AT,)) for name, each in ranked.items()}
     return results
 
 

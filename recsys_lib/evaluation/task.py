@@ -391,7 +391,6 @@ def evaluate(
     ks: Iterable[int] = KS,
     relevant_from: float | None = None,
     *,
-    items: pd.DataFrame | None = None,
     resamples: int = 1000,
     seed: int = 0,
     whole: bool = True,
@@ -399,18 +398,18 @@ def evaluate(
     """Evaluate a model on the test part of a split.
 
     - ``model``: fitted on ``split.history``, and on nothing else.
-    - ``split``: a split with a test part, ``split.for_validation()``, or a :class:`Task`.
+    - ``split``: a split with a test part, ``split.for_validation()``, or a :class:`Task`; of one with the table of
+      items, variety and calibration by genre are measured too.
     - ``ks``: cut-offs; lists are as long as the largest, and hold at least ten.
     - ``relevant_from``: ratings from here on are relevant; by default those in the upper quarter of the scale (4 on 1
       to 5), see :meth:`Task.from_split`. Of implicit feedback everything is relevant.
-    - ``items``: the table of items: with it, variety and calibration by genre are measured too.
     - ``resamples``, ``seed``: of the bootstrap over users.
     - ``whole``: also find the place of each relevant item in the whole ranking, for "mrr", "r_precision" and "auc".
       That compares each with the whole catalogue, so it is what takes long on millions of ratings.
 
     ValueError if the model was fitted on anything but the history, or there is nothing to test on.
     """
-    task = split if isinstance(split, Task) else Task.from_split(split, relevant_from, items=items)
+    task = split if isinstance(split, Task) else Task.from_split(split, relevant_from)
     check_fitted_on(model, task)
     ranked = rank_all(model, task, max(*ks, BEYOND_AT), whole=whole)
     return from_ranked(ranked, task, ks, predictions=predict_test(model, task), resamples=resamples, seed=seed)
@@ -572,7 +571,6 @@ def against(
     *,
     by: str = MAIN,
     resamples: int = 1000,
-    permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Ratio of each model's mean to those of baselines; of ``baselines``, names without a result are passed over.
@@ -589,7 +587,7 @@ def against(
         behind = values[others].sub(values[baseline], axis=0).to_numpy()
         table = ratios.rename(columns={"low": "ratio_low", "high": "ratio_high"}).rename_axis("model").reset_index()
         table.insert(1, "baseline", baseline)
-        p = inference.permutation_p(behind, permutations=permutations, seed=seed)
+        p = inference.permutation_p(behind, seed=seed)
         tables.append(table.assign(difference=behind.mean(axis=0), p_permutation=p))
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     table["p_holm"] = inference.holm(table["p_permutation"].to_numpy())

@@ -73,7 +73,7 @@ def test_the_models_of_temporal_user_are_evaluated_on_the_same_questions(coming_
     assert task.users.tolist() == whole.users.tolist()
     assert (task.histories.astype(bool) != whole.histories.astype(bool)).nnz == 0
     model = EASE(regularization=1.0).fit(Interactions.from_frame(split.history))
-    result = evaluate(model, task, items=None)
+    result = evaluate(model, task)
     listed = set(zip(result.lists["user_id"], result.lists["item_id"], strict=True))
     served = task.served.to_frame()
     assert not listed & set(zip(served["user_id"], served["item_id"], strict=True))
