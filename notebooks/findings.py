@@ -9,11 +9,11 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+from refitting import has_seed
 from served_worst import user_traits
 
 from recsys_lib.data.catalogue import label
 from recsys_lib.evaluation import inference, return_visits
-from recsys_lib.evaluation.refits import has_seed
 from recsys_lib.evaluation.task import BEYOND_AT, Evaluation, Task, ceilings, pareto
 from recsys_lib.models.base import Recommender
 from recsys_lib.paths import Paths

@@ -4,6 +4,7 @@ import findings
 import numpy as np
 import pandas as pd
 import pytest
+import refitting
 
 from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
@@ -13,7 +14,7 @@ from recsys_lib.models import ALS, Blend, NeuralRanker, Popularity
 
 
 def test_on_the_same_split_a_refit_gives_the_evaluation(split, task, models):
-    values = refits.on_splits(models, [split], 4.0, {})
+    values = refitting.on_splits(models, [split], 4.0, {})
     for name, model in models.items():
         expected = evaluate(model, task).per_user.set_index("user_id")["ndcg@10"]
         pd.testing.assert_series_equal(values[name], expected, check_names=False)
@@ -24,7 +25,7 @@ def test_without_the_future_each_user_is_tested_once_by_models_that_do_not_know_
     monkeypatch.setattr(
         Popularity, "_fit", lambda self, train, *_: fitted.append(train) or setattr(self, "scores_", train.item_counts)
     )
-    values = refits.on_splits({"popularity": models["popularity"]}, parts, 4.0, {})
+    values = refitting.on_splits({"popularity": models["popularity"]}, parts, 4.0, {})
     assert values.index.tolist() == task.users.tolist()
     for part, train in zip(parts, fitted, strict=True):
         others = ~np.isin(train.user_ids[train.row_of_entry], part.test["user_id"].unique())
@@ -43,33 +44,33 @@ def test_another_hash_decides_ties_and_nothing_else():
     )
     frame["timestamp"] = rng.integers(5, size=len(frame))  # four rows a second
     split = splits.temporal_user(frame)
-    again = refits.other_ties(split)
+    again = refitting.other_ties(split)
     assert [len(part) for part in (again.train, again.valid, again.test)] == [420, 60, 120]
     assert again.test["timestamp"].sort_values().tolist() == split.test["timestamp"].sort_values().tolist()
     assert len(again.test.merge(split.test)) < len(split.test)
     assert again.test.dtypes.equals(split.test.dtypes)
     apart = splits.temporal_user(frame.assign(timestamp=np.arange(len(frame))))
-    pd.testing.assert_frame_equal(refits.other_ties(apart).test, apart.test)
+    pd.testing.assert_frame_equal(refitting.other_ties(apart).test, apart.test)
 
 
 def test_the_users_curve_ends_at_the_evaluation(task, models, monkeypatch):
-    curve = refits.users_curve(models, task, (0.2, 1.0))
+    curve = refitting.users_curve(models, task, (0.2, 1.0))
     assert curve["size"].unique().tolist() == [24, 120]
     last = curve[curve["size"] == 120].set_index("model")["mean"]
     for name, model in models.items():
         assert last[name] == pytest.approx(evaluate(model, task).means["ndcg@10"])
     assert "ease" in findings.more_users(curve)
     monkeypatch.setattr("recsys_lib.evaluation.task.MOST_USERS", 50)
-    assert set(refits.users_curve(models, task, (0.2, 1.0))["n_users"]) == {50}
+    assert set(refitting.users_curve(models, task, (0.2, 1.0))["n_users"]) == {50}
 
 
 def test_seeds_move_models_that_have_one(task, models):
     als = ALS(factors=4, iterations=2, seed=1).fit(task.known)
     asked = {"als": als, "ease": models["ease"]}
-    found = refits.other_seeds(asked, {"als": 0.1, "ease": 0.1}, task, {}, seeds=2)
+    found = refitting.other_seeds(asked, {"als": 0.1, "ease": 0.1}, task, {}, seeds=2)
     assert list(found) == ["als"]
     assert found["als"].shape == (len(task.users), 2)
-    assert refits.other_seeds({"als": als}, {"als": 9.0}, task, {}, seeds=2) == {}
+    assert refitting.other_seeds({"als": als}, {"als": 9.0}, task, {}, seeds=2) == {}
 
 
 def test_a_shift_reaches_the_seeds_of_members_and_leaves_the_model_alone(task):
@@ -83,7 +84,7 @@ def test_a_shift_reaches_the_seeds_of_members_and_leaves_the_model_alone(task):
 def test_nets_that_are_averaged_are_evaluated_one_by_one(tables, task):
     content = {"items": tables[1], "users": tables[2]}
     model = NeuralRanker(embedding_dim=4, hidden=8, epochs=1, n_models=2).fit(task.known, **content)
-    found = refits.other_seeds({"nets": model}, {"nets": 99.0}, task, content)["nets"]
+    found = refitting.other_seeds({"nets": model}, {"nets": 99.0}, task, content)["nets"]
     alone = evaluate(model.by_seed[1], task, resamples=1).per_user["ndcg@10"]
     np.testing.assert_array_equal(found[:, 1], alone)
     assert found.shape[1] == 2
