@@ -132,20 +132,9 @@ def start(name: str, data: Path, home: Path, notebooks: list[Path]) -> subproces
     copies = [with_parameters(notebook, folder, data) for notebook in notebooks]
     given = {"RECSYS_HOME": str(home), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     given |= {"MLFLOW_TRACKING_URI": "none", "RECSYS_REMOTE": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "addopts=-ra",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:randomly",
-        "--nbmake",
-    ]
-    command += ["--nbmake-timeout=300", "--nbmake-kernel=python3", "--durations=12", *map(str, copies)]
+    options = "-q -o addopts=-ra -p no:cacheprovider -p no:randomly --durations=12"
+    nbmake = "--nbmake --nbmake-timeout=300 --nbmake-kernel=python3"
+    command = [sys.executable, "-m", "pytest", *options.split(), *nbmake.split(), *map(str, copies)]
     log = (home / "pytest.log").open("w")
     print(f"{name}: {len(notebooks)} notebooks", flush=True)
     return subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | given, stdout=log, stderr=subprocess.STDOUT)
