@@ -1,4 +1,4 @@
-"""Figures of single models: what a parameter changes, which films are alike, what tuning found."""
+"""Figures of single models: what a parameter changes, which films are alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from recsys_lib.data.catalogue import label, readable_title
-from recsys_lib.plots.style import ACCENT, COLOURS, MAIN, MUTED, WIDTH, draw_lines
+from recsys_lib.plots.style import COLOURS, MUTED, WIDTH, draw_lines
 
 
 def sweep_figure(
@@ -71,25 +71,3 @@ def _apart(points: np.ndarray, most: int) -> np.ndarray:
     for place in range(len(points)):
         taken[place] = taken.sum() < most and not near[place, taken].any()
     return taken
-
-
-def tuning_figure(trials: pd.DataFrame, importance: pd.DataFrame) -> Figure:
-    """What a search found: every trial of each model, and the parameters that mattered most.
-
-    ``trials`` has model and value, a row a trial; ``importance`` has model, parameter and importance (shares that add
-    up to 1 for each model).
-    """
-    models = trials["model"].unique().tolist()[::-1]
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.6 * len(models) + 1.2))
-    for row, model in enumerate(models):
-        values = trials.loc[trials["model"] == model, "value"]
-        axes.scatter(values, np.full(len(values), row), s=14, color=MAIN, alpha=0.35, linewidth=0)
-        axes.plot([values.max()] * 2, [row - 0.25, row + 0.25], color=ACCENT, linewidth=2)
-        shares = importance[importance["model"] == model].nlargest(3, "importance") if len(importance) else importance
-        text = ", ".join(f"{part.parameter.replace('_', ' ')} {part.importance:.0%}" for part in shares.itertuples())
-        axes.annotate(text, (0.01, row + 0.28), xycoords=("axes fraction", "data"), fontsize=8.5, color=MUTED)
-    axes.set_yticks(range(len(models)), [label(model) for model in models])
-    axes.set(title="Every trial, the best one marked; what explains the spread", xlabel="NDCG@10 on validation")
-    axes.set_ylim(-0.4, len(models) - 0.3)
-    axes.grid(visible=False, axis="y")
-    return figure

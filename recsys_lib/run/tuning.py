@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ from zlib import crc32
 import optuna
 import pandas as pd
 import yaml
-from optuna.importance import get_param_importances
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.visualization.matplotlib import plot_param_importances
 from tqdm.auto import tqdm
 
 from recsys_lib.data.catalogue import MOST_GENRES
@@ -37,8 +40,7 @@ from recsys_lib.models import (
     Recommender,
     SequenceKNN,
 )
-from recsys_lib.plots.models import tuning_figure
-from recsys_lib.plots.style import save_figure, use_style
+from recsys_lib.plots.style import save_figure
 from recsys_lib.run.parameters import NOTEBOOKS
 from recsys_lib.run.run import Run
 from recsys_lib.run.sizing import sized_for
@@ -205,28 +207,6 @@ class Tuner:
         return study
 
 
-def results(studies: Iterable[optuna.Study]) -> pd.DataFrame:
-    """All trials: model, trial, value (NDCG@10 on validation), and the parameters as text."""
-    rows = [
-        {"model": study.study_name.split("-")[0], "trial": trial.number, "value": trial.value, **trial.params}
-        for study in studies
-        for trial in study.trials
-        if trial.value is not None
-    ]
-    return pd.DataFrame(rows)
-
-
-def importances(studies: Iterable[optuna.Study]) -> pd.DataFrame:
-    """How much of the spread of the values each parameter explains (fANOVA): model, parameter, importance."""
-    rows = []
-    for study in studies:
-        if len(study.trials) > 3:
-            shares = get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
-            model = study.study_name.split("-")[0]
-            rows += [{"model": model, "parameter": name, "importance": share} for name, share in shares.items()]
-    return pd.DataFrame(rows)
-
-
 def chosen(studies: dict[str, optuna.Study]) -> dict[str, dict[str, Any]]:
     """Sections of a parameters file: the best trial of each model, and how many there were."""
     sections: dict[str, dict[str, Any]] = {}
@@ -274,10 +254,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     studies = {name: tuner.search(name, given.trials) for name in given.models or tuner.possible()}
     file = write_chosen(given.params or NOTEBOOKS / "params" / f"{run.name}.yaml", chosen(studies))
-    table = results(studies.values())
-    print(table.groupby("model", sort=False)["value"].agg(["count", "max"]).round(4).to_string())
-    use_style()
-    save_figure(tuning_figure(table, importances(studies.values())), paths.figures / "tuning.png")
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # Optuna's figures have been that since 2020
+    for name, study in studies.items():
+        print(f"{name:<20} {len(study.trials):>4} trials, best {study.best_value:.4f}")
+        if len(study.trials) > 3:
+            axes = plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+            save_figure(axes.figure, paths.figures / f"tuning_{name}.png")
     print(f"chosen parameters: {file}")
 
 

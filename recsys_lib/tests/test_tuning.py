@@ -2,12 +2,12 @@
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 import yaml
 
 from recsys_lib import splits
-from recsys_lib.run.tuning import SPACES, Tuner, chosen, importances, results, write_chosen
+from recsys_lib.run.tuning import SPACES, Tuner, chosen, main
+from recsys_lib.tests.made import prepare
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -77,18 +77,16 @@ def test_histories_with_an_order_alone_are_searched_by_direction(tables):
     assert set(section["attributes"]) == {"weighting", "neighbours", "half_life", "low_weight", "shrinkage"}
 
 
-def test_the_choice_is_written_beside_what_others_wrote(split, tables, tmp_path):
-    tuner = Tuner(split, tables[1])
-    studies = {name: tuner.search(name, 5) for name in ("als", "ease")}
-    file = tmp_path / "made.yaml"
+def test_the_choice_is_written_beside_what_others_wrote_with_a_plot_of_what_mattered(tables, lab_home):
+    paths, file = prepare(tables).paths, lab_home / "made.yaml"
     file.write_text("06_neural_hybrid: {epochs: 3}\n05_item_models: {depth: 9, ease: {regularization: 1}}\n")
-    content = yaml.safe_load(write_chosen(file, chosen(studies)).read_text())
+    main(["made", "--trials", "5", "--models", "als", "ease", "--params", str(file)])
+    searches = optuna.get_all_study_summaries(f"sqlite:///{paths.outputs / 'tuning.db'}")
+    best = {search.study_name.split("-")[0]: search.best_trial.user_attrs["params"] for search in searches}
+    content = yaml.safe_load(file.read_text())
     assert content["06_neural_hybrid"] == {"epochs": 3}
     assert content["05_item_models"]["depth"] == 9
-    assert content["05_item_models"]["ease"] == studies["ease"].best_trial.user_attrs["params"]
-    assert content["04_als"]["factors"] == studies["als"].best_trial.user_attrs["params"]["factors"]
+    assert content["05_item_models"]["ease"] == best["ease"]
+    assert content["04_als"]["factors"] == best["als"]["factors"]
     assert content["04_als"]["trials"] == 5
-    table, shares = results(studies.values()), importances(studies.values())
-    assert table.groupby("model").size().to_dict() == {"als": 5, "ease": 5}
-    np.testing.assert_allclose(shares.groupby("model")["importance"].sum(), 1)
-    assert isinstance(shares, pd.DataFrame)
+    assert sorted(file.name for file in paths.figures.iterdir()) == ["tuning_als.png", "tuning_ease.png"]
