@@ -1,4 +1,4 @@
-"""The same seed gives the same lists, bit by bit: twice in a row, and in processes with one thread or with two."""
+"""The same seed gives the same lists, bit by bit, in processes with one thread or with two."""
 
 import json
 import os
@@ -28,8 +28,7 @@ def stamp(name, **changed):
     parts = [lists[column].to_numpy().tobytes() for column in lists] + [scores.tobytes()]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
-stamps = {name: [stamp(name), stamp(name)] for name in base.MODULES}
-stamps["ALS of another seed"] = [stamp("ALS", seed=1)]
+stamps = {name: stamp(name) for name in base.MODULES} | {"ALS of another seed": stamp("ALS", seed=1)}
 threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
 print(json.dumps({"threads": threads, "stamps": stamps}))
 """
@@ -49,7 +48,4 @@ def runs():
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_same_seed_same_lists_whatever_the_threads(runs, name):
-    stamps = [stamp for run in runs for stamp in run[name]]
-    assert len(stamps) == 4
-    assert len(set(stamps)) == 1, f"{name}: one thread twice, two threads twice: {[stamp[:8] for stamp in stamps]}"
-    assert stamps[0] not in runs[0]["ALS of another seed"]  # stamps could tell
+    assert runs[0][name] == runs[1][name] != runs[0]["ALS of another seed"]  # stamps could tell
