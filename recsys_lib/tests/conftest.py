@@ -9,8 +9,8 @@ from recsys_lib.data.interactions import Interactions
 from recsys_lib.data.splits import Split, temporal_user
 from recsys_lib.evaluation.task import Task
 from recsys_lib.models import EASE, Popularity
-from recsys_lib.models.base import Recommender
-from recsys_lib.tests.made import made_tables
+from recsys_lib.models.base import MODULES, Recommender
+from recsys_lib.tests.made import made_tables, small_model
 
 os.environ["MLFLOW_TRACKING_URI"] = "none"  # tests track nothing, wherever this machine sends its runs
 os.environ["RECSYS_REMOTE"] = ""  # nor do they share anything
@@ -50,6 +50,12 @@ def task(split, content) -> Task:
 def models(task) -> dict[str, Recommender]:
     """Two models that know the history of the task."""
     return {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=20).fit(task.known)}
+
+
+@pytest.fixture(scope="session")
+def fitted(known, content) -> dict[str, Recommender]:
+    """A small model of every class, fitted on all of the made interactions."""
+    return {name: small_model(name).fit(known, **content) for name in MODULES}
 
 
 @pytest.fixture(scope="module")

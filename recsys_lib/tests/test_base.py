@@ -27,8 +27,8 @@ MODELS = {name: partial(small_model, name) for name in MODULES} | {
 
 
 @pytest.fixture(scope="module")
-def fitted(known, content):
-    return {name: build().fit(known, **content) for name, build in MODELS.items()}
+def fitted(fitted, known, content):
+    return fitted | {name: build().fit(known, **content) for name, build in MODELS.items() if name not in fitted}
 
 
 @pytest.fixture(params=list(MODELS))

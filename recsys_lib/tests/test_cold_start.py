@@ -13,13 +13,6 @@ from recsys_lib.evaluation.task import evaluate
 from recsys_lib.models import EASE, ItemKNN, NeuralRanker, Popularity, short
 from recsys_lib.models.base import MODULES
 from recsys_lib.models.lists import top_k
-from recsys_lib.tests.made import small_model
-
-
-@pytest.fixture(scope="module")
-def fitted(task, content):
-    """One small model of every class there is."""
-    return {name: small_model(name).fit(task.known, **content) for name in MODULES}
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -79,8 +72,8 @@ def test_the_table_of_nothing(fitted):
     assert (table["milliseconds"] > 0).all()
 
 
-def test_several_draws_are_averaged(task, fitted):
-    models, keys = {"ease": fitted["EASE"]}, ["way", "size", "user_id"]
+def test_several_draws_are_averaged(task, models):
+    models, keys = {"ease": models["ease"]}, ["way", "size", "user_id"]
     several, first = (cold_start.new_user_table(models, task, (1, 3), draws=draws).set_index(keys) for draws in (4, 1))
     assert (several.index == first.index).all()
     whole = several.xs(-1, level="size")["value"]
@@ -112,8 +105,7 @@ def test_the_films_shown(task):
     assert cold_start.shown_films(histories, 0, "known", counts).matrix.nnz == 0
 
 
-def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
-    models = {"ease": EASE().fit(task.known), "popularity": Popularity().fit(task.known)}
+def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task, models):
     values = cold_start.new_user_table(models, task, (0, 4))
     expected = evaluate(models["ease"], task, resamples=1).per_user.set_index("user_id")["ndcg@10"]
     own = values[(values["model"] == "ease") & (values["size"] == -1)].set_index("user_id")["value"]
@@ -128,7 +120,7 @@ def test_with_the_whole_history_a_new_user_gets_what_a_known_one_gets(task):
     assert gained[0] == 0
     enough = np.diff(task.histories.indptr) >= 4
     assert sorted(values["user_id"].unique()) == task.users[enough].tolist()
-    assert len(cold_start.new_user_table({"p": Popularity().fit(task.known)}, task, (10_000,))) == 0
+    assert len(cold_start.new_user_table(models, task, (10_000,))) == 0
 
 
 def test_what_was_given_is_reflected_and_every_step_is_measured(task, content):

@@ -12,7 +12,6 @@ import pytest
 from recsys_lib.files import read_arrays, write_arrays
 from recsys_lib.models import ALS, EASE, Blend, ItemKNN, base, load_model
 from recsys_lib.models.stored import array_hash, load_arrays
-from recsys_lib.tests.made import small_model
 
 LARGE = np.random.default_rng(0).random((100, 100), dtype=np.float32)
 
@@ -74,11 +73,10 @@ def test_a_file_that_is_written_over_in_place_ends_no_reader_and_changes_nothing
 
 
 @pytest.mark.parametrize("name", list(base.MODULES))
-def test_single_flipped_bits_are_noticed(tmp_path, known, tables, name):
+def test_single_flipped_bits_are_noticed(tmp_path, known, fitted, name):
     """Whichever bit it is, of the arrays or of what names them: refused, or the model is as it was."""
-    model = small_model(name).fit(known, items=tables[1], users=tables[2])
-    folder, rng = model.save(tmp_path / "model"), np.random.default_rng(0)
-    expected = model.recommend(known.user_ids[:9])
+    folder, rng = fitted[name].save(tmp_path / "model"), np.random.default_rng(0)
+    expected = fitted[name].recommend(known.user_ids[:9])
     for file in (next(folder.glob("arrays-*")), folder / "config.json"):
         whole = file.read_bytes()
         for bit in rng.integers(8 * min(len(whole), 20_000), size=12):
