@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_lib import splits
-from recsys_lib.evaluation.task import Task, compare, evaluate
+from recsys_lib.evaluation.task import compare, evaluate
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.models.base import content_hash
@@ -23,10 +22,8 @@ AGAIN = {"resamples": 100, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def made(tables):
+def made(task):
     """Two fitted models of made data with their evaluations, and the task."""
-    split = splits.temporal_user(tables[0])
-    task = Task.from_split(split, items=tables[1])
     models = {"popularity": Popularity().fit(task.known), "knn": ItemKNN(neighbours=30).fit(task.known)}
     return models, {name: evaluate(model, task, KS, **AGAIN) for name, model in models.items()}, task
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lib import splits
-from recsys_lib.evaluation.task import Task, compare, evaluate
+from recsys_lib.evaluation.task import compare, evaluate
 from recsys_lib.files import sha256, write_json
 from recsys_lib.models import ItemKNN, Popularity, load_model
 from recsys_lib.run import champion, results, tracking
@@ -23,11 +22,9 @@ CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
 
 
 @pytest.fixture(scope="module")
-def made(tables):
+def made(tables, split, task):
     """Fitted models and their evaluations, for two states of a run: before, and with other neighbours after."""
-    split, states = splits.temporal_user(tables[0]), []
-    task = Task.from_split(split, items=tables[1])
-    data = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}
+    data, states = {"name": "made", "sha256": "a" * 64, "rating_scale": [1, 5], "source": "the tests"}, []
     for neighbours in (5, 40):
         models = {"popularity": Popularity().fit(task.known), "knn": ItemKNN(neighbours=neighbours).fit(task.known)}
         evaluations = {name: evaluate(model, task, (5,), **AGAIN) for name, model in models.items()}

@@ -180,15 +180,14 @@ def test_empty_test_part_and_nothing_relevant_are_named(split):
         Task.from_split(split, 6.0)
 
 
-def test_what_popularity_would_show_is_what_it_shows(split, history, results):
-    task = Task.from_split(split)
+def test_what_popularity_would_show_is_what_it_shows(task, results):
     lists = results["counting"].lists
     first = lists[lists["rank"] <= 10].groupby("user_id")["item_id"].agg(list)
     assert [task.known.item_ids[row].tolist() for row in task.expected] == first.loc[task.users].tolist()
     assert results["counting"].means["serendipity@10"] == 0
 
 
-def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
+def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(task):
     """A model that cannot score some users lists popular items for them, and is judged by these lists everywhere."""
 
     class Silent(Guessing):
@@ -197,7 +196,6 @@ def test_a_point_of_the_learning_curve_has_the_fallback_that_lists_have(tables):
             scores[::2] = np.nan
             return scores
 
-    task = Task.from_split(splits.temporal_user(tables[0]))
     model, everybody = Silent().fit(task.known), np.arange(len(task.users))
     whole = ranking.ndcg(ranking.judge(lists_given(model, task, everybody), task.relevant), 10)
     np.testing.assert_allclose(whole, evaluate(model, task).per_user["ndcg@10"])
