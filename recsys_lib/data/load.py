@@ -243,7 +243,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
     files = {option: resolve(given[option]) for option in ("items", "users") if given[option]}
     if lacking := [option for option, file in files.items() if file is None]:
         raise ValueError(f"{lacking[0]}={str(given[lacking[0]])!r} does not exist")
-    given = {**given, "items": None, "users": None, **files}
+    given = {**given, "items": None, "users": None, **files, "archive": path.name if zipped else None}
     return Source(lambda: read_files(folder, **given), words, path), name, scale
 
 
