@@ -203,9 +203,9 @@ def _head(path: Path, encoding: str | None) -> tuple[list[str], int, str]:
 
 def _is_aside(lines: Sequence[str], place: int) -> bool:
     """Whether a line above a table is none of its rows: as _ASIDE says, or a title, in words and without separators."""
-    line, rest = lines[place], [line for line in lines[place + 1 :] if line.strip()][:3]
-    if re.match(_ASIDE, line):
+    if re.match(_ASIDE, line := lines[place]):
         return True
+    rest = [row for row in lines[place + 1 : place + _HEAD_LINES] if row.strip()][:3]
     parted = any(len(rest) > 1 and all(mark in row for row in rest) for mark in _SEPARATORS[:-1])
     words = len(line.split())
     in_words = re.match(r'"?[^\W\d]', line) and not any(mark in line for mark in _SEPARATORS[:-1])
@@ -698,10 +698,12 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
 def _json(table: str, only: list[str], tables: RawTables) -> pa.Table | pd.DataFrame:
     """Read JSON lines by pyarrow; where a line does not fit, line by line, in Python's way of writing, too."""
     path, form = tables.files[table], tables.forms[table]
-    text = _bytes_of(path).decode(form.encoding)
+    content = _bytes_of(path)
+    if form.encoding != "utf-8":
+        content = content.decode(form.encoding).encode()
     with suppress(pa.ArrowInvalid):
-        return arrow_json.read_json(pa.BufferReader(text.encode())).select(only)
-    lines = [line for line in _lines(text)[form.before :] if line.strip()]
+        return arrow_json.read_json(pa.BufferReader(content)).select(only)
+    lines = [line for line in _lines(content.decode())[form.before :] if line.strip()]
     rows = [cells.literal(line) for line in lines]
     if bad := [place for place, row in enumerate(rows) if not isinstance(row, dict)]:
         shown = ", ".join(f"line {line}" for line in tables.lines(table, bad[:_SHOWN]))
