@@ -97,7 +97,7 @@ def plain_cells(values: pd.Series, ours: str, where: str) -> pd.Series:
         nested = next((cell for cell in cells if isinstance(cell, list | tuple | set | dict | np.ndarray)), None)
         if nested is not None:
             shown = nested.tolist() if isinstance(nested, np.ndarray) else nested
-            raise ValueError(f"{where} holds {shown}, not single values; a {ours} is one value")
+            raise ValueError(f"{where} holds {shown}, not single values: DataFrame.explode makes a row of each {ours}")
         values = pd.Series([_as_text(cell) for cell in cells], dtype=object)  # whole numbers stay whole
     return values if values.dtype.kind in "iufbM" else values.mask(values.isin(MISSING))
 

@@ -165,6 +165,7 @@ def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes
         raise BadArchiveError(f"{archive} is not safe: it holds {Path(error.filename).name!r} twice") from error
     except (NotImplementedError, RuntimeError) as error:
         raise BadArchiveError(f"{archive} cannot be unpacked ({error})") from error
+    folder.mkdir(parents=True, exist_ok=True)  # of an archive without a file, too
     return folder
 
 

@@ -145,8 +145,9 @@ def load_dataset(
     - ``bad_rows``: those with missing or impossible values: "raise" names them all; "drop" leaves them out.
     - ``missing_items``: items that the table of items lacks: "raise", "keep" them with their id as title, or "drop"
       their interactions.
-    - ``names``, ``separator``, ``encoding``: columns and separator of the interactions, where the file does not tell;
-      the encoding of all text, such as "cp1251", where it is not UTF-8, UTF-16 or Windows-1252.
+    - ``names``, ``separator``, ``encoding``: columns and separator of the interactions, where the file does not tell
+      (``["user_id", "item_id"]`` of more columns: one user a line); the encoding of all text, such as "cp1251", where
+      it is not UTF-8, UTF-16, UTF-32 or Windows-1252.
     - ``time_unit``: what timestamps that are numbers count.
     - ``not_rated``: ratings that mean "not rated", such as 0 or -1: their rows are left out and counted. With
       ``implicit=True``, where no rating is read, they stay.
@@ -243,7 +244,7 @@ def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | 
     files = {option: resolve(given[option]) for option in ("items", "users") if given[option]}
     if lacking := [option for option, file in files.items() if file is None]:
         raise ValueError(f"{lacking[0]}={str(given[lacking[0]])!r} does not exist")
-    given = {**given, "items": None, "users": None, **files}
+    given = {**given, "items": None, "users": None, **files, "archive": path.name if zipped else None}
     return Source(lambda: read_files(folder, **given), words, path), name, scale
 
 

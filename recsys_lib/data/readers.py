@@ -203,9 +203,9 @@ def _head(path: Path, encoding: str | None) -> tuple[list[str], int, str]:
 
 def _is_aside(lines: Sequence[str], place: int) -> bool:
     """Whether a line above a table is none of its rows: as _ASIDE says, or a title, in words and without separators."""
-    line, rest = lines[place], [line for line in lines[place + 1 :] if line.strip()][:3]
-    if re.match(_ASIDE, line):
+    if re.match(_ASIDE, line := lines[place]):
         return True
+    rest = [row for row in lines[place + 1 : place + _HEAD_LINES] if row.strip()][:3]
     parted = any(len(rest) > 1 and all(mark in row for row in rest) for mark in _SEPARATORS[:-1])
     words = len(line.split())
     in_words = re.match(r'"?[^\W\d]', line) and not any(mark in line for mark in _SEPARATORS[:-1])
@@ -330,6 +330,9 @@ def _with_columns(
     """Complete the form of delimited text by its first lines: header, quotes, and what its columns are."""
     rows = [_fields(line, form.separator) for line in form.head]
     first_row, header, widths = rows[0], _is_header(rows, given=names is not None), Counter(map(len, rows))
+    sequences = replace(form, kind="sequences", names=["user_id", "item_id", "position"])
+    if names is not None and list(names) == sequences.names[:2] and len(first_row) > 2:
+        return sequences
     if names is not None and len(names) != len(first_row):
         raise ValueError(f"names= gives {len(names)} names, and {path.name} has {len(first_row)} columns")
     quoted = len(form.separator) == 1 and form.separator != " " and not any(map(_typed_name, first_row))
@@ -346,17 +349,16 @@ def _with_columns(
     if header or names is not None or (columns and set(columns) <= set(first_row)):
         return form
     if len(widths) > 1 and all(cell.isdecimal() for row in rows for cell in row):
-        return replace(form, kind="sequences", names=["user_id", "item_id", "position"])
+        return sequences
     guess = _guess(first_row, table)
     if guess is None:
-        if len(first_row) > MOST_COLUMNS:
-            raise ValueError(
-                f"{path.name} has no header line and {len(first_row)} columns: a row is to be one user and one item; "
-                "of a matrix make such rows first, as pandas.melt does"
-            )
+        n, begins = len(first_row), ", ".join(map(repr, first_row[:_SHOWN]))
+        says = f"say what its {n} columns are, such as names={names_of(n)}"
+        if n > MOST_COLUMNS:
+            says = f"of a matrix of {n} columns make rows of one user and one item first, as pandas.melt does"
         raise ValueError(
-            f"{path.name} has no header line (it begins {', '.join(map(repr, first_row[:_SHOWN]))}): say what its "
-            f"{len(first_row)} columns are, such as names={names_of(len(first_row))}"
+            f"{path.name} has no header line (it begins {begins}): {says}, or names={sequences.names[:2]} if each "
+            "line is a user and then the items in order"
         )
     return replace(form, names=guess)
 
@@ -480,8 +482,9 @@ def read_files(
     separator: str | None = None,
     encoding: str | None = None,
     time_unit: str = "s",
+    archive: str | None = None,
 ) -> RawTables:
-    """Read a table of interactions, or a folder of tables, under the lab's column names.
+    """Read a table of interactions, or a folder of tables, perhaps of an ``archive``, under the lab's column names.
 
     The arguments are those of :func:`recsys_lib.data.load_dataset`. FileNotFoundError if a folder holds no table of
     interactions, ValueError if a mapping does not fit a column, or a file cannot be read.
@@ -494,7 +497,7 @@ def read_files(
         if root is None:
             known = ", ".join(f"{stem}.csv" for stem in _STEMS["interactions"][:4])
             raise FileNotFoundError(
-                f"{path} holds no table of interactions: call it one of {known} (or .tsv, .parquet)"
+                f"{archive or path} holds no table of interactions: call it one of {known} (or .tsv, .parquet)"
             )
         files = _files_of(root)
     elif path.name in ("u.data", "ratings.dat"):  # GroupLens's, which never come alone
@@ -540,7 +543,7 @@ def read_frames(
 ) -> RawTables:
     """Take tables that are in memory, by the rules that hold for files."""
     given = {"interactions": interactions, "items": items, "users": users}
-    given = {name: frame.reset_index(drop=True) for name, frame in given.items() if frame is not None}
+    given = {name: _without_index(frame) for name, frame in given.items() if frame is not None}
     _check_mapping(columns, [column for frame in given.values() for column in frame], "the tables")
     tables = RawTables(columns=list(interactions.columns))
     for name, frame in given.items():
@@ -548,6 +551,12 @@ def read_frames(
         _keep(tables, name, _plain(frame[only].copy(), names, f"the {name}"), time_unit)
     cells.agree_on_ids((tables.interactions, tables.items, tables.users))
     return tables
+
+
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose index counts its rows; an index that has a name becomes a column."""
+    named = [name for name in frame.index.names if name is not None and name not in frame]
+    return (frame.reset_index(named) if named else frame).reset_index(drop=True)
 
 
 def _taken(
@@ -667,6 +676,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         everything.decode(encoding)  # or says which byte it cannot be; pyarrow would go on without the row
         form = replace(form, encoding=encoding)
         text = dict.fromkeys(only, pa.string())
+        how["block_size"] = 64 << 20  # for a cell that is longer than a block
         found = _parsed(path, form, text, only, **how, skip=lambda row: uneven.append(row) or "skip")
     tables.forms[table] = form
     if form.quoted:
@@ -688,10 +698,12 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
 def _json(table: str, only: list[str], tables: RawTables) -> pa.Table | pd.DataFrame:
     """Read JSON lines by pyarrow; where a line does not fit, line by line, in Python's way of writing, too."""
     path, form = tables.files[table], tables.forms[table]
-    text = _bytes_of(path).decode(form.encoding)
+    content = _bytes_of(path)
+    if form.encoding != "utf-8":
+        content = content.decode(form.encoding).encode()
     with suppress(pa.ArrowInvalid):
-        return arrow_json.read_json(pa.BufferReader(text.encode())).select(only)
-    lines = [line for line in _lines(text)[form.before :] if line.strip()]
+        return arrow_json.read_json(pa.BufferReader(content)).select(only)
+    lines = [line for line in _lines(content.decode())[form.before :] if line.strip()]
     rows = [cells.literal(line) for line in lines]
     if bad := [place for place, row in enumerate(rows) if not isinstance(row, dict)]:
         shown = ", ".join(f"line {line}" for line in tables.lines(table, bad[:_SHOWN]))

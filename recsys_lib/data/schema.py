@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from recsys_lib.data.cells import agree_on_ids
 from recsys_lib.data.interactions import order_column
 from recsys_lib.data.readers import MOST_COLUMNS, WEIGHT, RawTables, names_of
 
@@ -191,7 +192,7 @@ def check(
     else:
         return Outcome([], bad, [])
     lacking = failures.loc[failures["check"] == "column_in_dataframe", "failure_case"].tolist()
-    columns = list(columns or map(str, frame.columns))
+    columns = list(map(str, columns or frame.columns))
     problems = [_lacks(file, lacking, columns, spare, headed=headed)] if lacking else []
     for rule in rules:
         failed = failures[(failures["column"] == rule.column) & (failures["check"] == rule.name)]
@@ -293,6 +294,8 @@ def clean(
         if getattr(tables, name) is not None:
             found, of_rows = _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
             problems, may_drop = problems + found, may_drop and of_rows
+    if dropped and not problems:  # without the bad rows all ids may be whole
+        agree_on_ids((tables.interactions, tables.items, tables.users))
     unknown = np.zeros(0, bool) if missing_items == "keep" else _unknown_items(tables)
     if unknown.any() and (missing_items == "raise" or unknown.all()):
         items, ids = tables.file("items"), tables.interactions.loc[unknown, "item_id"]

@@ -44,11 +44,12 @@ def only_pairs(home: Path) -> Path:
 
 
 def filmtrust(home: Path) -> Path:
-    """Blank-separated ratings from 0.5 to 4 without a header and without times; 20 users have a single one."""
+    """Blank-separated ratings from 0.5 to 4 without a header and without times; 20 users have a single, low one."""
     interactions, _, _ = made_tables(n_users=100, n_items=60, seed=2)
     rest = interactions["user_id"] <= 20
     kept = pd.concat([interactions[~rest], interactions[rest].drop_duplicates("user_id")])
-    rows = kept.assign(rating=(kept["rating"] - 0.5 * (kept["item_id"] % 2)).clip(0.5, 4.0)).drop(columns="timestamp")
+    ratings = (kept["rating"] - 0.5 * (kept["item_id"] % 2)).clip(0.5, 4.0).where(kept["user_id"] > 20, 1.0)
+    rows = kept.assign(rating=ratings).drop(columns="timestamp")
     rows.to_csv(_in(home, "ratings.txt"), sep=" ", header=False, index=False)
     return home / "ratings.txt"
 

@@ -23,8 +23,7 @@ def frame():
 
 def test_missing_columns_are_all_named(frame):
     assert problems_of(frame.drop(columns=["user_id", "item_id"])) == [
-        "t.csv has no column 'user_id'; it has rating, timestamp",
-        "t.csv has no column 'item_id'; it has rating, timestamp",
+        "t.csv has no column 'user_id' and no column 'item_id'; it has rating, timestamp"
     ]
 
 
@@ -84,9 +83,9 @@ def test_problems_of_all_files_are_in_one_error(tmp_path, lab_home):
         (
             "u,i,n\n1,2,3\n",
             [
-                f"t.csv has no column '{column}'; it has u, i, n "
-                "(say which is which, such as columns={'u': 'user_id', 'i': 'item_id'})"
-                for column in ("user_id", "item_id")
+                "t.csv has no column 'user_id' and no column 'item_id'; it has u, i, n (say which is which, such as "
+                "columns={'u': 'user_id', 'i': 'item_id'}, or names=['user_id', 'item_id', 'rating'] if its first line "
+                "is a row)"
             ],
         ),
     ],

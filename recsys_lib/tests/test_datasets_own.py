@@ -124,7 +124,7 @@ def test_ids_of_parquet(tmp_path, lab_home, ids, expected):
     [
         ("user_id", [1e300, 2.0], r"1 row with an id beyond 2\*\*53 \(line \d: 1e\+300\); .* as integers or text"),
         ("item_id", [2.0, np.inf], r"1 row with an id beyond"),
-        ("user_id", [[1], [2]], r"holds \[1\], not single values; a user_id is one value"),
+        ("user_id", [[1], [2]], r"holds \[1\], not single values: DataFrame.explode makes a row of each user_id"),
         ("item_id", [{"a": 1}, {"a": 2}], "holds {'a': 1}, not single values"),
         ("rating", [[1], [2]], "not single values"),
         ("rating", [1e300, 2.0], "1 row with an infinite rating"),
@@ -208,6 +208,13 @@ def test_weights_of_a_pair_are_added_up(table):
     ("text", "options", "proposal", "read"),
     [
         ("1,2,3,4,0\n2,3,4,5,6\n", {}, r"(names)=(\[.*?\])", [[1, 2, 3, 4], [2, 3, 4, 5]]),
+        (
+            "1 7 8 9\n2 7 8 8\n",
+            {},
+            r"or (names)=(\[.*?\])",
+            [[1, 7, 1, 0], [1, 8, 1, 1], [1, 9, 1, 2], [2, 7, 1, 0], [2, 8, 1, 1], [2, 8, 1, 2]],
+        ),
+        ("1" + ",2" * 30 + "\n", {"duplicates": "last"}, r"or (names)=(\[.*?\])", [[1, 2, 1, 29]]),
         ("who,item\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
         ("user,what\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
         ("who,what\n1,2\n", {}, r"(columns)=({.*?})", [[1, 2, 1]]),
@@ -238,6 +245,14 @@ def test_what_a_message_proposes_works(table, text, options, proposal, read):
 def test_frames_that_a_message_proposes_are_read(tmp_path, lab_home):
     (tmp_path / "one.json").write_text('[{"user_id": 1, "item_id": 2}]')
     assert values(pd.read_json(tmp_path / "one.json")) == [[1, 2, 1]]
+    lists = pd.DataFrame({"user": [1, 2], "item": [[5, 6], [7]]})
+    with pytest.raises(ValueError, match="column 'item' holds .* DataFrame.explode makes a row of each item_id"):
+        load_dataset(lists)
+    assert values(lists.explode("item")) == [[1, 5, 1], [1, 6, 1], [2, 7, 1]]
+    indexed = lists.explode("item").set_index(["user", "item"]).assign(rating=3)
+    assert values(indexed) == [[1, 5, 3], [1, 6, 3], [2, 7, 3]]  # names of an index are columns
+    with pytest.raises(BadTableError, match="no column 'user_id' and no column 'item_id'; it has 0, 1"):
+        load_dataset(pd.DataFrame([[1, 2]]))
     matrix = pd.DataFrame({"user": [1, 2], "Jaws": [5, None], "Up": [None, 3]})
     rows = matrix.melt("user", var_name="item", value_name="rating").dropna()
     assert values(rows) == [[1, "Jaws", 5], [2, "Up", 3]]
@@ -329,15 +344,16 @@ def test_any_text_is_an_id(tmp_path, lab_home, ids):
     ("name", "error", "says"),
     [
         ("../ratings.csv", BadArchiveError, "leads out of the folder"),
-        ("readme.md", FileNotFoundError, "holds no table of interactions: call it one of interactions.csv"),
+        ("readme.md", FileNotFoundError, "^mine.zip holds no table of interactions: call it one of interactions.csv"),
+        ("", FileNotFoundError, "^mine.zip holds no table of interactions"),
         (None, BadArchiveError, "mine.zip is cut or corrupt"),
     ],
 )
 def test_archives_of_ones_own_are_refused_with_the_reason(tmp_path, lab_home, name, error, says):
     (tmp_path / "mine.zip").write_bytes(b"PK\x03\x04 and no more")
-    if name:
+    if name is not None:
         with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
-            archive.writestr(name, "userId,movieId,rating,timestamp\n")
+            archive.writestr(name or "empty/", "userId,movieId,rating,timestamp\n" if name else "")
     with pytest.raises(error, match=says):
         load_dataset(tmp_path / "mine.zip")
 
