@@ -72,7 +72,7 @@ def sample_of_users(lab: Lab, n: int) -> list[Any]:
     tested = np.flatnonzero(np.isin(lab.known.user_ids, lab.test.user_ids))
     ordered = tested[np.argsort(lab.lengths[tested], kind="stable")]
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
-    return lab.known.user_ids[np.sort(ordered[places])].tolist()
+    return lab.known.user_ids[ordered[places]].tolist()
 
 
 def main(arguments: list[str] | None = None) -> None:

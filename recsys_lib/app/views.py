@@ -306,8 +306,8 @@ def leaderboard(app: App) -> dict[str, Any] | str:
     error["arrayminus"] = [0 if row["low"] is None else row["mean"] - row["low"] for row in rows]
     points = {"x": means, "y": names, "hovertext": names, "error_x": error, "xhoverformat": ".3f"}
     points["marker"] = {"size": 9, "color": COLOURS[0]}
-    title = {"title": {"text": f"{label(app.metric)}<br>mean and 95 % interval"}}
-    return _figure([points], title, {}, 90 + 24 * len(rows)) if rows else ""
+    title = {"text": f"{label(app.metric)}<br>mean and 95 % interval", "font": {"size": 12}}  # fits a phone
+    return _figure([points], {"title": title}, {}, 90 + 24 * len(rows)) if rows else ""
 
 
 def trade_offs(app: App) -> dict[str, Any]:

@@ -562,7 +562,8 @@ def test_the_site_is_whole_and_needs_nothing_else(lab_home):
     assert "Why this film?" in (index.parent / "users" / "1.html").read_text()
     lab = Lab(run)
     sample = lab.lengths[lab.known.user_codes(site.sample_of_users(lab, 5))]  # spans all activity
-    assert (len(sample), sample.min(), sample.max()) == (5, lab.lengths.min(), lab.lengths.max())
+    assert (len(sample), sample[0], sample[-1]) == (5, lab.lengths.min(), lab.lengths.max())
+    assert sample.tolist() == sorted(sample), "from the least to the most active, as the page says"
 
 
 def test_what_the_machine_does_not_give_is_said_before_anything_is_served(lab_home, monkeypatch):
