@@ -96,9 +96,9 @@ def sequences(home: Path) -> Path:
 
 
 def one_user(home: Path) -> Path:
-    """Forty ratings of a single user."""
+    """Sixteen ratings of a single user."""
     interactions, _, _ = made_tables(n_users=1, n_items=60, seed=7)
-    interactions.head(40).to_csv(_in(home, "one_user.csv"), index=False)
+    interactions.to_csv(_in(home, "one_user.csv"), index=False)
     return home / "one_user.csv"
 
 

@@ -380,6 +380,19 @@ def test_book_crossing(tmp_path, lab_home):
     assert data.users["Location"].tolist()[0] == 'c "d"e' and data.users["Age"].isna().tolist() == [False, True]
 
 
+def test_goodbooks(tmp_path, lab_home):
+    (tmp_path / "ratings.csv").write_text("user_id,book_id,rating\n1,258,5\n2,4081,4\n")
+    (tmp_path / "books.csv").write_text(
+        "book_id,goodreads_book_id,authors,original_publication_year,title\n"
+        '258,9,"Z, C",2001.0,"The Shadow, of the Wind (The Cemetery, #1)"\n4081,8,A,,B\n'
+    )
+    (tmp_path / "tags.csv").write_text("tag_id,tag_name\n1,x\n")
+    data = load_dataset(tmp_path)
+    assert data.interactions.values.tolist() == [[1, 258, 5], [2, 4081, 4]]
+    assert data.titles().to_dict() == {258: "The Shadow, of the Wind (The Cemetery, #1)", 4081: "B"}
+    assert data.items["year"].tolist() == [2001, pd.NA]
+
+
 @pytest.mark.parametrize("name", ["year", "original_publication_year", "Year-Of-Publication", "releaseYear"])
 def test_years_by_any_name(tmp_path, lab_home, name):
     (tmp_path / "ratings.csv").write_text(written())
