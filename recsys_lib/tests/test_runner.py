@@ -55,11 +55,11 @@ def test_texts_reach_a_notebook_as_they_are(lab_home, monkeypatch, text):
     monkeypatch.chdir(lab_home)
     show = "import json, pathlib; pathlib.Path('seen.json').write_text(json.dumps([dataset, split, reading]))"
     source = notebook(lab_home, "dataset: str = 'x'\nsplit: str = ''\nreading: dict = {}", f"{show}\nprint(split)")
-    given = {"common": {"split": text, "reading": {text: [text]}}}
+    given = {"common": {"split": text, "reading": {"columns": {text: text}}}}
     (lab_home / "p.yaml").write_text(json.dumps(given, ensure_ascii=False))
     target = runner.execute(source, f"{lab_home}/{text}.csv", lab_home / "p.yaml")
     dataset = str((lab_home / f"{text}.csv").resolve())
-    assert json.loads((lab_home / "seen.json").read_text()) == [dataset, text, {text: [text]}]
+    assert json.loads((lab_home / "seen.json").read_text()) == [dataset, text, {"columns": {text: text}}]
     assert target.is_relative_to(lab_home / "outputs") and nbformat.read(target, as_version=4)
     assert not list(lab_home.rglob("hacked"))
 
