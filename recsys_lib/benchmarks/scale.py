@@ -135,7 +135,8 @@ def model_stages(stages: Stages, name: str, task: Task, items: pd.DataFrame) -> 
     """Fit a model, list for everybody, evaluate."""
     model, known = MODELS[name](), task.known
     stages.measure(f"{name}: fit", lambda: model.fit(known, items=items))
-    stages.measure(f"{name}: ten for everybody", lambda: model.recommend(known.user_ids, 10))
+    if not model.predicts_ratings:  # nobody lists by those
+        stages.measure(f"{name}: ten for everybody", lambda: model.recommend(known.user_ids, 10))
     if name in ("Popularity", "ALS"):
         stages.measure(f"{name}: evaluate, all metrics", lambda: evaluate(model, task))
 
