@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from recsys_lib.evaluation import inference
@@ -18,6 +20,7 @@ from recsys_lib.evaluation.task import (
     from_ranked,
     rank_all,
     ranked_from_frames,
+    some_of,
 )
 from recsys_lib.models.base import Recommender
 
@@ -37,7 +40,7 @@ def by_gap(
     - ``evaluations``: of the models on the task: their lists are those for the same sitting, where models are served
       the same.
     - ``gaps``: pauses that part two sittings, by the name of the visit: see :meth:`Task.later_sittings`. The first also
-      bounds the same sitting.
+      bounds the same sitting. Of more than ``MOST_USERS`` users some, drawn by chance, are asked later.
 
     Returns by visit ("same sitting", "more than an hour later", ...), then by model. Visits for which nobody has
     anything relevant are absent.
@@ -50,6 +53,8 @@ def by_gap(
             lists = evaluations[name].lists
             ranked = ranked_from_frames(lists[lists["user_id"].isin(same.users)], same)
             results[SAME][name] = from_ranked(ranked, same, (BEYOND_AT,))
+    if len(some := some_of(np.arange(len(task.users)))) < len(task.users):
+        task = replace(task, test=task.test[task.test["user_id"].isin(task.users[some])])
     for visit, gap in gaps.items():
         with suppress(NothingRelevantError):
             later = task.later_sittings(gap)

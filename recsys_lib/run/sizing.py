@@ -43,8 +43,8 @@ class Size(NamedTuple):
 
     @property
     def gigabytes(self) -> float:
-        """Memory that a run takes at its peak, by runs of a hundred thousand and of a million rows."""
-        return 1.0 + 2.0 * self.rows / 1e6
+        """Memory that a run takes at its peak, by runs of a hundred thousand, of a million and of ten million rows."""
+        return 1.0 + 1.6 * (self.rows / 1e6) ** 0.7
 
 
 def sized(size: Size) -> dict[str, dict[str, Any]]:
@@ -123,9 +123,9 @@ def announcement(dataset: str) -> str:
         lines[0] += ": histories with an order and no times. Each user's last item is asked for; what follows what "
         lines[0] += "counts by direction and distance, and the last items of a history count most."
     else:
-        million = size.rows / 1e6
+        minutes = 11 * size.rows / 1e6
         lines[0] += ": searches and nets are made smaller, so that the run takes "
-        lines[0] += f"about {15 * million**1.1:,.0f} CPU minutes and {needed:,.1f} GB."
+        lines[0] += f"about {minutes:,.0f} CPU minutes and {needed:,.1f} GB."
     if (most := sections["05_item_models"].get("ease", {}).get("max_items", size.items)) < size.items:
         lines += [f"EASE models the {most:,} most popular items; the others have no score by it."]
     lines += [short] if free < needed else []

@@ -103,6 +103,21 @@ def test_data_without_times_and_implicit_feedback(coming_back):
     assert set(np.unique(task.served.matrix.data)) == {1.0}
 
 
+def test_of_many_users_some_are_asked_what_later_visits_bring(coming_back, monkeypatch):
+    task = Task.from_split(splits.temporal_user(coming_back))
+    models = {"popularity": Popularity().fit(task.known)}
+    evaluations = {name: evaluate(model, task) for name, model in models.items()}
+    whole = return_visits.by_gap(models, task, evaluations, {"later": "1h"})
+    monkeypatch.setattr("recsys_lib.evaluation.task.MOST_USERS", 15)
+    drawn = return_visits.by_gap(models, task, evaluations, {"later": "1h"})
+    everybody, some = (each["later"]["popularity"].per_user for each in (whole, drawn))
+    assert 0 < len(some) < 15 and len(everybody) == 20
+    of_these = everybody[everybody["user_id"].isin(some["user_id"])].reset_index(drop=True)
+    columns = ["user_id", "ndcg@10", "recall@10"]  # lists are compared with those of others by "personalisation"
+    pd.testing.assert_frame_equal(some[columns], of_these[columns])
+    assert len(drawn["same sitting"]["popularity"].per_user) == len(whole["same sitting"]["popularity"].per_user)
+
+
 def test_table_and_sentences_follow_the_numbers_of_each_visit(coming_back):
     task = Task.from_split(splits.temporal_user(coming_back))
     models = {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=1.0).fit(task.known)}
