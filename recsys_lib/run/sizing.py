@@ -74,7 +74,12 @@ def sized(size: Size) -> dict[str, dict[str, Any]]:
             "ranker_models": 1,
         }
         | ({"trees": 0} if size.sequences else {}),
-        "07_evaluation": {"curve_sizes": [1, 5, 20], "curve_shares": [0.1, 1.0], "refit_seeds": 2},
+        "07_evaluation": {
+            "curve_sizes": [1, 5, 20],
+            "curve_shares": [0.1, 1.0],
+            "refit_seeds": 2,
+            "elsewhere": ["popularity", "als_tuned"],
+        },
     }
     if size.items > EASE_ITEMS:
         sections["05_item_models"]["ease"] = {"max_items": EASE_ITEMS}
@@ -123,7 +128,7 @@ def announcement(dataset: str) -> str:
         lines[0] += ": histories with an order and no times. Each user's last item is asked for; what follows what "
         lines[0] += "counts by direction and distance, and the last items of a history count most."
     else:
-        minutes = 11 * size.rows / 1e6
+        minutes = 13 * size.rows / 1e6
         lines[0] += ": searches and nets are made smaller, so that the run takes "
         lines[0] += f"about {minutes:,.0f} CPU minutes and {needed:,.1f} GB."
     if (most := sections["05_item_models"].get("ease", {}).get("max_items", size.items)) < size.items:
