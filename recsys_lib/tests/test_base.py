@@ -1,6 +1,7 @@
 """The interface that all models share."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -11,10 +12,12 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from recsys_lib import models
+from recsys_lib.data import splits
 from recsys_lib.data.interactions import Histories, Interactions
+from recsys_lib.evaluation.task import Task
 from recsys_lib.models import ALS, EASE, ItemKNN, Popularity, SequenceKNN, Trending, load_model
 from recsys_lib.models.base import MODULES
-from recsys_lib.tests.made import small_model
+from recsys_lib.tests.made import made_tables, small_model
 
 MODELS = {name: partial(small_model, name) for name in MODULES} | {
     "mean": partial(Popularity, kind="mean"),
@@ -291,3 +294,34 @@ def test_before_fit_every_use_says_so(name, tmp_path):
         with pytest.raises(ValueError, match=f"{name} is not fitted yet: call fit first"):
             use()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_refusal_proposes_goes():
+    rated, items, _ = made_tables(n_users=30, n_items=20, per_user=10)
+    undated, nets = rated.drop(columns="timestamp"), {"epochs": 1, "embedding_dim": 4}
+    placed, alike = undated.assign(position=undated.groupby("user_id").cumcount()), rated.assign(rating=3.0)
+    low = splits.temporal_user(rated.assign(rating=rated["rating"].clip(upper=3)))
+    proposals = {
+        "use NeuralRanker": (models.NeuralHybrid(**nets).fit, (alike,), [models.NeuralRanker(**nets).fit]),
+        "use random or leave_one_out": (splits.temporal_user, (undated,), [splits.random, splits.leave_one_out]),
+        "use temporal_user or leave_one_out": (
+            splits.temporal_global,
+            (placed,),
+            [splits.temporal_user, splits.leave_one_out],
+        ),
+        "fit(..., items=items), with 'genres'": (
+            models.GenrePopularity().fit,
+            (rated,),
+            [partial(kind().fit, items=items) for kind in (models.GenrePopularity, models.AttributeKNN)],
+        ),
+        "lower relevant_from": (
+            partial(Task.from_split, relevant_from=4.0),
+            (low,),
+            [partial(Task.from_split, relevant_from=3.0)],
+        ),
+    }
+    for says, (refused, given, proposed) in proposals.items():
+        with pytest.raises(ValueError, match=re.escape(says)):
+            refused(*given)
+        for call in proposed:
+            assert call(*given) is not None
