@@ -214,3 +214,16 @@ def test_the_report_counts_the_readings_of_the_test_part(run):
     text = (run.reports / "report.md").read_text(encoding="utf-8")
     assert "read 3 times here\nsince 2026-01-02 (07_evaluation 1, splits 2)" in text
     assert "| blend | itself 0, its members 30 each" in text
+
+
+def test_the_report_shows_how_stages_and_runs_grow(run):
+    stages = [{"stage": "ALS: fit", "cpu_s": [2.0, 30.0], "peak_gib": [0.3, 1.2], "slope": 1.18}]
+    steps = [{"step": "00_environment", "cpu_seconds": 30.0, "peak_gib": 0.5}]
+    steps += [{"step": "02_preprocessing", "cpu_seconds": 90.0, "peak_gib": 2.5}]
+    whole = {"dataset": "made", "rows": 1_000_000, "users": 7_000, "items": 3_700, "steps": steps}
+    content = {"rows": [1_000_000, 10_000_000], "stages": stages, "runs": [whole]}
+    write_json(run.reports.parent / "scale.json", content)
+    report.write_report("ml-100k")
+    text = (run.reports / "report.md").read_text(encoding="utf-8")
+    assert "| ALS: fit | 2.00 | 30.00 | 1.18 | 1.20 |" in text
+    assert "| 1,000,000 rows, 7,000 users, 3,700 films | 0.5 | 1.5 | **2** | **2.5** |" in text
