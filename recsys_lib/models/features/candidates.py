@@ -238,8 +238,8 @@ def _shares(histories: Histories, half_life: float) -> csr_matrix:
 
 
 def _dense_if_filled(table: csr_matrix) -> np.ndarray | csr_matrix:
-    """The table as it is, or dense, which is quicker to look up, where that takes at most twice the memory."""
-    return table.toarray() if 4 * table.nnz > table.shape[0] * table.shape[1] else table
+    """The table as it is, or dense, which is quicker to look up, where that takes at most eight times the memory."""
+    return table.toarray() if 16 * table.nnz > table.shape[0] * table.shape[1] else table
 
 
 def _cells(table: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -69,9 +72,32 @@ def train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _train(plan, validate, progress)
+        with _memory_kept():
+            return _train(plan, validate, progress)
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Let Linux's C library keep what one step frees for the next; it is given back at the end.
+
+    Large tensors would get new pages from the system every time, which took 40 % of a step of 200,000 pairs.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    adjust = getattr(library, "mallopt", None)  # of glibc
+    if adjust is None:
+        yield
+        return
+    mapped, trimmed = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    adjust(mapped, 0)
+    adjust(trimmed, 2**31 - 1)
+    try:
+        yield
+    finally:
+        adjust(mapped, 2**16)
+        adjust(trimmed, 2**17)
+        library.malloc_trim(0)
 
 
 def _train(plan: Plan, validate: Callable[[nn.Module], float] | None, progress: str | None) -> list[dict]:
