@@ -35,8 +35,8 @@ def forest_figure(board: pd.DataFrame) -> Figure:
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
     axes.set_title(f"Paired difference in {label(by)} to {label(best)}")
-    note = f"shaded: differences under {reach:.3f}, found with less than 80 % power" if reach else ""
-    axes.set_xlabel(f"with 95 % interval, p after Holm; blue: not shown to be worse\n{note}")
+    note = f"shaded: differences under {reach:.3f}, found with less than 80% power" if reach else ""
+    axes.set_xlabel(f"with 95% interval, p after Holm; blue: not shown to be worse\n{note}")
     return figure
 
 
@@ -106,7 +106,7 @@ def return_visits_figure(table: pd.DataFrame, models: list[str], metric: str) ->
         axes.set_title(f"{visit[:1].upper()}{visit[1:]} ({int(part['n_users'].max()):,} users)")
         axes.tick_params(labelbottom=True)
     panels[0].set_xlim(0, float(table[f"{metric}_high"].max()) * 1.2 or 1)
-    figure.supxlabel(f"{label(metric)} with 95 % interval; blue: the best of all models", fontsize=10)
+    figure.supxlabel(f"{label(metric)} with 95% interval; blue: the best of all models", fontsize=10)
     return figure
 
 

@@ -83,7 +83,7 @@ def genres_figure(table: pd.DataFrame) -> Figure:
     reach = 1.96 * table["spread"] / np.sqrt(table["ratings"])
     ends = table.assign(mean_low=table["mean"] - reach, mean_high=table["mean"] + reach)
     draw_rows(right, table.index, ends, "mean", np.ones(len(table), bool))
-    right.set(title="How they are rated", xlabel="mean stars, with 95 % interval")
+    right.set(title="How they are rated", xlabel="mean stars, with 95% interval")
     return figure
 
 

@@ -84,7 +84,7 @@ def power(board: pd.DataFrame) -> str:
     return (
         f"{apart} of {len(board) - 1} models are distinct from `{first['model']}`. With {int(first['n_users']):,} "
         f"users, a difference of {reach:.4f} to `{second['model']}` (the first's {label(by)} is {first[by]:.4f}) "
-        f"would be distinct, after Holm's correction, with 80 % power; seen was {seen:.4f} (effect size {effect:.2f})."
+        f"would be distinct, after Holm's correction, with 80% power; seen was {seen:.4f} (effect size {effect:.2f})."
     )
 
 
@@ -170,7 +170,7 @@ def net_gain(
     p_values = inference.holm(np.array([change["p_permutation"] for change in changes.values()]))
     for (question, change), p in zip(changes.items(), p_values, strict=True):
         low, high = change["difference_low"], change["difference_high"]
-        texts.append(f"{change['difference']:+.4f} {question} (95 % interval {low:+.4f} to {high:+.4f}, {_p(p)})")
+        texts.append(f"{change['difference']:+.4f} {question} (95% interval {low:+.4f} to {high:+.4f}, {_p(p)})")
     spent = f"{seconds[net]:.1f} instead of {seconds[classic]:.1f} CPU seconds to fit"
     return f"The net in `{net}` changes {label(metric)} of `{classic}` by {' and by '.join(texts)}, for {spent}."
 
@@ -385,7 +385,7 @@ def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFram
     off = float((table["rating"] - table["predicted"]).abs().mean())
     slope = float(np.polyfit(table["predicted"], table["rating"], 1)[0]) if len(table) > 1 else float("nan")
     return (
-        f"`{best}` has the lowest RMSE, {error['mean']:.3f} stars (95 % interval {error['low']:.3f} to "
+        f"`{best}` has the lowest RMSE, {error['mean']:.3f} stars (95% interval {error['low']:.3f} to "
         f"{error['high']:.3f}, {error['n_rows']:,} rows of {error['n_users']:,} users). Its deciles are off by "
         f"{off:.3f} stars on average, and ratings rise by {slope:.2f} stars for each star predicted."
     )

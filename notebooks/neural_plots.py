@@ -102,7 +102,7 @@ def errors_figure(
     axes["errors"].set(title="Error by rating", xlabel="rating given", ylabel="predicted - given, stars")
     axes["genres"].set_visible(len(genres) > 0)
     draw_rows(axes["genres"], genres["genre"], genres, "rmse", np.zeros(len(genres), bool))
-    axes["genres"].set(title="RMSE by genre", xlabel="stars, with 95 % interval")
+    axes["genres"].set(title="RMSE by genre", xlabel="stars, with 95% interval")
     return figure
 
 
@@ -129,7 +129,7 @@ def importance_figure(table: pd.DataFrame, most: int = 14) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH, 0.31 * len(shown) + 1.2))
     draw_rows(axes, shown["input"], shown, "rise", np.ones(len(shown), bool))
     axes.axvline(0, color=MUTED, lw=1)
-    axes.set(title="What the hybrid leans on", xlabel="rise of the RMSE when shuffled, stars, with 95 % interval")
+    axes.set(title="What the hybrid leans on", xlabel="rise of the RMSE when shuffled, stars, with 95% interval")
     return figure
 
 

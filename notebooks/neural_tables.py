@@ -44,7 +44,7 @@ def errors_by_rating(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_by_genre(judged: pd.DataFrame, items: pd.DataFrame, least: int = 50) -> pd.DataFrame:
-    """RMSE by genre with its 95 % interval, worst first; a film counts in each of its genres.
+    """RMSE by genre with its 95% interval, worst first; a film counts in each of its genres.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def feature_importance(model: NeuralHybrid, frame: pd.DataFrame, *, seed: int = 
     Returns
     -------
     DataFrame
-        input, rise (stars), rise_low, rise_high (95 %, over users, of this shuffle); the largest first.
+        input, rise (stars), rise_low, rise_high (95%, over users, of this shuffle); the largest first.
     """
     frame = frame.sample(SHUFFLED, random_state=seed) if len(frame) > SHUFFLED else frame
     users, items = model.catalogue.codes(frame["user_id"], frame["item_id"])

@@ -38,7 +38,7 @@ def parts_in_time(split: Split, bins: int = 60) -> Figure:
 
 
 def feature_distributions(train: pd.DataFrame, later: pd.DataFrame, names: list[str], columns: int = 3) -> Figure:
-    """Small multiples: each number's distribution in training rows and in validation rows, from 1 % to 99 %."""
+    """Small multiples: each number's distribution in training rows and in validation rows, from 1% to 99%."""
     rows = max(1, -(-len(names) // columns))
     height = 1.25 * rows + 0.5
     # A fixed grid: searching a layout for so many axes takes seconds. An engine that does nothing, and not none at all:

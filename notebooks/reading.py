@@ -12,7 +12,7 @@ from recsys_lib.data.interactions import order_column
 
 
 def users_by_activity(history: pd.DataFrame, n: int) -> list:
-    """Choose n users at equal steps of activity, from a short to a long history (10 % to 90 %)."""
+    """Choose n users at equal steps of activity, from a short to a long history (10% to 90%)."""
     counts = history["user_id"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
     places = np.linspace(0.1, 0.9, n) * (len(counts) - 1)
     return counts.index[places.round().astype(int)].tolist()

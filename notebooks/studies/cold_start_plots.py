@@ -20,11 +20,11 @@ def _lines(axes: Axes, table: pd.DataFrame, by: str, level: tuple[str, float] | 
     """A line a name, with intervals."""
     draw_lines(axes, _whole_last(table), "size", "mean", by, level=level)
     axes.set_xticks(axes.get_xticks(), [text.get_text().replace("inf", "all") for text in axes.get_xticklabels()])
-    axes.set(xlabel="films of theirs that the model was shown", ylabel="NDCG@10 with 95 % interval")
+    axes.set(xlabel="films of theirs that the model was shown", ylabel="NDCG@10 with 95% interval")
 
 
 def new_users_figure(table: pd.DataFrame, named: list[str], title: str) -> Figure:
-    """Accuracy with 95 % intervals by the number of films that a model was shown, one way to choose them.
+    """Accuracy with 95% intervals by the number of films that a model was shown, one way to choose them.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def sentence(means: pd.DataFrame, needed: pd.Series) -> str:
     never = needed.index[needed.isna()]
     texts += [f"not surely better with {max(means.columns)}: {', '.join(never)}"] if len(never) else []
     text = ". ".join(part[0].upper() + part[1:] for part in texts)
-    return f"{text}. (Better: the 95 % interval of the paired difference lies above zero there and beyond.)"
+    return f"{text}. (Better: the 95% interval of the paired difference lies above zero there and beyond.)"
 
 
 def by_count(counts: np.ndarray, bounds: tuple[int, ...]) -> pd.Categorical:

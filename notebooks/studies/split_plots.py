@@ -24,7 +24,7 @@ def results_by_split(results: pd.DataFrame, metric: str) -> Figure:
         axes.annotate(label(model), (rows["high"].iloc[0], place[0]), (6, 0), **style)
     axes.set_yticks(np.arange(len(splits)), [label(split) for split in splits])
     axes.invert_yaxis()
-    axes.set(xlabel=f"{metric}, with 95 % intervals", xlim=(0, None), title="The same models on each split")
+    axes.set(xlabel=f"{metric}, with 95% intervals", xlim=(0, None), title="The same models on each split")
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -34,6 +34,6 @@ def results_in_time(results: pd.DataFrame, metric: str) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH, 4.2))
     draw_lines(axes, results, "cut", "mean", "model")
     axes.set_xticks(axes.get_xticks(), [f"{cut:.0%}" for cut in np.sort(results["cut"].unique())])
-    axes.set(xlabel="share of the interactions before the cut", ylabel=f"{metric} with 95 % interval")
+    axes.set(xlabel="share of the interactions before the cut", ylabel=f"{metric} with 95% interval")
     axes.set_title("After each cut in time: users with a history")
     return figure

@@ -149,7 +149,7 @@ def why(app: App, item: Any, user: Any, rated: dict[Any, float]) -> tuple[str, l
     for row in table.sort_values(["rest", "size"], ascending=[True, False], kind="stable").itertuples():
         text = row.reason.capitalize().replace("item", "film") if row.rest else app.lab.film[row.item_id].title
         rating = None if row.rest or not app.lab.has_ratings else rated.get(row.item_id)
-        against, share = row.contribution < 0, f"{100 * row.size / total:.0f}\u00a0%"
+        against, share = row.contribution < 0, f"{100 * row.size / total:.0f}%"
         reason = {"text": text, "rating": rating, "against": against, "width": round(100 * row.size / size.max())}
         reasons.append(reason | {"share": ("−" if against else "+") + share})
     lead = "Which films of the history moved the score, as shares of everything that moved it; + for it, − against it."
@@ -264,12 +264,12 @@ def data(app: App) -> str:
     n_rated, n = len(np.union1d(known.item_ids, test.item_ids)), known.matrix.nnz + test.matrix.nnz
     numbers = {"users": f"{known.n_users:,}", "films that models can list": f"{known.n_items:,}", "ratings": f"{n:,}"}
     numbers["films with ratings in the test part alone"] = f"{n_rated - known.n_items:,}"
-    numbers["of all user-film pairs are rated"] = f"{100 * n / (known.n_users * n_rated):.1f} %"
+    numbers["of all user-film pairs are rated"] = f"{100 * n / (known.n_users * n_rated):.1f}%"
     if known.seconds is not None:
         both = np.append(known.seconds, test.seconds)
         numbers["collected"] = " – ".join(_days(pd.Series([both.min(), both.max()])))
     tenths = [int(part.sum()) for part in np.array_split(np.sort(known.item_counts)[::-1], 10)]
-    head = f"{100 * tenths[0] / sum(tenths):.0f} %"
+    head = f"{100 * tenths[0] / sum(tenths):.0f}%"
     limits = {"< 20": 0, "20+": 20, "50+": 50, "100+": 100, "200+": 200, "400+": 400}
     lengths = dict(zip(limits, np.histogram(lab.lengths, [*limits.values(), np.inf])[0], strict=True))
     half = f"Half of the users have rated fewer than {np.median(lab.lengths):.0f} films."
@@ -298,7 +298,7 @@ def board(app: App) -> str:
 
 
 def leaderboard(app: App) -> dict[str, Any] | str:
-    """Means and 95 % intervals of one metric, best first."""
+    """Means and 95% intervals of one metric, best first."""
     rows = app.lab.ranking(app.metric)[::-1]
     means, names = [row["mean"] for row in rows], [row["label"] for row in rows]
     error = {"color": COLOURS[0], "symmetric": False}
@@ -306,7 +306,7 @@ def leaderboard(app: App) -> dict[str, Any] | str:
     error["arrayminus"] = [0 if row["low"] is None else row["mean"] - row["low"] for row in rows]
     points = {"x": means, "y": names, "hovertext": names, "error_x": error, "xhoverformat": ".3f"}
     points["marker"] = {"size": 9, "color": COLOURS[0]}
-    title = {"text": f"{label(app.metric)}<br>mean and 95 % interval", "font": {"size": 12}}  # fits a phone
+    title = {"text": f"{label(app.metric)}<br>mean and 95% interval", "font": {"size": 12}}  # fits a phone
     return _figure([points], {"title": title}, {}, 90 + 24 * len(rows)) if rows else ""
 
 

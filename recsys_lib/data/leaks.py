@@ -18,7 +18,7 @@ from recsys_lib.data.splits import Split
 
 PER_USER = ("temporal_user", "return_visit", "leave_one_out")  # promise the order of time within each user
 ONE_CUT = ("temporal_global", "rolling")  # promise it for everybody at once
-AGREEMENT_LIMIT = 0.9  # honest models reach 70 to 75 % on MovieLens; with the target among the inputs it is 100 %
+AGREEMENT_LIMIT = 0.9  # honest models reach 70 to 75% on MovieLens; with the target among the inputs it is 100%
 RMSE_FLOOR_U1 = 0.86  # stars, on ml-100k's u1; the best published without a leak is .887 (GHRS, 2022)
 COLUMN_LIMIT = 0.9  # area under the ROC curve of one input alone
 FALSE_ALARMS = 0.001  # share of tables without any leak in which a check of numbers may alarm by chance
@@ -217,7 +217,7 @@ def check_predictions(
 ) -> list[Finding]:
     """Alarm at predictions, (n,), that are better than can be; rows without one (NaN) are left out.
 
-    Agreement with who liked what (``rating >= relevant_from``) alarms from 90 % on, if it is above what the more
+    Agreement with who liked what (``rating >= relevant_from``) alarms from 90% on, if it is above what the more
     frequent side alone gives (binomial test at 0.001), and an error under ``rmse_floor`` does (:func:`rmse_floor`).
     """
     predicted, ratings = np.asarray(predicted, dtype=np.float64), np.asarray(ratings, dtype=np.float64)

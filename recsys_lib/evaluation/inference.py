@@ -50,7 +50,7 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000, seed: int = 0)
 
 
 def intervals(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Mean of each column (a row a user, NaN: no value) with its 95 % percentile bootstrap interval over users.
+    """Mean of each column (a row a user, NaN: no value) with its 95% percentile bootstrap interval over users.
 
     Returns mean, low, high and n_users, with the columns as index.
 
@@ -67,7 +67,7 @@ def intervals(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> p
 
 
 def ratios(values: pd.DataFrame, over: str, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Ratio of each column's mean to that of the column ``over``, with its 95 % percentile bootstrap interval.
+    """Ratio of each column's mean to that of the column ``over``, with its 95% percentile bootstrap interval.
 
     ``values`` has a row a user, a column a model, no NaN; all columns are drawn together. Returns ratio, low and high,
     with the columns as index: NaN where no draw has anything in ``over``.
@@ -165,7 +165,7 @@ def paired_table(
     ``differences``, (n_users, n_columns) float, are without NaN. Columns of the table: difference, difference_low,
     difference_high, p_t, p_permutation, p_holm, effect_size, effect_low, effect_high, smallest_difference. The effect
     size is the mean difference over its standard deviation (Cohen's d of paired samples); its interval is from the same
-    bootstrap. The smallest difference is the one that would be seen with 80 % power at the first level of Holm's
+    bootstrap. The smallest difference is the one that would be seen with 80% power at the first level of Holm's
     procedure, ``0.05 / n_columns``.
     """
     n, columns = differences.shape

@@ -123,7 +123,7 @@ def _described(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Predicted beside given ratings: rows divided by their prediction into parts of the same size.
 
-    Columns: predicted (mean), rating (mean), low, high (95 % of the mean, normal), rows.
+    Columns: predicted (mean), rating (mean), low, high (95% of the mean, normal), rows.
     """
     part = pd.qcut(predictions["predicted"].rank(method="first"), min(bins, len(predictions)), labels=False)
     grouped = predictions.groupby(part)

@@ -500,7 +500,7 @@ def predict_test(model: Recommender, task: Task) -> pd.DataFrame | None:
 
 
 def rating_summary(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
-    """RMSE and MAE over all rows, with 95 % intervals from resampling users (their rows together).
+    """RMSE and MAE over all rows, with 95% intervals from resampling users (their rows together).
 
     ``frame`` has user_id and error, and is not empty. Returns ``{"rmse": {"mean", "low", "high", "n_users", "n_rows"},
     "mae": {...}}``
@@ -627,7 +627,7 @@ def _metric_columns(results: Mapping[str, Evaluation], names: list[str], metrics
 def conclusion(board: pd.DataFrame) -> str:
     """One sentence on who leads, as far as the data says; names no winner inside the noise or under 100 users."""
     by, first, n = board.attrs["by"], board.iloc[0], int(board["n_users"].iloc[0])
-    led = f"{first['model']} has the highest {label(by)} ({first[by]:.3f}, 95 % interval {first[by + '_low']:.3f} to "
+    led = f"{first['model']} has the highest {label(by)} ({first[by]:.3f}, 95% interval {first[by + '_low']:.3f} to "
     led += f"{first[by + '_high']:.3f}, {n:,} users)"
     if n < inference.LEAST_USERS:
         return f"{led}, but with fewer than {inference.LEAST_USERS} users no winner is named."

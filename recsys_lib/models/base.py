@@ -268,7 +268,7 @@ class Recommender(ABC):
 
     @cached_property
     def few(self) -> int:
-        """Items from which on a history is listed by the model's scores alone: 12, or what 95 % of users have.
+        """Items from which on a history is listed by the model's scores alone: 12, or what 95% of users have.
 
         Where a model needs no history it is 0.
         """

@@ -32,7 +32,7 @@ def leaderboard_figure(board: pd.DataFrame, title: str = "", *, of: str = "", le
     axes.set_xlim(0, high * 1.12 or 1)  # nothing was held out: no points
     axes.set_title(title or f"{label(by)} over {int(board['n_users'].iloc[0]):,} users")
     note = "blue: the best, or not shown to be worse" + (f"; dashed: {label(level)}" if level else "")
-    axes.set_xlabel(f"{label(by)}{of and ' '}{of} with 95 % interval\n{note}")
+    axes.set_xlabel(f"{label(by)}{of and ' '}{of} with 95% interval\n{note}")
     return figure
 
 
@@ -57,7 +57,7 @@ def segments_figure(table: pd.DataFrame, models: list[str], title: str) -> Figur
         axes.set_title(label(segment))
         axes.tick_params(labelbottom=True)
         axes.grid(visible=False, axis="y")
-    figure.suptitle(f"{title}, with 95 % intervals", x=0.01, ha="left", weight="bold", fontsize=11)
+    figure.suptitle(f"{title}, with 95% intervals", x=0.01, ha="left", weight="bold", fontsize=11)
     return figure
 
 
@@ -74,7 +74,7 @@ def draw_reliability(axes: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
         axes.errorbar(table["predicted"], table["rating"], reach, fmt="o-", color=colour, ms=4, lw=1.4)
         place = table["predicted"].iloc[len(table) // 2], table["rating"].iloc[len(table) // 2]
         axes.annotate(label(name), place, (10, -10), textcoords="offset points", color=colour, fontsize=9)
-    axes.set(title="Predicted and given ratings", xlabel="predicted, mean stars", ylabel="given, with 95 % interval")
+    axes.set(title="Predicted and given ratings", xlabel="predicted, mean stars", ylabel="given, with 95% interval")
 
 
 def learning_curve_figure(
@@ -83,5 +83,5 @@ def learning_curve_figure(
     """NDCG@10 by the size of what a model was given, a line a model: model, size, mean, low, high."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
     draw_lines(axes, curve, "size", "mean", "model", level=level)
-    axes.set(title=title, xlabel=xlabel, ylabel="NDCG@10 with 95 % interval")
+    axes.set(title=title, xlabel=xlabel, ylabel="NDCG@10 with 95% interval")
     return figure

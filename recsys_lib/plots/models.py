@@ -28,7 +28,7 @@ def sweep_figure(
     figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
     draw_lines(axes, shown, x, "ndcg@10", by or "one", level=level)
     axes.axhline(best, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
-    note = "bars: 95 % interval of the paired difference to the best (dotted)"
+    note = "bars: 95% interval of the paired difference to the best (dotted)"
     axes.set(title=title, xlabel=f"{label(x)}\n{note}", ylabel="NDCG@10 on validation")
     return figure
 

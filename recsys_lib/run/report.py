@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # The figures that the report takes up, with what they show; the others stay in outputs/<dataset>/figures.
 FIGURES = {
     "results": {
-        "evaluation_leaderboard": "NDCG@10 of each model with its 95 % interval over users",
+        "evaluation_leaderboard": "NDCG@10 of each model with its 95% interval over users",
         "evaluation_return_visits": "The same on the rest of the sitting, and when users come back after a pause",
         "evaluation_differences": "How far each model is behind the best, user by user",
         "evaluation_trade_offs": "What accuracy costs in diversity, coverage and time",
@@ -45,8 +45,8 @@ FIGURES = {
         "01_time": "When ratings were given",
     },
     "studies": {
-        "studies_random_split": "NDCG@10 of models tuned for a random split, with 95 % intervals",
-        "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95 % intervals",
+        "studies_random_split": "NDCG@10 of models tuned for a random split, with 95% intervals",
+        "studies_rolling_cuts": "NDCG@10 after each of several cuts in time, with 95% intervals",
     },
 }
 # Made apart from the run.
@@ -255,7 +255,7 @@ def summary(dataset: str) -> str:
     where = {"report": paths.reports / "index.html", "notebooks": paths.outputs / "notebooks"}
     where |= {"leaderboard": paths.metrics / "leaderboard.json"}
     width = max(len(entry["name"]) for entry in leaderboard["models"])
-    lines = [f"{'model':<{width}}  NDCG@10 (95 % interval)  RMSE (95 % interval)"]
+    lines = [f"{'model':<{width}}  NDCG@10 (95% interval)  RMSE (95% interval)"]
     for entry in leaderboard["models"]:
         ndcg, rmse = (interval(entry["metrics"].get(name)) for name in ("ndcg@10", "rmse"))
         lines.append(f"{entry['name']:<{width}}  {ndcg:<23}  {rmse}")

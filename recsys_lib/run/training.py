@@ -174,7 +174,7 @@ class Training:
         return self._judge(model, codes, self.task.relevant[codes_of(held_out.users, self.task.users)], held_out.users)
 
     def _measured(self, model: Recommender) -> dict[str, float | None]:
-        """Mean and 95 % interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
+        """Mean and 95% interval of a model's NDCG@10 on what was held out, as :meth:`judge` measured it."""
         name = f"valid_ndcg@{LISTED}"
         if model not in self._judged:
             return {name: None}
@@ -184,7 +184,7 @@ class Training:
     def compare(self, models: Mapping[Any, Recommender]) -> pd.DataFrame:
         """Fit models on train and judge them on what was held out, in the order given.
 
-        Returns a table: model, ndcg@10, fit_seconds; 95 % intervals over users (bootstrap): ndcg@10_low and
+        Returns a table: model, ndcg@10, fit_seconds; 95% intervals over users (bootstrap): ndcg@10_low and
         ndcg@10_high of the mean, difference, difference_low and difference_high of the paired difference to the best of
         these; whether that lies below 0 (distinct). NaN where nothing was held out.
         """

@@ -82,7 +82,7 @@ def train(
 def _memory_kept() -> Iterator[None]:
     """Let Linux's C library keep what one step frees for the next; it is given back at the end.
 
-    Large tensors would get new pages from the system every time, which took 40 % of a step of 200,000 pairs.
+    Large tensors would get new pages from the system every time, which took 40% of a step of 200,000 pairs.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     adjust = getattr(library, "mallopt", None)  # of glibc

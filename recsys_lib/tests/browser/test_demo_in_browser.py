@@ -31,7 +31,7 @@ def test_every_tab_shows_content(visitor):
     visitor.tab("Data and results")
     assert "120\nusers" in visitor.text() or "120" in visitor.text()
     assert "paired permutation test" in visitor.text()
-    visitor.page.wait_for_selector(".js-plotly-plot:has-text('mean and 95 % interval')")
+    visitor.page.wait_for_selector(".js-plotly-plot:has-text('mean and 95% interval')")
     assert visitor.panel().locator(".js-plotly-plot .errorbar").count() == 4
     visitor.tab("Decades")
     assert "Decades of user" in visitor.text()
