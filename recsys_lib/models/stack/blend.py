@@ -66,11 +66,6 @@ class HeldOut:
         """The same of some of the models."""
         return replace(self, scores={name: self.scores[name] for name in names})
 
-    def of_users(self, rows: np.ndarray) -> HeldOut:
-        """The same of the users at some rows, in their order."""
-        scores = {name: table[rows] for name, table in self.scores.items()}
-        return HeldOut(self.train, self.users[rows], scores, self.relevant[rows])
-
 
 class Blend(Recommender):
     """Weighted sum of the z-scores that each model gives a user's unseen items.
@@ -257,7 +252,6 @@ def search_weights(held_out: Sequence[HeldOut], *, penalty: float = 0.0) -> dict
     """
     parts = []
     for part in held_out:
-        part = part.of_users(np.flatnonzero(np.diff(part.relevant.indptr)))
         seen = part.histories.matrix
         z = [z_scores(table, seen)[0] for table in part.scores.values()]
         codes, filled = best_unseen(sum(z), seen, DEPTH)

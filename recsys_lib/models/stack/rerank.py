@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.models.base import Recommender, genres_of, years_of
@@ -16,6 +17,22 @@ from recsys_lib.models.features.candidates import CandidateFeatures
 from recsys_lib.models.lists import standardised, z_scores
 from recsys_lib.models.stack.blend import Blend, HeldOut, best_unseen, labels_at, listwise_fit
 from recsys_lib.models.stack.trees import grow, tree_scores
+
+
+class Candidates(NamedTuple):
+    """The items that are ordered anew, of n users: columns and whether the place is filled, their features, scores.
+
+    ``codes``, ``filled``: (n, depth); ``features``: (n, depth, n_features); ``blended``: (n, n_items), of the blend.
+    """
+
+    codes: np.ndarray
+    filled: np.ndarray
+    features: np.ndarray
+    blended: np.ndarray
+
+    def of_users(self, rows: np.ndarray) -> Candidates:
+        """Those of some users."""
+        return Candidates(*(table[rows] for table in self))
 
 
 class Reranker(Recommender):
@@ -49,14 +66,13 @@ class Reranker(Recommender):
         if self.blend.train is not train:
             self.blend.fit(train, items=items, users=users)
         held_out = self.blend.held_out(train, items=items, users=users)
-        self._learn([(part, self._features_of(part.train, items)) for part in held_out])
+        self._learn([(self._candidates_of(part, items), part.relevant) for part in held_out])
 
-    def _learn(self, parts: Sequence[tuple[HeldOut, CandidateFeatures]]) -> None:
-        lists = []
-        for part, extra in parts:
-            codes, filled, features, _ = self._candidates(part.scores.values(), part.histories, extra)
-            lists.append((filled, features, labels_at(part.relevant, codes) & filled))
+    def _learn(self, parts: Sequence[tuple[Candidates, csr_matrix]]) -> None:
+        """Learn from candidates and what is relevant, (n, n_items)."""
+        lists = [(part.filled, part.features, labels_at(relevant, part.codes)) for part, relevant in parts]
         filled, features, labels = map(np.concatenate, zip(*lists, strict=True))
+        labels &= filled
         self.mean_, spread = features[filled].mean(axis=0), features[filled].std(axis=0)
         self.scale_ = np.where(spread > 1e-6, spread, 1).astype(np.float32)
         scaled = (features - self.mean_) / self.scale_
@@ -71,19 +87,23 @@ class Reranker(Recommender):
 
         The weights of the blend are those that it has: it must be fitted.
         """
-        extra = [self._features_of(part.train, items) for part in held_out]
+        parts = [(self._candidates_of(part, items), part.relevant) for part in held_out]
         scores = [np.zeros(part.relevant.shape, np.float32) for part in held_out]
         everybody = np.unique(np.concatenate([part.users for part in held_out]))
         drawn = np.random.default_rng(0).permutation(len(everybody)) % groups
         group = [drawn[np.searchsorted(everybody, part.users)] for part in held_out]
         for number in range(groups):
-            others = [part.of_users(np.flatnonzero(own != number)) for part, own in zip(held_out, group, strict=True)]
             model = type(self)(self.blend, **self.params())
-            model._learn(list(zip(others, extra, strict=True)))
-            for place, (part, own) in enumerate(zip(held_out, group, strict=True)):
-                asked = part.of_users(np.flatnonzero(own == number))
-                scores[place][own == number] = model._reranked(asked.scores.values(), asked.histories, extra[place])
+            inside = [own == number for own in group]
+            pairs = zip(parts, inside, strict=True)
+            model._learn([(found.of_users(~own), relevant[~own]) for (found, relevant), own in pairs])
+            for table, (candidates, _), own in zip(scores, parts, inside, strict=True):
+                table[own] = model._reranked(candidates.of_users(own))
         return scores
+
+    def _candidates_of(self, part: HeldOut, items: pd.DataFrame | None) -> Candidates:
+        """Candidates of what a blend held out, with features of that part's own, which take 1 GB and are let go."""
+        return self._candidates(part.scores.values(), part.histories, self._features_of(part.train, items))
 
     def _features_of(self, train: Interactions, items: pd.DataFrame | None) -> CandidateFeatures:
         years, genres = years_of(items, train), genres_of(items, train)
@@ -95,20 +115,19 @@ class Reranker(Recommender):
     def _served_features(self) -> CandidateFeatures:
         return CandidateFeatures(self.train, self.years, self.genres, relevant_from=self.blend.relevant_from)
 
-    def _candidates(
-        self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Candidates and which places are filled, (n, depth); their features; the blend's scores, (n, n_items)."""
+    def _candidates(self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures) -> Candidates:
+        """The best of the blend, from the scores of each of its models, (n, n_items)."""
         z = [z_scores(table, histories.matrix)[0] for table in scores]
         weights = self.blend.weights_.astype(np.float32)
         blended = sum(weight * table for weight, table in zip(weights, z, strict=True))
         codes, filled = best_unseen(blended, histories.matrix, self.depth)
         own = np.stack([np.take_along_axis(table, codes, axis=1) for table in (*z, blended)], axis=-1)
-        return codes, filled, np.concatenate([own, extra.features(histories, codes)], axis=-1), blended
+        features = np.concatenate([own, extra.features(histories, codes)], axis=-1)
+        return Candidates(codes, filled, features, blended)
 
-    def _reranked(self, scores: Iterable[np.ndarray], histories: Histories, extra: CandidateFeatures) -> np.ndarray:
-        """Scores of the second stage, (n, n_items), from those of each model of the blend."""
-        codes, filled, features, blended = self._candidates(scores, histories, extra)
+    def _reranked(self, candidates: Candidates) -> np.ndarray:
+        """Scores of the second stage, (n, n_items)."""
+        codes, filled, features, blended = candidates
         if not filled.any():
             return blended
         linear = ((features - self.mean_) / self.scale_) @ self.coefficients_
@@ -127,7 +146,7 @@ class Reranker(Recommender):
 
     def _score(self, histories: Histories, users: np.ndarray | None) -> np.ndarray:
         members = [part.score(histories, users) for part in self.blend.models.values()]
-        return self._reranked(members, histories, self._served_features)
+        return self._reranked(self._candidates(members, histories, self._served_features))
 
     def _contributions(self, history: Histories, item: int, user: Any) -> np.ndarray:
         # What the items of the history bring to the blend; the second stage corrects that for the item itself.
