@@ -3,7 +3,7 @@
 For each size a made table, and for each stage its CPU seconds, the peak memory of its process (GiB; each model has a
 process of its own, forked from the one with the data) and the slope: 1 where twice the rows take twice the time.
 ``implicit`` is the library's own ALS on the same weights. ``--runs`` adds what the steps of whole runs took. Written to
-``reports/scale.json``, which the report shows.
+``reports/scale.json``, which the report shows; stages and runs that are not measured now stay as they stand there.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def run_of(dataset: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure each size, print the table and write it; with ``--runs`` alone, add those to what is written."""
+    """Measure each size, print the table and write it; with ``--runs`` alone, add those."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.benchmarks.scale", description=main.__doc__)
     parser.add_argument("sizes", nargs="*", type=float, help="rows (1e5 1e6); 1e7 takes 10 GB")
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
@@ -198,8 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
     if sizes := sorted(given.sizes or [1e5, 1e6] * (not given.runs)):
         stages = growth([row for size in sizes for row in measured(int(size), given.models)])
         print(pd.DataFrame(stages).to_string(index=False))
-        content |= {"rows": [int(size) for size in sizes], "stages": stages}
-    content["runs"] = [run_of(dataset) for dataset in given.runs] or content["runs"]
+        rows = [int(size) for size in sizes]
+        before = content.get("stages", []) if content.get("rows") == rows else []
+        named = {row["stage"]: row for row in [*before, *stages]}  # of other models what was measured before stays
+        content |= {"rows": rows, "stages": list(named.values())}
+    runs = {run["dataset"]: run for run in [*content["runs"], *map(run_of, given.runs)]}
+    content["runs"] = sorted(runs.values(), key=lambda run: run["rows"])
     print(f"Written: {write_json(file, content)}")
     return 0
 

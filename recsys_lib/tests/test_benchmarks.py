@@ -36,3 +36,6 @@ def test_made_tables_have_their_size_and_a_structure_to_learn(lab_home, capsys):
     stages = content["stages"]
     assert content["rows"] == [20_000, 40_000] and all(len(stage["peak_gib"]) == 2 for stage in stages)
     assert {"implicit: fit", "ALS: fit", "ALS: evaluate, all metrics"} <= {stage["stage"] for stage in stages}
+    assert scale.main(["2e4", "4e4", "--models", "Popularity"]) == 0  # what is not measured again stays
+    again = read_json(lab_home / "reports" / "scale.json")["stages"]
+    assert [stage["stage"] for stage in again] == [stage["stage"] for stage in stages]

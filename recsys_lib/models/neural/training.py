@@ -89,14 +89,14 @@ def _memory_kept() -> Iterator[None]:
     if adjust is None:
         yield
         return
-    mapped, trimmed = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-    adjust(mapped, 0)
+    trimmed, mapped_from, mapped = -1, -3, -4  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
     adjust(trimmed, 2**31 - 1)
+    adjust(mapped, 0)
     try:
         yield
     finally:
-        adjust(mapped, 2**16)
-        adjust(trimmed, 2**17)
+        for what, value in ((trimmed, 2**26), (mapped_from, 2**25), (mapped, 2**16)):  # what it comes to by itself
+            adjust(what, value)
         library.malloc_trim(0)
 
 
