@@ -1,73 +1,14 @@
-"""The data sets that are known by name: where they are published, and how to know them again."""
+"""What items, models, metrics and features are called, and what is known of them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
 from recsys_lib.data.interactions import codes_of
-
-BASE_URL = "https://files.grouplens.org/datasets/movielens/"
-
-
-@dataclass(frozen=True)
-class KnownDataset:
-    """One MovieLens data set as GroupLens publishes it."""
-
-    name: str  # that load_dataset takes; the archive is <name>.zip
-    rating_scale: tuple[float, float]  # lowest and highest rating in stars
-    md5: str | None = None  # of the archive; None where it is read from the .md5 file beside it, if there is one
-    folder: str | None = None  # inside the archive, where it is not called like it
-
-    @property
-    def archive(self) -> str:
-        """File name of the archive."""
-        return f"{self.name}.zip"
-
-    @property
-    def url(self) -> str:
-        """Where GroupLens publishes the archive."""
-        return BASE_URL + self.archive
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Names that the unpacked folder may have."""
-        return (self.name, self.folder) if self.folder else (self.name,)
-
-
-_WHOLE, _HALF = (1.0, 5.0), (0.5, 5.0)
-
-KNOWN: dict[str, KnownDataset] = {
-    known.name: known
-    for known in (
-        KnownDataset("ml-100k", _WHOLE, "0e33842e24a9c977be4e0107933c0723"),
-        KnownDataset("ml-latest-small", _HALF),
-        KnownDataset("ml-latest", _HALF),
-        KnownDataset("ml-1m", _WHOLE, "c4d9eecfca2ab87c1945afe126590906"),
-        KnownDataset("ml-10m", _HALF, "ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
-        KnownDataset("ml-20m", _HALF, "cd245b17a1ae2cc31bb14903e1204af3"),
-        KnownDataset("ml-25m", _HALF, "6b51fb2759a8657d3bfcbfc42b592ada"),
-        KnownDataset("ml-32m", _HALF, "d472be332d4daa821edc399621853b57"),
-    )
-}
-
-
-def nothing_called(dataset: str) -> str:
-    """What to say of a name that is no data set and no file, with the nearest one that is.
-
-    >>> nothing_called("ml-1mm")[:63]
-    "there is no data set and no file 'ml-1mm'; did you mean ml-1m? "
-    """
-    near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
-    return (
-        f"there is no data set and no file {dataset!r}; did you mean {near}? Known are {', '.join(KNOWN)}, and the "
-        "path of a folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
-    )
 
 
 def twin_groups(items: pd.DataFrame) -> pd.Series:
