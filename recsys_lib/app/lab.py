@@ -11,28 +11,11 @@ import pandas as pd
 from traitlets import TraitError
 
 from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
-from recsys_lib.data.catalogue import genre_matrix, label, plain, readable_title
+from recsys_lib.data.catalogue import about, genre_matrix, label, plain, readable_title
 from recsys_lib.data.interactions import Interactions, order_column
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import MissingArtifactError, Run
-
-KINDS = {  # what models of a class do, in words for visitors
-    "Popularity": "The films that most users have rated: the same list for everybody.",
-    "Trending": "What others were rating when the user was last here.",
-    "GenrePopularity": "Well-known films of the genres that the user watches.",
-    "ALS": "Matrix factorisation: tastes behind who rated what, and the films that fit them.",
-    "BPR": "Matrix factorisation that learns to rank rated films above the others.",
-    "ItemKNN": "Films rated by the same users as the films of the history.",
-    "AttributeKNN": "Films with the genres of those in the history.",
-    "SequenceKNN": "Films that others rated soon after the latest films of the history.",
-    "EASE": "A linear model: how much each film of the history speaks for every other.",
-    "Blend": "A weighted sum of several models.",
-    "Reranker": "Candidates of other models, re-ranked by genres, age and recency.",
-    "NeuralHybrid": "A neural network that predicts ratings; it was not trained to rank.",
-    "NeuralRanker": "A neural network that reads the history and predicts what comes next.",
-    "CausalTransformer": "A neural network that reads the last films of the history in their order, one by one.",
-}
 
 
 class NotPossibleError(TraitError):
@@ -114,16 +97,8 @@ class Lab:
             raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
 
     def about(self, name: str) -> str:
-        """What a model does, in one sentence; models of one class also say in which parameters they differ."""
-        config = self.configs.get(name)
-        if config is None:
-            return "On the leaderboard, but not among the saved models."
-        alike = [other["params"] for other in self.configs.values() if other["model"] == config["model"]]
-        own = {key: value for key, value in config["params"].items() if any(each.get(key) != value for each in alike)}
-        own = {key.replace("_", " "): value for key, value in own.items() if isinstance(value, int | float | str)}
-        differs = [f"{key} {f'{value:g}' if isinstance(value, float) else value}" for key, value in own.items()]
-        more = _parts(config) or differs[:3]
-        return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
+        """What a model does, in one sentence."""
+        return about(name).replace("item", "film").replace("Item", "Film")
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
         """Models that have a metric, best first: name, label, seconds, mean, low, high, n_users (None if not known)."""
@@ -240,12 +215,6 @@ class Lab:
         """Well-known films to add: near to those that were picked, or the best known where none was."""
         ids, _, near = self._near(picked, 300)
         return ids[np.argsort(-near, kind="stable")[:n]].tolist()
-
-
-def _parts(config: dict[str, Any]) -> list[str]:
-    """Names of the models that a model combines, those within its members among them."""
-    members = config.get("members", {}).items()
-    return [part for name, member in members for part in (_parts(member) or [label(name)])]
 
 
 def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:

@@ -7,6 +7,7 @@ import unicodedata
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from recsys_lib.data.interactions import codes_of
 
@@ -61,6 +62,28 @@ NAMES = {
     "reranker_return": "Re-ranker, return visits",
 }
 NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
+MODELS = {  # what each model of the sequence is, for readers of the report and visitors of the application
+    "popularity": "The items that most users have rated: the same list for everybody.",
+    "popularity_decayed": "Popularity in which old ratings count less, by a half-life in days.",
+    "genre_popularity": "Well-known items of the genres in the history, with weights copied from a public project.",
+    "genre_popularity_tuned": "Well-known items of the genres in the history, with tuned weights.",
+    "als_public": "Matrix factorisation for implicit feedback (ALS), with the parameters of a public project.",
+    "als_tuned": "Matrix factorisation (ALS) with tuned parameters: tastes behind who rated what.",
+    "als_recent": "Matrix factorisation (ALS) in which recent ratings count more.",
+    "bpr": "Matrix factorisation that learns, pair by pair, to rank rated items above the others.",
+    "item_knn": "Items rated by the same users as those of the history.",
+    "sequence_knn": "Items that others rated soon before or after those of the history.",
+    "attributes": "Items with the brands, categories and the like of those in the history, where many are known.",
+    "ease": "One ridge regression from all items to all: how much each of the history speaks for every other.",
+    "blend": "A weighted sum of neighbours, matrix factorisation and popularity.",
+    "reranker": "A second stage on the blend: orders its best items anew, by genres, years, recency and more.",
+    "reranker_return": "A second stage on models that forget nothing, learnt from later visits alone.",
+    "neural_ranker": "A neural network that pools the history and is trained to rank what comes next.",
+    "causal_transformer": "A transformer that reads the history in its order and predicts what comes next (as SASRec).",
+    "neural_two_stage": "A second stage on the neural ranker.",
+    "neural_reranker": "A second stage on a blend that the neural ranker has joined.",
+    "neural_hybrid": "A neural network that predicts ratings from histories, IDs and features; not trained to rank.",
+}
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
 
 
@@ -74,6 +97,31 @@ def label(name: str) -> str:
         return NAMES[name]
     text = re.sub(r"[a-z]+", lambda word: ACRONYMS.get(word[0], word[0]), name.replace("_", " ").strip())
     return text[:1].upper() + text[1:]
+
+
+def about(model: str) -> str:
+    """What a model is, in one sentence.
+
+    >>> about("neural_two_stage"), about("my_model")[:29]
+    ('A second stage on the neural ranker.', 'Not a model of the sequence: ')
+    """
+    return MODELS.get(model, "Not a model of the sequence: its config.json says what it is made of.")
+
+
+def feature_label(name: str, users: pd.DataFrame | None = None) -> str:
+    """What a feature of a user or an item says; a fifth of what ``users`` have as numbers, by where it begins and ends.
+
+    >>> users = pd.DataFrame({"age": range(20, 40), "gender": "F"})
+    >>> [feature_label(name, users) for name in ("age 1", "gender F", "zip_code 8", "decade 1990")]
+    ['age 24 to 27', 'gender F', 'ZIP code begins with 8', '1990s']
+    """
+    column, _, value = name.rpartition(" ")
+    if "zip" in column and len(value) == 1:
+        return f"ZIP code begins with {value}"
+    if users is not None and column in users and is_numeric_dtype(users[column]) and users[column].nunique() > 10:
+        fifth = users.loc[pd.qcut(users[column], 5, labels=False, duplicates="drop") == int(value), column]
+        name = f"{column} {fifth.min():g} to {fifth.max():g}"
+    return f"{value}s" if column == "decade" else name.replace("_", " ")
 
 
 def readable_title(title: str) -> str:

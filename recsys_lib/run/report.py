@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import mistune
 
-from recsys_lib.data.catalogue import label, readable_title
+from recsys_lib.data.catalogue import about, label, readable_title
 from recsys_lib.data.s3 import StorageError
 from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
@@ -146,7 +146,7 @@ def write_report(dataset: str) -> Path:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
-    templates.filters |= {"plain": plain, "label": label}
+    templates.filters |= {"plain": plain, "label": label, "about": about}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,
