@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from traitlets import TraitError
 
-from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
-from recsys_lib.data.catalogue import about, genre_matrix, label, plain, readable_title
+from recsys_lib.app.prepared import read_prepared
+from recsys_lib.data.catalogue import LOWER_IS_BETTER, about, genre_matrix, label, plain, readable_title
 from recsys_lib.data.interactions import Interactions, order_column
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
@@ -23,16 +23,18 @@ class NotPossibleError(TraitError):
 
 
 class Lab:
-    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``computed``, ``offered``.
+    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``explored``, ``offered``.
 
-    ``computed`` is what :func:`~recsys_lib.app.prepared.read_prepared` gives; ``offered`` the labels of what can be
-    chosen for a trait, by value; ``models`` those of the models, the champion first, then as on the leaderboard.
+    ``explored`` is what 07 found for this page (``notebooks/explored.py``; empty before it ran); ``offered`` the labels
+    of what can be chosen for a trait, by value; ``models`` those of the models, the champion first, then as on the
+    leaderboard.
     MissingArtifactError if the tables or all models are missing, OtherDataError if models were made from other data.
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.computed = run, read_prepared(run)
-        self.tables, self.known, self.test = run.tables, self.computed["history"], self.computed["test"]
+        self.known, self.test = read_prepared(run).values()
+        self.run, self.tables, explored = run, run.tables, run.paths.metrics / "explored.json"
+        self.explored = read_json(explored) if explored.is_file() else {"p": {}, "segments": {}, "similar": {}}
         self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
         step = 1.0 if self.scale[0] == 1 and self.scale[1] <= 6 else 0.5
         self.stars = np.arange(self.scale[0], self.scale[1] + 0.01, step).tolist()
@@ -64,7 +66,7 @@ class Lab:
             entry["name"]: {name: metric["mean"] for name, metric in entry["metrics"].items() if metric}
             for entry in self.board
         }
-        self.segments = {"all users": means} | self.computed["segments"]
+        self.segments = {"all users": means} | self.explored["segments"]
         self.offered = {
             "model": self.models,
             "genre": {"": "All genres", **{name: name for name in self.genres}},

@@ -84,6 +84,7 @@ MODELS = {  # what each model of the sequence is, for readers of the report and 
     "neural_reranker": "A second stage on a blend that the neural ranker has joined.",
     "neural_hybrid": "A neural network that predicts ratings from histories, IDs and features; not trained to rank.",
 }
+LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")  # of metrics, without @k
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
 
 

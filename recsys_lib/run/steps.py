@@ -71,6 +71,7 @@ STEPS: tuple[Step, ...] = (
         (_PREPARED, _MODELS),
         (
             "outputs/{name}/metrics/leaderboard.json",
+            "outputs/{name}/metrics/explored.json",
             "outputs/{name}/metrics/per_user/*",
             "outputs/{name}/metrics/lists/*",
             "outputs/{name}/metrics/champion_by/*",
