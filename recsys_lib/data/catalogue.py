@@ -85,7 +85,7 @@ MODELS = {  # what each model of the sequence is, for readers of the report and 
     "neural_hybrid": "A neural network that predicts ratings from histories, IDs and features; not trained to rank.",
 }
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")  # of metrics, without @k
-ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
+ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)( \(.+\))?$")
 
 
 def label(name: str) -> str:
@@ -128,10 +128,10 @@ def feature_label(name: str, users: pd.DataFrame | None = None) -> str:
 def readable_title(title: str) -> str:
     """A title with its article in front.
 
-    >>> readable_title("Usual Suspects, The")
-    'The Usual Suspects'
+    >>> readable_title("Usual Suspects, The"), readable_title("City of Lost Children, The (1995)")
+    ('The Usual Suspects', 'The City of Lost Children (1995)')
     """
-    return ARTICLE.sub(r"\2 \1", title)
+    return ARTICLE.sub(r"\2 \1\3", title)
 
 
 def plain(text: str) -> str:
