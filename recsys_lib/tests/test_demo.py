@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
+import explored
 import nbformat
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from recsys_lib.app.widgets import open_app
 from recsys_lib.data.catalogue import MODELS
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation.inference import permutation_p
+from recsys_lib.evaluation.task import evaluate
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import EASE
 from recsys_lib.paths import REPOSITORY
@@ -435,6 +437,10 @@ def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     html = "".join(str(page(app)) for page in PAGES) + "".join(go.Figure(chart(app)).to_json() for chart in CHARTS)
     assert "★" not in html
     assert "year not known" not in html, "no item has one"
+    tables = run.tables_with_test("test")
+    per_user = {"ease": evaluate(run.models["ease"], tables.split, (10,), relevant_from=0).per_user}
+    found = explored.facts(per_user, tables, explored.liked_later(run.models, tables))
+    assert len(found["segments"]) == 3 and 0 < found["similar"]["ease"] < 1 and found["p"] == {}, "one model alone"
     assert "No leaderboard yet" in html
 
 
