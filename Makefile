@@ -40,6 +40,14 @@ NEEDS    := $(wordlist 2,99,$(SEQUENCE))
 ifeq ($(NEEDS),)
 $(error recsys_lib.run.steps failed: is $(PYTHON) a Python of 3.11 or newer?)
 endif
+ASKED    := $(firstword $(MAKECMDGOALS))
+# Who asks about a data set is told at once that there is none of this name, before anything else is started.
+ifneq ($(filter run dag readme demo site api mlflow rollback tune studies scale-study bench-api 0%,$(ASKED)),)
+REFUSED  := $(shell PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps refusal $(call quoted,$(DATASET)))
+ifneq ($(REFUSED),)
+$(error $(REFUSED))
+endif
+endif
 STEPS    := $(foreach need,$(NEEDS),$(firstword $(subst :, ,$(need))))
 DONE     := outputs/$(NAME)/notebooks
 PACKAGE  := $(wildcard notebooks/*.py) $(shell find recsys_lib -name '*.py' -not -path '*/tests/*' -not -path '*/benchmarks/*')
@@ -56,9 +64,11 @@ help:  ## list the targets
 	@printf 'Variables: DATASET=%s PARAMS=%s ENGINE=%s\n' "$$DATASET" "$$PARAMS" "$$ENGINE"
 
 # Every file is checked by its hash; the lock is complete, so pip is to add nothing. A build would fetch what has no hash.
-PIP     := -m pip install --quiet --disable-pip-version-check --no-deps
+# The lock's own pip comes first, because older ones say nothing while they unpack, which takes longest.
+PIP     := -m pip install --disable-pip-version-check --no-deps --only-binary :all: --require-hashes
 INSTALL  = @echo "installing requirements.lock, which takes some minutes"; \
-  $(1) $(PIP) --only-binary :all: --require-hashes -r requirements.lock && $(1) $(PIP) --no-build-isolation -e . \
+  sed -n '/^pip==/,/[^\\]$$/p' requirements.lock > outputs/.pip.txt && $(1) $(PIP) -r outputs/.pip.txt \
+  && $(1) $(PIP) -r requirements.lock && $(1) -m pip install --quiet --no-deps --no-build-isolation -e . \
   || { echo "setup failed, see above; README.md says which machines the lock is for and where PyTorch comes from" >&2; exit 1; }
 
 setup: $(READY)  ## .venv from requirements.lock (done by the other targets when needed), or the same into PY
@@ -104,14 +114,14 @@ endif
 endif
 endif
 # What others have pushed to RECSYS_REMOTE is here before Make looks; the steps pull by themselves.
-ifneq ($(and $(value RECSYS_REMOTE),$(filter demo site tune studies rollback,$(firstword $(MAKECMDGOALS)))),)
+ifneq ($(and $(value RECSYS_REMOTE),$(filter demo site tune studies rollback,$(ASKED))),)
 PULLED := $(shell $(PY) -m recsys_lib.run.remote pull $(call quoted,$(DATASET)) 2>&1 >/dev/null)
 ifneq ($(PULLED),)
 $(error $(PULLED))
 endif
 endif
 # What works on a run says at once where there is none.
-ifneq ($(filter demo site tune studies scale-study rollback,$(firstword $(MAKECMDGOALS))),)
+ifneq ($(filter demo site tune studies scale-study rollback,$(ASKED)),)
 ifeq ($(wildcard data/processed/$(NAME)/manifest.json),)
 $(error nothing is there of $(DATASET) yet: `make run` with this DATASET makes it)
 endif

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recsys_lib.data.catalogue import label
+from recsys_lib.data.catalogue import feature_label, label
 from recsys_lib.plots.evaluation import draw_reliability
 from recsys_lib.plots.style import ACCENT, COLOURS, INK, MAIN, MUTED, WIDTH, draw_rows, grid_of
 
@@ -133,14 +133,18 @@ def importance_figure(table: pd.DataFrame, most: int = 14) -> Figure:
     return figure
 
 
-def parts_figure(parts: pd.DataFrame, titles: pd.Series, title: str, most: int = 10) -> Figure:
+def parts_figure(
+    parts: pd.DataFrame, titles: pd.Series, title: str, users: pd.DataFrame | None = None, most: int = 10
+) -> Figure:
     """The largest contributions to one score as bars, the rest of each part in one bar, all summing to the score.
 
-    ``parts`` is what a neural model's ``parts`` gives, ``titles`` the titles by item id.
+    ``parts`` is what a neural model's ``parts`` gives, ``titles`` the titles by item id; ``users`` says which numbers a
+    fifth of a column holds.
     """
     moves = parts[parts["part"] != "start"]
     named = moves["item_id"].map(titles).astype(object).where(moves["part"] == "history")
-    moves = moves.assign(label=named.fillna(moves["reason"]).astype(str).str.replace("_", " ").str.slice(0, 40))
+    named = named.fillna(moves["reason"].map(lambda reason: feature_label(reason, users)))
+    moves = moves.assign(label=named.astype(str).str.slice(0, 40))
     rest = moves.iloc[most:].groupby("part", as_index=False)["contribution"].sum()
     table = pd.concat([moves.head(most), rest.assign(label="all else: " + rest["part"])], ignore_index=True)
     figure, axes = plt.subplots(figsize=(8, 0.3 * len(table) + 1.2))

@@ -10,29 +10,12 @@ import numpy as np
 import pandas as pd
 from traitlets import TraitError
 
-from recsys_lib.app.prepared import LOWER_IS_BETTER, read_prepared
-from recsys_lib.data.catalogue import genre_matrix, label, plain, readable_title
+from recsys_lib.app.prepared import read_prepared
+from recsys_lib.data.catalogue import LOWER_IS_BETTER, about, genre_matrix, label, plain, readable_title
 from recsys_lib.data.interactions import Interactions, order_column
 from recsys_lib.files import read_json
 from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import MissingArtifactError, Run
-
-KINDS = {  # what models of a class do, in words for visitors
-    "Popularity": "The films that most users have rated: the same list for everybody.",
-    "Trending": "What others were rating when the user was last here.",
-    "GenrePopularity": "Well-known films of the genres that the user watches.",
-    "ALS": "Matrix factorisation: tastes behind who rated what, and the films that fit them.",
-    "BPR": "Matrix factorisation that learns to rank rated films above the others.",
-    "ItemKNN": "Films rated by the same users as the films of the history.",
-    "AttributeKNN": "Films with the genres of those in the history.",
-    "SequenceKNN": "Films that others rated soon after the latest films of the history.",
-    "EASE": "A linear model: how much each film of the history speaks for every other.",
-    "Blend": "A weighted sum of several models.",
-    "Reranker": "Candidates of other models, re-ranked by genres, age and recency.",
-    "NeuralHybrid": "A neural network that predicts ratings; it was not trained to rank.",
-    "NeuralRanker": "A neural network that reads the history and predicts what comes next.",
-    "CausalTransformer": "A neural network that reads the last films of the history in their order, one by one.",
-}
 
 
 class NotPossibleError(TraitError):
@@ -40,16 +23,18 @@ class NotPossibleError(TraitError):
 
 
 class Lab:
-    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``computed``, ``offered``.
+    """What a run left, for reading only: what is ``known`` to models, the ``test`` part, ``explored``, ``offered``.
 
-    ``computed`` is what :func:`~recsys_lib.app.prepared.read_prepared` gives; ``offered`` the labels of what can be
-    chosen for a trait, by value; ``models`` those of the models, the champion first, then as on the leaderboard.
+    ``explored`` is what 07 found for this page (``notebooks/explored.py``; empty before it ran); ``offered`` the labels
+    of what can be chosen for a trait, by value; ``models`` those of the models, the champion first, then as on the
+    leaderboard.
     MissingArtifactError if the tables or all models are missing, OtherDataError if models were made from other data.
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.computed = run, read_prepared(run)
-        self.tables, self.known, self.test = run.tables, self.computed["history"], self.computed["test"]
+        self.known, self.test = read_prepared(run).values()
+        self.run, self.tables, explored = run, run.tables, run.paths.metrics / "explored.json"
+        self.explored = read_json(explored) if explored.is_file() else {"p": {}, "segments": {}, "similar": {}}
         self.has_ratings, self.scale = self.tables.rating_scale is not None, self.tables.rating_scale or (1.0, 1.0)
         step = 1.0 if self.scale[0] == 1 and self.scale[1] <= 6 else 0.5
         self.stars = np.arange(self.scale[0], self.scale[1] + 0.01, step).tolist()
@@ -81,7 +66,7 @@ class Lab:
             entry["name"]: {name: metric["mean"] for name, metric in entry["metrics"].items() if metric}
             for entry in self.board
         }
-        self.segments = {"all users": means} | self.computed["segments"]
+        self.segments = {"all users": means} | self.explored["segments"]
         self.offered = {
             "model": self.models,
             "genre": {"": "All genres", **{name: name for name in self.genres}},
@@ -114,16 +99,8 @@ class Lab:
             raise NotPossibleError(f"{label(name)} could not be read; `{again}` makes it again.") from error
 
     def about(self, name: str) -> str:
-        """What a model does, in one sentence; models of one class also say in which parameters they differ."""
-        config = self.configs.get(name)
-        if config is None:
-            return "On the leaderboard, but not among the saved models."
-        alike = [other["params"] for other in self.configs.values() if other["model"] == config["model"]]
-        own = {key: value for key, value in config["params"].items() if any(each.get(key) != value for each in alike)}
-        own = {key.replace("_", " "): value for key, value in own.items() if isinstance(value, int | float | str)}
-        differs = [f"{key} {f'{value:g}' if isinstance(value, float) else value}" for key, value in own.items()]
-        more = _parts(config) or differs[:3]
-        return KINDS.get(config["model"], "") + (f" Here: {', '.join(more)}." if more else "")
+        """What a model does, in one sentence."""
+        return about(name).replace("item", "film").replace("Item", "Film")
 
     def ranking(self, metric: str) -> list[dict[str, Any]]:
         """Models that have a metric, best first: name, label, seconds, mean, low, high, n_users (None if not known)."""
@@ -240,12 +217,6 @@ class Lab:
         """Well-known films to add: near to those that were picked, or the best known where none was."""
         ids, _, near = self._near(picked, 300)
         return ids[np.argsort(-near, kind="stable")[:n]].tolist()
-
-
-def _parts(config: dict[str, Any]) -> list[str]:
-    """Names of the models that a model combines, those within its members among them."""
-    members = config.get("members", {}).items()
-    return [part for name, member in members for part in (_parts(member) or [label(name)])]
 
 
 def search(text: str, labels: dict[str, Any], limit: int = 8) -> list[str]:

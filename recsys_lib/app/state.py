@@ -48,7 +48,7 @@ class App(HasTraits):
         super().__init__(
             user=lab.known.user_ids[np.argsort(lab.lengths, kind="stable")[lab.known.n_users // 2]].item(),
             model=names[0],
-            models=tuple(dict.fromkeys([names[0], *lab.computed["similar"]]))[:3],
+            models=tuple(dict.fromkeys([names[0], *lab.explored["similar"]]))[:3],
             years=lab.year_range,
             similar_to=next(iter(lab.film_labels.values())),
             column=next(name for name in ("year", "mean") if name in lab.offered["column"]),

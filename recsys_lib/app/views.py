@@ -21,9 +21,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from recsys_lib.app.lab import Lab, NotPossibleError
-from recsys_lib.app.prepared import LOWER_IS_BETTER
 from recsys_lib.app.state import MOST_MODELS, App
-from recsys_lib.data.catalogue import label
+from recsys_lib.data.catalogue import LOWER_IS_BETTER, label
 from recsys_lib.models.base import Recommender
 
 UNITS = {"Blend": "z-score", "Popularity": "weighted ratings"}
@@ -128,7 +127,7 @@ def _listed(app: App, name: str, ask: Callable, n: int | None = None, **more: An
 def details(app: App, film: Any, user: Any, rated: dict[Any, float]) -> str:
     """A film's facts, what speaks for it, similar films, and the data set's own page of it, where it has one."""
     lead, reasons = why(app, film.id, user, rated)
-    best = next(iter(app.lab.computed["similar"]), app.model)
+    best = next(iter(app.lab.explored["similar"]), app.model)
     similar = map(app.lab.film.get, app.lab.model(best).similar_items([film.id], 5)["similar_item_id"])
     return html.details(app.lab, film, lead, reasons, similar)
 
@@ -232,7 +231,7 @@ def _key(text: str) -> str:
 
 def similar_lists(app: App) -> str:
     """A film, and those that each model finds most similar to it."""
-    film, shares = app.lab.film[app.similar_to], app.lab.computed["similar"]
+    film, shares = app.lab.film[app.similar_to], app.lab.explored["similar"]
 
     def ask(model: Recommender) -> pd.DataFrame:
         return model.similar_items([film.id], app.k).set_axis(["of", "item_id", "score", "rank"], axis=1)
@@ -294,7 +293,7 @@ def board(app: App) -> str:
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
     for row in rows:
         row["about"] = lab.about(row["name"])
-    return html.board(lab, label(app.metric), meaning, rows, best, lab.computed["p"].get(app.metric))
+    return html.board(lab, label(app.metric), meaning, rows, best, lab.explored["p"].get(app.metric))
 
 
 def leaderboard(app: App) -> dict[str, Any] | str:

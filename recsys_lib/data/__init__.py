@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {  # nothing is imported before it is asked for: who serves a model reads no tables
-    "KNOWN": "catalogue",
+    "KNOWN": "known",
     "BadTableError": "schema",
     "Dataset": "load",
-    "KnownDataset": "catalogue",
+    "KnownDataset": "known",
     "identity": "load",
     "load_dataset": "load",
 }

@@ -1,73 +1,15 @@
-"""The data sets that are known by name: where they are published, and how to know them again."""
+"""What items, models, metrics and features are called, and what is known of them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from recsys_lib.data.interactions import codes_of
-
-BASE_URL = "https://files.grouplens.org/datasets/movielens/"
-
-
-@dataclass(frozen=True)
-class KnownDataset:
-    """One MovieLens data set as GroupLens publishes it."""
-
-    name: str  # that load_dataset takes; the archive is <name>.zip
-    rating_scale: tuple[float, float]  # lowest and highest rating in stars
-    md5: str | None = None  # of the archive; None where it is read from the .md5 file beside it, if there is one
-    folder: str | None = None  # inside the archive, where it is not called like it
-
-    @property
-    def archive(self) -> str:
-        """File name of the archive."""
-        return f"{self.name}.zip"
-
-    @property
-    def url(self) -> str:
-        """Where GroupLens publishes the archive."""
-        return BASE_URL + self.archive
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Names that the unpacked folder may have."""
-        return (self.name, self.folder) if self.folder else (self.name,)
-
-
-_WHOLE, _HALF = (1.0, 5.0), (0.5, 5.0)
-
-KNOWN: dict[str, KnownDataset] = {
-    known.name: known
-    for known in (
-        KnownDataset("ml-100k", _WHOLE, "0e33842e24a9c977be4e0107933c0723"),
-        KnownDataset("ml-latest-small", _HALF),
-        KnownDataset("ml-latest", _HALF),
-        KnownDataset("ml-1m", _WHOLE, "c4d9eecfca2ab87c1945afe126590906"),
-        KnownDataset("ml-10m", _HALF, "ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
-        KnownDataset("ml-20m", _HALF, "cd245b17a1ae2cc31bb14903e1204af3"),
-        KnownDataset("ml-25m", _HALF, "6b51fb2759a8657d3bfcbfc42b592ada"),
-        KnownDataset("ml-32m", _HALF, "d472be332d4daa821edc399621853b57"),
-    )
-}
-
-
-def nothing_called(dataset: str) -> str:
-    """What to say of a name that is no data set and no file, with the nearest one that is.
-
-    >>> nothing_called("ml-1mm")[:63]
-    "there is no data set and no file 'ml-1mm'; did you mean ml-1m? "
-    """
-    near = get_close_matches(dataset, KNOWN, n=1, cutoff=0)[0]
-    return (
-        f"there is no data set and no file {dataset!r}; did you mean {near}? Known are {', '.join(KNOWN)}, and the "
-        "path of a folder, a zip archive, a CSV, TSV, JSON lines or parquet file will do too"
-    )
 
 
 def twin_groups(items: pd.DataFrame) -> pd.Series:
@@ -120,7 +62,30 @@ NAMES = {
     "reranker_return": "Re-ranker, return visits",
 }
 NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
-ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)$")
+MODELS = {  # what each model of the sequence is, for readers of the report and visitors of the application
+    "popularity": "The items that most users have rated: the same list for everybody.",
+    "popularity_decayed": "Popularity in which old ratings count less, by a half-life in days.",
+    "genre_popularity": "Well-known items of the genres in the history, with weights copied from a public project.",
+    "genre_popularity_tuned": "Well-known items of the genres in the history, with tuned weights.",
+    "als_public": "Matrix factorisation for implicit feedback (ALS), with the parameters of a public project.",
+    "als_tuned": "Matrix factorisation (ALS) with tuned parameters: tastes behind who rated what.",
+    "als_recent": "Matrix factorisation (ALS) in which recent ratings count more.",
+    "bpr": "Matrix factorisation that learns, pair by pair, to rank rated items above the others.",
+    "item_knn": "Items rated by the same users as those of the history.",
+    "sequence_knn": "Items that others rated soon before or after those of the history.",
+    "attributes": "Items with the brands, categories and the like of those in the history, where many are known.",
+    "ease": "One ridge regression from all items to all: how much each of the history speaks for every other.",
+    "blend": "A weighted sum of neighbours, matrix factorisation and popularity.",
+    "reranker": "A second stage on the blend: orders its best items anew, by genres, years, recency and more.",
+    "reranker_return": "A second stage on models that forget nothing, learnt from later visits alone.",
+    "neural_ranker": "A neural network that pools the history and is trained to rank what comes next.",
+    "causal_transformer": "A transformer that reads the history in its order and predicts what comes next (as SASRec).",
+    "neural_two_stage": "A second stage on the neural ranker.",
+    "neural_reranker": "A second stage on a blend that the neural ranker has joined.",
+    "neural_hybrid": "A neural network that predicts ratings from histories, IDs and features; not trained to rank.",
+}
+LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")  # of metrics, without @k
+ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)( \(.+\))?$")
 
 
 def label(name: str) -> str:
@@ -135,13 +100,38 @@ def label(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def about(model: str) -> str:
+    """What a model is, in one sentence.
+
+    >>> about("neural_two_stage"), about("my_model")[:29]
+    ('A second stage on the neural ranker.', 'Not a model of the sequence: ')
+    """
+    return MODELS.get(model, "Not a model of the sequence: its config.json says what it is made of.")
+
+
+def feature_label(name: str, users: pd.DataFrame | None = None) -> str:
+    """What a feature of a user or an item says; a fifth of what ``users`` have as numbers, by where it begins and ends.
+
+    >>> users = pd.DataFrame({"age": range(20, 40), "gender": "F"})
+    >>> [feature_label(name, users) for name in ("age 1", "gender F", "zip_code 8", "decade 1990")]
+    ['age 24 to 27', 'gender F', 'ZIP code begins with 8', '1990s']
+    """
+    column, _, value = name.rpartition(" ")
+    if "zip" in column and len(value) == 1:
+        return f"ZIP code begins with {value}"
+    if users is not None and column in users and is_numeric_dtype(users[column]) and users[column].nunique() > 10:
+        fifth = users.loc[pd.qcut(users[column], 5, labels=False, duplicates="drop") == int(value), column]
+        name = f"{column} {fifth.min():g} to {fifth.max():g}"
+    return f"{value}s" if column == "decade" else name.replace("_", " ")
+
+
 def readable_title(title: str) -> str:
     """A title with its article in front.
 
-    >>> readable_title("Usual Suspects, The")
-    'The Usual Suspects'
+    >>> readable_title("Usual Suspects, The"), readable_title("City of Lost Children, The (1995)")
+    ('The Usual Suspects', 'The City of Lost Children (1995)')
     """
-    return ARTICLE.sub(r"\2 \1", title)
+    return ARTICLE.sub(r"\2 \1\3", title)
 
 
 def plain(text: str) -> str:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
-from recsys_lib.data.catalogue import KnownDataset
+from recsys_lib.data.known import KnownDataset
 from recsys_lib.data.readers import PACKAGE_FILES, RawTables, find_root, read_files, read_package
 from recsys_lib.data.s3 import local_copy
 from recsys_lib.files import replacing, replacing_folder, sha256

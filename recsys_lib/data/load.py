@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_lib.data import schema
-from recsys_lib.data.catalogue import KNOWN, nothing_called
 from recsys_lib.data.fetch import Source, find_known, resolve, unpacked
 from recsys_lib.data.interactions import order_column, relevance_threshold
+from recsys_lib.data.known import KNOWN, nothing_called
 from recsys_lib.data.readers import RawTables, read_files, read_frames
 from recsys_lib.data.schema import Scale
 from recsys_lib.paths import Paths, table_name

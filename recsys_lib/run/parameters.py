@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from recsys_lib.data.catalogue import KNOWN, nothing_called
+from recsys_lib.data.known import is_there, nothing_called
 from recsys_lib.data.s3 import listed
 from recsys_lib.files import read_json, replacing
 from recsys_lib.paths import REPOSITORY, Paths, in_full, is_remote
@@ -153,11 +153,8 @@ def check_dataset(dataset: str) -> None:
 
     StorageError if there is nothing at an s3:// address.
     """
-    if is_remote(dataset) and listed(dataset):
-        return
-    if dataset in KNOWN or (dataset and any((folder / in_full(dataset)).exists() for folder in (Path(), REPOSITORY))):
-        return
-    raise ParameterError(nothing_called(dataset))
+    if not (is_remote(dataset) and listed(dataset)) and not is_there(dataset):
+        raise ParameterError(nothing_called(dataset))
 
 
 def write_stamps(dataset: str, file: Path | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import mistune
 
-from recsys_lib.data.catalogue import label, readable_title
+from recsys_lib.data.catalogue import MODELS, about, label, readable_title
 from recsys_lib.data.s3 import StorageError
 from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
@@ -141,16 +141,18 @@ def write_report(dataset: str) -> Path:
     paths = run.paths
     content = {name: run.read(paths.reports / f"{name}_report.json") for name in REPORTS}
     leaderboard = run.read(paths.metrics / "leaderboard.json")
+    names = [entry["name"] for entry in leaderboard["models"]]
     figures = {subject: _take_up(paths, captions) for subject, captions in FIGURES.items()}
     studies = {name: _study(paths, name, leaderboard["data"]["sha256"]) for name in STUDIES}
     loader = jinja2.FileSystemLoader(TEMPLATES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     templates.filters |= {"interval": interval, "ratio": ratio, "best_first": best_first, "thousands": "{:,}".format}
-    templates.filters |= {"plain": plain, "label": label}
+    templates.filters |= {"plain": plain, "label": label, "about": about}
     text = templates.get_template("report.md.jinja").render(
         name=paths.name,
         leaderboard=leaderboard,
         rows=leaderboard["models"],
+        models=dict.fromkeys([*filter(names.__contains__, MODELS), *names]),  # the simple ones first
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),

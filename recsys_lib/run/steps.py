@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from recsys_lib.paths import Paths, home, run_name
+from recsys_lib.data.known import is_there, nothing_called
+from recsys_lib.paths import Paths, home, is_remote, run_name
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ STEPS: tuple[Step, ...] = (
         (_PREPARED, _MODELS),
         (
             "outputs/{name}/metrics/leaderboard.json",
+            "outputs/{name}/metrics/explored.json",
             "outputs/{name}/metrics/per_user/*",
             "outputs/{name}/metrics/lists/*",
             "outputs/{name}/metrics/champion_by/*",
@@ -157,6 +159,17 @@ def words(dataset: str) -> str:
     return " ".join([run_name(dataset), *(":".join((step.name, *step.needs)) for step in steps_of())])
 
 
+def refusal(dataset: str) -> str:
+    """What is wrong with the name of a data set, in a sentence; nothing of one in S3, or that has been run here.
+
+    >>> refusal("ml-100k"), refusal("s3://bucket/plays.csv"), refusal("nonsense")[:43]
+    ('', '', "there is no data set and no file 'nonsense'")
+    """
+    shared = is_remote(dataset) or bool(os.environ.get("RECSYS_REMOTE"))
+    known = shared or is_there(dataset) or (Paths(dataset).processed / "manifest.json").is_file()
+    return "" if known else nothing_called(dataset)
+
+
 def overview(dataset: str) -> str:
     """The steps as text: state, what each needs, reads and writes. Make itself is asked what is up to date."""
     folder = Paths(dataset).outputs / "notebooks"
@@ -174,12 +187,13 @@ def overview(dataset: str) -> str:
 
 
 def main() -> None:
-    """Print the steps for Make, or the overview for a person."""
+    """Print the steps or what is wrong with a name for Make, or the overview for a person."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lib.run.steps", description=main.__doc__)
-    parser.add_argument("what", choices=["words", "overview"])
+    parser.add_argument("what", choices=["words", "refusal", "overview"])
     parser.add_argument("dataset", nargs="?", default="ml-100k")
     given = parser.parse_args()
-    sys.stdout.write((words if given.what == "words" else overview)(given.dataset).rstrip() + "\n")
+    text = {"words": words, "refusal": refusal, "overview": overview}[given.what](given.dataset)
+    sys.stdout.write(text.rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from recsys_lib.data.catalogue import KNOWN
+from recsys_lib.data.known import KNOWN
 from recsys_lib.files import read_json, write_json
 from recsys_lib.run.parameters import NOTEBOOKS, read_file
 from recsys_lib.run.run import Run

@@ -1,5 +1,6 @@
 """A small run for the tests of the application: made tables, four fitted models and a leaderboard."""
 
+import explored
 import numpy as np
 
 from recsys_lib import splits
@@ -30,16 +31,20 @@ def make_run(name: str = "made", *, hostile: bool = True) -> Run:
     run.write_tables(split, items.assign(title=titles), users, data=data, relevant_from=4.0)
     parts = {"ease": EASE(), "item_knn": ItemKNN()}
     models = {"popularity": Popularity(), **parts, "blend": Blend(parts, weights={"ease": 1.0, "item_knn": 1.0})}
-    board = []
+    board, per_user = [], {}
     for place, (model_name, model) in enumerate(models.items()):
         run.save_model(model_name, model.fit(run.known, items=items, users=users), fit_seconds=0.5)
         board.append(_entry(model_name, 0.1 * (1 + place)))
         scores = np.random.default_rng(place).normal(0.1 * (1 + place), 0.1, run.known.n_users)
         table = run.tables.users[["user_id"]].assign(**{"ndcg@10": scores, "rmse": 1 - scores})
         write_parquet(run.paths.metrics / "per_user" / f"{model_name}.parquet", table)
+        per_user[model_name] = table
     protocol = {"split": {"name": split.name, "params": split.params}}
     leaderboard = {"protocol": protocol, "data": data, "models": board[::-1]}
     write_json(run.paths.metrics / "leaderboard.json", leaderboard)
+    tables = Run(name).tables_with_test("made")
+    facts = explored.facts(per_user, tables, explored.liked_later(models, tables))
+    write_json(run.paths.metrics / "explored.json", facts)
     return run
 
 

@@ -17,10 +17,10 @@ import pytest
 import requests
 from pandas.testing import assert_frame_equal
 
-from recsys_lib.data import catalogue, load_dataset
 from recsys_lib.data import fetch as fetching
-from recsys_lib.data.catalogue import KNOWN, KnownDataset
+from recsys_lib.data import known, load_dataset
 from recsys_lib.data.fetch import UnreachableError, fetch, unpacked
+from recsys_lib.data.known import KNOWN, KnownDataset
 from recsys_lib.data.readers import read_files, read_package
 from recsys_lib.paths import REPOSITORY
 from recsys_lib.tests.made import made_tables, write_ml_100k
@@ -61,7 +61,7 @@ def server(monkeypatch):
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     made.url = f"http://127.0.0.1:{made.server_port}/"
-    monkeypatch.setattr(catalogue, "BASE_URL", made.url)
+    monkeypatch.setattr(known, "BASE_URL", made.url)
     monkeypatch.delenv("MOVIELENS_DIR", raising=False)
     monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
     yield made

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
+import explored
 import nbformat
 import numpy as np
 import pandas as pd
@@ -22,14 +23,16 @@ from traitlets import TraitError
 
 from recsys_lib import splits
 from recsys_lib.app import prepared, serve, site, views, widgets
-from recsys_lib.app.lab import KINDS, Lab, NotPossibleError, search
+from recsys_lib.app.lab import Lab, NotPossibleError, search
 from recsys_lib.app.state import App
 from recsys_lib.app.widgets import open_app
+from recsys_lib.data.catalogue import MODELS
 from recsys_lib.data.interactions import Interactions
 from recsys_lib.evaluation.inference import permutation_p
+from recsys_lib.evaluation.task import evaluate
 from recsys_lib.files import read_json, write_json
 from recsys_lib.models import EASE
-from recsys_lib.models.base import MODULES
+from recsys_lib.paths import REPOSITORY
 from recsys_lib.run.run import OtherDataError, Run
 from recsys_lib.tests.demo_home import HOSTILE, make_run
 from recsys_lib.tests.made import made_tables
@@ -156,8 +159,9 @@ def test_scores_say_their_unit(lab, app, monkeypatch):
 
 
 def test_every_model_is_described(lab):
-    assert set(KINDS) == set(MODULES)
-    assert len({lab.about(name) for name in lab.models}) == len(lab.models)
+    shown = re.findall(r"^\| `(\w+)` \|", (REPOSITORY / "reports/ml-100k/report.md").read_text("utf-8"), re.M)
+    assert {*shown} <= {*MODELS} and len({*MODELS.values()}) == len(MODELS)
+    assert lab.about("item_knn") == "Films rated by the same users as those of the history."
 
 
 def test_what_answers_beside_a_model_is_named(lab, app):
@@ -199,9 +203,9 @@ def test_a_difference_is_judged_by_the_paired_test(lab, app):
     assert "paired permutation test, p = " in views.board(app)
     differences = [lab.run.results.per_user(name)["ndcg@10"] for name in ("blend", "item_knn")]
     p = permutation_p((differences[0] - differences[1]).to_numpy()[:, None])[0]
-    assert lab.computed["p"]["ndcg@10"] == pytest.approx(p)
+    assert lab.explored["p"]["ndcg@10"] == pytest.approx(p)
     worse = [lab.run.results.per_user(name)["rmse"] for name in ("blend", "item_knn")]  # lower is better
-    assert lab.computed["p"]["rmse"] == pytest.approx(permutation_p((worse[0] - worse[1]).to_numpy()[:, None])[0])
+    assert lab.explored["p"]["rmse"] == pytest.approx(permutation_p((worse[0] - worse[1]).to_numpy()[:, None])[0])
 
 
 def test_genres_are_shown_by_liking_and_not_by_counts(lab, app):
@@ -338,7 +342,7 @@ def test_only_the_open_tab_is_made_and_an_executed_notebook_shows_it(app):
 
 
 def test_the_default_for_similar_films_is_the_best_by_what_was_liked_later(lab, app):
-    shares = lab.computed["similar"]
+    shares = lab.explored["similar"]
     assert set(shares) == set(lab.models) - {"popularity"}  # which learns no similarity
     assert app.models[1] == next(name for name in shares if name != app.models[0])
     app.models = ("popularity", "ease")
@@ -433,6 +437,10 @@ def test_data_without_genres_ratings_and_time_is_shown_as_well(lab_home):
     html = "".join(str(page(app)) for page in PAGES) + "".join(go.Figure(chart(app)).to_json() for chart in CHARTS)
     assert "★" not in html
     assert "year not known" not in html, "no item has one"
+    tables = run.tables_with_test("test")
+    per_user = {"ease": evaluate(run.models["ease"], tables.split, (10,), relevant_from=0).per_user}
+    found = explored.facts(per_user, tables, explored.liked_later(run.models, tables))
+    assert len(found["segments"]) == 3 and 0 < found["similar"]["ease"] < 1 and found["p"] == {}, "one model alone"
     assert "No leaderboard yet" in html
 
 
@@ -482,7 +490,7 @@ def test_what_is_prepared_is_made_anew_where_it_is_old_or_damaged(lab_home, monk
     titles = run.tables.items["title"].tolist()
     assert titles == theirs.items["title"].tolist()
     write_json(file.with_name("about.json"), {"sources": []})  # as earlier versions wrote it
-    assert prepared.read_prepared(run)["p"] == before["p"]
+    assert [*prepared.read_prepared(run)] == [*before]
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)

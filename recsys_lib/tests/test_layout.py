@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from recsys_lib.files import read_json
 from recsys_lib.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "recsys_lib"
@@ -56,6 +57,13 @@ def test_the_lock_has_what_the_environment_asks_for_and_a_hash_for_every_entry()
     assert len(pinned) == len(re.findall("^      - ", environment, re.M)) > 50 and set(pinned) <= set(entries)
     assert len(entries) == len(re.findall(r"^[^# ]", lock, re.M)), "nothing without a hash"
     assert not [name for name in entries if name.startswith(("nvidia", "triton"))]
+
+
+def test_headings_of_notebooks_ask_what_their_section_answers():
+    for file in (REPOSITORY / "notebooks").rglob("*.ipynb"):
+        texts = ["".join(cell["source"]) for cell in read_json(file)["cells"] if cell["cell_type"] == "markdown"]
+        headings = re.findall(r"^##+ (.+)$", "\n".join(texts), re.M)
+        assert [heading for heading in headings if "?" not in heading] == [], file.name
 
 
 def test_nothing_unpickles():

@@ -166,6 +166,7 @@ def outside_make():
 def make(folder, *arguments, dataset="ml-100k", check=True):
     """Call Make; the notebooks that were executed, in order of name."""
     log, env = folder / "log", {**outside_make(), "NAME": run_name(dataset)}
+    (folder / dataset).touch()  # a table, or a folder that is called like a known data set
     log.write_text("")
     command = ["make", "-s", f"PY={folder}/python", f"PYTHON={sys.executable}", f"DATASET={dataset}", *arguments]
     done = subprocess.run(command, cwd=folder, check=check, timeout=60, env=env, capture_output=True, text=True)
@@ -253,12 +254,15 @@ def test_a_name_is_data(project, name):
 def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, said):
     env = {**outside_make(), "RECSYS_HOME": str(project)}
     command = ["make", "-n", f"PY={sys.executable}", f"PYTHON={sys.executable}", f"DATASET={name}"]
-    done = subprocess.run([*command, "run"], cwd=project, env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    for target in ("run", "03", "demo", "site", "api", "mlflow", "bench-api"):
+        done = subprocess.run([*command, target], cwd=project, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
     for near in re.findall(r"did you mean (.*?)\?", done.stderr):
         check_dataset(near)
     assert list((project / "outputs").iterdir()) == []
+    (project / "plays.csv").touch()
+    command[-1] = "DATASET=plays.csv"
     done = subprocess.run([*command, "demo"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "") and "nothing is there of" in done.stderr
     assert subprocess.run([*command, "help"], cwd=project, env=env, capture_output=True, check=False).returncode == 0
@@ -267,6 +271,8 @@ def test_an_unknown_data_set_is_answered_before_anything_runs(project, name, sai
 @needs_make
 def test_two_makes_at_once_keep_to_their_own_data(project):
     command = ["make", "-s", f"PY={project}/python", f"PYTHON={sys.executable}", "04"]
+    for name in ("one", "two", "three"):
+        (project / name).touch()
     running = [
         subprocess.Popen([*command, f"DATASET={name}"], cwd=project, env={**outside_make(), "NAME": name})
         for name in ("one", "two", "three") * 2
