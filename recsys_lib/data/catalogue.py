@@ -1,4 +1,4 @@
-"""The data sets that are known by name: where they are published, and how to know them again."""
+"""The data sets that are known by name, where they are published, and names and genres as people write them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ KNOWN: dict[str, KnownDataset] = {
 
 
 def nothing_called(dataset: str) -> str:
-    """What to say of a name that is no data set and no file, with the nearest one that is.
+    """Say that a name is no data set and no file, and which is the nearest that is.
 
     >>> nothing_called("ml-1mm")[:63]
     "there is no data set and no file 'ml-1mm'; did you mean ml-1m? "
