@@ -195,7 +195,7 @@ def test_notebooks_are_parameterised_and_stripped(source):
     defined = [line for cell in code for line in cell.source.splitlines() if line.startswith(("def ", "class "))]
     assert len(defined) <= (source.stem == "09_demo"), "a view of the application is a function"
     assert not any("globals()" in cell.source.replace(", globals())", "") for cell in code)
-    assert not [cell.source for cell in code if re.search(r"[\w)\]]\._[a-z]", cell.source)], "private members are private"
+    assert not [cell.source for cell in code if re.search(r"[\w)\]]\._[a-z]", cell.source)], "private members"
     assert max(len(cell.source.splitlines()) for cell in code) <= 15
 
 
