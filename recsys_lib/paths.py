@@ -1,4 +1,4 @@
-"""Where things are, for one data set and one run.
+"""Paths of one data set and one run.
 
 The home of a run holds ``data/``, ``outputs/`` and ``reports/``. It is the repository's root, or the folder
 that the environment variable ``RECSYS_HOME`` names (tests use this to keep away from real results).

@@ -1,4 +1,4 @@
-"""How much the service bears: ``python -m recsys_lib.benchmarks.api ml-100k``.
+"""Measure how much the service bears: ``python -m recsys_lib.benchmarks.api ml-100k``.
 
 A process of its own asks for lists of ten for random users at a steady rate, whether answers come or not; a request's
 time counts from the moment it was due. In the middle a new champion takes over. A bare endpoint of the same framework

@@ -1,4 +1,4 @@
-"""How models serve new users: NDCG given none, one or a few of their ratings.
+"""Evaluate models on new users: NDCG given none, one or a few of their ratings.
 
 A new user is made of a user of the test part: only some items of the history are shown to the model, under no id, and
 what it lists is judged on the user's test part, as in the evaluation. Which items are shown is drawn by chance: the

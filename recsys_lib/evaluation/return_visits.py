@@ -1,4 +1,4 @@
-"""How models serve users who come back: the same fitted models, evaluated on items of later sittings."""
+"""Evaluate models on users who come back: the same fitted models, asked for items of later sittings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whom does a model work? The same results, by group of users and of items."""
+"""Results by group of users and of items: for whom does a model work?"""
 
 from __future__ import annotations
 

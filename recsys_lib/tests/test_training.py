@@ -1,4 +1,4 @@
-"""What a training notebook asks of its helper beside fitting and saving: validation, and what diversity costs."""
+"""The helper of training notebooks, beside fitting and saving: validation, and what diversity costs."""
 
 import numpy as np
 import pandas as pd
