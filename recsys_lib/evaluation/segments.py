@@ -1,4 +1,4 @@
-"""Results by group of users and of items: for whom does a model work?"""
+"""Results by group of users and of items, to see for whom a model works."""
 
 from __future__ import annotations
 
