@@ -74,7 +74,7 @@ def _p(value: float) -> str:
 
 
 def power(board: pd.DataFrame) -> str:
-    """What differences this sample could show, in one or two sentences."""
+    """Say what differences this sample could show, in one or two sentences."""
     if len(board) < 2:
         return "There is one model: nothing to compare."
     by, first, second = board.attrs["by"], board.iloc[0], board.iloc[1]
@@ -154,7 +154,7 @@ def coming_back(table: pd.DataFrame, best: str, baseline: str, metric: str) -> s
 def net_gain(
     questions: Mapping[str, Mapping[str, Evaluation]], net: str, classic: str, seconds: Mapping[str, float], metric: str
 ) -> str:
-    """What a net adds to the same model without it, on each question, and what it costs.
+    """Say what a net adds to the same model without it, on each question, and what it costs.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def validation_agrees(board: pd.DataFrame, before: Mapping[str, float]) -> str:
 
 
 def threats(task: Task, prepared: Tables, board: pd.DataFrame) -> str:
-    """What could make the results wrong, with the numbers that say how much."""
+    """List what could make the results wrong, with the numbers that say how much."""
     p, split, lines = task.protocol, prepared.split, []
     test = split.test
     if "timestamp" in test:
@@ -363,7 +363,7 @@ def curve(curve: pd.DataFrame, model: str) -> str:
 
 
 def more_users(curve: pd.DataFrame) -> str:
-    """What fitting on all users gives over fitting on a part of them."""
+    """Say what fitting on all users gives over fitting on a part of them."""
     if len(curve) == 0:
         return "No model is quick enough to fit again here."
     most, parts = curve["size"].max(), []
@@ -392,7 +392,7 @@ def reliable(results: Mapping[str, Evaluation], tables: Mapping[str, pd.DataFram
 
 
 def failures(failed: pd.DataFrame, result: Evaluation, task: Task) -> str:
-    """What the users served worst have in common."""
+    """Say what the users served worst have in common."""
     if failed.empty:
         return "No user has so many relevant items that being served worst would say something."
     traits = user_traits(result, task)

@@ -59,7 +59,7 @@ def users_curve(
     shares: tuple[float, ...] = (0.1, 0.3, 1.0),
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
-    """What more data is worth: NDCG@10 of models fitted again on the histories of a part of the users.
+    """Measure what more data is worth: NDCG@10 of models fitted again on the histories of a part of the users.
 
     The parts are drawn at random and lie inside one another. Every user of the task (``MOST_USERS`` at most) is served,
     from their own whole history, whether the model was fitted on it or not, so that a point differs from the next by
@@ -88,7 +88,7 @@ def other_seeds(
     within: float = 2.0,
     by: str = MAIN,
 ) -> dict[str, np.ndarray]:
-    """What the seed does: models with a seed that took up to ``within`` seconds are fitted again with others.
+    """Measure what the seed does: models with a seed that took up to ``within`` seconds are fitted again with others.
 
     A model that is an average of several with seeds of their own (``by_seed`` gives them) is not fitted again: those
     are evaluated one by one, whatever the time it took. By model: the metric of each user and seed, (n_users, seeds)

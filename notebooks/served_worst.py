@@ -30,7 +30,7 @@ def served_worst(result: Evaluation, task: Task, *, n: int = 5, least: int = 5, 
 
 
 def user_traits(result: Evaluation, task: Task) -> pd.DataFrame:
-    """What may make a user hard to serve, one row a user of the task."""
+    """Describe what may make users hard to serve, one row a user of the task."""
     places = result.positions
     counts = np.zeros(len(task.items))
     counts[: task.known.n_items] = task.popularity

@@ -1,4 +1,4 @@
-"""Where things are, for one data set and one run.
+"""Paths of one data set and one run.
 
 The home of a run holds ``data/``, ``outputs/`` and ``reports/``. It is the repository's root, or the folder
 that the environment variable ``RECSYS_HOME`` names (tests use this to keep away from real results).
@@ -19,7 +19,7 @@ def home() -> Path:
     """Folder that holds ``data/``, ``outputs/`` and ``reports/``; NotADirectoryError if it is to be at s3://."""
     given = os.environ.get("RECSYS_HOME") or REPOSITORY
     if is_remote(str(given)):
-        raise NotADirectoryError(f"RECSYS_HOME={given} is no folder of this machine; RECSYS_REMOTE may be in S3")
+        raise NotADirectoryError(f"RECSYS_HOME={given} is not a folder of this machine; RECSYS_REMOTE may be in S3")
     return Path(given).resolve()
 
 
@@ -131,7 +131,7 @@ class Paths:
 
     @property
     def reports(self) -> Path:
-        """What a person reads."""
+        """Folder of the reports, for people to read."""
         return home() / "reports" / self.name
 
     @property

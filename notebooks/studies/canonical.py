@@ -155,12 +155,12 @@ def mixed(table: pd.DataFrame, shares: dict[str, dict[str, float]]) -> pd.DataFr
 
 def choose_shares(table: pd.DataFrame, given: np.ndarray) -> dict[str, dict[str, float]]:
     """Shares of the members of each mix, by non-negative least squares on ratings that no member was fitted on."""
-    found = {}
+    shares = {}
     for name, members in MIXES.items():
         if set(members) <= set(table):
             share = nnls(table[members].to_numpy() - given.mean(), given - given.mean())[0]
-            found[name] = dict(zip(members, (share / share.sum()).tolist(), strict=True))
-    return found
+            shares[name] = dict(zip(members, (share / share.sum()).tolist(), strict=True))
+    return shares
 
 
 def measure_fold(data: Any, k: int, seeds: Sequence[int], params: dict[str, Any]) -> dict[str, Any]:
@@ -176,9 +176,9 @@ def measure_fold(data: Any, k: int, seeds: Sequence[int], params: dict[str, Any]
         table, models, seconds = predict_all(base, test, data, seeds, params)
         tables[seen] = mixed(table, shares[seen])
         first, truth = models[f"neural hybrid, seed {seeds[0]}"], test["rating"].to_numpy(np.float64)
-        found = leaks.check_fitted(lambda frame, m=first: predictions(m, frame)["predicted"].to_numpy(), test)
-        found += leaks.check_predictions(table["neural hybrid"].to_numpy(), truth, rmse_floor=leaks.rmse_floor(split))
-        findings += [{"seen": seen, "check": f.check, "passed": f.passed, "detail": f.detail} for f in found]
+        checks = leaks.check_fitted(lambda frame, m=first: predictions(m, frame)["predicted"].to_numpy(), test)
+        checks += leaks.check_predictions(table["neural hybrid"].to_numpy(), truth, rmse_floor=leaks.rmse_floor(split))
+        findings += [{"seen": seen, "check": f.check, "passed": f.passed, "detail": f.detail} for f in checks]
     able = {"neural hybrid": models[f"neural hybrid, seed {seeds[0]}"], "Bayesian factors": models["Bayesian factors"]}
     earlier = predict_from_earlier(able, split.history, split.test)
     tables["earlier only"] = mixed(earlier, {name: shares["no times"][name] for name in list(MIXES)[:1]})

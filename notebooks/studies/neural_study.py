@@ -1,4 +1,4 @@
-"""What each part of the neural models is worth: ``python notebooks/studies/neural_study.py``.
+"""Measure what each part of the neural models is worth: ``python notebooks/studies/neural_study.py``.
 
 Trains every variant of the ablation on ml-100k, several seeds each, evaluates it on the validation part and writes
 ``reports/ml-100k/neural_study.json``, which 06 shows. It takes minutes.

@@ -1,4 +1,4 @@
-"""What the tables of published results need: the sets as their authors published them, and the order in them.
+"""The tables of published results: the sets as their authors published them, and the order in them.
 
 The five sequence sets are those of K. Zhou et al., "S3-Rec: Self-Supervised Learning for Sequential Recommendation with
 Mutual Information Maximization", CIKM 2020: one user a line, items in their order; attributes of the items beside it.
@@ -89,7 +89,7 @@ class Table:
         return Task.from_split(split, self.relevant_from, items=self.items, strict=strict and self.sequences)
 
     def validation(self, most: int, seed: int) -> Task:
-        """What is searched on: the validation part of at most so many users, drawn by chance."""
+        """The split that is searched on: the validation part of at most so many users, drawn by chance."""
         users = pd.Series(self.split.valid["user_id"].unique())
         asked = users.sample(min(most, len(users)), random_state=seed)
         valid = self.split.valid[self.split.valid["user_id"].isin(asked)]
@@ -112,8 +112,8 @@ def load(dataset: str) -> Table:
     name = table_name(dataset)
     if name in SUMS:
         files = [f"{name}.txt", f"{name}_item2attributes.json"]
-        found = [_find(file, expected, Path(dataset).parent) for file, expected in zip(files, SUMS[name], strict=True)]
-        interactions, items = read(*found)
+        paths = [_find(file, expected, Path(dataset).parent) for file, expected in zip(files, SUMS[name], strict=True)]
+        interactions, items = read(*paths)
         return Table(name, interactions, items, splits.leave_one_out(interactions), True, SUMS[name][0])
     data = load_dataset(dataset)
     return Table(name, data.interactions, data.items, stratified(data.interactions), False, data.sha256)
@@ -198,7 +198,7 @@ def _of_the_lab(name: str) -> Callable[[optuna.Trial], Recommender]:
 
 
 def spaces(table: Table) -> dict[str, Callable[[optuna.Trial], Recommender]]:
-    """What is searched for a table, by the model's name."""
+    """The spaces that are searched for a table, by the model's name."""
     if table.sequences:
         chosen = {"sequence_knn": directed, "als": _of_the_lab("als_recent")}
     else:
@@ -221,6 +221,6 @@ def search(space: Callable[[optuna.Trial], Recommender], task: Task, trials: int
 
 
 def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and the CPU seconds of this process that it took."""
+    """Call a function; return its result and the CPU seconds of this process that it took."""
     start = time.process_time()
     return work(), time.process_time() - start

@@ -1,4 +1,4 @@
-"""What an engine takes to read a table, divide it and fit ALS: ``python spark_costs.py pandas table.parquet``.
+"""Measure what an engine takes to read a table, divide it and fit ALS: ``python spark_costs.py pandas table.parquet``.
 
 Prints JSON: rows, seconds on the clock, CPU seconds, and the peak memory in GB of this process (as the system counts
 it) and of Spark's (its JVM and the Python processes of the workers; looked at five times a second). A process of its
@@ -88,8 +88,8 @@ def measure(engine: str, table: str) -> dict[str, float]:
     meter.ended.set()
     meter.join()
     meter.look()
-    found = {"engine": engine, "rows": rows, "seconds": seconds, "cpu_seconds": sum(meter.cpu.values())}
-    return {**found, "own_gb": peak_of_this() / 1e9, "spark_gb": meter.peak / 1e9}
+    costs = {"engine": engine, "rows": rows, "seconds": seconds, "cpu_seconds": sum(meter.cpu.values())}
+    return {**costs, "own_gb": peak_of_this() / 1e9, "spark_gb": meter.peak / 1e9}
 
 
 def measured_apart(engine: str, table: Path) -> dict[str, float]:

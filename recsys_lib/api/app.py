@@ -119,7 +119,7 @@ async def invocations(request: Request, snapshot: Ready) -> Response:
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from error
     except ValueError as error:
-        raise ProblemError(400, "", f"The body is no text in UTF-8: {error}.") from error
+        raise ProblemError(400, "", f"The body is not UTF-8 text: {error}.") from error
     answers = []
     for each in asked.instances:
         if isinstance(each, schemas.NewUser):
@@ -236,7 +236,7 @@ async def _called_by_name(request: Request) -> None:
     hosts = request.app.state.hosts
     # The name without the port; an IPv6 address stands in brackets.
     if re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]").lower() not in hosts:
-        raise ProblemError(421, "", f"This service is called {' or '.join(hosts)}.")
+        raise ProblemError(421, "", f"This service answers only to the name {' or '.join(hosts)}.")
 
 
 async def _has_key(

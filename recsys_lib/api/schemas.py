@@ -96,7 +96,7 @@ class Invocations(_Request):
 
     @classmethod
     def of_csv(cls, body: bytes) -> Invocations:
-        """Read ``user_id`` or ``user_id,k`` line by line; UnicodeDecodeError if it is no text."""
+        """Read ``user_id`` or ``user_id,k`` line by line; UnicodeDecodeError if it is not UTF-8."""
         lines = [line.rpartition(",") for line in body.decode().splitlines() if line.strip()]
         asked = [
             {"user_id": user, "k": int(k) if k.isdecimal() and len(k) < 9 else k} if user else {"user_id": k}
@@ -186,7 +186,7 @@ class Similar(BaseModel):
 
 
 class Reason(BaseModel):
-    """What speaks for a film, or against it."""
+    """A reason for a film, or against it."""
 
     reason: str
     movie: Movie | None
@@ -245,11 +245,11 @@ class Health(BaseModel):
     status: Literal["ok"]
     dataset: str
     model: ModelName
-    loaded_at: float = Field(description="UNIX seconds at which this model was taken up.")
+    loaded_at: float = Field(description="UNIX seconds at which this model was loaded.")
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str

@@ -117,7 +117,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or error
-        sys.exit(f"{host}:{port} cannot be listened on ({reason}): choose another --port")
+        sys.exit(f"cannot listen on {host}:{port} ({reason}): choose another --port")
     return listening
 
 

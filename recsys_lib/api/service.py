@@ -1,4 +1,4 @@
-"""What answers: a snapshot of the run, replaced as a whole when its files change."""
+"""Keep a snapshot of the run to answer from, and replace it as a whole when the run's files change."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recsys_lib.data.s3 import StorageError
 from recsys_lib.run.run import MissingArtifactError, OtherDataError, Run
 
 POLL = 0.5  # seconds between two looks at the run's files
-RETRY = 10.0  # seconds after which files that could not be taken up are tried again as they are
+RETRY = 10.0  # seconds after which files that could not be loaded are tried again as they are
 
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """Keeps a snapshot, and takes up a new one in the background when the files of the run change.
+    """Keeps a snapshot, and loads a new one in the background when the files of the run change.
 
     A request keeps the snapshot with which it begins. What cannot be read is logged and tried again; until then the
     old snapshot answers, and :attr:`failure` says in one sentence what is wrong.
@@ -35,7 +35,7 @@ class Service:
         self.dataset = dataset
         self.snapshot: Snapshot | None = None
         self.failure = "The service is loading its model."
-        self._loads = Counter("recsys_loads", "Attempts to take up a run.", ["outcome"], registry=registry)
+        self._loads = Counter("recsys_loads", "Attempts to load a run.", ["outcome"], registry=registry)
         self._model = Gauge("recsys_model", "1 for the champion.", ["name", "version"], registry=registry)
         self.fallbacks = Counter("recsys_fallbacks", "Lists of popular films in the model's place.", registry=registry)
         self._seen: dict[Path, tuple[int, int, int]] = {}
@@ -43,7 +43,7 @@ class Service:
         self._silence = ""  # why S3 could not be asked
 
     async def watch(self) -> None:
-        """Take up the run, and then what changes, without end."""
+        """Load the run, and load it again whenever it changes, without end."""
         while True:
             await asyncio.to_thread(self.refresh)
             await asyncio.sleep(POLL)
@@ -55,17 +55,17 @@ class Service:
         return self.snapshot
 
     def not_healthy(self) -> ProblemError:
-        """What is wrong."""
+        """The error that says what is wrong."""
         return ProblemError(503, "no-model", self.failure, {"Retry-After": "2"})
 
     def refresh(self) -> bool:
-        """Take up what has changed since the last look; say whether something was taken up."""
+        """Load the run if its files have changed since the last look; return whether it was loaded."""
         try:
             run = Run(self.dataset)
         except StorageError as error:
             if self._silence != str(error):
                 self._silence = str(error)
-                log.warning("what others have pushed cannot be taken up: %s", error)
+                log.warning("what others have pushed cannot be pulled: %s", error)
             if self.snapshot is None:
                 self.failure = str(error)
             return False
@@ -81,13 +81,13 @@ class Service:
             expected = isinstance(error, MissingArtifactError | OtherDataError)
             before, self.failure = self.failure, str(error) if expected else f"The run cannot be read: {error}"
             if self.failure != before:
-                log.warning("the run could not be taken up: %s", error, exc_info=not expected)
+                log.warning("the run could not be loaded: %s", error, exc_info=not expected)
             self._loads.labels("failed").inc()
             return False
         self.snapshot, self.failure = snapshot, ""
         champion = snapshot.champion
         log.info("%s %s answers, on %s", champion.name, champion.version, snapshot.run.name)
-        self._loads.labels("taken up").inc()
+        self._loads.labels("loaded").inc()
         self._model.clear()
         self._model.labels(champion.name, champion.version).set(1)
         return True

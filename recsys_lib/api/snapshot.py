@@ -1,4 +1,4 @@
-"""What one request needs of a run: its films, its users, its models."""
+"""A run as one request sees it: its films, its users, its models."""
 
 from __future__ import annotations
 
@@ -42,12 +42,7 @@ class Served:
     ) -> tuple[list, list[float], bool]:
         """List films for a user: item ids and scores, best first, and whether popular films stand in.
 
-        Parameters
-        ----------
-        user
-            The data's own id of a user, or an unknown one, as text.
-        candidates
-            Ids of the films of the genre.
+        ``user`` is the data's own id, or an unknown one, as text; ``candidates`` are the ids of the films of the genre.
         """
         how = k, exclude_seen, genre
         if (user, *how) not in self._lists:

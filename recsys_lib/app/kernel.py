@@ -10,13 +10,12 @@ from types import ModuleType
 
 def slim() -> None:
     """Leave out what a session never uses: some 60 MB of this process; nothing of it may have been imported before."""
-    # The debugger of notebooks; Arrow, which pandas would hold texts in (`prepared` does without it); OpenSSL, for a
-    # kernel that speaks to its own server alone, on this machine; terminals; a second form of messages.
-    sys.modules.update(dict.fromkeys(("debugpy", "pyarrow", "ssl", "_ssl", "_hashlib", "curses", "msgpack")))
+    # Arrow (45 MB), which pandas would hold texts in (`prepared` does without it); the debugger of notebooks (7 MB);
+    # OpenSSL (4 MB), for a kernel that speaks to its own server alone, on this machine.
+    sys.modules.update(dict.fromkeys(("pyarrow", "debugpy", "_ssl", "_hashlib")))
     import numpy as np
 
-    # Compiling Fortran, and testing. SciPy looks at all that NumPy has, and finds these empty.
-    np.f2py, np.testing = ModuleType("numpy.f2py"), ModuleType("numpy.testing")
+    np.f2py = ModuleType("numpy.f2py")  # 4 MB to compile Fortran; SciPy looks at all that NumPy has
 
 
 if __name__ == "__main__":

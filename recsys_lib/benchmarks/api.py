@@ -1,4 +1,4 @@
-"""How much the service bears: ``python -m recsys_lib.benchmarks.api ml-100k``.
+"""Measure how much the service bears: ``python -m recsys_lib.benchmarks.api ml-100k``.
 
 A process of its own asks for lists of ten for random users at a steady rate, whether answers come or not; a request's
 time counts from the moment it was due. In the middle a new champion takes over. A bare endpoint of the same framework
@@ -48,13 +48,13 @@ class Service(Server):
     """A running service."""
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged; a line that is being written is left out."""
+        """The lines it has logged; one that is being written is left out."""
         lines = self.log.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
-        """Wait until a model is loaded; TimeoutError if that takes longer."""
-        until, answer = time.monotonic() + seconds, None
+    def wait_until_ready(self) -> None:
+        """Wait until a model is loaded; TimeoutError if that takes longer than a minute."""
+        until, answer = time.monotonic() + 60, None
         while time.monotonic() < until:
             with contextlib.suppress(httpx.TransportError):
                 answer = httpx.get(f"{self.url}/health")

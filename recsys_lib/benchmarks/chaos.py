@@ -58,12 +58,12 @@ class Lab:
 
     def processes(self) -> list[psutil.Process]:
         """All processes that work in this home."""
-        found = []
+        living = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("RECSYS_HOME") == str(self.home) and process.status() != "zombie":
-                    found.append(process)
-        return found
+                    living.append(process)
+        return living
 
     def leaderboard(self) -> list[dict[str, Any]]:
         """Models and metrics, without the seconds."""

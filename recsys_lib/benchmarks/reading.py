@@ -29,10 +29,10 @@ from recsys_lib.benchmarks.scale import made_tables
 TYPES = {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
 
 
-def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
+def made_ratings(folder: Path, rows: int) -> Path:
     """Write :func:`.scale.made_tables` as ratings.csv and movies.csv in the format of ml-25m."""
     folder.mkdir(parents=True, exist_ok=True)
-    interactions, items = made_tables(rows, seed)
+    interactions, items = made_tables(rows)
     names = {"user_id": "userId", "item_id": "movieId"}
     table = pa.Table.from_pandas(interactions.rename(columns=names), preserve_index=False)
     csv.write_csv(table, folder / "ratings.csv", csv.WriteOptions(quoting_style="none"))
@@ -42,9 +42,9 @@ def made_ratings(folder: Path, rows: int, seed: int = 0) -> Path:
     return folder
 
 
-def made_plays(folder: Path, rows: int, seed: int = 0) -> Path:
+def made_plays(folder: Path, rows: int) -> Path:
     """Write plays.csv, a table of another shape: listener and track as text, nothing else, some pairs twice."""
-    plays = made_tables(rows, seed)[0].sample(rows, replace=True, random_state=seed)
+    plays = made_tables(rows)[0].sample(rows, replace=True, random_state=0)
     texts = {"listener": plays["user_id"].map("u-{:07x}".format), "track": plays["item_id"].map("t:{:06d}".format)}
     pd.DataFrame(texts).to_csv(folder / "plays.csv", index=False)
     return folder

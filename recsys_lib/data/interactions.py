@@ -278,7 +278,7 @@ class Interactions:
     @cached_property
     def audience(self) -> np.ndarray:
         """Vectors of unit length that say who watched an item, (n_items, at most 32) float64."""
-        from scipy.sparse.linalg import svds  # 10 MB, for variety alone
+        from scipy.sparse.linalg import svds  # 10 MB, for diversity alone
 
         watched = self.matrix.astype(bool).astype(np.float64)
         d = min(32, min(watched.shape) - 1)

@@ -162,10 +162,7 @@ def load_dataset(
     given = {"columns": columns, "items": items, "users": users, "names": names, "separator": separator}
     given |= {"encoding": encoding} if encoding else {}
     given |= {"time_unit": time_unit} if time_unit != "s" else {}
-    if isinstance(dataset, pd.DataFrame):
-        source, name, scale = _in_memory(dataset, given), "table", None
-    else:
-        source, name, scale = _find(str(dataset), given)
+    source, name, scale = (_in_memory if isinstance(dataset, pd.DataFrame) else _find)(dataset, given)
     tables = source.read()
     for note in () if name in KNOWN else tables.notes:
         _log.warning(note)
@@ -175,27 +172,17 @@ def load_dataset(
     explicit = schema.take_feedback(tables, implicit=implicit, duplicates=duplicates)
     scale = (tuple(map(float, rating_scale or ())) or scale or _grouplens_scale(tables)) if explicit else None
     dropped = schema.drop_not_rated(tables, not_rated) if explicit else {}
-    dropped |= schema.clean(
-        tables, scale, weights=not explicit, duplicates=duplicates, bad_rows=bad_rows, missing_items=missing_items
-    )
+    how = {"duplicates": duplicates, "bad_rows": bad_rows, "missing_items": missing_items}
+    dropped |= schema.clean(tables, scale, weights=not explicit, **how)
     for what, rows in dropped.items():
         _log.warning("%s: left out %s %s", name, f"{rows:,}", what)
-    if time_unit == "s" and tables.interactions.get("timestamp", pd.Series([_EARLY])).max() < _EARLY:
+    frame = tables.interactions
+    if time_unit == "s" and frame.get("timestamp", pd.Series([_EARLY])).max() < _EARLY:
         _log.warning("%s: in seconds its timestamps end before 1973: if they count days, pass time_unit='days'", name)
     if explicit and scale is None:
-        ratings = tables.interactions["rating"]
-        scale = (float(ratings.min()), float(ratings.max()))
-    return Dataset(
-        name=name,
-        interactions=tables.interactions,
-        items=schema.complete_items(tables.items, tables.interactions),
-        users=schema.complete_users(tables.users, tables.interactions),
-        sha256=identity(tables.interactions),
-        rating_scale=scale,
-        source=source.words,
-        path=source.path,
-        dropped=dropped,
-    )
+        scale = (float(frame["rating"].min()), float(frame["rating"].max()))
+    whole = schema.complete_items(tables.items, frame), schema.complete_users(tables.users, frame)
+    return Dataset(name, frame, *whole, identity(frame), scale, source.words, source.path, dropped)
 
 
 def check_reading(given: Mapping[str, object]) -> None:
@@ -215,17 +202,18 @@ def check_reading(given: Mapping[str, object]) -> None:
             raise ValueError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
 
 
-def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> Source:
+def _in_memory(interactions: pd.DataFrame, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
     for option in ("items", "users"):
         if not isinstance(given[option], pd.DataFrame | None):
             raise ValueError(f"{option}= must be a DataFrame where the interactions are one")
     if [option for option in ("names", "separator", "encoding") if given.pop(option, None)]:
         raise ValueError("names=, separator= and encoding= are for files; a DataFrame's columns are mapped by columns=")
-    return Source(lambda: read_frames(interactions, **given), "a DataFrame", None)
+    return Source(lambda: read_frames(interactions, **given), "a DataFrame", None), "table", None
 
 
-def _find(dataset: str, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
+def _find(dataset: str | Path, given: dict[str, object]) -> tuple[Source, str, Scale | None]:
     """Find the files; the name of the data set; its scale, if that is known."""
+    dataset = str(dataset)
     for option in ("items", "users"):
         if isinstance(given[option], pd.DataFrame):
             raise ValueError(f"{option}= must be a file where the interactions are one")

@@ -1,4 +1,4 @@
-"""What the order of histories says: how long they are, what repeats, what always follows what."""
+"""Facts about the order of histories: how long they are, what repeats, what always follows what."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pandas as pd
 from recsys_lib.data.interactions import order_column
 
 
-def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[str, float]:
+def one_way(interactions: pd.DataFrame) -> dict[str, float]:
     """How often two items that stand next to each other do so in the same order.
 
-    Returns pairs (of items that are neighbours ``least`` times or more, NaN shares where there are none), one_way
+    Returns pairs (of items that are neighbours three times or more, NaN shares where there are none), one_way
     (share of them that always come in the same order), coin (the share if a coin were tossed each time).
 
     >>> one_way(pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [5, 6] * 3, "position": [0, 1] * 3}))["one_way"]
@@ -22,9 +22,9 @@ def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[s
     next_to = (users[1:] == users[:-1]) & (items[1:] != items[:-1])
     first, then = items[:-1][next_to], items[1:][next_to]
     pair = pd.DataFrame({"low": np.minimum(first, then), "high": np.maximum(first, then), "up": first < then})
-    counts = pair.groupby(["low", "high"])["up"].agg(["size", "sum"]).query("size >= @least")
+    counts = pair.groupby(["low", "high"])["up"].agg(["size", "sum"]).query("size >= 3")
     together = counts["size"].to_numpy()
-    up = {"one_way": counts["sum"].to_numpy(), "coin": np.random.default_rng(seed).binomial(together, 0.5)}
+    up = {"one_way": counts["sum"].to_numpy(), "coin": np.random.default_rng(0).binomial(together, 0.5)}
     shares = {
         name: float(np.mean((value == 0) | (value == together))) if len(counts) else float("nan")
         for name, value in up.items()
@@ -33,7 +33,7 @@ def one_way(interactions: pd.DataFrame, least: int = 3, seed: int = 0) -> dict[s
 
 
 def order_facts(interactions: pd.DataFrame) -> dict[str, float]:
-    """What an order without times holds, in numbers.
+    """Describe an order without times.
 
     Returns lengths of the histories (shortest, median, longest), repeats (share of rows whose item the user had
     before), targets_repeat (share of users whose last item is one that they had before), and :func:`one_way`.

@@ -124,8 +124,8 @@ class RawTables:
         if form is None or form.kind not in ("text", "JSON lines"):
             return [row + (form is not None) for row in rows]
         starts = (line for place, line in enumerate(_starts(self.files[table], form)) if place not in skipped)
-        found = list(islice(starts, rows[-1] + 1)) if len(rows) else []
-        return [found[row] for row in rows]
+        lines = list(islice(starts, rows[-1] + 1)) if len(rows) else []
+        return [lines[row] for row in rows]
 
 
 # bytes and lines
@@ -150,7 +150,7 @@ def _encoding(path: Path, content: bytes) -> str:
         return marked[0]
     if content.startswith(_UNREAD):
         raise ValueError(
-            f"{path.name} is packed in a way that is not read: unpack it (a zip archive needs the ending .zip; of a "
+            f"{path.name} is packed in a way that cannot be read: unpack it (a zip archive needs the ending .zip; of a "
             "spreadsheet, save the sheet as CSV)"
         )
     for encoding in ("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252"):
@@ -161,7 +161,7 @@ def _encoding(path: Path, content: bytes) -> str:
                 return encoding
     if b"\0" in content:
         raise ValueError(
-            f"{path.name} is no table: it is neither text nor parquet (save a spreadsheet as CSV; of text in another "
+            f"{path.name} is not a table: neither text nor parquet (save a spreadsheet as CSV; of text in another "
             "encoding, say which, such as encoding='utf-16-le')"
         )
     raise ValueError(
@@ -246,7 +246,7 @@ def _starts(path: Path, form: Form) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Form:
-    """What a file is taken for."""
+    """The form that a file is taken for."""
 
     # "text" (delimited), "sequences" (one user a line, then the items in order), "attributes" (their items: a JSON
     # object of lists), "Netflix prize" (a line "1:" before the ratings of film 1), "JSON lines" or "parquet"
@@ -388,9 +388,9 @@ def _is_header(rows: Sequence[Sequence[str]], *, given: bool) -> bool:
     fields, below = rows[0], list(zip(*rows[1:], strict=False)) or [()] * len(rows[0])
     if our_names(fields, {}) or fields == [str(place) for place in range(len(fields))]:
         return True
-    shapes = [{re.sub(r"\d+", "0", cell) for cell in column} for column in below]
-    pairs = zip((re.sub(r"\d+", "0", cell) for cell in fields), shapes, strict=False)
-    alike = any("0" in shape and shape in found for shape, found in pairs)
+    below_shapes = [{re.sub(r"\d+", "0", cell) for cell in column} for column in below]
+    pairs = zip((re.sub(r"\d+", "0", cell) for cell in fields), below_shapes, strict=False)
+    alike = any("0" in shape and shape in shapes for shape, shapes in pairs)
     if alike or any(map(_is_number, fields)):
         return False
     return not given or any(column and all(map(_is_number, column)) for column in below)
@@ -401,7 +401,7 @@ def _typed_name(name: object) -> bool:
 
 
 def names_of(n: int) -> list[str]:
-    """What n columns may be called, to propose."""
+    """Propose names for n columns."""
     return [*_RATED, *(f"column_{place + 1}" for place in range(4, n))][:n]
 
 
@@ -667,8 +667,8 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
     uneven: list = []
     for first in (numbers, {})[not whole :]:
         with suppress(pa.ArrowInvalid, UnicodeDecodeError):
-            found = _parsed(path, form, types | first, only, **how)
-            if not any(found[name].null_count for name in first):
+            parsed = _parsed(path, form, types | first, only, **how)
+            if not any(parsed[name].null_count for name in first):
                 break
     else:
         everything = _bytes_of(path)
@@ -677,10 +677,10 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         form = replace(form, encoding=encoding)
         text = dict.fromkeys(only, pa.string())
         how["block_size"] = 64 << 20  # for a cell that is longer than a block
-        found = _parsed(path, form, text, only, **how, skip=lambda row: uneven.append(row) or "skip")
+        parsed = _parsed(path, form, text, only, **how, skip=lambda row: uneven.append(row) or "skip")
     tables.forms[table] = form
     if form.quoted:
-        _check_quotes(path, form, len(found) + len(uneven), how["escape"])
+        _check_quotes(path, form, len(parsed) + len(uneven), how["escape"])
     if uneven:
         rows = [row.number - form.before - form.header - 1 for row in uneven]
         lines = zip(tables.lines(table, rows[:_SHOWN]), uneven, strict=False)
@@ -688,7 +688,7 @@ def _text(table: str, names: Mapping[str, str], only: list[str], tables: RawTabl
         does = "1 line does" if len(uneven) == 1 else f"{len(uneven):,} lines do"
         tables.unread.append(f"{path.name}: {does} not have {uneven[0].expected_columns} fields: {shown}")
         tables.skipped[table] = rows
-    frame = found.to_pandas(split_blocks=True, self_destruct=True)  # hands memory over column by column
+    frame = parsed.to_pandas(split_blocks=True, self_destruct=True)  # hands memory over column by column
     if all(0 < line.count(form.separator) == line.count(form.separator + " ") for line in form.head):
         for name in (name for name in only if isinstance(frame[name].dtype, pd.StringDtype)):
             frame[name] = frame[name].str.lstrip(" ")  # a blank behind every separator belongs to it
@@ -707,7 +707,7 @@ def _json(table: str, only: list[str], tables: RawTables) -> pa.Table | pd.DataF
     rows = [cells.literal(line) for line in lines]
     if bad := [place for place, row in enumerate(rows) if not isinstance(row, dict)]:
         shown = ", ".join(f"line {line}" for line in tables.lines(table, bad[:_SHOWN]))
-        tables.unread.append(f"{path.name}: {len(bad):,} of the lines are no JSON objects: {shown}")
+        tables.unread.append(f"{path.name}: {len(bad):,} of the lines are not JSON objects: {shown}")
         tables.skipped[table] = bad
     return pd.DataFrame([row for row in rows if isinstance(row, dict)], columns=only, dtype=object)
 
@@ -724,7 +724,7 @@ def _parsed(
     block_size: int,
     skip: Callable | None = None,
 ) -> pa.Table:
-    """Some columns of a text file, or of its ``content`` where that is at hand; ``skip`` is told of uneven lines."""
+    """Parse columns of a text file, or of its ``content`` where it is at hand; uneven lines are handed to ``skip``."""
     source = pa.OSFile(str(path)) if content is None else pa.BufferReader(content)
     if content is None and (packing := _packing(path)[0]):
         source = pa.CompressedInputStream(source, packing)
@@ -740,10 +740,10 @@ def _parsed(
         column_types=types, include_columns=only, null_values=MISSING,
         strings_can_be_null=True, quoted_strings_can_be_null=True,
     )  # fmt: skip
-    found = arrow_csv.read_csv(source, reading, parsing, converting)
-    if any(pa.types.is_binary(kind) for kind in found.schema.types):
+    parsed = arrow_csv.read_csv(source, reading, parsing, converting)
+    if any(pa.types.is_binary(kind) for kind in parsed.schema.types):
         raise pa.ArrowInvalid("a column is not UTF-8")
-    return found
+    return parsed
 
 
 def _marks(path: Path, form: Form) -> tuple[bool, bool]:

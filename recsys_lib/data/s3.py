@@ -60,8 +60,8 @@ def listed(address: str) -> dict[str, str]:
     """
     top = address.removeprefix("s3://").rstrip("/")
     with storage(address) as files:
-        found = files.find(address, detail=True) if top else {}
-    etags = {key.removeprefix(top).lstrip("/"): about["ETag"] for key, about in sorted(found.items())}
+        objects = files.find(address, detail=True) if top else {}
+    etags = {key.removeprefix(top).lstrip("/"): about["ETag"] for key, about in sorted(objects.items())}
     if not etags:
         raise StorageError(f"there is nothing at {address}")
     if outside := [name for name in etags if ".." in PurePosixPath(name).parts]:

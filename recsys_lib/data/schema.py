@@ -1,4 +1,4 @@
-"""What a right table is: pandera's checks, all problems at once in one sentence each, and what may be left out."""
+"""Check tables by pandera: all problems at once, in one sentence each; leave out what may be left out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BadTableError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What every value of a column, which must be there, must be."""
+    """A rule for every value of a column, which must be there."""
 
     column: str
     name: str
@@ -102,7 +102,7 @@ def _id_rules(column: str) -> list[Rule]:
     return [
         _there(column),
         Rule(column, "exact", exact, "an id beyond 2**53", right),
-        Rule(column, "line", one, "an id with a line end", "an id is on one line: is a quote before it not closed?"),
+        Rule(column, "line", one, "an id with a line break", "an id is on one line: is a quote before it not closed?"),
     ]
 
 
@@ -136,7 +136,7 @@ def interaction_rules(columns: Sequence[str], scale: Scale | None, *, weights: b
     if "position" in columns:
         right = "positions count a user's interactions in their order, from 0 or 1"
         counts = lambda s: s.isna() | (s.between(0, 2**53) & s.mod(1).eq(0))  # noqa: E731
-        rules += [_there("position"), Rule("position", "count", counts, "a position that counts nothing", right)]
+        rules += [_there("position"), Rule("position", "count", counts, "an impossible position", right)]
     return rules
 
 
@@ -292,8 +292,8 @@ def clean(
     }
     for name, table_rules in rules.items():
         if getattr(tables, name) is not None:
-            found, of_rows = _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
-            problems, may_drop = problems + found, may_drop and of_rows
+            wrong, of_rows = _check_table(tables, name, table_rules, drop=drop, dropped=dropped)
+            problems, may_drop = problems + wrong, may_drop and of_rows
     if dropped and not problems:  # without the bad rows all ids may be whole
         agree_on_ids((tables.interactions, tables.items, tables.users))
     unknown = np.zeros(0, bool) if missing_items == "keep" else _unknown_items(tables)

@@ -51,7 +51,7 @@ class Split:
         return Split(self.train, self.valid.iloc[:0], self.valid, name=self.name, params={**self.params, "on": "valid"})
 
     def describe(self) -> pd.DataFrame:
-        """What each part holds, and how much of it is unknown to what a model was fitted on before.
+        """Describe what each part holds, and how much of it is unknown to what a model was fitted on before.
 
         One row a part: part, rows, share (of all rows), users, items, first and last (UTC; absent without timestamps),
         and, against everything before the part: new_users and new_items (how many of its own are unknown), gone_users
@@ -288,7 +288,7 @@ def canonical_fold(interactions: pd.DataFrame, k: int = 1, *, valid: float = 0.1
     GroupLens publishes no validation part: floor(valid * 100000) of the other rows, those with the lowest values
     of a hash of (user_id, item_id, seed), are validation; ``history`` is the published u<k>.base.
 
-    The table must be in the order of u.data: another order cannot be told from it, only another number of rows.
+    The table must be in the order of u.data: another order would not be noticed, only another number of rows.
     """
     check_frame(interactions)
     if k not in (1, 2, 3, 4, 5):
@@ -392,7 +392,7 @@ def held_out_split(split: Split) -> Split:
 
     The validation part is half as long as the test part, and what is best for the next few items is not best for the
     next many: short-sighted models win there. The new test part is as large a share as the old one, taken from train
-    and validation together; nothing of the old one is in it. Splits whose shares cannot be had again
+    and validation together; nothing of the old one is in it. Splits whose shares cannot be taken again
     (``leave_one_out``, ``canonical_fold``) are judged on their own validation part.
     """
     again = {way.__name__: way for way in (temporal_user, temporal_global, random, return_visit)}.get(split.name)
@@ -404,10 +404,10 @@ def held_out_split(split: Split) -> Split:
     return replace(made, params={**made.params, "on": "validation"})
 
 
-def asking_some(split: Split, most: int = ASKED) -> Split:
-    """The same split with the test rows of at most so many users, drawn by chance: enough to choose a model by."""
+def asking_some(split: Split) -> Split:
+    """The same split with the test rows of at most ``ASKED`` users, drawn by chance: enough to choose a model by."""
     users = split.test["user_id"].drop_duplicates()
-    some = split.test["user_id"].isin(users.sample(min(most, len(users)), random_state=0))
+    some = split.test["user_id"].isin(users.sample(min(ASKED, len(users)), random_state=0))
     return split if some.all() else replace(split, test=split.test[some].reset_index(drop=True))
 
 

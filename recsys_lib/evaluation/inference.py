@@ -1,4 +1,4 @@
-"""What a difference between means is worth: intervals, paired tests, power. Resampling is over users."""
+"""Statistics of means and their differences: intervals, paired tests, power. Resampling is over users."""
 
 from __future__ import annotations
 
@@ -144,16 +144,16 @@ def distinct(p_holm: pd.Series, n_users: int | pd.Series) -> pd.Series:
     return (p_holm < 1 - LEVEL) & (n_users >= LEAST_USERS)
 
 
-def smallest_difference(differences: np.ndarray, *, level: float = 0.05, power: float = 0.8) -> np.ndarray:
-    """Smallest difference of means that this sample shows with the given power, (n_columns,) float64.
+def smallest_difference(differences: np.ndarray, *, level: float = 0.05) -> np.ndarray:
+    """Smallest difference of means that this sample shows with 80% power, (n_columns,) float64.
 
-    ``(z(1 - level / 2) + z(power)) * sd(differences) / sqrt(n)``; Cohen: Statistical Power Analysis for the
-    Behavioral Sciences, 1988.
+    ``(z(1 - level / 2) + z(0.8)) * sd(differences) / sqrt(n)``; Cohen: Statistical Power Analysis for the Behavioral
+    Sciences, 1988.
     """
     differences = _columns(differences)
     if len(differences) < 2:
         return np.full(differences.shape[1], np.nan)
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(0.8)
     return z * differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
 
 

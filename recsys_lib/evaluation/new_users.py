@@ -1,4 +1,4 @@
-"""How models serve new users: NDCG given none, one or a few of their ratings.
+"""Evaluate models on new users: NDCG given none, one or a few of their ratings.
 
 A new user is made of a user of the test part: only some items of the history are shown to the model, under no id, and
 what it lists is judged on the user's test part, as in the evaluation. Which items are shown is drawn by chance: the
@@ -103,12 +103,10 @@ def _reflected(codes: np.ndarray, given: csr_matrix, genres: np.ndarray) -> np.n
     return (np.take_along_axis(alike, np.maximum(codes, 0), axis=1) & (codes >= 0)).sum(axis=1) / codes.shape[1]
 
 
-def tastes(
-    models: Mapping[str, Recommender], items: pd.DataFrame, *, given: int = 5, k: int = 10, least: int = 15
-) -> pd.DataFrame:
-    """Share of a new user's list that is of the kind of the films given: the best known ones of one kind.
+def tastes(models: Mapping[str, Recommender], items: pd.DataFrame, *, k: int = 10) -> pd.DataFrame:
+    """Share of a new user's list that is of the kind of the films given: the five best known ones of one kind.
 
-    Kinds are the genres of ``TASTES`` and the ``DECADES`` that the data has at least ``least`` films of.
+    Kinds are the genres of ``TASTES`` and the ``DECADES`` that the data has at least 15 films of.
 
     Columns: taste, given (titles), and a column a model: the share of its k films, 0 to 1.
     """
@@ -117,9 +115,9 @@ def tastes(
     kinds = {name: flags[:, place] > 0 for place, name in enumerate(genres) if name in TASTES}
     kinds |= {f"{decade}s": (table["year"] // 10 * 10).eq(decade).fillna(False).to_numpy(bool) for decade in DECADES}
     for taste, kind in kinds.items():
-        if kind.sum() < least:
+        if kind.sum() < 15:
             continue
-        best = train.item_ids[np.argsort(-train.item_counts * kind, kind="stable")[:given]]
+        best = train.item_ids[np.argsort(-train.item_counts * kind, kind="stable")[:5]]
         lists = {name: train.item_codes(model.recommend_new(best, k)["item_id"]) for name, model in models.items()}
         shares = {name: kind[codes].mean() for name, codes in lists.items()}
         rows.append({"taste": taste, "given": "; ".join(map(readable_title, table.loc[best, "title"])), **shares})
@@ -148,9 +146,7 @@ def curve(values: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.D
     return inference.intervals(wide, resamples=resamples, seed=seed).rename_axis(keys).reset_index()
 
 
-def new_users_task(
-    split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0, way: str = "any"
-) -> Task:
+def new_users_task(split: Split, share: float, shown: int, relevant_from: float, *, seed: int = 0) -> Task:
     """Ask what users whom no model has met liked, beside the few items that they are known by.
 
     ``share`` of the users are drawn by chance from those with more than ``shown`` items (ValueError if nobody has). So
@@ -163,12 +159,12 @@ def new_users_task(
         raise ValueError(f"nobody has more than {shown} films in the history; show fewer")
     chosen = np.sort(np.random.default_rng(seed).permutation(codes)[: max(1, round(share * len(codes)))])
     ids = history.user_ids[chosen]
-    given = shown_films(history.rows(chosen), shown, way, history.item_counts)
+    given = shown_films(history.rows(chosen), shown, "any", history.item_counts)
     given = Interactions(given.matrix, ids, history.item_ids, given.timestamps, history.dated).to_frame()
     own = split.history["user_id"].isin(ids)
     asked = split.history[own].merge(given[["user_id", "item_id"]], how="left", indicator=True)
     asked = asked[asked["_merge"] == "left_only"].drop(columns="_merge")
     asked = pd.concat([asked, split.test[split.test["user_id"].isin(ids)]], ignore_index=True)
     known = pd.concat([split.history[~own], given[split.history.columns]], ignore_index=True)
-    params = {**split.params, "new_users": share, "shown": shown, "way": way, "seed": seed}
+    params = {**split.params, "new_users": share, "shown": shown, "seed": seed}
     return Task.from_split(Split(known, known.iloc[:0], asked, split.name, params), relevant_from)

@@ -1,4 +1,4 @@
-"""For whom does a model work? The same results, by group of users and of items."""
+"""Results by group of users and of items, to see for whom a model works."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def user_groups(task: Task, users: pd.DataFrame | None = None) -> pd.DataFrame:
     return table
 
 
-def _favourite_genre(task: Task, most: int = 5) -> pd.Categorical:
-    """The genre that each user has most in excess of the mean share; beyond the ``most`` commonest "other"."""
+def _favourite_genre(task: Task) -> pd.Categorical:
+    """The genre that each user has most in excess of the mean share; beyond the five commonest "other"."""
     matrix, names = task.genres
     shares = beyond_accuracy.genre_shares(task.histories.sign(), matrix)
     excess = np.nan_to_num(shares - np.nanmean(shares, axis=0))
     favourite = pd.Series(np.array(names)[excess.argmax(axis=1)])
-    kept = favourite.value_counts().index[:most]
+    kept = favourite.value_counts().index[:5]
     return pd.Categorical(favourite.where(favourite.isin(kept), "other"), [*kept, "other"])
 
 
@@ -120,12 +120,12 @@ def _described(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, names=["segment", "group", "model"]).reset_index()
 
 
-def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Predicted beside given ratings: rows divided by their prediction into parts of the same size.
+def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predicted beside given ratings: rows divided by their prediction into ten parts of the same size.
 
     Columns: predicted (mean), rating (mean), low, high (95% of the mean, normal), rows.
     """
-    part = pd.qcut(predictions["predicted"].rank(method="first"), min(bins, len(predictions)), labels=False)
+    part = pd.qcut(predictions["predicted"].rank(method="first"), min(10, len(predictions)), labels=False)
     grouped = predictions.groupby(part)
     table = grouped.agg(predicted=("predicted", "mean"), rating=("rating", "mean"), rows=("rating", "size"))
     margin = 1.96 * grouped["rating"].std().fillna(0) / np.sqrt(table["rows"])

@@ -42,7 +42,7 @@ class NothingRelevantError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """What models are evaluated on: users, the histories they are served with, relevant items.
+    """A task for models: users, the histories they are served with, relevant items.
 
     Making one takes a moment on large data, so those who evaluate many models on one split make it once.
     """
@@ -122,20 +122,28 @@ class Task:
         shape = (len(users), known.n_items + len(outside))
         relevant = csr_matrix((np.asarray(worth, np.float64), (rows, columns)), shape=shape)
         relevant.sort_indices()
+        item_ids = np.concatenate([known.item_ids, outside])
+        task = cls(known, served, test, users, item_ids, relevant, relevant_from, about, items)
+        task.protocol.update(task._facts())
+        return task
+
+    def _facts(self) -> dict[str, Any]:
+        """The protocol, but for where the task comes from; "fingerprint" is the same for equal tasks alone."""
+        known, relevant, n_relevant = self.known, self.relevant, self.n_relevant
         stamp = hashlib.sha256()
-        for history in [known] if served is known else [known, served]:
+        for history in [known] if self.served is known else [known, self.served]:
             stamp.update(history.matrix.indptr.tobytes() + history.matrix.indices.tobytes())
         stamp.update(relevant.indptr.tobytes() + relevant.indices.tobytes() + relevant.data.tobytes())
-        stamp.update("\n".join(map(str, users)).encode())
-        repeats = served.rows(served.user_codes(users)).matrix.astype(bool).multiply(relevant[:, : known.n_items])
-        n_relevant, n_tested = np.diff(relevant.indptr), int(test["user_id"].nunique())
-        protocol = about | {
-            "relevant_from": relevant_from,
+        stamp.update("\n".join(map(str, self.users)).encode())
+        repeats = self.histories.astype(bool).multiply(relevant[:, : known.n_items])
+        n_tested, n_kept = int(self.test["user_id"].nunique()), len(self.users)
+        return {
+            "relevant_from": self.relevant_from,
             "catalogue": known.n_items,
             "users_in_test": n_tested,
-            "users_kept": len(users),
-            "users_dropped": n_tested - len(users),
-            "users_without_history": int((known.user_codes(users) < 0).sum()),
+            "users_kept": n_kept,
+            "users_dropped": n_tested - n_kept,
+            "users_without_history": int((self.codes < 0).sum()),
             "relevant": int(relevant.nnz),
             "relevant_per_user": {"mean": float(n_relevant.mean()), "median": float(np.median(n_relevant))},
             "relevant_outside_catalogue": float((relevant.indices >= known.n_items).mean()),
@@ -149,8 +157,6 @@ class Task:
             "map_divisor": "min(k, relevant)",
             "fingerprint": stamp.hexdigest()[:16],
         }
-        item_ids = np.concatenate([known.item_ids, outside])
-        return cls(known, served, test, users, item_ids, relevant, relevant_from, protocol, items)
 
     def later_sittings(self, gap: str = "1h") -> Task:
         """The return visit: relevant are items of later sittings, and the history served reaches up to them.
@@ -225,7 +231,7 @@ class Task:
 
     @cached_property
     def expected(self) -> np.ndarray:
-        """What plain popularity would show each user, (n_users, up to BEYOND_AT) codes, -1 where nothing is left."""
+        """List what is popular for each user, (n_users, up to BEYOND_AT) codes, -1 where nothing is left."""
         popular = np.broadcast_to(self.popularity.astype(np.float32), self.histories.shape)
         return top_k(popular, BEYOND_AT, exclude=self.histories)[0]
 
@@ -242,7 +248,7 @@ def ceilings(n_relevant: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What one model did on one task.
+    """Results of one model on one task.
 
     - ``per_user``: user_id first, then one column a metric ("ndcg@10", ...); NaN where a user has no value.
     - ``intervals``, a row a metric: mean over the users who have a value, low, high, n_users; bootstrap over users.
@@ -405,7 +411,7 @@ def evaluate(
 
     - ``model``: fitted on ``split.history``, and on nothing else.
     - ``split``: a split with a test part, ``split.for_validation()``, or a :class:`Task`; of one with the table of
-      items, variety and calibration by genre are measured too.
+      items, diversity and calibration by genre are measured too.
     - ``ks``: cut-offs; lists are as long as the largest, and hold at least ten.
     - ``relevant_from``: ratings from here on are relevant; by default those in the upper quarter of the scale (4 on 1
       to 5), see :meth:`Task.from_split`. Of implicit feedback everything is relevant.

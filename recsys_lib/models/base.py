@@ -211,7 +211,7 @@ class Recommender(ABC):
 
     @property
     def _known(self) -> Interactions:
-        """What the model was fitted on; ValueError if it was not."""
+        """The interactions that the model was fitted on; ValueError if it was not."""
         if self.train is None:
             raise ValueError(f"{type(self).__name__} is not fitted yet: call fit first")
         return self.train

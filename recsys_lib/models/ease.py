@@ -59,7 +59,7 @@ class EASE(Weighted):
         self.scale_ = (np.maximum(counts, 1) / counts.mean()).astype(np.float32) ** np.float32(self.item_power)
         rows = self._rows_fitted().astype(np.float64)
         by_users = rows.shape[0] < kept
-        check_memory(rows.shape[0], kept)
+        check_memory(rows.shape[0], kept, psutil.virtual_memory().available)
         gram = (rows @ rows.T if by_users else rows.T @ rows).toarray()
         gram[np.diag_indices_from(gram)] += self.regularization
         factor = cho_factor(gram, overwrite_a=True)
@@ -123,7 +123,7 @@ class EASE(Weighted):
         return table
 
 
-def check_memory(n_users: int, n_items: int, available: int | None = None) -> None:
+def check_memory(n_users: int, n_items: int, available: int) -> None:
     """Refuse a dense solve that does not fit, with the figures and the way out.
 
     A fit holds at its peak three matrices in 64 bits of the size of what is inverted, or of its right side.
@@ -132,7 +132,6 @@ def check_memory(n_users: int, n_items: int, available: int | None = None) -> No
     Traceback (most recent call last):
     MemoryError: EASE needs about 80.5 GiB for 60,000 items, and 4.0 GiB are free; max_items=11000 would fit
     """
-    available = psutil.virtual_memory().available if available is None else available
     need = 24 * n_items**2 if n_items <= n_users else 24 * n_users * (n_users + n_items)
     if need > 0.9 * available:
         most = np.sqrt(0.8 * available / 24)

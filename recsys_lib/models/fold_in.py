@@ -37,7 +37,7 @@ class Factorised(Weighted):
 
     @abstractmethod
     def _system(self, histories: Histories) -> tuple[csr_matrix, np.ndarray]:
-        """What :func:`solve` takes: w, and c at the same entries."""
+        """The w that :func:`solve` takes, and c at the same entries."""
 
     @cached_property
     def _whitening(self) -> np.ndarray:

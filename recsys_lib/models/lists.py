@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from recsys_lib.data.interactions import rows_of, with_values
+from recsys_lib.data.interactions import row_starts, rows_of, with_values
 
 SCORES_PER_BLOCK = 2**20  # scores that are searched at once: 4 MB, which stay in the cache
 
@@ -77,7 +77,7 @@ def top_k(
 
 
 def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`top_k` returns for rows without NaN; -inf is not to be listed."""
+    """Do the work of :func:`top_k` for rows without NaN; -inf is not to be listed."""
     border = np.partition(scores, -k, axis=1)[:, -k, None]
     kept = scores >= np.maximum(border, np.finfo(np.float32).min)  # which -inf is not
     crowded = np.flatnonzero(np.count_nonzero(kept, axis=1) > k)
@@ -87,8 +87,7 @@ def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= k - np.count_nonzero(above, axis=1, keepdims=True))
     )
     rows, columns = np.nonzero(kept)
-    counts = np.count_nonzero(kept, axis=1)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.arange(len(rows)) - row_starts(rows, len(scores))[rows]
     codes, best = np.full((len(scores), k), -1, np.int64), np.full((len(scores), k), np.nan, np.float32)
     codes[rows, places], best[rows, places] = columns, scores[rows, columns]
     order = np.argsort(-best, axis=1, kind="stable")  # equal values stay in the order of their columns, NaN comes last
@@ -126,13 +125,11 @@ def mmr(scores: np.ndarray, vectors: np.ndarray, k: int, diversity: float) -> np
     return _greedy(scores, k, value)
 
 
-def calibrate(
-    scores: np.ndarray, kinds: np.ndarray, target: np.ndarray, k: int, diversity: float, smoothing: float = 0.01
-) -> np.ndarray:
+def calibrate(scores: np.ndarray, kinds: np.ndarray, target: np.ndarray, k: int, diversity: float) -> np.ndarray:
     """Choose k of each row's candidates so that their kinds come in the shares that they have in the user's history.
 
-    Greedy for ``(1 - diversity) * mean score - diversity * KL(p | (1 - smoothing) q + smoothing p)``: p are the shares
-    in the history, q those in the list. Scores, ``diversity`` and what is returned are as in :func:`mmr`.
+    Greedy for ``(1 - diversity) * mean score - diversity * KL(p | .99 q + .01 p)``: p are the shares in the history, q
+    those in the list. Scores, ``diversity`` and what is returned are as in :func:`mmr`.
 
     - ``kinds``, (n, depth, n_kinds) float: shares of each candidate in each kind, adding up to 1.
     - ``target``, (n, n_kinds) float: shares in the user's history.
@@ -148,7 +145,7 @@ def calibrate(
             total, sums = total + relevance[rows, last], sums + kinds[rows, last]
         size += 1
         shares = (sums[:, None, :] + kinds) / size
-        ratio = goal / np.maximum((1 - smoothing) * shares + smoothing * goal, 1e-12)
+        ratio = goal / np.maximum((1 - 0.01) * shares + 0.01 * goal, 1e-12)
         divergence = np.where(goal > 0, goal * np.log(np.maximum(ratio, 1e-12)), 0).sum(axis=2)
         return (1 - diversity) * (total[:, None] + relevance) / size - diversity * divergence
 

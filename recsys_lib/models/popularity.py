@@ -63,7 +63,7 @@ class Popularity(Recommender):
 
 
 class Trending(Recommender):
-    """What was being watched when the user was last here.
+    """Popularity around the moment when the user was last here.
 
     ``score(u, i)`` sums the interactions of the item over the time before the user's last one, each weighing
     ``2 ** (-age in days / half_life_days)``, plus ``floor`` times the item's share of the whole count, for what had no

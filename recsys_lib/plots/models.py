@@ -14,6 +14,8 @@ from sklearn.preprocessing import normalize
 from recsys_lib.data.catalogue import label, readable_title
 from recsys_lib.plots.style import COLOURS, MUTED, WIDTH, draw_lines
 
+NAMED = 14  # films of a map, at most
+
 
 def sweep_figure(
     table: pd.DataFrame, x: str, title: str, *, by: str | None = None, level: tuple[str, float] | None = None
@@ -41,7 +43,7 @@ def film_map(vectors: np.ndarray) -> np.ndarray:
     return PCA(2, svd_solver="full").fit_transform(normalize(vectors.astype(np.float64)))
 
 
-def map_figure(films: pd.DataFrame, named: int = 14) -> go.Figure:
+def map_figure(films: pd.DataFrame) -> go.Figure:
     """Films on a map, coloured by genre; the best known ones named, the others where the pointer is.
 
     ``films`` has x, y, title, genre and count, a row a film.
@@ -53,7 +55,7 @@ def map_figure(films: pd.DataFrame, named: int = 14) -> go.Figure:
     colours = dict(zip(kinds, [*COLOURS[: len(frequent)], MUTED], strict=False))
     look = {"color_discrete_map": colours, "category_orders": {"genre": kinds}, "size_max": 16, "opacity": 0.65}
     figure = px.scatter(films, x="x", y="y", color="genre", size="count", hover_name="title", **look)
-    for film in films[_apart(films[["x", "y"]].to_numpy(), named)].itertuples():
+    for film in films[_apart(films[["x", "y"]].to_numpy())].itertuples():
         figure.add_annotation(
             x=film.x, y=film.y, text=readable_title(film.title)[:28], showarrow=False, yshift=11, font={"size": 12}
         )
@@ -62,12 +64,12 @@ def map_figure(films: pd.DataFrame, named: int = 14) -> go.Figure:
     return figure.update_layout(template="plotly_white", height=560, margin={"t": 20, "b": 40}, legend=legend, **axes)
 
 
-def _apart(points: np.ndarray, most: int) -> np.ndarray:
-    """Mask of up to ``most`` points, first come first served, whose titles will not stand on each other."""
+def _apart(points: np.ndarray) -> np.ndarray:
+    """Mask of up to ``NAMED`` points, first come first served, whose titles will not stand on each other."""
     extent = np.maximum(np.ptp(points, axis=0), 1e-12)
     gap = np.abs((points[:, None] - points[None]) / extent)
     near = (gap[..., 0] < 0.3) & (gap[..., 1] < 0.04)
     taken = np.zeros(len(points), dtype=bool)
     for place in range(len(points)):
-        taken[place] = taken.sum() < most and not near[place, taken].any()
+        taken[place] = taken.sum() < NAMED and not near[place, taken].any()
     return taken

@@ -39,7 +39,7 @@ DIFFERENT = {  # what keeps two evaluations from being compared
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a challenge: the champion now, whether it is a new one, and why, in one sentence."""
+    """Outcome of a challenge: the champion now, whether it is a new one, and why, in one sentence."""
 
     champion: Champion
     changed: bool
@@ -49,7 +49,7 @@ class Outcome:
 def question(
     evaluations: Mapping[str, Evaluation], visits: Mapping[str, Mapping[str, Evaluation]]
 ) -> tuple[str, Mapping[str, Evaluation]]:
-    """What the champion is chosen by, and the models' evaluations on it.
+    """Choose what the champion is chosen by; return its name and the models' evaluations on it.
 
     The return visit (items of sittings more than an hour later), for that is what serving is about; the leaderboard's
     own question where fewer than 100 users come back, or nobody knows when. ``visits`` are from
@@ -81,7 +81,7 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
         versions = {name: version_of(run, name) for name in evaluations}
         able = [name for name in evaluations if versions[name] not in before.get("put_away", [])]
         if not able:
-            return Outcome(run.champion, False, f"{run.champion} stays champion: a rollback put all others away.")
+            return Outcome(run.champion, False, f"{run.champion} stays champion: rollbacks rule out all the others.")
         by = leaderboard["protocol"]["ranked_by"]
         best = min(able, key=lambda name: (-evaluations[name].means[by], name))
         for name, evaluation in evaluations.items():
@@ -93,7 +93,7 @@ def challenge(run: Run, evaluations: Mapping[str, Evaluation], leaderboard: Mapp
         return Outcome(run.champion, wins, sentence)
 
 
-def promote(run: Run, name: str, *, why: str = "by hand") -> Champion:
+def promote(run: Run, name: str) -> Champion:
     """Make an evaluated model champion, whatever the tests say; KeyError if the leaderboard lacks it."""
     from recsys_lib.evaluation.inference import intervals
 
@@ -101,11 +101,11 @@ def promote(run: Run, name: str, *, why: str = "by hand") -> Champion:
         if name not in run.results.names:
             raise KeyError(f"{name} is not on the leaderboard, which has {', '.join(run.results.names)}")
         metrics = intervals(run.read_values(_values(run, name)).drop(columns="user_id")).to_dict("index")
-        _enthrone(run, _record(run, name, run.results.leaderboard, metrics), _pointer(run), why)
+        _enthrone(run, _record(run, name, run.results.leaderboard, metrics), _pointer(run), "by hand")
     return run.champion
 
 
-def rollback(run: Run, *, why: str = "by hand") -> Champion:
+def rollback(run: Run) -> Champion:
     """Give the title back to the champion before; the one that loses it does not challenge again by itself.
 
     LookupError if there was no other champion before.
@@ -117,7 +117,7 @@ def rollback(run: Run, *, why: str = "by hand") -> Champion:
             raise LookupError(f"there is nothing to roll back to: {run.name} has had no other champion")
         *earlier, again = earlier
         away = [*now.get("put_away", []), now["version"]]
-        record = again | {"why": f"rollback from {now['model']} {now['version']}, {why}", "at": _now()}
+        record = again | {"why": f"rollback from {now['model']} {now['version']}, by hand", "at": _now()}
         write_json(_file(run), record | {"before": earlier, "put_away": away})
     return run.champion
 
@@ -151,7 +151,7 @@ def _pointer(run: Run) -> dict[str, Any]:
 
 
 def _record(run: Run, name: str, leaderboard: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``champion.json`` would say of a fitted and evaluated model."""
+    """The contents of ``champion.json`` for a fitted and evaluated model."""
     protocol, version = leaderboard["protocol"], version_of(run, name)
     task = {"data": leaderboard["data"]["sha256"], "task": protocol["fingerprint"], "ranked_by": protocol["ranked_by"]}
     task |= {"question": protocol.get("champion_by", "the leaderboard")}
@@ -194,7 +194,7 @@ def _judge(
     incumbent = f"{before['model']} {before['version']}"
     for key, words in DIFFERENT.items():
         if before["task"].get(key) != record["task"][key]:
-            return True, f"{best} is champion {highest}: {incumbent} before it was evaluated on {words}."
+            return True, f"{best} is champion {highest}: the one before, {incumbent}, was evaluated on {words}."
     if before["version"] == record["version"]:
         return False, f"{incumbent} stays champion {highest}."
     known = next((one for one in evaluations if version_of(run, one) == before["version"]), incumbent)
@@ -207,7 +207,7 @@ def _judge(
     lead = f"{best} ({value}) is {ahead:.4f} ahead of {incumbent}, Holm-corrected p {row['p_holm']:.4f}"
     if row["distinct"]:
         return True, f"{best} is the new champion: {lead}."
-    return False, f"{incumbent} stays champion: {lead}, over {int(row['n_users'])} users, does not tell them apart."
+    return False, f"{incumbent} stays champion: {lead}, which on {int(row['n_users'])} users is no evidence."
 
 
 def _stored(run: Run, record: Mapping[str, Any], like: Evaluation) -> Evaluation:

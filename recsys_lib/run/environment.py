@@ -1,4 +1,4 @@
-"""What a result stands on: the commit of the code."""
+"""The commit of the code that a result was made by."""
 
 from __future__ import annotations
 

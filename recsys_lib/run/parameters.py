@@ -54,7 +54,7 @@ def defaults(notebook: Path) -> dict[str, tuple[str, Any]]:
 def read_file(file: Path | str) -> dict[str, dict[str, Any]]:
     """Sections of a parameter file, checked against all notebooks.
 
-    FileNotFoundError if there is no such file; ParameterError if it is no mapping of sections to mappings, a section
+    FileNotFoundError if there is no such file; ParameterError if it does not map sections to mappings, a section
     has no notebook, a name is unknown or a value has another type than the parameter.
     """
     import yaml  # which sessions of the application do without
@@ -101,7 +101,7 @@ def check_type(what: str, annotation: str, value: Any) -> None:
     """Refuse a value of another type than the parameter's with a ParameterError."""
     yes_or_no = isinstance(value, bool) and annotation in ("int", "float")
     if yes_or_no or not isinstance(value, TYPES.get(annotation, object)):
-        raise ParameterError(f"{what} is {value!r}, which is no {annotation}")
+        raise ParameterError(f"{what} is {value!r}, not of type {annotation}")
 
 
 def parameters_for(notebook: Path, file: Path | str | None) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def engine_for(notebook: Path) -> dict[str, str]:
 
 
 def tuned(dataset: str, notebook: str, given: Mapping[str, Any]) -> SimpleNamespace:
-    """What :meth:`recsys_lib.run.run.Run.parameters` gives; a value that differs from the cell's default stands."""
+    """The work of :meth:`recsys_lib.run.run.Run.parameters`; a value that differs from the cell's default stands."""
     path = next(NOTEBOOKS.rglob(f"{notebook}.ipynb"))
     known, chosen = defaults(path), chosen_for(dataset, path)
     values = {}

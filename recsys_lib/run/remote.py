@@ -5,9 +5,9 @@ Work goes on in the local folders, so nothing in it waits for S3 or breaks with 
 - ``objects/<sha256>``: contents of files, each once, never changed;
 - ``runs/<name>/manifest-000001.json``, ...: the files of a run and their hashes, oldest first. It is written last, and
   only if nobody has written this number (If-None-Match), so that a push that breaks off leaves the state before it,
-  and of two that push at once one is told so.
+  and one of two pushes at the same moment fails.
 
-What changed there since the last pull or push is taken over, what changed here is kept and goes with the next push; a
+What changed there since the last pull or push is taken over, what changed here is kept and goes into the next push; a
 file that changed on both sides stops a pull before it changes anything.
 
 ``python -m recsys_lib.run.remote pull ml-100k`` (or ``push``) does by hand what steps do by themselves.
@@ -81,7 +81,7 @@ def push(dataset: str) -> int:
             shared.pull()
             return shared.push()
     except StorageError as error:
-        raise StorageError(f"{error}; what was made here is kept, and goes with the next command") from error
+        raise StorageError(f"{error}; what was made here is kept, and the next command pushes it") from error
 
 
 class _Shared:
@@ -115,7 +115,7 @@ class _Shared:
         if both := [name for name in touched if name not in logs | checkout]:
             more = f" and {len(both) - 1} more" if len(both) > 1 else ""
             raise StorageError(
-                f"{both[0]}{more} changed both here and at {self.folder}: move yours away, and the same command goes on"
+                f"{both[0]}{more} changed both here and at {self.folder}: move yours away and run the command again"
             )
         self._fetch({name: theirs[name] for name in changed}, logs)
         for name in self.files.keys() - theirs.keys():
@@ -170,7 +170,7 @@ class _Shared:
 
         There they have a second name, so that what is uploaded is what the hash says, whatever is written meanwhile.
         """
-        shared, next_one, found = set(self.files.values()), held / "next", []
+        shared, next_one, hashes = set(self.files.values()), held / "next", []
         for path in self._here():
             name = path.relative_to(home()).as_posix()
             with suppress(FileNotFoundError):  # what is removed meanwhile is not shared
@@ -182,9 +182,9 @@ class _Shared:
                     digest = sha256(next_one)
                     next_one.replace(held / digest)
                     self.seen[name] = [digest, stat.st_size, stat.st_mtime_ns]
-                found.append((stat.st_mtime_ns, name, digest))
+                hashes.append((stat.st_mtime_ns, name, digest))
         next_one.unlink(missing_ok=True)
-        return {name: digest for _, name, digest in sorted(found)}
+        return {name: digest for _, name, digest in sorted(hashes)}
 
     def _fetch(self, wanted: dict[str, str], logs: set[str]) -> None:
         """Download files; all are here before the first takes its place, in the order they were made in.
@@ -197,13 +197,13 @@ class _Shared:
             for name in reversed(wanted):
                 target = (home() / name).resolve()
                 if not any(target.is_relative_to(folder) for folder in allowed):
-                    raise StorageError(f"{self.folder} names {name!r}, which is no file of this run")
+                    raise StorageError(f"{self.folder} names {name!r}, which is not a file of this run")
                 places[name] = together.enter_context(replacing(target))
             if places:
                 self.s3.get([f"{self.objects}/{wanted[name]}" for name in places], [str(p) for p in places.values()])
             for age, (name, place) in enumerate(places.items()):
                 if sha256(place) != wanted[name]:
-                    raise StorageError(f"{self.objects}/{wanted[name]} is damaged: its hash is another")
+                    raise StorageError(f"{self.objects}/{wanted[name]} is damaged: its hash is wrong")
                 if name in logs:
                     lines = place.read_text("utf-8").splitlines(keepends=True)
                     own = (home() / name).read_text("utf-8").splitlines(keepends=True)

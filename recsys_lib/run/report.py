@@ -95,8 +95,8 @@ def plain(text: Any) -> str:
     return re.sub(r"([\\`*_\[\]<|]|&(?=#?\w+;))", r"\\\1", " ".join(readable_title(str(text)).split()))
 
 
-def found(evaluation: dict[str, Any], served: str) -> list[str]:
-    """What a run found, in three sentences: what ranks best, what is best for users who come back, what serves."""
+def main_results(evaluation: dict[str, Any], served: str) -> list[str]:
+    """Sum up a run in three sentences: what ranks best, what is best for users who come back, what serves."""
 
     def times(row: dict[str, Any], of: str) -> str:
         shown = "" if row["distinct"] else "; Holm-corrected, no difference"
@@ -156,7 +156,7 @@ def write_report(dataset: str) -> Path:
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),
-        found=found(content["evaluation"], content["recommendation"]["model"]),
+        main_results=main_results(content["evaluation"], content["recommendation"]["model"]),
         trials=_read(NOTEBOOKS / "params" / f"{paths.name}.trials.json"),
         environment=_read(paths.logs / "environment.json"),
         chaos=_read(paths.reports / "benchmark_chaos.json"),
@@ -177,7 +177,7 @@ def write_report(dataset: str) -> Path:
 
 
 def _anchor(heading: str) -> str:
-    """What a link to a heading says, in the page as on GitHub."""
+    """The anchor of a heading, in the page as on GitHub."""
     return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
 
 
@@ -188,7 +188,7 @@ def _reachable(page: str) -> str:
 
 
 def _study(paths: Paths, name: str, sha256: str) -> dict[str, Any]:
-    """What a study left in the report's folder; nothing where there is none, or it was made from other data."""
+    """Results of a study in the report's folder; nothing where there are none, or they were made from other data."""
     content = _read(paths.reports / "studies" / f"{name}.json")
     return content if content.get("data", {}).get("sha256") == sha256 else {}
 
@@ -250,7 +250,7 @@ def write_readme_tables(readme: Path, report: Path) -> None:
 
 
 def summary(dataset: str) -> str:
-    """What a run ends with: the short table, and what to open."""
+    """The text that a run ends with: the short table, and what to open."""
     run = Run(dataset)
     paths = run.paths
     leaderboard = run.read(paths.metrics / "leaderboard.json")

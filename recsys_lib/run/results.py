@@ -168,7 +168,7 @@ def largest_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 
 def validation_means(run: Run, metric: str = MAIN) -> dict[str, float]:
-    """What each training notebook measured on the held-out part, by model, where it kept such a value."""
+    """Means on the held-out part, by model, as the training notebooks measured them, where they kept such a value."""
     reports = [read_json(file)["models"] for file in sorted((run.paths.metrics / "training").glob("*.json"))]
     values = {name: facts.get(f"valid_{metric}") for models in reports for name, facts in models.items()}
     return {name: value for name, value in values.items() if value is not None}

@@ -58,16 +58,6 @@ class Tables:
     users: pd.DataFrame
     manifest: dict[str, Any] = field(repr=False)
 
-    @property
-    def train(self) -> pd.DataFrame:
-        """Interactions to learn from while parameters are chosen."""
-        return self.split.train
-
-    @property
-    def valid(self) -> pd.DataFrame:
-        """Interactions to choose parameters on."""
-        return self.split.valid
-
     @cached_property
     def history(self) -> pd.DataFrame:
         """Train and validation together: what the models that are kept are fitted on."""
@@ -86,14 +76,14 @@ class Tables:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two results must share to be comparable: the data and the split."""
+        """The data and the split, which two results must share to be comparable."""
         data = self.manifest["data"]
         return {"name": data["name"], "sha256": data["sha256"], "split": self.manifest["split"]}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What 07_evaluation measured: in ``outputs/<dataset>/metrics``, the contents of ``leaderboard.json`` there.
+    """Results of 07_evaluation in ``outputs/<dataset>/metrics``, with the contents of ``leaderboard.json`` there.
 
     These are "protocol", "data" and "models", best first.
     """
@@ -111,7 +101,7 @@ class Results:
         return self.run.read_values(self.run.paths.metrics / "per_user" / f"{name}.parquet")
 
     def lists(self, name: str) -> pd.DataFrame:
-        """What the model listed for the users of the test part, see :mod:`recsys_lib.run.results`."""
+        """Lists of a model for the users of the test part, see :mod:`recsys_lib.run.results`."""
         return self.run.read_values(self.run.paths.metrics / "lists" / f"{name}.parquet")
 
 
@@ -138,8 +128,8 @@ class Models(Mapping[str, Recommender]):
         """Read a model; MissingArtifactError if it was never fitted, OtherDataError if on other data or damaged."""
         if name not in self._loaded:
             config, folder = self._run.model_config(name), self._run.paths.models / name
-            self._run.check_identity(f"the model {name}", config["data"], folder)
             with self._run.reading(folder):
+                self._run.check_identity(f"the model {name}", config["data"], folder)
                 self._loaded[name] = load_model(folder)
         return self._loaded[name]
 
@@ -223,14 +213,16 @@ class Run:
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Turn what damaged files raise into an OtherDataError: one sentence with the command that makes them again."""
+        """Turn what damaged or older files raise into an OtherDataError: one sentence with the command that helps."""
         try:
             yield
-        except MissingArtifactError:
+        except (MissingArtifactError, OtherDataError):
             raise
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+            older = isinstance(error, KeyError | TypeError)  # it lacks what is looked for in it
+            reason = "another version of the lab wrote it" if older else error
             again = f"rm -r {quote(shown(path))}; {self.command_for(path)}"
-            raise OtherDataError(f"{shown(path)} cannot be read ({error}): `{again}` makes it again") from error
+            raise OtherDataError(f"{shown(path)} cannot be read ({reason}): `{again}` makes it again") from error
 
     def read(self, path: Path) -> dict[str, Any]:
         """Contents of a JSON file of this run; MissingArtifactError if it is not there, OtherDataError if damaged."""
@@ -332,7 +324,7 @@ class Run:
         return Models(self)
 
     def model_config(self, name: str) -> dict[str, Any]:
-        """What ``config.json`` says of a fitted model: its class, params, data, facts."""
+        """Contents of a fitted model's ``config.json``: its class, params, data, facts."""
         return self.read(self.paths.models / name / "config.json")
 
     def save_model(self, name: str, model: Recommender, **facts: Any) -> Path:
@@ -342,20 +334,23 @@ class Run:
 
     @cached_property
     def results(self) -> Results:
-        """What 07_evaluation measured; MissingArtifactError if it has not run, OtherDataError if on other data."""
+        """Results of 07_evaluation; MissingArtifactError if it has not run, OtherDataError if on other data."""
         path = self.paths.metrics / "leaderboard.json"
         leaderboard = self.read(path)
-        made_from = {**leaderboard["data"], "split": leaderboard["protocol"]["split"]}
-        self.check_identity("the leaderboard", made_from, path)
+        with self.reading(path):
+            made_from = {**leaderboard["data"], "split": leaderboard["protocol"]["split"]}
+            self.check_identity("the leaderboard", made_from, path)
         return Results(self, leaderboard)
 
     @property
     def champion(self) -> Champion:
         """The model that serves; MissingArtifactError if there is none yet, or its folder is gone."""
-        record = self.read(self.paths.outputs / "champion.json")
-        folder = self.paths.outputs / record["folder"]
+        path = self.paths.outputs / "champion.json"
+        record = self.read(path)
+        with self.reading(path):
+            folder = self.paths.outputs / record["folder"]
         if not (folder / "config.json").is_file():
             raise MissingArtifactError(
-                f"{shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a champion anew"
+                f"{shown(folder)}, the champion's folder, is gone: `{self.command('07')}` chooses a new one"
             )
         return Champion(record["model"], str(record["version"]), folder, record, self)

@@ -54,7 +54,7 @@ def began(process: psutil.Process) -> float:
 def execute(notebook: Path, dataset: str, file: Path | None = None) -> Path:
     """Execute a notebook; what comes out is ``outputs/<dataset>/notebooks/<notebook>.ipynb``, once every cell ran.
 
-    ParameterError before anything runs; PapermillExecutionError if a cell fails: the notebook as far as it came is in
+    ParameterError before anything runs; PapermillExecutionError if a cell fails: the notebook as far as it got is in
     ``outputs/<dataset>/logs/`` then.
     """
     paths = Paths(dataset)
@@ -162,16 +162,16 @@ def main() -> int:
         execute(given.notebook.resolve(), given.dataset, file)
         push(given.dataset)
     except (OSError, ValueError, RuntimeError) as error:
-        died = " (was memory short?); the same command goes on from here" if isinstance(error, RuntimeError) else ""
+        died = " (was memory short?); the same command continues from here" if isinstance(error, RuntimeError) else ""
         print(f"{given.notebook.stem}: {error}{died}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
         failed = Paths(given.dataset).logs / f"{given.notebook.stem}.failed.ipynb"
         print(f"{given.notebook.stem} failed: {_reason(error, failed)}", file=sys.stderr)
-        print(f"The notebook as far as it came: {failed}", file=sys.stderr)
+        print(f"The notebook as far as it got: {failed}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{given.notebook.stem} was stopped; run the same command again to go on", file=sys.stderr)
+        print(f"{given.notebook.stem} was stopped; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
 

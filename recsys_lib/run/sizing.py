@@ -112,7 +112,7 @@ def size_of(dataset: str) -> Size | None:
 
 
 def announcement(dataset: str) -> str:
-    """What a run will use, take and can be given instead; empty where the notebooks' own defaults and the memory do."""
+    """Say what a run will use and take, and what may be passed instead; empty where defaults and memory will do."""
     import yaml  # see parameters.read_file
 
     size = size_of(dataset)
@@ -134,5 +134,5 @@ def announcement(dataset: str) -> str:
     if (most := sections["05_item_models"].get("ease", {}).get("max_items", size.items)) < size.items:
         lines += [f"EASE models the {most:,} most popular items; the others have no score by it."]
     lines += [short] if free < needed else []
-    lines += ["More is had with PARAMS=<a file of these lines, changed>:", yaml.safe_dump(sections, sort_keys=False)]
+    lines += ["For more, pass PARAMS=<a file with these lines, changed>:", yaml.safe_dump(sections, sort_keys=False)]
     return "\n".join(lines).rstrip()

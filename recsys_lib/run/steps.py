@@ -95,13 +95,9 @@ ENGINES = ("pandas", "spark")
 NOT_ON_SPARK = ("05_item_models", "06_neural_hybrid")  # steps that it has nothing for
 
 
-def steps_of(engine: str = "") -> tuple[Step, ...]:
-    """The steps of a run by an engine; by default the one that the environment variable ``ENGINE`` names, or pandas.
-
-    >>> [step.number for step in steps_of("spark")], steps_of("spark")[5].needs
-    (['00', '01', '02', '03', '04', '07', '08', '09'], ('03_popularity', '04_als'))
-    """
-    left_out = NOT_ON_SPARK if (engine or engine_asked()) == "spark" else ()
+def steps_of() -> tuple[Step, ...]:
+    """The steps of a run by the engine that the environment variable ``ENGINE`` names, or pandas."""
+    left_out = NOT_ON_SPARK if engine_asked() == "spark" else ()
     return tuple(
         replace(step, needs=tuple(need for need in step.needs if need not in left_out))
         for step in STEPS
@@ -110,7 +106,7 @@ def steps_of(engine: str = "") -> tuple[Step, ...]:
 
 
 def engine_asked() -> str:
-    """What ``ENGINE`` says: "pandas", or "spark" (:mod:`recsys_lib.scale.spark`); ValueError for anything else."""
+    """The value of ``ENGINE``: "pandas", or "spark" (:mod:`recsys_lib.scale.spark`); ValueError for any other."""
     engine = os.environ.get("ENGINE") or ENGINES[0]
     if engine not in ENGINES:
         raise ValueError(f"ENGINE is {engine!r}; it must be {' or '.join(ENGINES)}")

@@ -51,7 +51,7 @@ WHEN = "RECSYS_TRACKING"  # "later": somebody sends what waits in the end
 SERVERS = ("http://", "https://", "databricks")  # addresses whose files are not on this disk
 PATIENCE = 300.0  # seconds that a notebook waits for its run to be sent
 BATCH = 1000  # metrics that MLflow takes at once
-QUIET = {  # what MLflow is told unless somebody has told it otherwise
+QUIET = {  # settings of MLflow, unless the environment has others
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -77,7 +77,7 @@ def log(run: Run, notebook: str, report: Path, started: float = IMPORTED) -> Non
     """Track a notebook that fitted or evaluated models, with the figures that this process made since it started.
 
     ``report`` is what it wrote, ``metrics/training/<notebook>.json`` or ``metrics/leaderboard.json``; ``started`` is in
-    UNIX seconds. A failure to send is one sentence on stderr; the run is kept, and goes with the next.
+    UNIX seconds. A failure to send is one sentence on stderr; the run is kept, and sent with the next.
     """
     if address() is None:
         return
@@ -94,7 +94,7 @@ def log(run: Run, notebook: str, report: Path, started: float = IMPORTED) -> Non
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         failed = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
     except subprocess.TimeoutExpired:
-        failed = f"tracking: MLflow took longer than {PATIENCE:.0f} s; the run is kept and goes with the next"
+        failed = f"tracking: MLflow took longer than {PATIENCE:.0f} s; the run is kept and sent with the next"
     if failed:
         print(failed, file=sys.stderr)
 
@@ -122,7 +122,7 @@ def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curves(log: list[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:
-    """What a net's log says epoch by epoch: name, value, epoch; where several nets are averaged, each by its number.
+    """Points of a net's log, epoch by epoch: name, value, epoch; where several nets are averaged, each by its number.
 
     >>> list(curves([{"model": 1, "epoch": 2, "loss": 0.5, "seconds": 0.1, "valid": None}]))
     [('epoch_loss_1', 0.5, 2)]
@@ -169,7 +169,7 @@ def send(run: Run) -> int:
             reason = " ".join(str(problem).split())[:200]
             raise TrackingError(
                 f"tracking: {_shown(uri)} did not take the runs ({type(problem).__name__}: {reason}); "
-                f"they are kept in {folder} and go with the next"
+                f"they are kept in {folder} and sent with the next"
             ) from problem
     return len(waiting)
 
@@ -331,7 +331,7 @@ def _check(uri: str) -> None:
 
 
 class _Recommending:
-    """What MLflow calls: a saved model that lists items for users."""
+    """A saved model as MLflow calls it, to list items for users."""
 
     def __init__(self, model: Recommender) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""What a training notebook does with its models: judge on held-out data, fit again on the history, save, report."""
+"""The steps of a training notebook: judge models on held-out data, fit them again on the history, save, report."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ class Training:
 
     @property
     def holdout(self) -> str:
-        """How a :class:`recsys_lib.models.Blend` should hold films back: as the split does."""
+        """How a :class:`recsys_lib.models.Blend` should hold items out: as the split does."""
         return "recent" if self.tables.split.name.startswith(("temporal", "leave")) else "random"
 
     @property
     def held_share(self) -> float:
-        """How much of each history a blend should hold back: as much as the split does; 0 is one item."""
+        """How much of each history a blend should hold out: as much as the split does; 0 is one item."""
         return 0.0 if self.tables.split.name == "leave_one_out" else 0.25
 
     @property

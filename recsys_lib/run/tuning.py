@@ -63,7 +63,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """What is tried for one model.
+    """The space that is searched for one model.
 
     - ``build``: from the parameters to a model.
     - ``values``: by parameter: what it is chosen from.

@@ -1,1 +1,1 @@
-"""What outgrows one process or one machine, leaving the same artefacts behind."""
+"""Runs beyond one process or one machine, which leave the same artefacts behind."""

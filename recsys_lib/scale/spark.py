@@ -65,9 +65,9 @@ def ready() -> None:
     if java is None:
         raise SparkMissingError(f"Spark needs Java {JAVA} or newer, and there is none: {get}")
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
-    if found is None or int(found[1]) < JAVA:
-        version = f"Java {found[1]}" if found else "no Java that says its version"
+    java = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    if java is None or int(java[1]) < JAVA:
+        version = f"Java {java[1]}" if java else "no Java that says its version"
         raise SparkMissingError(f"Spark needs Java {JAVA} or newer, and {java} is {version}: {get}")
     if DataFrame is None:
         raise SparkMissingError("Spark needs the package pyspark, which is not installed: `make scale-setup` does it")
@@ -259,11 +259,11 @@ def popularity(frame: DataFrame, model: Popularity, **tables: Any) -> Popularity
         age = (F.lit(frame.agg(F.max("timestamp")).first()[0]) - F.col("timestamp")) / DAY
         decayed = F.sum(F.pow(F.lit(2.0), -age / model.half_life_days))
         shown += [F.count_if(age <= model.recent_days).alias("recent"), decayed.alias("decayed")]
-    found = frame.groupBy("item_id").agg(*shown).toPandas().sort_values("item_id")
-    count = found["count"]
-    scores = found.get(model.kind)
+    table = frame.groupBy("item_id").agg(*shown).toPandas().sort_values("item_id")
+    count = table["count"]
+    scores = table.get(model.kind)
     if model.kind == "mean":
-        scores = (found["sum"] + model.shrinkage * found["sum"].sum() / count.sum()) / (count + model.shrinkage)
+        scores = (table["sum"] + model.shrinkage * table["sum"].sum() / count.sum()) / (count + model.shrinkage)
     elif model.kind == "recent":
         scores = scores + count / (count.max() + 1)
     return _learnt(model, frame, tables, scores_=scores.to_numpy(np.float32))
@@ -290,10 +290,10 @@ def als(frame: DataFrame, model: ALS, **tables: Any) -> ALS:
     blocks = max(frame.sparkSession.sparkContext.defaultParallelism, -(-n_rows // ROWS_PER_BLOCK))
     how = {"rank": model.factors, "maxIter": model.iterations, "regParam": model.regularization / square**0.5}
     how |= {"numUserBlocks": blocks, "numItemBlocks": blocks, "implicitPrefs": True, "alpha": 1.0, "seed": model.seed}
-    found = SparkALS(userCol="user", itemCol="item", **how).fit(rows).itemFactors.toPandas()
+    fitted = SparkALS(userCol="user", itemCol="item", **how).fit(rows).itemFactors.toPandas()
     rows.unpersist()
     factors = np.zeros((train.n_items, model.factors), np.float32)
-    factors[found["id"]] = np.stack(found["features"].to_numpy())
+    factors[fitted["id"]] = np.stack(fitted["features"].to_numpy())
     return _learnt(model, frame, tables, item_factors_=factors)
 
 
@@ -327,9 +327,9 @@ def co_occurrence(frame: DataFrame, model: ItemKNN, **tables: Any) -> ItemKNN:
     near = near.withColumn("similarity", (F.col("product") / scale).cast("float")).where("similarity > 0")
     best = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")
     near = near.withColumn("_place", F.row_number().over(best)).where(F.col("_place") <= model.neighbours)
-    found = near.select("item", "other", "similarity").toPandas()
+    pairs = near.select("item", "other", "similarity").toPandas()
     counted.unpersist()
-    similarity = csr_matrix((found["similarity"], (found["item"], found["other"])), (n_items, n_items), np.float32)
+    similarity = csr_matrix((pairs["similarity"], (pairs["item"], pairs["other"])), (n_items, n_items), np.float32)
     similarity.sort_indices()
     return _learnt(model, frame, tables, similarity_=similarity)
 
@@ -385,7 +385,7 @@ def _by_users(frame: DataFrame, n_users: int, column: str = "user_id") -> Any:
 
 
 def lists(model: Recommender, history: DataFrame, k: int = 10, *, users: DataFrame | None = None) -> DataFrame:
-    """What ``model.recommend`` lists, without what was seen: user_id, item_id, score, rank, fallback.
+    """List as ``model.recommend`` does, without what was seen: user_id, item_id, score, rank, fallback.
 
     Workers are sent what the model learnt of items, not the matrix of its users; a user is served from the rows of
     ``history``. ``users``, a frame with user_id: who gets a list; by default all of the history.
@@ -431,30 +431,30 @@ def _without_users(model: Recommender) -> Recommender:
     return light
 
 
-def metrics(found: DataFrame, test: DataFrame, ks: Iterable[int] = (10,), relevant_from: float = 0.0) -> pd.DataFrame:
+def metrics(listed: DataFrame, test: DataFrame, ks: Iterable[int] = (10,), relevant_from: float = 0.0) -> pd.DataFrame:
     """Metrics of :func:`recsys_lib.evaluation.metrics.ranking.at_cutoffs`: user_id and one column each, a row a user.
 
-    ``found`` is what :func:`lists` gives, ``test`` the test part; users with nothing relevant in it are left out.
+    ``listed`` is what :func:`lists` gives, ``test`` the test part; users with nothing relevant in it are left out.
     """
     ks = tuple(ks)
     relevant = test.where(F.col("rating") >= relevant_from) if relevant_from and "rating" in test.columns else test
     names = list(at_cutoffs(judge(np.empty((0, 1), int), csr_matrix((0, 1))), ks))
 
-    def judged(listed: pd.DataFrame, liked: pd.DataFrame) -> pd.DataFrame:
+    def judged(own: pd.DataFrame, liked: pd.DataFrame) -> pd.DataFrame:
         users, rows = np.unique(liked["user_id"], return_inverse=True)
-        items = np.unique(np.concatenate([listed["item_id"], liked["item_id"]]))
+        items = np.unique(np.concatenate([own["item_id"], liked["item_id"]]))
         ones = np.ones(len(liked)), (rows, codes_of(liked["item_id"], items))
-        listed = listed[listed["user_id"].isin(users)]
+        own = own[own["user_id"].isin(users)]
         codes = np.full((len(users), max(ks)), -1)
-        kept = listed["rank"] <= max(ks)
-        places = codes_of(listed.loc[kept, "user_id"], users), listed.loc[kept, "rank"] - 1
-        codes[places] = codes_of(listed.loc[kept, "item_id"], items)
+        kept = own["rank"] <= max(ks)
+        places = codes_of(own.loc[kept, "user_id"], users), own.loc[kept, "rank"] - 1
+        codes[places] = codes_of(own.loc[kept, "item_id"], items)
         values = at_cutoffs(judge(codes, csr_matrix(ones, (len(users), len(items)))), ks)
         return pd.DataFrame({"user_id": users, **values})
 
     n_users = relevant.select("user_id").distinct().count()
-    found, relevant = found.select("user_id", "item_id", "rank"), relevant.select("user_id", "item_id")
-    both = _by_users(found, n_users).cogroup(_by_users(relevant, n_users))
+    listed, relevant = listed.select("user_id", "item_id", "rank"), relevant.select("user_id", "item_id")
+    both = _by_users(listed, n_users).cogroup(_by_users(relevant, n_users))
     schema = ", ".join([f"user_id {dict(test.dtypes)['user_id']}", *(f"`{name}` double" for name in names)])
     return both.applyInPandas(judged, schema).toPandas().sort_values("user_id", ignore_index=True)
 

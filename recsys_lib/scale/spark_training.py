@@ -1,4 +1,4 @@
-"""What the training notebooks fit with on Spark; apart from ``spark``, which every worker imports."""
+"""Fit the models of the training notebooks on Spark; apart from ``spark``, which every worker imports."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_an_address_that_cannot_be_had_is_one_sentence(address, lab_home):
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith(f"{host}:{port} cannot be listened on") and last.endswith("choose another --port")
+    assert last.startswith(f"cannot listen on {host}:{port}") and last.endswith("choose another --port")
     assert "Traceback" not in ended.stderr
 
 

@@ -125,7 +125,7 @@ def test_the_folder_may_be_moved_and_its_files_take_no_space(lab, tmp_path, monk
 @pytest.mark.parametrize(
     ("by", "noise", "wins", "words"),
     [
-        (0.003, 0.2, False, "does not tell them apart"),
+        (0.003, 0.2, False, "is no evidence"),
         (0.05, 0.05, True, "is the new champion"),
         (-0.05, 0, False, "is 0.0500 behind it"),
     ],
@@ -150,7 +150,7 @@ def test_holm_counts_all_the_models(lab):
     assert 0.001 < alone["p_holm"] < 0.05, "the premise"
     outcome = lab.challenge(popularity=rival, **many)
     assert outcome.sentence.startswith(f"{old} stays champion: popularity")
-    assert "does not tell them apart" in outcome.sentence
+    assert "is no evidence" in outcome.sentence
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_champions_of_long_ago_are_cleared_away(lab):
 def test_a_champion_whose_folder_is_gone_is_chosen_anew(lab):
     first = lab.challenge(**lab.results).champion
     shutil.rmtree(first.folder)
-    with pytest.raises(MissingArtifactError, match=r"is gone: `make 07 DATASET=made` chooses a champion anew"):
+    with pytest.raises(MissingArtifactError, match=r"is gone: `make 07 DATASET=made` chooses a new one"):
         _ = lab.run.champion
     assert lab.challenge(**lab.results).champion.name == first.name
 

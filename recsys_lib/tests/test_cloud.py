@@ -124,7 +124,7 @@ def test_what_compose_starts_takes_these_arguments():
         ({"dataset": "plays.csv"}, "there is no 'plays.csv' in .*; there is ratings.csv"),
         ({"trials": "5"}, "the hyperparameter 'trials' must be 'dataset' or notebook.parameter"),
         ({"04_als.tries": "5"}, "04_als.ipynb has no parameter 'tries'"),
-        ({"04_als.trials": "many"}, "trials is 'many', which is no int"),
+        ({"04_als.trials": "many"}, "trials is 'many', not of type int"),
     ],
 )
 def test_a_job_that_cannot_begin_says_why_in_the_failure_file(tmp_path, monkeypatch, hyperparameters, sentence):

@@ -136,7 +136,7 @@ def test_begins_again_where_a_part_is_of_no_use(server, tmp_path, ranges, part):
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_twice(server, tmp_path):
-    with pytest.raises(UnreachableError, match="cannot be had .404"):
+    with pytest.raises(UnreachableError, match="cannot be downloaded .404"):
         fetch(server.url + "nothing.zip", tmp_path / "nothing.zip")
     assert len(server.requests) == 1
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,7 @@ def test_a_damaged_download_is_removed_and_fetched_again(server, archive, lab_ho
 
     server.files = Files({"ml-100k.zip": None})
     load_dataset("ml-100k")
-    assert "cut or corrupt: its MD5 is" in caplog.text
+    assert "truncated or corrupt: its MD5 is" in caplog.text
     assert (lab_home / "data/raw/ml-100k/ml-100k.zip").read_bytes() == archive
     assert len(server.requests) == 2
 

@@ -405,14 +405,14 @@ def test_years_by_any_name(tmp_path, lab_home, name):
     [
         (gzip.compress(written().encode(), mtime=0)[:60], "cannot be read, it is damaged"),
         (b"PAR1 no", "cannot be read, it is damaged"),
-        (b"\x89PNG\0", "is no table: it is neither text nor parquet"),
+        (b"\x89PNG\0", "is not a table: neither text nor parquet"),
         (b'[{"user_id": 1}]', "load the DataFrame that pandas.read_json makes of it"),
         (b'{\n "user_id": [1]\n}', "load the DataFrame that pandas.read_json makes of it"),
         (b"<!DOCTYPE html>\n<html>", "is a page or a pointer, no table .*: get the file itself"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "is a page or a pointer"),
         (b"PK\3\4 a book", "unpack it .a zip archive needs the ending .zip; of a spreadsheet, save the sheet as CSV"),
-        (gzip.compress(gzip.compress(b"user,item\n1,2\n", mtime=0), mtime=0), "packed in a way that is not read"),
-        (lzma.compress(b"user,item\n1,2\n"), "packed in a way that is not read"),
+        (gzip.compress(gzip.compress(b"user,item\n1,2\n", mtime=0), mtime=0), "packed in a way that cannot be read"),
+        (lzma.compress(b"user,item\n1,2\n"), "packed in a way that cannot be read"),
         (b"1,2,3,4,5\n" * 3, "no header line .* 5 columns are, such as names="),
         (b"1" + b",2" * 100, "of a matrix of 101 columns make rows of one user and one item first"),
         (b"user" + b",x" * 100 + b"\n1" + b",2" * 100, ".of a matrix make rows of one user and one item first"),
@@ -430,7 +430,7 @@ def test_lines_of_json_that_do_not_fit(tmp_path, lab_home):
     with pytest.raises(BadTableError) as found:
         load_dataset(tmp_path / "t.json")
     assert found.value.problems == [
-        "t.json: 1 of the lines are no JSON objects: line 3",
+        "t.json: 1 of the lines are not JSON objects: line 3",
         "t.json, column 'rating': 1 row with a rating that is not a number (line 5: 'good'); a rating is a number",
     ]
     read = load_dataset(tmp_path / "t.json", bad_rows="drop")

@@ -133,8 +133,8 @@ def test_ids_of_parquet(tmp_path, lab_home, ids, expected):
         ("timestamp", [1e300, 2.0], "1 row with an absurdly late timestamp"),
         ("timestamp", pd.to_timedelta([1, 2], unit="s"), "2 rows with a timestamp that is not a number or a date"),
         ("timestamp", [True, False], "2 rows with a timestamp that is not a number or a date"),
-        ("position", [1.5, 2.0], "1 row with a position that counts nothing"),
-        ("position", pd.Series([2**64 - 1, 1], dtype="uint64"), "1 row with a position that counts nothing"),
+        ("position", [1.5, 2.0], "1 row with an impossible position"),
+        ("position", pd.Series([2**64 - 1, 1], dtype="uint64"), "1 row with an impossible position"),
         ("position", [True, False], "2 rows with a position that is not a number"),
     ],
 )
@@ -346,7 +346,7 @@ def test_any_text_is_an_id(tmp_path, lab_home, ids):
         ("../ratings.csv", BadArchiveError, "leads out of the folder"),
         ("readme.md", FileNotFoundError, "^mine.zip holds no table of interactions: call it one of interactions.csv"),
         ("", FileNotFoundError, "^mine.zip holds no table of interactions"),
-        (None, BadArchiveError, "mine.zip is cut or corrupt"),
+        (None, BadArchiveError, "mine.zip is truncated or corrupt"),
     ],
 )
 def test_archives_of_ones_own_are_refused_with_the_reason(tmp_path, lab_home, name, error, says):

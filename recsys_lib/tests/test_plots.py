@@ -109,11 +109,12 @@ def test_a_sweep_draws_the_interval_of_the_difference_to_the_best():
     assert axes.get_xlabel().startswith("Half-life, items") and axes.get_ylim()[0] < 0.02
 
 
-def test_the_map_has_a_colour_a_genre_and_names_the_best_known():
+def test_the_map_has_a_colour_a_genre_and_names_the_best_known(monkeypatch):
+    monkeypatch.setattr(models, "NAMED", 2)
     films = pd.DataFrame(
         {"x": range(9), "y": range(9), "count": range(9, 0, -1), "title": [f"Film {n}, The" for n in range(9)]}
     )
-    drawn = models.map_figure(films.assign(genre=list("abcdefghi")), named=2)
+    drawn = models.map_figure(films.assign(genre=list("abcdefghi")))
     colours = [trace.marker.color for trace in drawn.data]
     assert [trace.name for trace in drawn.data][-1] == "other" and len(set(colours)) == len(colours) == len(COLOURS)
     assert [note.text for note in drawn.layout.annotations][0] == "The Film 0" and len(drawn.layout.annotations) == 2

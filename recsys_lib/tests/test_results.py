@@ -10,9 +10,10 @@ from recsys_lib import splits
 from recsys_lib.data.interactions import Histories, Interactions
 from recsys_lib.evaluation import inference, segments
 from recsys_lib.evaluation.task import Task, against, compare, evaluate
-from recsys_lib.files import read_json, write_parquet
+from recsys_lib.files import read_json, write_json, write_parquet
 from recsys_lib.models import ALS, EASE, Popularity
 from recsys_lib.run import results
+from recsys_lib.run.run import OtherDataError
 from recsys_lib.run.training import Training
 from recsys_lib.tests.made import prepare
 
@@ -102,6 +103,23 @@ def test_a_list_that_was_changed_is_noticed(prepared, written, capsys):
     assert results.main([prepared[0].dataset, "--check"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "read", "step"),
+    [
+        ("metrics/leaderboard.json", {"models": []}, lambda run: run.results, "07"),
+        ("champion.json", {"model": "ease", "path": "models/ease"}, lambda run: run.champion, "07"),
+        ("models/ease/config.json", {"model": "EASE", "params": {}}, lambda run: run.models["ease"], "05"),
+    ],
+)
+def test_what_an_older_version_left_is_refused_with_the_command_that_makes_it_again(
+    tables, lab_home, file, content, read, step
+):
+    run = prepare(tables)
+    write_json(run.paths.outputs / file, content)
+    with pytest.raises(OtherDataError, match=rf"another version of the lab wrote it.*make {step} DATASET=made` makes"):
+        read(run)
+
+
 def test_lists_of_another_split_are_refused(prepared, written, tables, capsys):
     run, data = prepared
     facts = {"data": data.manifest["data"], "relevant_from": 4.0}
@@ -176,9 +194,9 @@ def test_worst_served_people_have_the_lowest_values(prepared, task, evaluations)
 
 def test_reliability_of_perfect_predictions_lies_on_the_diagonal():
     ratings = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 40)
-    table = segments.reliability(pd.DataFrame({"predicted": ratings, "rating": ratings}), bins=5)
+    table = segments.reliability(pd.DataFrame({"predicted": ratings, "rating": ratings}))
     np.testing.assert_allclose(table["predicted"], table["rating"])
-    assert table["rows"].tolist() == [40] * 5
+    assert table["rows"].tolist() == [20] * 10
 
 
 def test_what_training_saw_is_held_against_the_test_part(prepared, evaluations, monkeypatch):

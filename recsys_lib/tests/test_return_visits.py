@@ -107,9 +107,10 @@ def test_of_many_users_some_are_asked_what_later_visits_bring(coming_back, monke
     task = Task.from_split(splits.temporal_user(coming_back))
     models = {"popularity": Popularity().fit(task.known)}
     evaluations = {name: evaluate(model, task) for name, model in models.items()}
-    whole = return_visits.by_gap(models, task, evaluations, {"later": "1h"})
+    monkeypatch.setattr(return_visits, "GAPS", {"later": "1h"})
+    whole = return_visits.by_gap(models, task, evaluations)
     monkeypatch.setattr("recsys_lib.evaluation.task.MOST_USERS", 15)
-    drawn = return_visits.by_gap(models, task, evaluations, {"later": "1h"})
+    drawn = return_visits.by_gap(models, task, evaluations)
     everybody, some = (each["later"]["popularity"].per_user for each in (whole, drawn))
     assert 0 < len(some) < 15 and len(everybody) == 20
     of_these = everybody[everybody["user_id"].isin(some["user_id"])].reset_index(drop=True)
@@ -118,11 +119,12 @@ def test_of_many_users_some_are_asked_what_later_visits_bring(coming_back, monke
     assert len(drawn["same sitting"]["popularity"].per_user) == len(whole["same sitting"]["popularity"].per_user)
 
 
-def test_table_and_sentences_follow_the_numbers_of_each_visit(coming_back):
+def test_table_and_sentences_follow_the_numbers_of_each_visit(coming_back, monkeypatch):
     task = Task.from_split(splits.temporal_user(coming_back))
     models = {"popularity": Popularity().fit(task.known), "ease": EASE(regularization=1.0).fit(task.known)}
     evaluations = {name: evaluate(model, task) for name, model in models.items()}
-    results = return_visits.by_gap(models, task, evaluations, {"> 1h": "1h", "> 1D": "1D", "> 30D": "30D"})
+    monkeypatch.setattr(return_visits, "GAPS", {"> 1h": "1h", "> 1D": "1D", "> 30D": "30D"})
+    results = return_visits.by_gap(models, task, evaluations)
     assert list(results) == ["same sitting", "> 1h", "> 1D"]  # nobody comes back after a month
     for visit, part in (("same sitting", task.same_sitting()), ("> 1D", task.later_sittings("1D"))):
         expected = evaluate(models["ease"], part, (10,), whole=False)

@@ -83,7 +83,7 @@ def command(folder, source, **given):
 def test_what_goes_wrong_around_a_notebook_is_one_sentence(lab_home):
     assert command(lab_home, notebook(lab_home, "dataset: str = 'x'", "import os; os.kill(os.getpid(), 9)")) == (
         2,
-        ["90_made: Kernel died (was memory short?); the same command goes on from here"],
+        ["90_made: Kernel died (was memory short?); the same command continues from here"],
     )
     silent = "get_ipython().showtraceback = lambda *_, **__: print('OSError: too many open files')\n1 / 0"
     code, lines = command(lab_home, notebook(lab_home, "dataset: str = 'x'", silent))
@@ -122,8 +122,8 @@ def test_one_make_at_a_time_runs_a_data_set(lab_home, monkeypatch):
         ("04_alz: {factors: 3}", "p.yaml has a section '04_alz', but no notebook is called 04_alz.ipynb", ""),
         ("common: {factorz: 3}", "p.yaml gives 'factorz' under 'common', but no notebook has parameter 'factorz'", ""),
         ("04_als: {factorz: 3}", "04_als.ipynb has no parameter 'factorz'; it has: dataset, ", "04_als: {dataset: a}"),
-        ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', which is no int", "04_als: {trials: 30}"),
-        ("04_als: {recent: 1}", "recent is 1, which is no dict", "04_als: {recent: {}}"),
+        ("04_als: {trials: thirty}", "p.yaml: 04_als, trials is 'thirty', not of type int", "04_als: {trials: 30}"),
+        ("04_als: {recent: 1}", "recent is 1, not of type dict", "04_als: {recent: {}}"),
         ("04_als: [1, 2]", "must map 'common' or a notebook's name, such as '04_als', to its", "04_als: {}"),
         ("04_als: {a: [}", "p.yaml, line 1: this is not YAML", ""),
     ],
@@ -195,6 +195,7 @@ def test_notebooks_are_parameterised_and_stripped(source):
     defined = [line for cell in code for line in cell.source.splitlines() if line.startswith(("def ", "class "))]
     assert len(defined) <= (source.stem == "09_demo"), "a view of the application is a function"
     assert not any("globals()" in cell.source.replace(", globals())", "") for cell in code)
+    assert not [cell.source for cell in code if re.search(r"[\w)\]]\._[a-z]", cell.source)], "private members"
     assert max(len(cell.source.splitlines()) for cell in code) <= 15
 
 

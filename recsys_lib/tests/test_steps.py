@@ -90,7 +90,7 @@ def test_the_command_that_a_message_names_has_the_parameters_of_the_run(lab_home
         ("my files/p.yaml", "04_als: {trials: 3}", ""),
         ("my files/no.yaml", "", "there is no parameter file my files/no.yaml"),
         ("tab.yaml", "common:\n\treading: {}", "tab.yaml, line 2: this is not YAML"),
-        ("typed.yaml", "04_als: {trials: thirty}", "trials is 'thirty', which is no int"),
+        ("typed.yaml", "04_als: {trials: thirty}", "trials is 'thirty', not of type int"),
         (
             "as.yaml",
             "common: {reading: {colums: {a: b}}}",

@@ -283,7 +283,7 @@ def test_a_manifest_names_no_file_elsewhere(bucket, machine):
     machine("one")
     content = json.dumps({"by": "somebody", "files": {"outputs/made/../../../caught": "0" * 64}})
     bucket.put_object(Bucket=bucket.name, Key="lab/runs/made/manifest-000001.json", Body=content)
-    with pytest.raises(StorageError, match="names 'outputs/made/../../../caught', which is no file of this run"):
+    with pytest.raises(StorageError, match="names 'outputs/made/../../../caught', which is not a file of this run"):
         Run("made")
 
 
@@ -336,7 +336,7 @@ ABSENT = "there is no bucket 'nobody-has-it', which s3://nobody-has-it/lab names
         ("s3://here/lab", {}, "there is nothing at s3://here/lab"),
         ("s3://", {}, "there is nothing at s3://"),
         ("ml-100k", {remote.ADDRESS: "/tmp"}, "RECSYS_REMOTE must be like s3://bucket/folder, not '/tmp'"),
-        ("ml-100k", {"RECSYS_HOME": "s3://here/lab"}, "RECSYS_HOME=s3://here/lab is no folder of this machine"),
+        ("ml-100k", {"RECSYS_HOME": "s3://here/lab"}, "RECSYS_HOME=s3://here/lab is not a folder of this machine"),
         ("s3://here/lab", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://here/lab is out of reach"),
     ],
 )

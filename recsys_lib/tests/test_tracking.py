@@ -245,7 +245,7 @@ def test_a_server_out_of_reach_is_one_sentence_and_no_lost_run(tables, lab_home,
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("tracking: http://someone:***@127.0.0.1:9/ did not take the runs (ConnectionRefusedError")
-    assert said[0].endswith("go with the next")
+    assert said[0].endswith("sent with the next")
     assert len(waiting(run)) == 1
     assert time.perf_counter() - start < 60
 

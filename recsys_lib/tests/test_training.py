@@ -1,4 +1,4 @@
-"""What a training notebook asks of its helper beside fitting and saving: validation, and what diversity costs."""
+"""The helper of training notebooks, beside fitting and saving: validation, and what diversity costs."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,9 @@ import pytest
 
 from recsys_lib import splits
 from recsys_lib.data.interactions import Interactions
+from recsys_lib.evaluation.inference import intervals
 from recsys_lib.models import EASE, Blend, ItemKNN, Popularity, Reranker
+from recsys_lib.models.base import Recommender
 from recsys_lib.run.run import Run
 from recsys_lib.run.training import Training
 from recsys_lib.tests.made import prepare
@@ -51,6 +53,35 @@ def test_a_reranker_is_judged_on_what_it_learns_from(training, given):
     assert kept.train is training.history
     facts = training.run.model_config("second")["data"]
     assert facts["valid_ndcg@10_low"] < crosswise < facts["valid_ndcg@10_high"]
+
+
+def test_models_of_one_mean_keep_their_own_intervals(training):
+    task = training.task
+    liked = task.relevant[:, : task.known.n_items].toarray() > 0
+    inside = np.flatnonzero(liked.sum(axis=1) == task.n_relevant)
+
+    class Knowing(Recommender):
+        """Puts what is relevant first for every second user, last for the others."""
+
+        start: int = 0
+
+        def _fit(self, train, items, users):
+            pass
+
+        def _score(self, histories, users):
+            known = np.where(np.isin(users, task.users[inside[self.start : len(inside) // 2 * 2 : 2]]), 1.0, -1.0)
+            return liked[np.searchsorted(task.users, users)] * known[:, None]
+
+    models = [Knowing(start=start) for start in (0, 1)]
+    for model in models:
+        training.fit(model)
+    assert training.judge(models[0]) == training.judge(models[1]) > 0
+    for model in models:
+        training.keep("knowing", model)
+        facts, values = training.run.model_config("knowing")["data"], training.per_user(model)
+        row = intervals(values.to_frame("ndcg")).loc["ndcg"]
+        assert [facts["valid_ndcg@10_low"], facts["valid_ndcg@10_high"]] == [row["low"], row["high"]]
+    assert not training.per_user(models[0]).equals(training.per_user(models[1]))
 
 
 def test_the_cost_of_diversity_begins_with_the_model_itself(training):
@@ -102,9 +133,11 @@ def test_validation_asks_some_users_of_many(tables, tmp_path, monkeypatch):
     monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
     interactions, items, users = tables
     split = splits.leave_one_out(interactions)
-    some = splits.asking_some(split, 20)
+    assert splits.asking_some(split) is split
+    with monkeypatch.context() as few:
+        few.setattr(splits, "ASKED", 20)
+        some = splits.asking_some(split)
     assert some.test["user_id"].nunique() == 20 and len(some.train) == len(split.train)
-    assert splits.asking_some(split, 10_000) is split
     data = {"name": "made", "sha256": "a" * 64, "rating_scale": None, "source": "the tests"}
     brands = [[f"brand {place}"] for place in range(len(items))]
     Run("made").write_tables(split, items.assign(genres=brands), users, data=data, relevant_from=0.0)

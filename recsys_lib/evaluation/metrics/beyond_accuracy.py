@@ -1,4 +1,4 @@
-"""Metrics beyond accuracy: variety, novelty, popularity and calibration of lists, right or not.
+"""Metrics beyond accuracy: diversity, novelty, popularity and calibration of lists, right or not.
 
 Lists are arrays of item codes, (n_users, length) int64, best first, -1 where a list is shorter. Metrics give one value
 a user, NaN where there is none; :func:`coverage` and :func:`gini` describe all lists together.
@@ -133,13 +133,11 @@ def genre_shares(shown: csr_matrix, genres: np.ndarray) -> np.ndarray:
     return np.divide(shares, whole, out=np.full(shares.shape, np.nan), where=whole > 0)
 
 
-def miscalibration(
-    lists: np.ndarray, genres: np.ndarray, histories: csr_matrix, k: int, *, alpha: float = 0.01
-) -> np.ndarray:
-    """How far a list's genres are from those of the user's history: ``KL(p || (1 - alpha) q + alpha p)``, in nats.
+def miscalibration(lists: np.ndarray, genres: np.ndarray, histories: csr_matrix, k: int) -> np.ndarray:
+    """How far a list's genres are from those of the user's history: ``KL(p || .99 q + .01 p)``, in nats.
 
     p is the share of each genre in the history, q in the first k places; 0 is calibrated. ``genres``, (n_items,
-    n_genres), are zeros and ones; ``alpha`` smooths, so that a missing genre does not cost infinitely much.
+    n_genres), are zeros and ones. A hundredth of p smooths q, so that a missing genre does not cost infinitely much.
 
     Steck: Calibrated recommendations, RecSys 2018.
 
@@ -150,7 +148,7 @@ def miscalibration(
     """
     p = genre_shares(with_values(histories, np.ones(histories.nnz)), genres)  # each item weighs the same
     q = genre_shares(incidence(lists, len(genres), k), genres)
-    smooth = (1 - alpha) * q + alpha * p
+    smooth = (1 - 0.01) * q + 0.01 * p
     ratio = np.divide(p, smooth, out=np.ones(p.shape), where=p > 0)
     return np.where(np.isnan(p[:, 0]) | np.isnan(q[:, 0]), np.nan, (p * np.log(ratio)).sum(axis=1))
 

@@ -51,11 +51,11 @@ def predictions(model: Recommender, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(predicted=predicted, error=predicted - frame["rating"].to_numpy(np.float64))
 
 
-def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: float = 5.0) -> np.ndarray:
+def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
     """Mean + the film's shrunk deviation + the user's from it, (n,) float64: what any model has to beat.
 
     Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems" (2009), equation 4; each
-    deviation is pulled to zero as if by ``shrinkage`` ratings. Clipped to the ratings seen.
+    deviation is pulled to zero as if by five ratings. Clipped to the ratings seen.
 
     >>> seen = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "rating": [5.0, 3.0]})
     >>> bias_predictions(seen, pd.DataFrame({"user_id": [9, 9], "item_id": [1, 7]})).round(3)
@@ -66,7 +66,7 @@ def bias_predictions(history: pd.DataFrame, asked: pd.DataFrame, shrinkage: floa
     rest = history["rating"].to_numpy(np.float64) - mean
     for column in ("item_id", "user_id"):
         grouped = pd.Series(rest).groupby(history[column].to_numpy())
-        deviation = grouped.sum() / (grouped.size() + shrinkage)
+        deviation = grouped.sum() / (grouped.size() + 5.0)
         rest = rest - deviation.reindex(history[column]).to_numpy()
         predicted += deviation.reindex(asked[column]).fillna(0).to_numpy()
     return np.clip(predicted, history["rating"].min(), history["rating"].max())

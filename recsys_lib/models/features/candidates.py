@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, issparse
 
 from recsys_lib.data.catalogue import MOST_GENRES
-from recsys_lib.data.interactions import Histories, Interactions, with_values
+from recsys_lib.data.interactions import Histories, Interactions, row_starts, with_values
 from recsys_lib.models.neighbours import followed, nearest
 from recsys_lib.models.popularity import DAY
 from recsys_lib.models.weights import confidence, last_times, threshold
@@ -178,7 +178,7 @@ class CandidateFeatures:
 
 
 class _Tables:
-    """What interactions alone decide: one for the same interactions, in whichever models they stand."""
+    """Tables that interactions alone decide: one for the same interactions, in whichever models they stand."""
 
     _made: ClassVar[WeakValueDictionary[int, _Tables]] = WeakValueDictionary()  # by the identity of the interactions
 
@@ -221,7 +221,7 @@ class _Tables:
         times = self.train.timestamps - self.train.timestamps.min()
         span = int(times.max()) + 1
         order = np.sort(self.train.matrix.indices.astype(np.int64) * span + times)
-        begins = np.concatenate([[0], np.cumsum(self.train.item_counts.astype(np.int64))])
+        begins = row_starts(self.train.matrix.indices, self.train.n_items)
         return int(self.train.timestamps.min()), span, order, begins, np.sort(times)
 
 

@@ -24,7 +24,7 @@ from recsys_lib.data.splits import Split
 SHRINKAGE = 5.0  # ratings' worth of prior
 USER_WINDOWS, ITEM_WINDOWS = (1, 3, 10), (10, 50)  # entries on either side in time that make up "around then"
 USER_SPANS = (0, 60, 600, 3600)  # seconds on either side within which ratings were given together
-PAIRS_PER_BLOCK = 2**19  # whose features are made at once: some 500 MB
+FEATURES_BLOCK = 2**19  # pairs whose features are made at once: some 500 MB
 MAX_VALUES = 60  # a column with more distinct values is no category
 MEANINGS = {
     "mean against expectation": "shrunk mean of rating minus the other side's shrunk mean, stars",
@@ -330,7 +330,7 @@ class PairFeatures:
         return pd.DataFrame(np.concatenate([dense, *content], axis=1), columns=names)
 
     def describe(self) -> pd.DataFrame:
-        """What each feature is: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
+        """Describe each feature: feature, group (user, item, interaction, temporal, demographic, content), meaning."""
         rows = []
         for name in self.names():
             side, _, feature = name.rpartition(": ")
@@ -381,8 +381,8 @@ class PairFeatures:
     ) -> np.ndarray:
         """Dense features of pairs of codes, (n, f) float32; ``own`` are their entries, to be left out."""
         dense = np.empty((len(users), sum(self.blocks())), np.float32)
-        for start in range(0, len(users), PAIRS_PER_BLOCK):
-            block = slice(start, start + PAIRS_PER_BLOCK)
+        for start in range(0, len(users), FEATURES_BLOCK):
+            block = slice(start, start + FEATURES_BLOCK)
             rows, columns = users[block], items[block]
             then, mine = (None if part is None else part[block] for part in (when, own))
             user, item = self.users.features(rows, then, mine), self.items.features(columns, then, mine)

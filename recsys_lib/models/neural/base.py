@@ -1,4 +1,4 @@
-"""What the neural models share: nets of several seeds, a validation curve, and states that numpy serves."""
+"""The base of the neural models: nets of several seeds, a validation curve, and states that numpy serves."""
 
 from __future__ import annotations
 
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 WHOLE = "n_models", "embedding_dim", "heads", "blocks", "max_length", "epochs", "batch_size"
 MINIMUM = {**dict.fromkeys(WHOLE, 1), "negatives": 2}  # what a parameter must be at least
-PLAN_PARAMETERS = (
-    "epochs",
-    "lr",
-    "schedule",
-    "clip",
-    "average",
-    "patience",
-    "device",
-)  # of a plan, as the model has it
+PLAN_PARAMETERS = "epochs", "lr", "schedule", "clip", "average", "patience", "device"  # of a plan, from the model
 
 
 class NeuralModel(Recommender):
@@ -83,11 +75,11 @@ class NeuralModel(Recommender):
 
     @abstractmethod
     def _state(self, net: Any) -> State:
-        """What serving needs of a net, as numpy arrays."""
+        """Take from a net what serving needs, as numpy arrays."""
 
     @abstractmethod
     def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
-        """What each input adds to the score of column ``item`` under one net: "history", (nnz,), and other parts."""
+        """Divide the score of column ``item`` under one net among its inputs: "history", (nnz,), and other parts."""
 
     def _reasons(self, parts: dict[str, np.ndarray], item_id: Any) -> list[tuple[str, str, Any, float]]:
         """Part, reason, item_id and contribution of everything attributed but the history."""

@@ -93,7 +93,7 @@ class CausalTransformer(NeuralModel):
         return np.concatenate([state["items"] for state in self.states], axis=1)
 
     def _attributed(self, state: State, history: Histories, item: int, user: Any) -> dict[str, np.ndarray]:
-        """What the score loses without each item (occlusion: Zeiler and Fergus, 2014)."""
+        """Leave out each item and see what the score loses (occlusion: Zeiler and Fergus, 2014)."""
         n, whole = history.matrix.nnz, self._scores_of(state, history)[0, item]
         kept = np.nonzero(~np.eye(n, dtype=bool))[1]  # all but the first, all but the second, ...
         parts = history.matrix.data[kept], history.matrix.indices[kept], np.arange(n + 1) * (n - 1)

@@ -15,7 +15,7 @@ from recsys_lib.models.neural.nets import Dropout
 
 
 class Block(nn.Module):
-    """What each place takes from those before it (attention), then a net of its own; both are added to it."""
+    """Attention to the places before, then a net of each place's own; both are added to what was there."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class CausalNet(nn.Module):
         self.last, self.dropout = nn.LayerNorm(dim), Dropout(model.dropout)
 
     def forward(self, items: Tensor) -> Tensor:
-        """What each place says of the next item, of length 1, (B, L, dim)."""
+        """Predict the next item at each place: vectors of length 1, (B, L, dim)."""
         x = self.dropout(self.candidates(items) * math.sqrt(self.items.shape[1]) + self.positions[: items.shape[1]])
         for block in self.blocks:
             x = block(x)

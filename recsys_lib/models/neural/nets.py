@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys_lib.data.interactions import row_starts, with_values
+from recsys_lib.data.interactions import places_in_rows, row_starts, with_values
 from recsys_lib.models.neural.hybrid import PARTS, NeuralHybrid
 from recsys_lib.models.neural.serving import HALF_LIVES
 
@@ -321,7 +321,7 @@ class Prefixes:
         indptr, columns = model.train.matrix.indptr, model.train.matrix.indices
         starts, sizes, cut = indptr[users].astype(np.int64), np.diff(indptr)[users], cuts[users]  # (B,)
         row = np.repeat(np.arange(len(users)), sizes)  # (N,), as all below that is no user's
-        place = np.arange(len(row)) - row_starts(row, len(users))[row]
+        place = places_in_rows(row, np.arange(len(row)), len(users))
         entry = order[starts[row] + place]
         before = place < cut[row]
         ahead = np.maximum(5, np.ceil(model.window * cut)).astype(np.int64)

@@ -88,7 +88,7 @@ class NeuralRanker(NeuralModel):
         return np.searchsorted(borders, ratings, side="right")
 
     def context(self, users: np.ndarray, lengths: np.ndarray, last: np.ndarray | None) -> np.ndarray:
-        """What is known beside the events, (n, 1 + months + demographics) float32; users -1 are new."""
+        """Encode what is known beside the events, (n, 1 + months + demographics) float32; users -1 are new."""
         month = np.zeros((len(users), len(self.months_)), np.float32)
         if last is not None and len(self.months_):
             code = np.maximum(np.searchsorted(self.months_, last, side="right") - 1, 0)
@@ -110,7 +110,7 @@ class NeuralRanker(NeuralModel):
         return scores / len(self.states)
 
     def item_vectors(self) -> np.ndarray:
-        """What each item is ranked by, those of all nets side by side, less their mean (which popularity fills)."""
+        """Vectors that items are ranked by, all nets' side by side, less their mean (which popularity fills)."""
         vectors = np.concatenate([state["candidates"] for state in self.states], axis=1)
         return vectors - vectors.mean(axis=0)
 

@@ -7,10 +7,11 @@ from scipy.special import erf, expit, softmax
 
 from recsys_lib.data.interactions import Histories, with_values
 
-PAIRS_PER_BLOCK = 2**18  # that go through the layers at once: some 500 MB
+LAYERS_BLOCK = 2**18  # pairs that go through the layers at once: some 500 MB
 HALF_LIVES = (1e9, 60.0, 15.0, 4.0)  # interactions after which an event counts half, at the start of training
 
 State = dict[str, np.ndarray]
+_STEPS = ((np.arange(64) + 0.5) / 64)[:, None]  # of the integral in integrated gradients
 
 
 def linear(state: State, name: str, x: np.ndarray) -> np.ndarray:
@@ -69,9 +70,7 @@ def ranking_scores(
     return vectors @ state["candidates"].T + state["item_bias"]
 
 
-def ranking_slopes(
-    state: State, pooled: np.ndarray, context: np.ndarray, item: int, steps: int = 64
-) -> tuple[np.ndarray, np.ndarray]:
+def ranking_slopes(state: State, pooled: np.ndarray, context: np.ndarray, item: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean slopes of one item's score on the straight line from nothing known to this user.
 
     Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017), midpoint rule.
@@ -84,7 +83,7 @@ def ranking_slopes(
     gain = state["norm.weight"] / np.sqrt((centred**2).mean() + 1e-5)
     end = np.concatenate([centred * gain, context])
     start = np.concatenate([state["norm.bias"], np.zeros_like(context)])
-    points = start + ((np.arange(steps) + 0.5) / steps)[:, None] * end  # (steps, heads * dim + c)
+    points = start + _STEPS * end  # (steps, heads * dim + c)
     candidate = state["candidates"][item]
     activation = gelu_slope(linear(state, "first", points)).mean(axis=0)  # (hidden,)
     slopes = (activation * (candidate @ state["second.weight"])) @ state["first.weight"]
@@ -112,8 +111,8 @@ def hidden_layers(state: State) -> list[str]:
 def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) -> np.ndarray:
     """Scores of pairs, biases left out, (n,): linear(dense) + <u, v> + MLP[u, v, u * v, dense]."""
     scores = []
-    for start in range(0, max(1, len(u)), PAIRS_PER_BLOCK):
-        of_u, of_v, of_dense = (table[start : start + PAIRS_PER_BLOCK] for table in (u, v, dense))
+    for start in range(0, max(1, len(u)), LAYERS_BLOCK):
+        of_u, of_v, of_dense = (table[start : start + LAYERS_BLOCK] for table in (u, v, dense))
         product = of_u * of_v * state["product"]
         x = np.concatenate([of_u, of_v, product, of_dense], axis=1)
         for name in hidden_layers(state):
@@ -122,12 +121,12 @@ def rating_pairs(state: State, u: np.ndarray, v: np.ndarray, dense: np.ndarray) 
     return np.concatenate(scores)
 
 
-def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) -> np.ndarray:
+def rating_slopes(state: State, point: np.ndarray, dim: int) -> np.ndarray:
     """Mean slopes of a pair's score on the straight line from zeros to ``point`` = [u, v, dense], (2 * dim + f,).
 
     Integrated gradients as in :func:`ranking_slopes`: ``point @ slopes`` is the score less that of all zeros.
     """
-    points = ((np.arange(steps) + 0.5) / steps)[:, None] * point  # (steps, 2 * dim + f)
+    points = _STEPS * point  # (steps, 2 * dim + f)
     u, v, dense = points[:, :dim], points[:, dim : 2 * dim], points[:, 2 * dim :]
     x, slopes = np.concatenate([u, v, u * v * state["product"], dense], axis=1), {}
     for name in hidden_layers(state):
@@ -135,7 +134,7 @@ def rating_slopes(state: State, point: np.ndarray, dim: int, steps: int = 64) ->
         gate = expit(before)
         slopes[name] = gate * (1 + before * (1 - gate))  # of silu
         x = before * gate
-    back = np.repeat(state["last.weight"], steps, axis=0)
+    back = np.repeat(state["last.weight"], len(_STEPS), axis=0)
     for name in reversed(slopes):
         back = (back * slopes[name]) @ state[f"{name}.weight"]
     of_product = (back[:, 2 * dim : 3 * dim] + 1) * state["product"]
@@ -176,7 +175,7 @@ def rating_grid(
 
 
 def causal_places(state: State, items: np.ndarray, blocks: int) -> np.ndarray:
-    """What the net makes of each place of histories, oldest item first, (n, L) int64 to (n, L, dim) float32."""
+    """Run the transformer over histories, oldest item first: (n, L) int64 to (n, L, dim) float32, a vector a place."""
     length, dim = items.shape[1], state["items"].shape[1]
     x = state["items"][items] * np.float32(np.sqrt(dim)) + state["positions"][:length]
     later = np.triu(np.full((length, length), -np.inf, np.float32), 1)

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 @dataclass
 class Plan:
-    """What to train, on what, and how."""
+    """A module to train, its batches, and how."""
 
     module: nn.Module
     groups: list[dict[str, Any]]  # its parameters for AdamW, each group with its own weight_decay

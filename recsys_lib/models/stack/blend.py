@@ -59,7 +59,7 @@ class HeldOut:
 
     @cached_property
     def histories(self) -> Histories:
-        """What the models know of the users, (n, n_items)."""
+        """The histories of the users as the models know them, (n, n_items)."""
         return self.train.rows(self.train.user_codes(self.users))
 
     def of_models(self, names: Sequence[str]) -> HeldOut:
@@ -151,7 +151,7 @@ class Blend(Recommender):
             part._renew(train)
 
     def held_out(self, train: Interactions, **tables: pd.DataFrame | None) -> list[HeldOut]:
-        """What the weights are learnt from: given before, or made once for ``train`` by fresh copies of the models."""
+        """The data that weights are learnt from: given before, or made once for ``train`` by copies of the models."""
         made = self._held_out_of is not None
         if not self._held_out or (made and self._held_out_of is not train):
             self._held_out, self._held_out_of = [], train

@@ -80,23 +80,21 @@ class Reranker(Recommender):
         rows = filled & labels.any(axis=1, keepdims=True)
         self.trees_ = grow(features[rows], labels[rows], trees=self.trees)
 
-    def learnt_by_others(
-        self, held_out: Sequence[HeldOut], items: pd.DataFrame | None = None, groups: int = 3
-    ) -> list[np.ndarray]:
-        """Scores of the users of each part, (n, n_items), learnt in all parts from the users of the other groups alone.
+    def learnt_by_others(self, held_out: Sequence[HeldOut], items: pd.DataFrame | None = None) -> list[np.ndarray]:
+        """Scores of the users of each part, (n, n_items), learnt in all parts from the other two thirds of the users.
 
         The weights of the blend are those that it has: it must be fitted.
         """
         parts = [(self._candidates_of(part, items), part.relevant) for part in held_out]
         scores = [np.zeros(part.relevant.shape, np.float32) for part in held_out]
         everybody = np.unique(np.concatenate([part.users for part in held_out]))
-        drawn = np.random.default_rng(0).permutation(len(everybody)) % groups
+        drawn = np.random.default_rng(0).permutation(len(everybody)) % 3
         group = [drawn[np.searchsorted(everybody, part.users)] for part in held_out]
-        for number in range(groups):
+        for number in range(3):
             model = type(self)(self.blend, **self.params())
             inside = [own == number for own in group]
             pairs = zip(parts, inside, strict=True)
-            model._learn([(found.of_users(~own), relevant[~own]) for (found, relevant), own in pairs])
+            model._learn([(every.of_users(~own), relevant[~own]) for (every, relevant), own in pairs])
             for table, (candidates, _), own in zip(scores, parts, inside, strict=True):
                 table[own] = model._reranked(candidates.of_users(own))
         return scores
