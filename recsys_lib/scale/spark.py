@@ -65,9 +65,9 @@ def ready() -> None:
     if java is None:
         raise SparkMissingError(f"Spark needs Java {JAVA} or newer, and there is none: {get}")
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    java = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
-    if java is None or int(java[1]) < JAVA:
-        version = f"Java {java[1]}" if java else "no Java that says its version"
+    version = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    if version is None or int(version[1]) < JAVA:
+        version = f"Java {version[1]}" if version else "no Java that says its version"
         raise SparkMissingError(f"Spark needs Java {JAVA} or newer, and {java} is {version}: {get}")
     if DataFrame is None:
         raise SparkMissingError("Spark needs the package pyspark, which is not installed: `make scale-setup` does it")

@@ -201,6 +201,7 @@ def test_what_is_gone_is_made_again_by_the_command_that_the_sentence_names(made,
     training, evaluation = by_number["03"], by_number["07"]
     for name in ("training", "evaluation"):
         write_json(run.paths.reports / f"{name}_report.json", {})
+    write_json(run.paths.metrics / "explored.json", {})
     for step, path in (
         (training, run.paths.models / "knn"),
         (evaluation, run.champion.folder),

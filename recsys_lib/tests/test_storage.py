@@ -270,7 +270,7 @@ def test_a_file_that_changed_on_both_sides_is_not_written_over(bucket, machine):
     remote.push("made")
     machine("other")
     mine = write_json(Paths("made").metrics / "leaderboard.json", "of other")
-    sentence = "outputs/made/metrics/leaderboard.json changed both here and at s3://.*: move yours away, and"
+    sentence = "outputs/made/metrics/leaderboard.json changed both here and at s3://.*: move yours away and run"
     with pytest.raises(StorageError, match=sentence):
         remote.push("made")
     assert read_json(mine) == "of other"
