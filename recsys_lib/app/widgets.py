@@ -191,7 +191,8 @@ def upload(app: App) -> w.VBox:
 
 def columns(*parts: w.Widget) -> w.Box:
     """Widgets beside each other where there is room, below each other on a phone."""
-    return w.Box(parts).add_class("fl-columns")
+    box = w.Box(parts).add_class("fl-columns")
+    return box.add_class("fl-three") if len(parts) > 2 else box  # browsers look for :has at every change of the page
 
 
 class Browser(anywidget.AnyWidget):
@@ -239,9 +240,7 @@ class Page(w.VBox):
         self.tabs.children, self.tabs.titles = (*self.tabs.children, widget), titles
         for view in _views(widget):
             view.tab = title
-            if (
-                title != self.app.tab and len(view.children) == 1
-            ):  # charts stay: the page fetches plotly for them at once
+            if title != self.app.tab and len(view.children) == 1:  # charts stand ready: plotly takes its time
                 view.shown = view.put("")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
