@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 SEAL = "content_sha256"  # the key under which a file has the hash of its content
 _WRITTEN: dict[Path, float] = {}
@@ -223,6 +221,9 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> Path:
 
     TypeError if an array holds Python objects, which could not be read back without pickle.
     """
+    from safetensors import SafetensorError  # 2 MB that whatever reads does without
+    from safetensors.numpy import save_file
+
     numeric, text = {}, {}
     for name, given in arrays.items():
         array = np.asarray(given, order="C")

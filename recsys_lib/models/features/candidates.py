@@ -23,6 +23,7 @@ LONG_AGO = 5000.0  # days since an item was last rated, where it had no rating b
 NO_DECAY = 1e9  # half-life of a history that forgets nothing
 WIDE_CATALOGUE = 2**14  # items of which all cosines take over 1 GB,
 KEPT_COSINES = 1000  # so that only the largest of each are kept
+FEW_USERS = 16  # a session of the application asks for one at a time
 
 Columns = dict[str, np.ndarray]  # features by name, each (n, depth) or (n, 1)
 
@@ -161,7 +162,8 @@ class CandidateFeatures:
 
     def _following(self, histories: Histories, codes: np.ndarray) -> Columns:
         columns, matrix = {}, histories.matrix
-        for (reach, table), half_life in zip(self._tables.followers.items(), (3, 1), strict=True):
+        tables = self._tables.followers if len(codes) < FEW_USERS else self._tables.followers_for_many
+        for (reach, table), half_life in zip(tables.items(), (3, 1), strict=True):
             weights = np.exp2(-histories.steps_back() / half_life)
             weights = np.where(weights > 1e-2, weights, 0).astype(np.float32)
             last = with_values(matrix, weights).copy()
@@ -207,13 +209,18 @@ class _Tables:
         return _dense_if_filled((items @ users).astype(np.float32))
 
     @cached_property
-    def followers(self) -> dict[int, np.ndarray | csr_matrix]:
+    def followers(self) -> dict[int, csr_matrix]:
         """How often an item (column) followed another (row) within so many items, over the root of both counts."""
         scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
             counts = followed(self.train, np.ones(self.train.matrix.nnz, np.float32), reach, power)
-            tables[reach] = _dense_if_filled((scale @ counts @ scale).tocsr().astype(np.float32))
+            tables[reach] = (scale @ counts @ scale).tocsr().astype(np.float32)
         return tables
+
+    @cached_property
+    def followers_for_many(self) -> dict[int, np.ndarray | csr_matrix]:
+        """The same numbers, quicker to look up: worth their memory where many users are asked at a time."""
+        return {reach: _dense_if_filled(table) for reach, table in self.followers.items()}
 
     @cached_property
     def calendar(self) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:

@@ -127,10 +127,8 @@ class Side:
             "rating": np.bincount(rows, ratings, minlength=size),
         }
         if timestamps is not None:
-            self.order = np.lexsort((timestamps, rows))
-            self.place = np.empty(len(rows), np.int64)
-            self.place[self.order] = np.arange(len(rows))
-            self.running = np.concatenate([[0.0], np.cumsum(gaps[self.order])])
+            order = np.lexsort((timestamps, rows))
+            self.running = np.concatenate([[0.0], np.cumsum(gaps[order])])
             self.bounds = row_starts(rows, size)
 
     def names(self) -> list[str]:
@@ -166,7 +164,7 @@ class Side:
         when = when if own is None else self.timestamps[own]
         low, high = self.bounds[rows], self.bounds[rows + 1]
         if own is not None:
-            middle = self.place[own]
+            middle = self._own_place[own]
         elif when is not None:
             middle = (self._place(rows, when, "left") + self._place(rows, when, "right")) // 2
         else:
@@ -183,11 +181,18 @@ class Side:
         return columns + [np.zeros(len(rows))] * (len(self.windows) + len(self.spans) - len(columns))
 
     @cached_property
+    def _own_place(self) -> np.ndarray:
+        """Where each entry stands in the order of rows and times; training alone asks for it."""
+        place = np.empty(len(self.rows), np.int64)
+        place[np.lexsort((self.timestamps, self.rows))] = np.arange(len(self.rows))
+        return place
+
+    @cached_property
     def _moments(self) -> tuple[np.ndarray, int, int]:
         """Row and time of the entries in order, as one number each; the earliest time; numbers that a row takes."""
         earliest = self.timestamps.min()
         width = int(self.timestamps.max() - earliest) + 3
-        return (self.rows * width + self.timestamps - earliest + 1)[self.order], earliest, width
+        return np.sort(self.rows * width + self.timestamps - earliest + 1), earliest, width
 
     def _place(self, rows: np.ndarray, when: np.ndarray, side: str) -> np.ndarray:
         """How many entries are before (side "left") or not after ("right") each moment, those of all rows before."""
@@ -286,7 +291,7 @@ class PairFeatures:
         self.matrix = csr_matrix((train.matrix.data, columns.astype(np.int32), indptr), shape=shape)
         self.users = self.side(self.matrix, self.times)
         gaps = ratings - shrunk_means(rows, ratings, shape[0], self.mean)[rows]
-        self.items = Side(columns, gaps, ratings - self.mean, shape[1], self.times, float(np.std(gaps)), ITEM_WINDOWS)
+        self.items = Side(columns, gaps, self.users.ratings, shape[1], self.times, float(np.std(gaps)), ITEM_WINDOWS)
         self.tastes = self._affinities(self.matrix, self.users.gaps)
 
     def side(self, matrix: csr_matrix, times: np.ndarray | None) -> Side:
