@@ -41,7 +41,7 @@ ifeq ($(NEEDS),)
 $(error recsys_lib.run.steps failed: is $(PYTHON) a Python of 3.11 or newer?)
 endif
 ASKED    := $(firstword $(MAKECMDGOALS))
-# Who asks about a data set is told at once that there is none of this name, before anything else is started.
+# Where there is no data set of this name, Make says so at once, before anything else is started.
 ifneq ($(filter run dag readme demo site api mlflow rollback tune studies scale-study bench-api 0%,$(ASKED)),)
 REFUSED  := $(shell PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m recsys_lib.run.steps refusal $(call quoted,$(DATASET)))
 ifneq ($(REFUSED),)
@@ -68,7 +68,7 @@ help:  ## list the targets
 PIP     := -m pip install --disable-pip-version-check --no-deps --only-binary :all: --require-hashes
 INSTALL  = @echo "installing requirements.lock, which takes some minutes"; \
   sed -n '/^pip==/,/[^\\]$$/p' requirements.lock > outputs/.pip.txt && $(1) $(PIP) -r outputs/.pip.txt \
-  && $(1) $(PIP) -r requirements.lock && $(1) -m pip install --quiet --no-deps --no-build-isolation -e . \
+  && $(1) $(PIP) -r requirements.lock && PYTHONWARNINGS=ignore $(1) -m pip install --quiet --no-deps --no-build-isolation -e . \
   || { echo "setup failed, see above; README.md says which machines the lock is for and where PyTorch comes from" >&2; exit 1; }
 
 setup: $(READY)  ## .venv from requirements.lock (done by the other targets when needed), or the same into PY
@@ -177,7 +177,7 @@ rollback: $(READY)  ## give the title of champion back to the version that had i
 tune: $(READY)  ## search the models' parameters again, on validation only; writes notebooks/params/<dataset>.yaml
 	$(PY) -m recsys_lib.run.tuning "$$DATASET"
 
-canonical: $(READY)  ## ratings on the five published folds of ml-100k, times told and times never seen
+canonical: $(READY)  ## ratings on the five published folds of ml-100k, times given and times never seen
 	$(PY) -W ignore notebooks/studies/canonical.py
 
 # Two of them rebuild a public project, on the data set that it used.

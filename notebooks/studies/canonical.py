@@ -1,7 +1,7 @@
 """Ratings like for like: ml-100k's published folds u1..u5, with the times of the test ratings and without any.
 
 ``python notebooks/studies/canonical.py`` (``make canonical``) fits on each published base file and predicts the test
-file. What a model is told of the moment of a test rating is worth more than most differences between models, so each
+file. What a model knows of the moment of a test rating is worth more than most differences between models, so each
 model is measured in columns (``SEEN``), and a difference is tested inside a column only. Mixes take their weights from
 a tenth of the base file; nothing here looks at a test rating but the lines that measure.
 """
@@ -35,7 +35,7 @@ from recsys_lib.paths import Paths
 HELD_OUT = 0.1  # of the base file, to choose the weights of the mixes
 DAY = 86_400
 SEEN = {
-    "times told": "the second of every training rating, and of the test rating that is asked for",
+    "times given": "the second of every training rating, and of the test rating that is asked for",
     "no times": "training ratings without their times",
     "earlier only": "of the user, the training ratings from before that second; all else is fitted without times",
 }
@@ -51,7 +51,7 @@ PUBLISHED = [  # as far as could be read; not measured here, so not tested
 
 
 class MyFM:
-    """The package myfm's Bayesian factorisation machine: ids, who rated what, side features and, if told, the day.
+    """The package myfm's Bayesian factorisation machine: ids, who rated what, side features and, where given, the day.
 
     Rendle, Zhang and Koren, "On the difficulty of evaluating baselines" (2019), call it timeSVD++ flipped.
     """
@@ -169,8 +169,8 @@ def measure_fold(data: Any, k: int, seeds: Sequence[int], params: dict[str, Any]
     held = np.random.default_rng(k).random(len(split.history)) < HELD_OUT
     given = split.history["rating"].to_numpy(np.float64)[held]
     tables, shares, findings = {}, {}, []
-    for seen in ("times told", "no times"):
-        gone = [] if seen == "times told" else ["timestamp"]
+    for seen in ("times given", "no times"):
+        gone = [] if seen == "times given" else ["timestamp"]
         base, test = split.history.drop(columns=gone), split.test.drop(columns=gone)
         shares[seen] = choose_shares(predict_all(base[~held], base[held], data, seeds, params)[0], given)
         table, models, seconds = predict_all(base, test, data, seeds, params)

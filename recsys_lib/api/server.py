@@ -1,7 +1,7 @@
 """Start the service: ``python -m recsys_lib.api ml-100k --port 8000``.
 
 The options that keep it offline and safe stand here, so that `make api`, the tests and the benchmark serve the same
-thing. It answers this machine alone unless it is told otherwise.
+thing. It answers this machine alone unless ``--host`` says otherwise.
 """
 
 from __future__ import annotations

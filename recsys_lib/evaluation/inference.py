@@ -140,7 +140,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def distinct(p_holm: pd.Series, n_users: int | pd.Series) -> pd.Series:
-    """Which differences are told from chance: an adjusted p under the level, and users enough to name a winner."""
+    """Which differences are distinct from chance: an adjusted p under the level, and users enough to name a winner."""
     return (p_holm < 1 - LEVEL) & (n_users >= LEAST_USERS)
 
 

@@ -93,7 +93,7 @@ def sized_for(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def size_of(dataset: str) -> Size | None:
-    """Size of the prepared tables; None where there are none, or damaged ones, which whoever reads them is told."""
+    """Size of the prepared tables; None where there are none, or damaged ones: their reader raises then."""
     import pyarrow as pa  # not for the application, whose kernels are to stay light
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

@@ -259,7 +259,7 @@ POLISH, JAPANESE = "Człowiek z żelaza", "テスト映画"
 
 
 @pytest.mark.parametrize(
-    ("encoding", "title", "told"),
+    ("encoding", "title", "given"),
     [
         ("cp1252", "L’année – Œuvre €", False), ("cp1252", "Määrää yö «été»", False), ("utf-16", "电影", False),
         ("utf-8", "é ü", False), ("shift_jis", JAPANESE, True), ("cp1256", "فيلم", True), ("cp1251", "Солярис", True),
@@ -267,13 +267,13 @@ POLISH, JAPANESE = "Człowiek z żelaza", "テスト映画"
         ("cp437", "Amélie", True), ("mac_roman", "Amélie", True), ("utf-16-le", "电影", True), ("euc-kr", "영화", True),
     ],
 )  # fmt: skip
-def test_encodings_are_read_or_have_to_be_told(tmp_path, lab_home, encoding, title, told):
+def test_encodings_are_read_or_have_to_be_given(tmp_path, lab_home, encoding, title, given):
     (tmp_path / "ratings.csv").write_text(written(), encoding="utf-16-le" if encoding == "utf-16-le" else None)
     (tmp_path / "items.csv").write_bytes(f"item_id,title\n10,{title}\n11,b\n".encode(encoding))
-    if told:
+    if given:
         with pytest.raises(ValueError, match=r"(items|ratings).csv is n.* encoding='"):
             load_dataset(tmp_path)
-    data = load_dataset(tmp_path, encoding=encoding if told else None)
+    data = load_dataset(tmp_path, encoding=encoding if given else None)
     assert data.titles().to_dict() == {10: title, 11: "b"}
 
 

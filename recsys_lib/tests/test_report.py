@@ -151,17 +151,17 @@ def studies(sha256: str) -> dict[str, dict]:
 
 
 def test_studies_are_reported_where_they_were_made_from_this_data(run):
-    for sha256, told in (("1" * 64, False), ("0" * 64, True)):
+    for sha256, shown in (("1" * 64, False), ("0" * 64, True)):
         for name, content in studies(sha256).items():
             write_json(run.reports / "studies" / f"{name}.json", content)
         text = report.write_report("ml-100k").with_name("report.md").read_text(encoding="utf-8")
         row = "| hybrid | 0.900 (0.890–0.910) | 0.880 (0.870–0.890) | 0.700 (0.690–0.710) | 0.0100 | – |"
-        assert (row in text) is told
-        assert ("| als | 0.200 | 0.700 |" in text) is told
-        assert ("above zero: als 3." in text) is told
-        assert ("| reranker | 0.400 (0.390–0.410) | 1.200 (1.100–1.300) | 1.200 (1.100–1.300) |" in text) is told
-        assert ("the re-ranker has 1.150 (1.100–1.200) times the NDCG@10 of ALS." in text) is told
-        assert ("| als | 0.300 (0.290–0.310) | 1.000 (0.900–1.100) | – |" in text) is told
+        assert (row in text) is shown
+        assert ("| als | 0.200 | 0.700 |" in text) is shown
+        assert ("above zero: als 3." in text) is shown
+        assert ("| reranker | 0.400 (0.390–0.410) | 1.200 (1.100–1.300) | 1.200 (1.100–1.300) |" in text) is shown
+        assert ("the re-ranker has 1.150 (1.100–1.200) times the NDCG@10 of ALS." in text) is shown
+        assert ("| als | 0.300 (0.290–0.310) | 1.000 (0.900–1.100) | – |" in text) is shown
 
 
 def test_titles_are_data_not_html(run):
