@@ -58,8 +58,8 @@ ACRONYMS |= {"map": "MAP", "auc": "AUC", "rmse": "RMSE", "mae": "MAE", "mmr": "M
 ACRONYMS |= {"tfidf": "TF-IDF", "bm": "BM"}
 NAMES = {
     "neural_two_stage": "Neural two-stage",
-    "als_public": "ALS, public parameters",
-    "reranker_return": "Re-ranker, return visits",
+    "als_public": "ALS (public parameters)",
+    "reranker_return": "Re-ranker (return visits)",
 }
 NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
 MODELS = {  # what each model of the sequence is, for readers of the report and visitors of the application
