@@ -22,30 +22,10 @@ from markupsafe import Markup, escape
 
 from recsys_lib.app.lab import Lab, NotPossibleError
 from recsys_lib.app.state import MOST_MODELS, App
-from recsys_lib.data.catalogue import LOWER_IS_BETTER, label
+from recsys_lib.data.catalogue import LOWER_IS_BETTER, label, meaning
 from recsys_lib.models.base import Recommender
 
 UNITS = {"Blend": "z-score", "Popularity": "weighted ratings"}
-MEANINGS = {
-    "ndcg": "how near the top the relevant films stand; 1 is a perfect list",
-    "precision": "share of the list that is relevant",
-    "recall": "share of the relevant films that is in the list",
-    "hit": "share of users with at least one relevant film in the list",
-    "mrr": "how early the first relevant film comes",
-    "map": "how early the relevant films come, on the whole",
-    "r_precision": "precision of a list as long as the number of relevant films",
-    "auc": "chance that a relevant film stands above one that was not rated",
-    "rmse": "typical error of a predicted rating, in stars; lower is better",
-    "mae": "mean error of a predicted rating, in stars; lower is better",
-    "coverage": "share of the catalogue that anybody is shown",
-    "gini": "how unevenly the films are shown; lower is more even",
-    "novelty": "how little known the films shown are",
-    "diversity": "how unlike each other the films of one list are",
-    "serendipity": "relevant films that popularity alone would not have shown",
-    "popularity_lift": "how much better known the films shown are than those of the history",
-    "personalisation": "how unlike each other the lists of different users are",
-    "miscalibration": "how far the genres of the list are from the user's own; lower is nearer",
-}
 COLOURS = ["#3b82b0", "#c2622d", "#3f8f5f", "#8a63b8"]
 SHRINKAGE = 5  # ratings at the user's own mean that every genre starts with
 MAP_SIZE = 300  # films
@@ -289,11 +269,11 @@ def board(app: App) -> str:
     if not rows:
         command = lab.run.command_for(lab.run.paths.metrics / "leaderboard.json")
         return html.message(f"`{command}` makes it; then open this page again.", "empty", "No leaderboard yet")
-    meaning = next((text for name, text in MEANINGS.items() if kind.startswith(name)), "")
     best = {"popularity_lift": ""}.get(kind, "lowest" if kind in LOWER_IS_BETTER else "highest")
     for row in rows:
         row["about"] = lab.about(row["name"])
-    return html.board(lab, label(app.metric), meaning, rows, best, lab.explored["p"].get(app.metric))
+    says, p = meaning(app.metric).replace("item", "film"), lab.explored["p"].get(app.metric)
+    return html.board(lab, label(app.metric), says, rows, best, p)
 
 
 def leaderboard(app: App) -> dict[str, Any] | str:

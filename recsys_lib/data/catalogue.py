@@ -60,6 +60,7 @@ NAMES = {
     "neural_two_stage": "Neural two-stage",
     "als_public": "ALS (public parameters)",
     "reranker_return": "Re-ranker (return visits)",
+    "r_precision": "R-precision",
 }
 NAMES |= {"half_life_days": "Half-life, days", "half_life": "Half-life, items", "regularization": "Regularisation"}
 MODELS = {  # what each model of the sequence is, for readers of the report and visitors of the application
@@ -84,6 +85,26 @@ MODELS = {  # what each model of the sequence is, for readers of the report and 
     "neural_reranker": "A second stage on a blend that the neural ranker has joined.",
     "neural_hybrid": "A neural network that predicts ratings from histories, IDs and features; not trained to rank.",
 }
+METRICS = {  # what they say, by how their names begin
+    "ndcg": "how near the top the relevant items stand; 1 is a perfect list",
+    "precision": "share of the list that is relevant",
+    "recall": "share of the relevant items that is in the list",
+    "hit_rate": "share of users with at least one relevant item in the list",
+    "mrr": "how early the first relevant item comes",
+    "map": "how early the relevant items come, on the whole",
+    "r_precision": "precision of a list as long as there are relevant items",
+    "auc": "chance that a relevant item stands above one that was not rated",
+    "rmse": "typical error of a predicted rating, in stars; lower is better",
+    "mae": "mean error of a predicted rating, in stars; lower is better",
+    "coverage": "share of the catalogue that anybody is shown",
+    "gini": "how unevenly the items are shown; lower is more even",
+    "novelty": "how little known the items shown are",
+    "diversity": "how unlike each other the items of one list are",
+    "serendipity": "relevant items that popularity alone would not have shown",
+    "popularity_lift": "how much better known the items shown are than those of the history",
+    "personalisation": "how unlike each other the lists of different users are",
+    "miscalibration": "how far the genres of the list are from the user's own; lower is nearer",
+}
 LOWER_IS_BETTER = ("rmse", "mae", "gini", "miscalibration")  # of metrics, without @k
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|Le|La|L'|Il|El|Das|Der|Die)( \(.+\))?$")
 
@@ -107,6 +128,15 @@ def about(model: str) -> str:
     ('A second stage on the neural ranker.', 'Not a model of the sequence: ')
     """
     return MODELS.get(model, "Not a model of the sequence: its config.json says what it is made of.")
+
+
+def meaning(metric: str) -> str:
+    """What a metric says, in one line; "" for one that is not known.
+
+    >>> meaning("hit_rate@10")
+    'share of users with at least one relevant item in the list'
+    """
+    return next((text for begin, text in METRICS.items() if metric.startswith(begin)), "")
 
 
 def feature_label(name: str, users: pd.DataFrame | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import mistune
 
-from recsys_lib.data.catalogue import MODELS, about, label, readable_title
+from recsys_lib.data.catalogue import METRICS, MODELS, about, label, readable_title
 from recsys_lib.data.s3 import StorageError
 from recsys_lib.evaluation.return_visits import SAME
 from recsys_lib.files import read_json, replacing
@@ -142,6 +142,7 @@ def write_report(dataset: str) -> Path:
     content = {name: run.read(paths.reports / f"{name}_report.json") for name in REPORTS}
     leaderboard = run.read(paths.metrics / "leaderboard.json")
     names = [entry["name"] for entry in leaderboard["models"]]
+    measured = {metric for entry in leaderboard["models"] for metric in entry["metrics"]}
     figures = {subject: _take_up(paths, captions) for subject, captions in FIGURES.items()}
     studies = {name: _study(paths, name, leaderboard["data"]["sha256"]) for name in STUDIES}
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -153,6 +154,7 @@ def write_report(dataset: str) -> Path:
         leaderboard=leaderboard,
         rows=leaderboard["models"],
         models=dict.fromkeys([*filter(names.__contains__, MODELS), *names]),  # the simple ones first
+        metrics={begin: text for begin, text in METRICS.items() if any(name.startswith(begin) for name in measured)},
         figures=figures,
         times=run_times(paths),
         readings=readings(paths),
