@@ -79,7 +79,9 @@ class LabVoila(Voila):
 
     async def _ready(self) -> None:
         pools = getattr(self.kernel_manager, "_pools", {}).values()
-        await asyncio.gather(*(task for pool in pools for task in pool), return_exceptions=True)
+        started = await asyncio.gather(*(task for pool in pools for task in pool), return_exceptions=True)
+        executed = [kernel["task"] for kernel in started if isinstance(kernel, dict)]
+        await asyncio.gather(*executed, return_exceptions=True)
         host = "127.0.0.1" if self.ip in ("0.0.0.0", "::", "*", "") else self.ip
         url, LabVoila.said = f"http://{host}:{self.port}/", True
         others = "" if self.ip in LOOPBACK else "; whoever reaches this machine can use it, there is no password"
