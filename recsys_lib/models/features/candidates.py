@@ -162,7 +162,7 @@ class CandidateFeatures:
 
     def _following(self, histories: Histories, codes: np.ndarray) -> Columns:
         columns, matrix = {}, histories.matrix
-        tables = self._tables.followers if len(codes) < FEW_USERS else self._tables.followers_for_many
+        tables = self._tables.followers_for(len(codes))
         for (reach, table), half_life in zip(tables.items(), (3, 1), strict=True):
             weights = np.exp2(-histories.steps_back() / half_life)
             weights = np.where(weights > 1e-2, weights, 0).astype(np.float32)
@@ -209,7 +209,7 @@ class _Tables:
         return _dense_if_filled((items @ users).astype(np.float32))
 
     @cached_property
-    def followers(self) -> dict[int, csr_matrix]:
+    def followers(self) -> dict[int, np.ndarray | csr_matrix]:
         """How often an item (column) followed another (row) within so many items, over the root of both counts."""
         scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
@@ -217,10 +217,11 @@ class _Tables:
             tables[reach] = (scale @ counts @ scale).tocsr().astype(np.float32)
         return tables
 
-    @cached_property
-    def followers_for_many(self) -> dict[int, np.ndarray | csr_matrix]:
-        """The same numbers, quicker to look up: worth their memory where many users are asked at a time."""
-        return {reach: _dense_if_filled(table) for reach, table in self.followers.items()}
+    def followers_for(self, users: int) -> dict[int, np.ndarray | csr_matrix]:
+        """The same; dense, which is quicker to look up, from the first time on that many users are asked about."""
+        for reach, table in self.followers.items() if users >= FEW_USERS else ():
+            self.followers[reach] = _dense_if_filled(table) if issparse(table) else table
+        return self.followers
 
     @cached_property
     def calendar(self) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
