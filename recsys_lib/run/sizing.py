@@ -44,7 +44,7 @@ class Size(NamedTuple):
     @property
     def gigabytes(self) -> float:
         """Memory that a run takes at its peak, by runs of a hundred thousand, of a million and of ten million rows."""
-        return 1.0 + 1.6 * (self.rows / 1e6) ** 0.7
+        return 1.0 + 1.7 * (self.rows / 1e6) ** 0.7
 
 
 def sized(size: Size) -> dict[str, dict[str, Any]]:
