@@ -151,8 +151,13 @@ def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
 
 def oldest_first(known: Interactions | Histories) -> np.ndarray:
     """Entries row after row, each oldest first; equal times, and all without times, by the column, (nnz,) int64."""
-    when = np.zeros(known.matrix.nnz) if known.timestamps is None else known.timestamps
-    return np.lexsort((known.matrix.indices, when, known.row_of_entry))
+    rows, matrix = known.row_of_entry, known.matrix
+    when = np.zeros(matrix.nnz, np.int64) if known.timestamps is None else known.timestamps
+    start = int(when.min(initial=0))
+    span = int(when.max(initial=0)) - start + 1
+    if matrix.has_sorted_indices and len(matrix.indptr) * span < 2**63:  # one key sorts ten times faster than three
+        return np.argsort(rows * span + (when - start), kind="stable")
+    return np.lexsort((matrix.indices, when, rows))
 
 
 def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarray:

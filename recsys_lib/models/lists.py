@@ -86,7 +86,7 @@ def _first(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     kept[crowded] = above | (
         tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= k - np.count_nonzero(above, axis=1, keepdims=True))
     )
-    rows, columns = np.nonzero(kept)
+    rows, columns = np.divmod(np.flatnonzero(kept), kept.shape[1])  # half the time of np.nonzero
     places = np.arange(len(rows)) - row_starts(rows, len(scores))[rows]
     codes, best = np.full((len(scores), k), -1, np.int64), np.full((len(scores), k), np.nan, np.float32)
     codes[rows, places], best[rows, places] = columns, scores[rows, columns]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from recsys_lib import load_dataset, splits
-from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of
+from recsys_lib.data.interactions import Histories, Interactions, as_ids, codes_of, oldest_first
 
 ids = st.one_of(
     st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=30, unique=True),
@@ -129,6 +129,24 @@ def test_steps_back_count_what_is_more_recent(rows):
             expected.append(int(np.floor(newer + (same - 1) / 2)))
     assert Histories(matrix, when).steps_back().tolist() == expected
     assert not Histories(matrix).steps_back().any()
+
+
+@given(
+    st.lists(st.lists(st.integers(-3, 2) | st.sampled_from([-(2**63), 2**63 - 1]), max_size=8), min_size=1, max_size=5),
+    st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_oldest_first_is_by_row_time_and_column_in_whichever_order_entries_are_stored(rows, reverse):
+    lengths = [len(row) for row in rows]
+    when = np.array([moment for row in rows for moment in row], dtype=np.int64)
+    columns = [range(length)[::-1] if reverse else range(length) for length in lengths]
+    indices = np.array([column for row in columns for column in row], dtype=np.int32)
+    matrix = csr_matrix((np.ones(len(when), np.float32), indices, np.cumsum([0, *lengths])), shape=(len(rows), 8))
+    known, of = Histories(matrix, when), np.repeat(np.arange(len(rows)), lengths)
+    expected = sorted(range(len(when)), key=lambda entry: (of[entry], when[entry], indices[entry]))
+    assert oldest_first(known).tolist() == expected
+    expected = sorted(range(len(when)), key=lambda entry: (of[entry], indices[entry]))
+    assert oldest_first(Histories(matrix)).tolist() == expected
 
 
 @pytest.mark.parametrize(

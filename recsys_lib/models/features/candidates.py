@@ -138,22 +138,19 @@ class CandidateFeatures:
     def _moment(self, histories: Histories, codes: np.ndarray) -> Columns:
         start, span, order, begins, times = self._tables.calendar
         now = np.clip(last_times(histories, self.train) - start, 0, span - 1)[:, None]
-        sorting = np.argsort(codes * span + now, axis=None)  # so that one search comes where the last one was
-
-        def ratings_before(then: np.ndarray) -> np.ndarray:
-            places = np.empty(codes.size, np.int64)
-            places[sorting] = np.searchsorted(order, (codes * span + then).ravel()[sorting])
-            return places.reshape(codes.shape) - begins[codes]
-
-        before = ratings_before(now)
+        ago = (0, 30, 180, 730)  # days
+        then = np.maximum(now - np.array(ago) * DAY, 0)
+        asked = (codes[..., None] * span + then[:, None]).reshape(-1, len(ago))
+        sorting = np.argsort(asked[:, 0])  # so that one search comes where the last one was
+        places = np.empty_like(asked)
+        places[sorting] = np.searchsorted(order, asked[sorting])
+        before, *earlier = np.moveaxis(places.reshape(*codes.shape, -1) - begins[codes][..., None], -1, 0)
         columns = {"ratings until now": np.log1p(before)}
-        for days in (30, 180, 730):
-            then = np.maximum(now - int(days * DAY), 0)
-            recent = before - ratings_before(then)
-            columns[f"ratings in {days} days"] = np.log1p(recent)
+        for days, beginning, past in zip(ago[1:], then.T[1:], earlier, strict=True):
+            columns[f"ratings in {days} days"] = np.log1p(before - past)
             if days == 180:
-                total = np.searchsorted(times, now) - np.searchsorted(times, then)
-                columns["share of all in 180 days"] = np.log1p(1e4 * recent / np.maximum(total, 1))
+                total = np.searchsorted(times, now) - np.searchsorted(times, beginning)[:, None]
+                columns["share of all in 180 days"] = np.log1p(1e4 * (before - past) / np.maximum(total, 1))
         previous = order[np.maximum(before + begins[codes] - 1, 0)] - codes * span
         columns["days since the last"] = np.log1p(np.where(before > 0, (now - previous) / DAY, LONG_AGO))
         if self.years is not None:
@@ -206,7 +203,7 @@ class _Tables:
         items = users.T.tocsr()
         if self.train.n_items > WIDE_CATALOGUE:
             return nearest(lambda block: items[block] @ users, self.train.n_items, KEPT_COSINES)
-        return _dense_if_filled((items @ users).astype(np.float32))
+        return _dense_if_filled(items @ users)
 
     @cached_property
     def followers(self) -> dict[int, np.ndarray | csr_matrix]:
@@ -214,7 +211,7 @@ class _Tables:
         scale, tables = diags_array(1 / np.sqrt(self.train.item_counts + 3)), {}
         for reach, power in ((20, 0.5), (3, 0.0)):
             counts = followed(self.train, np.ones(self.train.matrix.nnz, np.float32), reach, power)
-            tables[reach] = (scale @ counts @ scale).tocsr().astype(np.float32)
+            tables[reach] = (scale @ counts @ scale).tocsr()
         return tables
 
     def followers_for(self, users: int) -> dict[int, np.ndarray | csr_matrix]:
