@@ -149,15 +149,20 @@ def with_values(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
     return csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
+def ordered_in_rows(known: Interactions | Histories, key: np.ndarray) -> np.ndarray:
+    """Entries row after row, each by an ascending ``key``, (nnz,) int64, equal ones by the column: (nnz,) int64."""
+    rows, matrix = known.row_of_entry, known.matrix
+    start = int(key.min(initial=0))
+    span = int(key.max(initial=0)) - start + 1
+    if matrix.has_sorted_indices and len(matrix.indptr) * span < 2**63:  # one integer sorts several times faster
+        return np.argsort(rows * span + (key - start), kind="stable")
+    return np.lexsort((matrix.indices, key, rows))
+
+
 def oldest_first(known: Interactions | Histories) -> np.ndarray:
     """Entries row after row, each oldest first; equal times, and all without times, by the column, (nnz,) int64."""
-    rows, matrix = known.row_of_entry, known.matrix
-    when = np.zeros(matrix.nnz, np.int64) if known.timestamps is None else known.timestamps
-    start = int(when.min(initial=0))
-    span = int(when.max(initial=0)) - start + 1
-    if matrix.has_sorted_indices and len(matrix.indptr) * span < 2**63:  # one key sorts ten times faster than three
-        return np.argsort(rows * span + (when - start), kind="stable")
-    return np.lexsort((matrix.indices, when, rows))
+    when = np.zeros(known.matrix.nnz, np.int64) if known.timestamps is None else known.timestamps
+    return ordered_in_rows(known, when)
 
 
 def places_in_rows(rows: np.ndarray, order: np.ndarray, n_rows: int) -> np.ndarray:
@@ -359,7 +364,7 @@ class Histories:
         rows, matrix = self.row_of_entry, self.matrix
         if order is None:
             when = np.zeros(matrix.nnz, np.int64) if self.timestamps is None else self.timestamps
-            order = np.lexsort((matrix.indices, -when, rows))
+            order = ordered_in_rows(self, -when)
         kept = places_in_rows(rows, order, matrix.shape[0]) < size
         indptr = row_starts(rows[kept], matrix.shape[0])
         cut = csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
@@ -377,10 +382,7 @@ class Histories:
         if self.timestamps is None:
             return np.zeros(self.matrix.nnz, dtype=np.int64)
         rows = self.row_of_entry
-        before_last = self.timestamps.max(initial=0) - self.timestamps
-        span = int(before_last.max(initial=0)) + 1
-        packed = len(self.matrix.indptr) * span < 2**63  # one integer sorts several times faster than two columns
-        order = np.argsort(rows * span + before_last) if packed else np.lexsort((before_last, rows))
+        order = ordered_in_rows(self, self.timestamps.max(initial=0) - self.timestamps)
         row, when = rows[order], self.timestamps[order]
         place = np.arange(len(order)) - self.matrix.indptr[row]
         group = np.cumsum(np.append(True, (row[1:] != row[:-1]) | (when[1:] != when[:-1]))[: len(order)]) - 1
