@@ -43,7 +43,7 @@ class Size(NamedTuple):
 
     @property
     def gigabytes(self) -> float:
-        """Memory that a run takes at its peak, by runs of a hundred thousand, of a million and of ten million rows."""
+        """What a run takes at its peak, 10^9 bytes, by runs of a hundred thousand, a million and ten million rows."""
         return 1.0 + 1.7 * (self.rows / 1e6) ** 0.7
 
 
@@ -117,7 +117,7 @@ def announcement(dataset: str) -> str:
 
     size = size_of(dataset)
     sections = sized(size) if size else {}
-    needed, free = (size.gigabytes if size else 0.0), psutil.virtual_memory().available / 2**30
+    needed, free = (size.gigabytes if size else 0.0), psutil.virtual_memory().available / 1e9
     short = (
         f"A run takes about {needed:.1f} GB of memory, {free:.1f} are free: end other programs, or it may be killed."
     )

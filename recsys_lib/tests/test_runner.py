@@ -172,6 +172,11 @@ def test_parameters_follow_the_size_of_the_data(lab_home, monkeypatch):
     assert text.startswith("6 rows, 1 users, 2 items: ") and "EASE models the 1 most popular" in text
     (lab_home / "more.yaml").write_text(text[text.index("03_popularity") :])
     assert parameters.read_file(lab_home / "more.yaml") == sizing.sized(sizing.Size(6, 1, 2)), "a parameter file"
+    short = "A run takes about 1.0 GB of memory, 0.9 are free: end other programs, or it may be killed."
+    for free in (900_000_000, 1_050_000_000):
+        memory = type("Memory", (), {"available": free})
+        monkeypatch.setattr(sizing.psutil, "virtual_memory", memory)
+        assert (short in sizing.announcement("made")) == (free < 1e9), "said where it is too little, alone"
     (folder / "train.parquet").write_bytes((folder / "test.parquet").read_bytes()[:-9])
     assert sizing.size_of("made") is None, "the notebook that reads it says what is wrong"
     pd.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"], "position": [0, 1]}).to_parquet(folder / "train.parquet")
