@@ -149,23 +149,21 @@ def main() -> int:
     given = parser.parse_args()
     sequence = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     studies = sorted((NOTEBOOKS / "studies").glob("*.ipynb"))
-    failed = 0
     with tempfile.TemporaryDirectory() as folder:
         makers = (everything, only_pairs, *SHAPES)
         chosen = [make for make in makers if not given.data or make.__name__ in given.data]
 
-        def run(make: Callable[[Path], Path]) -> None:
-            nonlocal failed
+        def run(make: Callable[[Path], Path]) -> int:
             home = Path(folder) / make.__name__
             data = make(home)
             notebooks = [*sequence, *studies] if make is everything else sequence
             process = start(make.__name__, data, home, [path.resolve() for path in given.notebooks] or notebooks)
-            failed += process.wait() != 0
+            status = process.wait()
             print(f"\n--- {home.name}\n{(home / 'pytest.log').read_text()}", flush=True)
+            return status
 
         with ThreadPoolExecutor(max_workers=2) as two:
-            list(two.map(run, chosen))
-    return int(failed > 0)
+            return int(any(list(two.map(run, chosen))))
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ def test_whatever_is_missing_the_features_are_numbers(times, years, genres):
         np.testing.assert_array_equal(table, values.reshape(6, -1))
     dated, kinds = 4 + times if years is not None else 0, 2 if genres is not None else 0
     assert table.shape[1] == 9 + 10 * times + dated + kinds
+    assert candidates.features(train.rows([]), codes[:0]).shape == (0, 2, table.shape[1]), "nobody was held out"
 
 
 def test_years_by_column(train):

@@ -144,7 +144,7 @@ class CandidateFeatures:
         sorting = np.argsort(asked[:, 0])  # so that one search comes where the last one was
         places = np.empty_like(asked)
         places[sorting] = np.searchsorted(order, asked[sorting])
-        before, *earlier = np.moveaxis(places.reshape(*codes.shape, -1) - begins[codes][..., None], -1, 0)
+        before, *earlier = np.moveaxis(places.reshape(*codes.shape, len(ago)) - begins[codes][..., None], -1, 0)
         columns = {"ratings until now": np.log1p(before)}
         for days, beginning, past in zip(ago[1:], then.T[1:], earlier, strict=True):
             columns[f"ratings in {days} days"] = np.log1p(before - past)
